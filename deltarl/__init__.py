@@ -1,0 +1,38 @@
+"""Delta residual policy and value networks for Stable-Baselines3, trained in MuJoCo.
+
+Importing the package adds the policy aliases "DeltaPolicy", "DeltaCnnPolicy" and "DeltaMultiInputPolicy" to
+Stable-Baselines3's algorithms.
+"""
+
+from importlib.metadata import version
+
+import deltarl.policies
+from deltarl.blocks import DeltaBlock, ResidualBlock
+from deltarl.errors import ConfigError
+from deltarl.functional import delta_update
+from deltarl.library import load_config
+from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+from deltarl.torso import Torso
+from deltarl.training import Evaluation, Run, RunResult, RunSpec, evaluate, load_run, train
+
+__version__ = version("deltarl")
+
+__all__ = [
+    "ConfigError",
+    "DeltaBlock",
+    "DeltaTorsoSpec",
+    "Evaluation",
+    "MLPTorsoSpec",
+    "PlainTorsoSpec",
+    "ResidualBlock",
+    "ResidualTorsoSpec",
+    "Run",
+    "RunResult",
+    "RunSpec",
+    "Torso",
+    "delta_update",
+    "evaluate",
+    "load_config",
+    "load_run",
+    "train",
+]

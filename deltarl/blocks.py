@@ -1,0 +1,280 @@
+"""Blocks of a torso: what happens to the state between two norms.
+
+Every block reads the normalised, compressed state c = Norm(compress(X)) and shares the sublayer F
+(Linear, activation, Linear); the kinds differ only in how F(c) reaches the state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from sb3_contrib.common.torch_layers import BatchRenorm1d
+from torch import Tensor, nn
+
+from deltarl.functional import delta_update, gate, unit_direction, write_only_update
+from deltarl.specs import DeltaTorsoSpec, StackSpec
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+}
+# The authors' code offers a positive target, 4 sigmoid(.), as an alternative to the paper's linear one.
+SIGMOID_VALUE_SCALE = 4.0
+
+
+class BatchRenorm(BatchRenorm1d):
+    """sb3-contrib's batch renormalisation, its statistics under the names that target networks follow.
+
+    Stable-Baselines3 copies a buffer to a target network only if it is called `running_*`.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float) -> None:
+        super().__init__(num_features, eps=eps)
+        self.register_buffer("running_mean", self._buffers.pop("ra_mean"))
+        self.register_buffer("running_var", self._buffers.pop("ra_var"))
+
+    @property
+    def ra_mean(self) -> Tensor:
+        return self.running_mean
+
+    @ra_mean.setter
+    def ra_mean(self, mean: Tensor) -> None:
+        self.running_mean = mean
+
+    @property
+    def ra_var(self) -> Tensor:
+        return self.running_var
+
+    @ra_var.setter
+    def ra_var(self, var: Tensor) -> None:
+        self.running_var = var
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] < 2:
+            raise ValueError(f"batch_renorm needs at least 2 rows in training mode, got {x.shape[0]}")
+        result: Tensor = super().forward(x)
+        return result
+
+
+def make_norm(spec: StackSpec) -> nn.Module:
+    """The norm that `spec` names, over its width."""
+    if spec.norm == "batch_renorm":
+        return BatchRenorm(spec.width, eps=spec.eps)
+    norm = nn.LayerNorm if spec.norm == "layer" else nn.RMSNorm
+    return norm(spec.width, eps=spec.eps)
+
+
+class Sublayer(nn.Sequential):
+    """F: Linear, activation, Linear; He initialisation and zero biases, as in SimBa (arXiv 2410.09754)."""
+
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
+        super().__init__(nn.Linear(width, hidden), ACTIVATIONS[activation](), nn.Linear(hidden, width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for module in self:
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)
+
+
+class PlainBlock(nn.Module):
+    """F(Norm(x)): a block with no shortcut. Maps `[..., width]` to `[..., width]`."""
+
+    def __init__(self, spec: StackSpec) -> None:
+        super().__init__()
+        self.norm = make_norm(spec)
+        self.sublayer = Sublayer(spec.width, spec.hidden, spec.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.sublayer(self.norm(x))
+        return result
+
+
+class ResidualBlock(PlainBlock):
+    """x + F(Norm(x)): the pre-norm residual block. Maps `[..., width]` to `[..., width]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+class ChannelCompressor(nn.Module):
+    """Mixes the value channels of each feature, `[..., d, d_v]` to `[..., d]` (paper, DDL-CC, appendix A.2).
+
+    Starts as the mean over channels, so that a state of equal channels compresses to itself.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(torch.empty(width, channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.kernel, 1 / self.kernel.shape[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.kernel).sum(-1)
+
+    def extra_repr(self) -> str:
+        width, channels = self.kernel.shape
+        return f"width={width}, channels={channels}"
+
+
+class RankOneBlock(nn.Module):
+    """What the blocks share that change the state along one direction a head; `rewrite` is what differs.
+
+    Maps a state `[..., width]`, or `[..., width, channels]` where `spec.channels` is above 1, to the same shape.
+    """
+
+    def __init__(self, spec: DeltaTorsoSpec) -> None:
+        super().__init__()
+        self.heads, self.channels, self.eps = spec.heads, spec.channels, spec.eps
+        self.compress = ChannelCompressor(spec.width, spec.channels) if spec.channels > 1 else nn.Identity()
+        self.norm = make_norm(spec)
+        self.sublayer = Sublayer(spec.width, spec.hidden, spec.activation)
+        self.generator = (
+            Sublayer(spec.width, max(4, spec.width // 4), spec.activation) if spec.direction == "generator" else None
+        )
+
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+        """The new state from the state and its direction, both split into heads, and what v and beta are read from."""
+        raise NotImplementedError
+
+    def direction(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The direction k `[..., heads, width / heads]` and the source of v and beta `[..., width]`.
+
+        k is the sublayer's output, and the source the normalised context; with a generator k comes from that, and
+        the sublayer's output is the source.
+        """
+        context = self.norm(self.compress(x))
+        h = self.sublayer(context)
+        h, source = (h, context) if self.generator is None else (self.generator(context), h)
+        return unit_direction(h.unflatten(-1, (self.heads, -1)), self.eps), source
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """The state with its width split: `[..., heads, width / heads]`, and the channels last if there are any."""
+        return x.unflatten(-1 if self.channels == 1 else -2, (self.heads, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, source = self.direction(x)
+        return self.rewrite(self.split_heads(x), k, source).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, channels={self.channels}, eps={self.eps:g}"
+
+
+class DeltaBlock(RankOneBlock):
+    """One Delta block (paper, sections 2.1, 2.2 and 3).
+
+    From the context c = Norm(compress(X)) come the direction k = unit(F(c)), the value v = W_v c + b_v and the gate
+    beta = beta_max sigmoid(W_b c + b); the state becomes X + beta k (v^T - k^T X). With several heads the width
+    splits into groups, and each has its own k, v and beta. Every gate starts at `spec.beta_init` exactly.
+
+    Args:
+        spec: width, hidden, heads, channels and the other options; `spec.depth` is not read.
+    """
+
+    update: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = staticmethod(delta_update)
+
+    def __init__(self, spec: DeltaTorsoSpec) -> None:
+        super().__init__(spec)
+        self.beta_init, self.beta_max, self.sigmoid_value = spec.beta_init, spec.beta_max, spec.value == "sigmoid"
+        self.gate_width = 0
+        if spec.gate == "learned":
+            self.gate_width = spec.heads if spec.gate_layers == 1 else max(spec.heads, spec.width // 4)
+        # Gate and value come from one Linear, since each further small GEMM costs as much as this one. It is not
+        # called "value": TRPO leaves every parameter with "value" in its path out of the policy's step.
+        self.write = nn.Linear(spec.width, self.gate_width + spec.heads * spec.channels)
+        self.gate_out = nn.Linear(self.gate_width, spec.heads) if spec.gate_layers == 2 else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the gates at `beta_init`, whatever the input: their last weights at 0, their bias at the logit."""
+        self.write.reset_parameters()
+        if not self.gate_width:
+            return
+        with torch.no_grad():
+            weight, bias = self.write.weight[: self.gate_width], self.write.bias[: self.gate_width]
+            if self.gate_out is not None:
+                weight, bias = self.gate_out.weight, self.gate_out.bias
+            weight.zero_()
+            bias.fill_(math.log(self.beta_init / (self.beta_max - self.beta_init)))
+
+    def value_and_gate(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """v `[..., heads, channels]` and beta `[..., heads, 1]` from the source `[..., width]`."""
+        logits, v = self.write(source).split([self.gate_width, self.heads * self.channels], dim=-1)
+        v = v.unflatten(-1, (self.heads, self.channels))
+        if self.sigmoid_value:
+            v = SIGMOID_VALUE_SCALE * torch.sigmoid(v)
+        if not self.gate_width:
+            return v, v.new_full((*v.shape[:-1], 1), self.beta_init)
+        if self.gate_out is not None:
+            logits = self.gate_out(torch.tanh(logits))
+        return v, gate(logits, self.beta_max).unsqueeze(-1)
+
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+        v, beta = self.value_and_gate(source)
+        return self.update(state, k, v, beta)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, beta_init={self.beta_init:g}, beta_max={self.beta_max:g}"
+
+
+class WriteOnlyBlock(DeltaBlock):
+    """X + beta k v^T: a Delta block that writes and does not erase, the control that the paper asks for."""
+
+    update = staticmethod(write_only_update)
+
+
+class AdditiveBlock(RankOneBlock):
+    """X + k s^T with a learned, input-independent s: what is left of a residual block when only F's direction counts.
+
+    s starts at the norm that F has at initialisation, sqrt(2 width / heads), so that the block starts near the
+    residual one.
+    """
+
+    def __init__(self, spec: DeltaTorsoSpec) -> None:
+        super().__init__(spec)
+        self.magnitude = nn.Parameter(torch.empty(spec.heads, spec.channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.magnitude, math.sqrt(2 * self.sublayer[0].in_features / self.heads))
+
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+        return write_only_update(state, k, self.magnitude, self.magnitude.new_ones(1))
+
+
+class LerpBlock(PlainBlock):
+    """X + a (F(c) - X) with a learned rate a in (0, 1) for each feature: SimbaV2's form without its sphere.
+
+    a starts at 1 / (depth + 1) (Lee et al., arXiv 2502.15280).
+    """
+
+    def __init__(self, spec: DeltaTorsoSpec) -> None:
+        super().__init__(spec)
+        self.depth = spec.depth
+        self.rate_logit = nn.Parameter(torch.empty(spec.width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.rate_logit, -math.log(self.depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.lerp(x, super().forward(x), torch.sigmoid(self.rate_logit))
+
+
+DELTA_BLOCKS: dict[str, Callable[[DeltaTorsoSpec], nn.Module]] = {
+    "delta": DeltaBlock,
+    "write_only": WriteOnlyBlock,
+    "additive": AdditiveBlock,
+    "lerp": LerpBlock,
+}

@@ -1,0 +1,71 @@
+"""`deltarl train CONFIG [key=value ...]`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deltarl import training
+from deltarl.library import resolve
+from deltarl.specs import MLPTorsoSpec
+from deltarl.training import RunResult, RunSpec
+from deltarl.training.progress import default_console
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="A config's name or YAML file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options to change.", show_default=False)
+    ] = None,
+) -> None:
+    """Train an agent from a config.
+
+    Example: deltarl train quickstart torso=residual total_timesteps=100000 seeds=[0,1]
+    """
+    resolution = resolve(config, overrides or [])
+    console = default_console()
+    for note in resolution.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    spec = resolution.spec
+    results = training.train(spec, console, command=["deltarl", *sys.argv[1:]])
+    Console().print(summary(spec, results), highlight=False, soft_wrap=True)
+
+
+def summary(spec: RunSpec, results: list[RunResult]) -> str:
+    """What a user wants to know when a run ends."""
+    lines = [f"{spec.agent.algorithm.upper()} on {spec.env.id}, {_torsos(spec)}"]
+    for result in results:
+        success = "" if result.success_rate is None else f", success rate {result.success_rate:.2f}"
+        lines += [
+            f"seed {result.seed}",
+            f"  return   {result.final_return_mean:,.1f} +- {result.final_return_std:,.1f} "
+            f"over {result.episodes} episodes{success}{_random(spec)}",
+            f"  speed    {result.steps / result.wall_seconds:,.0f} steps/s on {result.device}, "
+            f"{result.steps:,} steps in {_duration(result.wall_seconds)}",
+            f"  folder   {result.folder}",
+        ]
+    lines.append(f"look at it with: tensorboard --logdir {results[0].folder.parent}")
+    return "\n".join(lines)
+
+
+def _torsos(spec: RunSpec) -> str:
+    def describe(torso: object) -> str:
+        if isinstance(torso, MLPTorsoSpec):
+            return "mlp" if torso.net_arch is None else f"mlp {'x'.join(map(str, torso.net_arch))}"
+        return f"{torso.kind} {torso.width}x{torso.depth}"  # type: ignore[attr-defined]
+
+    actor, critic = describe(spec.actor_torso), describe(spec.critic_torso)
+    return f"{actor} torsos" if actor == critic else f"{actor} actor, {critic} critic"
+
+
+def _random(spec: RunSpec) -> str:
+    score = spec.env.random_score
+    return "" if score is None else f" (a random policy: {score.mean:,.1f})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,96 @@
+"""Frozen, closed models, and complaints that name the key and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class ConfigError(ValueError):
+    """Bad input; its message is one line that names the thing, the place and what would be right."""
+
+
+class Spec(BaseModel):
+    """Base of all specs: frozen, closed, and with a suggestion for a misspelt key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise complaint(f"unknown key{suggestion(str(key), cls.model_fields)}", key=str(key))
+        return data
+
+
+def complaint(message: str, key: str | None = None) -> PydanticCustomError:
+    """An error for use inside a validator; `key` names the field when the validator is the whole model's."""
+    # pydantic fills {braces} in the template from the context, so the text itself travels in the context.
+    return PydanticCustomError("complaint", "{message}", {"message": message, "key": key or ""})
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+    by_lower = {str(candidate).lower(): candidate for candidate in known}
+    near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The nearest known name, as `nearest` words it, or the list of names where none is near."""
+    names = list(known)
+    return nearest(name, names) or f"; known are {', '.join(names)}"
+
+
+def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
+    """The first thing that is wrong in `data`, as the path of its key and a message of one line."""
+    for found in error.errors(include_url=False):
+        # A default computed from a field that itself failed says nothing of its own.
+        if found["type"] == "default_factory_not_called":
+            continue
+        context: Mapping[str, Any] = found.get("ctx", {})
+        path = _plain_path(found["loc"], data)
+        message = found["msg"]
+        if found["type"] == "union_tag_invalid":
+            path = (*path, str(context["discriminator"]).strip("'"))
+            names = [name.strip(" '") for name in str(context["expected_tags"]).split(",")]
+            message = f"unknown name '{context['tag']}'{suggestion(str(context['tag']), names)}"
+        elif found["type"] == "union_tag_not_found":
+            path = (*path, str(context["discriminator"]).strip("'"))
+            message = "missing"
+        elif found["type"] == "literal_error":
+            names = [name.strip(" '") for name in str(context["expected"]).replace(" or ", ", ").split(",")]
+            message = f"{found['input']!r} is not one of {', '.join(names)}"
+        elif found["type"] == "complaint":
+            path = (*path, context["key"]) if context["key"] else path
+        elif found["type"] == "missing":
+            message = "missing"
+        else:
+            message = f"{message[0].lower()}{message[1:]}; got {found['input']!r}"
+        return path, message
+    raise AssertionError("a ValidationError without an error")
+
+
+def _plain_path(loc: Sequence[str | int], data: Any) -> tuple[str, ...]:
+    """pydantic's location without the tags of unions, which stand in no file."""
+    path: list[str] = []
+    for position, item in enumerate(loc):
+        if isinstance(data, Mapping):
+            last = position == len(loc) - 1
+            if item not in data and not last:
+                continue
+            if item not in data and item in {value for value in data.values() if isinstance(value, str)}:
+                continue
+            data = data.get(item)
+        elif isinstance(data, Sequence) and isinstance(item, int) and item < len(data):
+            data = data[item]
+        else:
+            continue
+        path.append(str(item))
+    return tuple(path)

@@ -1,0 +1,93 @@
+"""The Delta operator as pure functions of tensors.
+
+Deep Delta Learning (Zhang et al., arXiv 2601.00417) replaces the identity shortcut of a residual network by
+`A = I - beta k k^T` and writes a target along the same direction (equations 2.1 and 2.2):
+
+    X' = A X + beta k v^T = X + beta k (v^T - k^T X)
+
+The names below are the paper's: state `X`, direction `k`, value `v` and gate `beta`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """Rewrite the readout of `x` along `k` towards `v`, with step size `beta` (paper, equation 2.2).
+
+    `k` is used as it is given. For a unit `k` the eigenvalues of the shortcut are 1 (d - 1 times) and 1 - beta;
+    beta = 0 leaves `x` alone, beta = 1 makes `k^T x' = v^T` exactly, beta = 2 reflects (equation 2.3, proposition 2.1).
+
+    Args:
+        x: state, `[..., d]`, or `[..., d, d_v]` with `d_v` value channels.
+        k: direction, `[..., d]`.
+        v: target readout, `[..., 1]`, or `[..., d_v]` for a state with value channels.
+        beta: gate, `[..., 1]`.
+
+    Returns:
+        The new state, of `x`'s shape.
+
+    Raises:
+        ValueError: if the shapes do not fit each other.
+    """
+    expanded = x.ndim == k.ndim + 1
+    state_shape = x.shape[:-1] if expanded else x.shape
+    channels = x.shape[-1] if expanded else 1
+    if state_shape != k.shape or v.shape[-1] != channels or beta.shape[-1] != 1:
+        raise ValueError(
+            "delta_update takes x [..., d], k [..., d], v [..., 1], beta [..., 1], or x [..., d, d_v] and v [..., d_v]; "
+            f"got x {list(x.shape)}, k {list(k.shape)}, v {list(v.shape)}, beta {list(beta.shape)}"
+        )
+    if expanded:
+        readout = (k.unsqueeze(-1) * x).sum(-2)
+        return torch.addcmul(x, k.unsqueeze(-1), (beta * (v - readout)).unsqueeze(-2))
+    # A product and a sum: on CPU a batched dot product (einsum, vecdot) costs one GEMM call a row.
+    readout = (k * x).sum(-1, keepdim=True)
+    return torch.addcmul(x, k, beta * (v - readout))
+
+
+def write_only_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """`X + beta k v^T`: the write without the erasure, the control that the paper asks for (its section 6).
+
+    Args:
+        x: state, `[..., d]` or `[..., d, d_v]`.
+        k: direction, `[..., d]`.
+        v: written value, `[..., 1]` or `[..., d_v]`.
+        beta: gate, `[..., 1]`.
+
+    Returns:
+        The new state, of `x`'s shape.
+    """
+    if x.ndim == k.ndim + 1:
+        return torch.addcmul(x, k.unsqueeze(-1), (beta * v).unsqueeze(-2))
+    return torch.addcmul(x, k, beta * v)
+
+
+def unit_direction(h: Tensor, eps: float) -> Tensor:
+    """`h / sqrt(|h|^2 + eps^2)` over the last dimension (paper, section 3.1).
+
+    The guard keeps value and gradients finite at `h = 0`, where the direction is 0 and the update the identity.
+
+    Args:
+        h: unnormalised direction, `[..., d]`.
+        eps: guard, > 0; the result is a unit vector as far as `|h| >> eps`.
+
+    Returns:
+        The direction, `[..., d]`, with a norm in [0, 1).
+    """
+    return h * torch.rsqrt(h.square().sum(-1, keepdim=True) + eps * eps)
+
+
+def gate(logits: Tensor, beta_max: float) -> Tensor:
+    """`beta_max * sigmoid(logits)`, a gate in (0, beta_max) (paper, section 2.1, where beta_max is 2).
+
+    Args:
+        logits: any shape.
+        beta_max: upper end of the gate's range; above 1 the shortcut can reflect, at 2 it can do so fully.
+
+    Returns:
+        beta, of `logits`' shape.
+    """
+    return beta_max * torch.sigmoid(logits)

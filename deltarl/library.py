@@ -1,0 +1,291 @@
+"""Finds and reads agents, environments and configs, lays overrides over them, and names file and line in errors.
+
+Look-up of a bare name: the working directory's `agents/`, `envs/` and `configs/`, then what is shipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from deltarl.errors import ConfigError, first_complaint, suggestion
+from deltarl.specs import merge_torso
+from deltarl.training.spec import RunSpec
+
+Key = tuple[str, ...]
+ROLES = ("actor_torso", "critic_torso")
+TORSO_KEYS = ("torso", *ROLES)
+COMMAND_LINE = "command line"
+# Keys that change where or how long ago a run was written, not what it is called.
+UNNAMED_OVERRIDES = ("out", "seeds", "device", "name")
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A config with its overrides, validated; `notes` are for the user to read."""
+
+    spec: RunSpec
+    notes: tuple[str, ...]
+
+
+@dataclass
+class _Layer:
+    """Plain data and where each of its keys stands."""
+
+    data: dict[str, Any]
+    places: dict[Key, str]
+    source: str
+
+    def place(self, key: Key) -> str:
+        """The place of a key, or of the nearest one above it."""
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.places:
+                return self.places[key[:length]]
+        return self.source
+
+
+@dataclass
+class _Tree:
+    """Layers merged so far, with the place and the user's own spelling of every key."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    places: dict[Key, tuple[str, Key]] = field(default_factory=dict)
+
+    def add(self, layer: _Layer) -> None:
+        for key, value in layer.data.items():
+            if key in TORSO_KEYS:
+                self._add_torso(layer, (key,), value)
+                continue
+            if key == "agent" and isinstance(value, dict):
+                for torso in [name for name in TORSO_KEYS if name in value]:
+                    self._add_torso(layer, ("agent", torso), value[torso])
+                value = {name: item for name, item in value.items() if name not in TORSO_KEYS}
+            self._merge(self.data, layer, (key,), value)
+
+    def _add_torso(self, layer: _Layer, key: Key, value: Any) -> None:
+        if not isinstance(value, str | dict):
+            raise ConfigError(f"{layer.place(key)}: {'.'.join(key)}: a torso is a kind or a mapping; got {value!r}")
+        for role in ROLES if key[-1] == "torso" else (key[-1],):
+            self.data[role] = merge_torso(self.data.get(role, {}), value)
+            self.places[(role,)] = (layer.place(key), key)
+            for option in value if isinstance(value, dict) else ("kind",):
+                place_key = (*key, option) if isinstance(value, dict) else key
+                self.places[role, option] = (layer.place(place_key), place_key)
+
+    def _merge(self, into: dict[str, Any], layer: _Layer, key: Key, value: Any) -> None:
+        name = key[-1]
+        self.places[key] = (layer.place(key), key)
+        # A schedule replaces what stood there; any other mapping adds to it.
+        if isinstance(value, dict) and "schedule" not in value:
+            if not isinstance(into.get(name), dict):
+                into[name] = {}
+            for child, item in value.items():
+                self._merge(into[name], layer, (*key, child), item)
+        else:
+            into[name] = value
+
+    def complain(self, key: Key, message: str, fallback: str) -> ConfigError:
+        for length in range(len(key), 0, -1):
+            if key[:length] in self.places:
+                place, spelling = self.places[key[:length]]
+                return ConfigError(f"{place}: {'.'.join((*spelling, *key[length:]))}: {message}")
+        return ConfigError(f"{fallback}: {'.'.join(key)}: {message}")
+
+
+def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
+    """Read a config, lay overrides over it and validate the whole.
+
+    Args:
+        config: a name, or the path of a YAML file; a run's own config.yaml reproduces the run.
+        overrides: `key.path=value`, later ones over earlier ones; values are YAML.
+
+    Raises:
+        ConfigError: naming file or command line, key, and what would be right.
+    """
+    path = find("configs", config, f"{COMMAND_LINE}: config")
+    base = read_yaml(path)
+    changes = [parse_override(text) for text in overrides]
+    notes = [
+        *_take_base(base, changes, "agent", keep=()),
+        *_take_base(base, changes, "env", keep=("n_envs", "normalize")),
+    ]
+    tree = _Tree()
+    for kind in ("agent", "env"):
+        _add_base(tree, base, changes, kind)
+    for layer in (base, *changes):
+        tree.add(layer)
+    known = {*RunSpec.model_fields, "torso"}
+    for key in tree.data:
+        if key not in known:
+            raise tree.complain((key,), f"unknown key{suggestion(key, sorted(known))}", base.source)
+    named = "+".join(text for text in overrides if text.split("=", 1)[0] not in UNNAMED_OVERRIDES)
+    tree.data.setdefault("name", path.stem)
+    try:
+        spec = RunSpec.model_validate(tree.data)
+    except ValidationError as error:
+        key, message = first_complaint(error, tree.data)
+        raise tree.complain(key, message, base.source) from None
+    if named:
+        readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", named)[:80]
+        spec = spec.model_copy(update={"name": f"{spec.name}+{readable}-{spec.digest()}"})
+    return Resolution(spec, tuple(notes))
+
+
+def load_config(config: str, *overrides: str) -> RunSpec:
+    """The spec of a config by name or path, with `key.path=value` overrides as on the command line.
+
+    Raises:
+        ConfigError: naming file or command line, key, and what would be right.
+    """
+    return resolve(config, overrides).spec
+
+
+def find(kind: str, name: str, asker: str) -> Path:
+    """The file of a named agent, environment or config.
+
+    Args:
+        kind: "agents", "envs" or "configs".
+        name: a name, or a path that ends in .yaml or .yml.
+        asker: who wants it, for the message.
+    """
+    explicit = Path(name).expanduser()
+    if explicit.suffix in {".yaml", ".yml"}:
+        if explicit.is_file():
+            return explicit
+        raise ConfigError(f"{asker}: no file '{name}'")
+    for folder in _folders(kind):
+        path = folder / f"{name}.yaml"
+        # A name like ../x would leave the folder.
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            return path
+    raise ConfigError(f"{asker}: no {kind.removesuffix('s')} '{name}'{suggestion(name, names(kind))}")
+
+
+def names(kind: str) -> list[str]:
+    """Names of all agents, environments or configs that can be found from here."""
+    return sorted({path.stem for folder in _folders(kind) for path in folder.glob("*.yaml")})
+
+
+def read_yaml(path: Path) -> _Layer:
+    """A YAML file's mapping; duplicate keys, tags and aliases are refused."""
+    shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    layer = _read_text(path.read_text(), shown, lambda line: f"{shown}:{line}")
+    return layer
+
+
+def parse_override(text: str) -> _Layer:
+    """`key.path=value` as a layer of its own."""
+    key, equals, value = text.partition("=")
+    names = key.split(".")
+    if not equals or not all(names):
+        raise ConfigError(f"{COMMAND_LINE}: '{text}' is not of the form key=value or key.path=value")
+    if not value:
+        raise ConfigError(f"{COMMAND_LINE}: {key}: no value behind '='")
+    holder = _read_text(f"value: {value}", f"{COMMAND_LINE}: {key}", lambda _: f"{COMMAND_LINE}: {key}")
+    data: Any = holder.data["value"]
+    for name in reversed(names):
+        data = {name: data}
+    return _Layer(data, {}, COMMAND_LINE)
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """Safe YAML in which 3e-4 and 1e6 are numbers, as in YAML 1.2 and unlike in PyYAML."""
+
+
+_Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _read_text(text: str, source: str, place: Any) -> _Layer:
+    try:
+        for event in yaml.parse(text, Loader=_Yaml12Loader):
+            here = place(event.start_mark.line + 1)
+            if isinstance(event, yaml.AliasEvent):
+                raise ConfigError(f"{here}: YAML aliases are not taken; write the value out")
+            if getattr(event, "tag", None) is not None:
+                raise ConfigError(f"{here}: YAML tags are not taken: {event.tag}")
+        loader = _Yaml12Loader(text)
+        node = loader.get_single_node()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = place(mark.line + 1) if mark else source
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{source}: holds no mapping of keys to values")
+    places: dict[Key, str] = {}
+    data = _construct(loader, node, (), places, place)
+    return _Layer(data, places, source)
+
+
+def _construct(loader: _Yaml12Loader, node: yaml.Node, key: Key, places: dict[Key, str], place: Any) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct(loader, item, key, places, place) for item in node.value]
+    if not isinstance(node, yaml.MappingNode):
+        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    data: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        name = str(key_node.value)
+        here = place(key_node.start_mark.line + 1)
+        if name in data:
+            raise ConfigError(f"{here}: {'.'.join((*key, name))}: the same key twice")
+        places[(*key, name)] = here
+        data[name] = _construct(loader, value_node, (*key, name), places, place)
+    return data
+
+
+def _take_base(config: _Layer, changes: list[_Layer], kind: str, keep: Sequence[str]) -> Iterator[str]:
+    """Let a name given on the command line replace the config's, and say what of the config's own stays."""
+    given = [layer.data[kind] for layer in changes if isinstance(layer.data.get(kind), str)]
+    own = config.data.get(kind)
+    if not given or not isinstance(own, dict):
+        if given:
+            config.data.pop(kind, None)
+        return
+    kept = {name: value for name, value in own.items() if name in keep}
+    config.data[kind] = kept
+    stays = [f"{kind}.{name}" for name in kept]
+    if kind == "env":
+        agent = config.data.get("agent")
+        stays += [f"agent.{name}" for name in agent if name != "base"] if isinstance(agent, dict) else []
+    if stays:
+        yield f"{config.source} was tuned for another {kind}; of it stay {', '.join(stays)}"
+
+
+def _add_base(tree: _Tree, config: _Layer, changes: list[_Layer], kind: str) -> None:
+    """Add the named agent or environment under its key, and take the name out of the layers that gave it."""
+    named: tuple[str, str] | None = None
+    for layer in (config, *changes):
+        value = layer.data.get(kind)
+        if isinstance(value, str):
+            named = (value, f"{layer.place((kind,))}: {kind}")
+            del layer.data[kind]
+        elif isinstance(value, dict) and "base" in value:
+            base = value.pop("base")
+            if not isinstance(base, str):
+                raise ConfigError(f"{layer.place((kind, 'base'))}: {kind}.base: a name is wanted; got {base!r}")
+            named = (base, f"{layer.place((kind, 'base'))}: {kind}.base")
+    if named is None:
+        return
+    found = read_yaml(find(f"{kind}s", *named))
+    places = {(kind, *key): place for key, place in found.places.items()}
+    tree.add(_Layer({kind: found.data}, places, found.source))
+
+
+def _folders(kind: str) -> list[Path]:
+    return [folder for folder in (Path.cwd() / kind, _shipped() / kind) if folder.is_dir()]
+
+
+def _shipped() -> Path:
+    """The checkout's folders where there is a checkout (an editable install has a stale `_specs`), else the wheel's."""
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else package / "_specs"

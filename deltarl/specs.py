@@ -1,0 +1,175 @@
+"""Torsos as plain data: the only place that holds their defaults and ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from deltarl.errors import ConfigError, Spec, complaint, first_complaint
+
+Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
+Norm = Literal["layer", "rms", "batch_renorm"]
+
+
+class StackSpec(Spec):
+    """What delta, residual and plain torsos share: stem, blocks of one inner width, norms."""
+
+    kind: str
+    width: int = Field(128, ge=4, description="Width d of the state that runs through the blocks.")
+    depth: int = Field(2, ge=1, description="Number of blocks.")
+    hidden: int = Field(
+        default_factory=lambda data: 2 * data["width"],
+        ge=1,
+        description="Inner width of each block's sublayer (Linear, activation, Linear); twice the width if not given.",
+    )
+    activation: Activation = Field("relu", description="Activation inside the sublayer.")
+    norm: Norm = Field("layer", description="Norm before each block and after the last.")
+    eps: float = Field(1e-5, gt=0, le=1e-1, description="Guard inside the norms and the direction's normalisation.")
+
+
+class ResidualTorsoSpec(StackSpec):
+    """Pre-norm residual blocks, x + F(Norm(x)), as in SimBa (Lee et al., arXiv 2410.09754)."""
+
+    kind: Literal["residual"] = "residual"
+
+
+class PlainTorsoSpec(StackSpec):
+    """The same blocks with no shortcut, F(Norm(x))."""
+
+    kind: Literal["plain"] = "plain"
+
+
+# The options that each update reads; a value other than the default for an unread one would mislead.
+_UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "delta": (),
+    "write_only": (),
+    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value"),
+    "lerp": ("heads", "channels", "beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
+}
+
+
+class DeltaTorsoSpec(StackSpec):
+    """Delta blocks, X + beta k (v^T - k^T X) (Deep Delta Learning, arXiv 2601.00417), and the block's variants."""
+
+    kind: Literal["delta"] = "delta"
+    heads: int = Field(1, ge=1, description="Groups that the width splits into, each with its own k, v and beta.")
+    channels: int = Field(1, ge=1, description="Value channels d_v of the state; above 1 with a channel compressor.")
+    beta_init: float = Field(1.0, gt=0, description="Where every gate starts, exactly.")
+    beta_max: float = Field(2.0, gt=0, le=2, description="Upper end of the gates' range; at most 1 forbids reflection.")
+    gate: Literal["learned", "fixed"] = Field("learned", description="A fixed gate keeps beta = beta_init.")
+    gate_layers: Literal[1, 2] = Field(1, description="Layers of the gate branch; the second one follows a tanh.")
+    value: Literal["linear", "sigmoid"] = Field("linear", description="v as it is, or 4 sigmoid(v).")
+    direction: Literal["sublayer", "generator"] = Field(
+        "sublayer", description="k from the sublayer, or from a light MLP of its own (the sublayer then feeds v)."
+    )
+    update: Literal["delta", "write_only", "additive", "lerp"] = Field(
+        "delta",
+        description="delta: X + beta k (v^T - k^T X); write_only: X + beta k v^T; additive: X + k s^T with a learned, "
+        "input-independent s; lerp: X + a (F(c) - X) with a learned a in (0, 1) for each feature.",
+    )
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info: Any) -> int:
+        width = info.data.get("width")
+        if width is not None and (width % heads or heads > width // 4):
+            fitting = [n for n in range(1, width // 4 + 1) if width % n == 0]
+            reason = f"do not divide width {width}" if width % heads else f"leave width {width} under 4 features a head"
+            raise complaint(f"{heads} heads {reason}; use one of {', '.join(map(str, fitting))}")
+        return heads
+
+    @model_validator(mode="after")
+    def _gate_starts_inside_its_range(self) -> DeltaTorsoSpec:
+        if self.gate == "fixed":
+            if self.beta_init > self.beta_max:
+                raise complaint(
+                    f"a fixed gate's beta_init must be in (0, beta_max = {self.beta_max:g}]; got {self.beta_init:g}",
+                    key="beta_init",
+                )
+        elif self.beta_init >= self.beta_max:
+            raise complaint(
+                f"beta_init must be in (0, beta_max = {self.beta_max:g}), ends excluded, as the gate is "
+                f"beta_max * sigmoid(.); got {self.beta_init:g}",
+                key="beta_init",
+            )
+        if self.gate == "fixed" and self.gate_layers != 1:
+            raise complaint("gate_layers has no effect on a fixed gate; leave it out", key="gate_layers")
+        return self
+
+    @model_validator(mode="after")
+    def _every_option_is_read(self) -> DeltaTorsoSpec:
+        for option in _UNREAD_OPTIONS[self.update]:
+            if getattr(self, option) != type(self).model_fields[option].default:
+                raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
+        return self
+
+
+class MLPTorsoSpec(Spec):
+    """Stable-Baselines3's own network, its modules and initialisation untouched."""
+
+    kind: Literal["mlp"] = "mlp"
+    net_arch: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        None, description="Widths of the hidden layers; the algorithm's own in Stable-Baselines3 if not given."
+    )
+    activation: Activation | None = Field(
+        None, description="Activation; the algorithm's own in Stable-Baselines3 if not given."
+    )
+
+
+TorsoSpec = Annotated[
+    DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec, Field(discriminator="kind")
+]
+_ADAPTER: TypeAdapter[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec] = TypeAdapter(TorsoSpec)
+_SPECS: dict[str, type[Spec]] = {
+    "delta": DeltaTorsoSpec,
+    "residual": ResidualTorsoSpec,
+    "plain": PlainTorsoSpec,
+    "mlp": MLPTorsoSpec,
+}
+TORSO_KINDS = tuple(_SPECS)
+
+
+def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
+    """Lay `change` over `base`; a new kind keeps the options that both kinds have and drops the old kind's own.
+
+    Args:
+        base: a torso as plain data.
+        change: a kind, options as plain data, or a spec.
+
+    Returns:
+        The merged torso as plain data, not validated yet.
+    """
+    new = torso_data(change)
+    kind = new.get("kind", base.get("kind", "delta"))
+    kept = dict(base)
+    if kind != base.get("kind", "delta") and kind in _SPECS:
+        kept = {key: value for key, value in base.items() if key in _SPECS[kind].model_fields}
+    return {**kept, **new, "kind": kind}
+
+
+def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
+    """A torso as plain data: a bare string is a kind, and a spec gives the options that were set in it."""
+    if isinstance(torso, str):
+        return {"kind": torso}
+    if isinstance(torso, Spec):
+        return {"kind": getattr(torso, "kind", None), **torso.model_dump(exclude_unset=True)}
+    return dict(torso)
+
+
+def parse_torso(torso: Mapping[str, Any], option: str) -> DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec:
+    """Validate a torso given as plain data.
+
+    Args:
+        torso: plain data with a `kind`.
+        option: what the user called it, for the message ("torso", "critic_torso").
+
+    Raises:
+        ConfigError: naming the option and what would be right.
+    """
+    try:
+        return _ADAPTER.validate_python(dict(torso))
+    except ValidationError as error:
+        path, message = first_complaint(error, torso)
+        raise ConfigError(f"{'.'.join((option, *path))}: {message}") from None

@@ -1,0 +1,65 @@
+"""The torso: stem, blocks and final norm, between a policy's features and its heads."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from deltarl.blocks import DELTA_BLOCKS, ChannelCompressor, DeltaBlock, PlainBlock, ResidualBlock, make_norm
+from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+
+
+class Torso(nn.Module):
+    """Linear stem, `depth` blocks and a final norm; the kinds differ in their blocks alone.
+
+    Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as as many copies
+    of the stem's output (paper, section 3.2, without embedding convolution) and ends in a channel compressor.
+
+    Args:
+        in_features: size of the input, at least 1.
+        spec: kind and options. `mlp` is not a torso but the absence of one.
+    """
+
+    def __init__(self, in_features: int, spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels = spec.channels if isinstance(spec, DeltaTorsoSpec) else 1
+        self.stem = nn.Linear(in_features, spec.width)
+        self.blocks = nn.ModuleList(make_block(spec) for _ in range(spec.depth))
+        self.compress = ChannelCompressor(spec.width, self.channels) if self.channels > 1 else nn.Identity()
+        self.norm = make_norm(spec)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the stem: orthogonal, zero bias, as in SimBa (arXiv 2410.09754). The blocks do their own."""
+        nn.init.orthogonal_(self.stem.weight)
+        nn.init.zeros_(self.stem.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.stem(features)
+        if self.channels > 1:
+            x = x.unsqueeze(-1).expand(*x.shape, self.channels)
+        for block in self.blocks:
+            x = block(x)
+        result: Tensor = self.norm(self.compress(x))
+        return result
+
+
+def make_block(spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> nn.Module:
+    """One block of the kind that `spec` names."""
+    if isinstance(spec, DeltaTorsoSpec):
+        return DELTA_BLOCKS[spec.update](spec)
+    return ResidualBlock(spec) if isinstance(spec, ResidualTorsoSpec) else PlainBlock(spec)
+
+
+def undecayed_parameters(module: nn.Module) -> set[str]:
+    """Names of the parameters that weight decay should leave alone: biases, norms and gates.
+
+    Decay pulls a gate's logits, and with them beta, to beta_max / 2 (Linears that hold a gate count as a whole).
+    """
+    names = {name for name, parameter in module.named_parameters() if parameter.ndim < 2}
+    for path, child in module.named_modules():
+        if isinstance(child, DeltaBlock):
+            gates = [child.write] if child.gate_out is None else [child.write, child.gate_out]
+            held = {id(parameter) for gate in gates for parameter in gate.parameters()}
+            names |= {f"{path}.{name}" if path else name for name, p in child.named_parameters() if id(p) in held}
+    return names

@@ -1,0 +1,79 @@
+"""Scores of a policy over complete episodes: deterministic, unnormalised, on seeds that training never sees."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl.envs import EnvSpec, build_envs
+from deltarl.training.spec import FIRST_EVALUATION_SEED
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One entry an episode; `successes` is None for a task without a notion of success."""
+
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    successes: tuple[bool, ...] | None
+
+    @property
+    def return_mean(self) -> float:
+        return float(np.mean(self.returns))
+
+    @property
+    def return_std(self) -> float:
+        """Standard deviation over episodes (not over seeds), with n in the denominator."""
+        return float(np.std(self.returns))
+
+    @property
+    def success_rate(self) -> float | None:
+        return None if self.successes is None else float(np.mean(self.successes))
+
+
+def evaluate_policy(
+    policy: BasePolicy | BaseAlgorithm,
+    env: EnvSpec,
+    normalizer: VecNormalize | None,
+    episodes: int,
+    seed: int = FIRST_EVALUATION_SEED,
+) -> Evaluation:
+    """Run one episode in each of `episodes` environments side by side.
+
+    Args:
+        policy: what acts, deterministically; its random state and training mode are left as they were.
+        env: the environment.
+        normalizer: statistics that the policy's observations are normalised with; a copy is used, unchanged.
+        episodes: how many, at least 1.
+        seed: the episodes are seeded with seed, seed + 1, ...
+    """
+    envs = build_envs(env, seed, n_envs=episodes)
+    returns, lengths, successes = np.zeros(episodes), np.zeros(episodes, int), np.zeros(episodes, bool)
+    try:
+        running = np.ones(episodes, bool)
+        observations = envs.reset()
+        states, starts = None, np.ones(episodes, bool)
+        while running.any():
+            seen = observations if normalizer is None else normalizer.normalize_obs(deepcopy(observations))
+            actions, states = policy.predict(seen, state=states, episode_start=starts, deterministic=True)
+            observations, _, starts, infos = envs.step(actions)
+            for index in np.flatnonzero(running):
+                info = infos[index]
+                if env.success is not None:
+                    now = bool(info.get(env.success.key, False))
+                    successes[index] = now or (env.success.rule == "any" and successes[index])
+                if starts[index]:
+                    running[index] = False
+                    returns[index], lengths[index] = info["episode"]["r"], info["episode"]["l"]
+    finally:
+        envs.close()
+    return Evaluation(
+        returns=tuple(map(float, returns)),
+        lengths=tuple(map(int, lengths)),
+        successes=None if env.success is None else tuple(map(bool, successes)),
+    )

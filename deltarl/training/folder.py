@@ -1,0 +1,198 @@
+"""The folder of a run: what stands in it, and in which formats."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import load_model, save_model
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl.errors import ConfigError
+from deltarl.training.spec import RunSpec
+
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+PROGRESS = "progress.csv"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.csv"
+POLICY = "policy.safetensors"
+NORMALIZER = "normalizer.npz"
+RESULT = "result.json"
+SB3_MODEL = "model.zip"
+SB3_NORMALIZER = "vecnormalize.pkl"
+
+_RECORDED_PACKAGES = (
+    "deltarl",
+    "torch",
+    "stable-baselines3",
+    "sb3-contrib",
+    "gymnasium",
+    "gymnasium-robotics",
+    "mujoco",
+    "numpy",
+)
+
+
+def choose_folder(spec: RunSpec, seed: int) -> Path:
+    """Where the run of `spec` with `seed` goes; touches nothing.
+
+    The folder is `<out>/<name>/seed-<seed>`, and `<out>/<name>-<digest>/seed-<seed>` when a run of another config
+    holds that one already.
+
+    Raises:
+        ConfigError: if the very same run has finished there, or is running.
+    """
+    digest = spec.digest()
+    for name in (spec.name, f"{spec.name}-{digest}"):
+        folder = Path(spec.out) / name / f"seed-{seed}"
+        if not (folder / CONFIG).exists():
+            if folder.exists() and any(folder.iterdir()):
+                raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
+            return folder
+        if _digest_of(folder) != digest:
+            continue
+        if (folder / RESULT).exists():
+            raise ConfigError(
+                f"{folder}: this very run has finished; look at its {RESULT}, move it away, or give other seeds or out"
+            )
+        with _locked(folder):
+            return folder
+    raise ConfigError(f"{folder}: holds another run; give another out=")
+
+
+@contextmanager
+def claimed(folder: Path, spec: RunSpec, seed: int, command: list[str]) -> Iterator[None]:
+    """Make the folder, with config and provenance, and keep others out of it; an unfinished run is moved aside."""
+    if (folder / CONFIG).exists():
+        aside = next(
+            path for n in range(1, sys.maxsize) if not (path := folder.with_name(f"{folder.name}.unfinished-{n}")).exists()
+        )
+        folder.rename(aside)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        own = spec.model_copy(update={"seeds": (seed,)})
+        write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
+        write_json(folder / PROVENANCE, provenance(command))
+        yield
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the target and rename: a reader sees the old file or the new one, never half of it."""
+    beside = path.with_name(path.name + ".tmp")
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
+
+
+def provenance(command: list[str]) -> dict[str, Any]:
+    """What the numbers of a run depend on beside its config: versions, code, machine, threads, command."""
+    return {
+        "command": shlex.join(command),
+        "git": _git_state(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in _RECORDED_PACKAGES},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def save_policy(policy: BasePolicy, path: Path) -> None:
+    """The policy's parameters and buffers as safetensors; tensors that modules share are stored once."""
+    save_model(policy, str(path))
+
+
+def load_policy(policy: BasePolicy, path: Path) -> None:
+    """Fill a policy of the same shape from `save_policy`'s file."""
+    load_model(policy, str(path))
+
+
+def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
+    """VecNormalize's statistics without pickle; of a Dict observation each key has its own."""
+    arrays: dict[str, Any] = {"returns": normalizer.returns}
+    for name, statistics in _statistics(normalizer).items():
+        arrays |= {f"{name}/mean": statistics.mean, f"{name}/var": statistics.var, f"{name}/count": statistics.count}
+    np.savez(path, **arrays)
+
+
+def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
+    """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file."""
+    with np.load(path, allow_pickle=False) as arrays:
+        for name, statistics in _statistics(normalizer).items():
+            statistics.mean, statistics.var = arrays[f"{name}/mean"], arrays[f"{name}/var"]
+            statistics.count = float(arrays[f"{name}/count"])
+
+
+def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
+    found = {"return": normalizer.ret_rms}
+    if not normalizer.norm_obs:
+        return found
+    if isinstance(normalizer.obs_rms, dict):
+        return found | {f"observation/{key}": statistics for key, statistics in normalizer.obs_rms.items()}
+    return found | {"observation": normalizer.obs_rms}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process; the lock goes with the process, however that ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ConfigError(f"{folder}: another process is training there; give another out=") from None
+    finally:
+        os.close(descriptor)
+
+
+def _digest_of(folder: Path) -> str | None:
+    try:
+        return RunSpec.model_validate(yaml.safe_load((folder / CONFIG).read_text())).digest()
+    except (ValueError, yaml.YAMLError):
+        return None
+
+
+def _git_state() -> str | None:
+    """Commit of the code, with a mark for uncommitted changes; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,182 @@
+"""Train a run from its spec, and read a finished one back."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl.agents import build_agent
+from deltarl.envs import build_envs, normalize
+from deltarl.errors import ConfigError, first_complaint
+from deltarl.training import folder as files
+from deltarl.training.evaluation import Evaluation, evaluate_policy
+from deltarl.training.progress import ProgressCallback, default_console
+from deltarl.training.records import make_logger, record_evaluation
+from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended; all but `folder` stands in its result.json."""
+
+    folder: Path
+    seed: int
+    status: str
+    steps: int
+    wall_seconds: float
+    device: str
+    episodes: int
+    final_return_mean: float
+    final_return_std: float
+    success_rate: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read back from its folder: the trained policy and how its observations are normalised."""
+
+    folder: Path
+    spec: RunSpec
+    seed: int
+    model: BaseAlgorithm
+    normalizer: VecNormalize | None
+
+
+class EvaluationCallback(BaseCallback):
+    """Evaluates every `spec.eval.every` steps; learning is the same whether it does or not."""
+
+    def __init__(self, spec: RunSpec, folder: Path, normalizer: VecNormalize | None) -> None:
+        super().__init__()
+        self.spec, self.folder, self.normalizer = spec, folder, normalizer
+        self._next = spec.eval.every or sys.maxsize
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
+            assert self.spec.eval.every is not None
+            self._next = (self.num_timesteps // self.spec.eval.every + 1) * self.spec.eval.every
+            evaluation = evaluate_policy(self.model, self.spec.env, self.normalizer, self.spec.eval.episodes)
+            record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
+        return True
+
+
+def train(spec: RunSpec, console: Console | None = None, command: list[str] | None = None) -> list[RunResult]:
+    """Train `spec` once for each of its seeds, one after the other.
+
+    Args:
+        spec: the run.
+        console: where progress goes, stderr if not given.
+        command: what the provenance names as the command, this process's own if not given.
+
+    Returns:
+        One result a seed, in the order of `spec.seeds`.
+
+    Raises:
+        ConfigError: before anything is written, if a run of the same config has finished in its folder or is
+            training there, or if the device is not to be had.
+    """
+    if spec.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device: PyTorch finds no CUDA device for '{spec.device}'; use device=cpu")
+    folders = [files.choose_folder(spec, seed) for seed in spec.seeds]
+    return [
+        _train_seed(spec, seed, folder, console or default_console(), command or sys.argv)
+        for seed, folder in zip(spec.seeds, folders, strict=True)
+    ]
+
+
+def _train_seed(spec: RunSpec, seed: int, folder: Path, console: Console, command: list[str]) -> RunResult:
+    torch.set_num_threads(spec.threads)
+    with files.claimed(folder, spec, seed, command):
+        envs = normalize(build_envs(spec.env, seed), spec.env.normalize, spec.agent.gamma)
+        normalizer = envs if isinstance(envs, VecNormalize) else None
+        model = build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed, spec.device)
+        logger = make_logger(folder)
+        model.set_logger(logger)
+        progress = ProgressCallback(spec.total_timesteps, f"seed {seed}", console)
+        started = time.monotonic()
+        try:
+            model.learn(spec.total_timesteps, callback=[EvaluationCallback(spec, folder, normalizer), progress])
+            wall_seconds = time.monotonic() - started
+            evaluation = evaluate_policy(model, spec.env, normalizer, spec.eval.episodes)
+            record_evaluation(folder, logger, model.num_timesteps, evaluation)
+            logger.dump(model.num_timesteps)
+        finally:
+            progress.close()
+            logger.close()
+            envs.close()
+        _save_model(model, normalizer, folder)
+        result = RunResult(
+            folder=folder,
+            seed=seed,
+            status="finished",
+            steps=model.num_timesteps,
+            wall_seconds=round(wall_seconds, 2),
+            device=str(model.device),
+            episodes=len(evaluation.returns),
+            final_return_mean=evaluation.return_mean,
+            final_return_std=evaluation.return_std,
+            success_rate=evaluation.success_rate,
+        )
+        files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
+    return result
+
+
+def _save_model(model: BaseAlgorithm, normalizer: VecNormalize | None, folder: Path) -> None:
+    files.save_policy(model.policy, folder / files.POLICY)
+    model.save(folder / files.SB3_MODEL)
+    if normalizer is not None:
+        files.save_normalizer(normalizer, folder / files.NORMALIZER)
+        normalizer.save(str(folder / files.SB3_NORMALIZER))
+
+
+def load_run(folder: Path | str, device: str = "auto") -> Run:
+    """Read a finished run back, from its safe formats alone: YAML, safetensors and NumPy without pickle.
+
+    Args:
+        folder: the run's folder, `.../seed-<n>`.
+        device: where the policy goes, as Stable-Baselines3 takes it.
+
+    Raises:
+        ConfigError: if the folder holds no finished run.
+    """
+    folder = Path(folder)
+    for needed in (files.CONFIG, files.POLICY):
+        if not (folder / needed).is_file():
+            raise ConfigError(f"{folder}: no finished run there, {needed} is missing")
+    data = yaml.safe_load((folder / files.CONFIG).read_text())
+    try:
+        spec = RunSpec.model_validate(data)
+    except ValidationError as error:
+        path, message = first_complaint(error, data)
+        raise ConfigError(f"{folder / files.CONFIG}: {'.'.join(path)}: {message}") from None
+    seed = spec.seeds[0]
+    envs = normalize(build_envs(spec.env, seed, n_envs=1), spec.env.normalize, spec.agent.gamma)
+    model = build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, None, device)
+    files.load_policy(model.policy, folder / files.POLICY)
+    normalizer = envs if isinstance(envs, VecNormalize) else None
+    if normalizer is not None:
+        files.load_normalizer(normalizer, folder / files.NORMALIZER)
+        normalizer.training = False
+    return Run(folder=folder, spec=spec, seed=seed, model=model, normalizer=normalizer)
+
+
+def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIRST_EVALUATION_SEED) -> Evaluation:
+    """Score a run's final policy: deterministic, unnormalised returns of complete episodes.
+
+    Args:
+        run: a run, or its folder.
+        episodes: how many, the config's `eval.episodes` if not given.
+        seed: the episodes are seeded with seed, seed + 1, ...; the default repeats the run's own evaluation.
+    """
+    if not isinstance(run, Run):
+        run = load_run(run)
+    return evaluate_policy(run.model, run.spec.env, run.normalizer, episodes or run.spec.eval.episodes, seed)

@@ -1,0 +1,63 @@
+"""A run as data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from deltarl.agents import AgentSpec
+from deltarl.envs import EnvSpec
+from deltarl.errors import Spec, complaint
+from deltarl.specs import DeltaTorsoSpec, TorsoSpec
+
+# Evaluation episodes are seeded from here on, training below: no episode is ever in both.
+FIRST_EVALUATION_SEED = 1_000_000
+
+
+class EvaluationSpec(Spec):
+    """Evaluation of the deterministic policy, on seeds of its own."""
+
+    every: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Training steps between evaluations; null for one at the end alone."
+    )
+    episodes: Annotated[int, Field(ge=1)] = 20
+
+
+class RunSpec(Spec):
+    """Everything that determines a training run but the machine."""
+
+    name: str = Field("run", pattern=r"^[^/\x00]+$", description="Folder of the run below `out`.")
+    agent: AgentSpec
+    env: EnvSpec
+    actor_torso: TorsoSpec = DeltaTorsoSpec()
+    critic_torso: TorsoSpec = DeltaTorsoSpec()
+    total_timesteps: Annotated[int, Field(ge=1)]
+    seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field((0,), min_length=1)
+    eval: EvaluationSpec = EvaluationSpec()
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    threads: Annotated[int, Field(ge=1)] = Field(
+        1, description="PyTorch's threads; small networks gain nothing from more, and results depend on it."
+    )
+    out: str = Field("runs", min_length=1, description="Folder that holds runs.")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder_name(cls, name: str) -> str:
+        if name in {".", ".."}:
+            raise complaint(f"'{name}' is not a folder's name")
+        return name
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise complaint(f"the same seed twice in {list(seeds)}")
+        return seeds
+
+    def digest(self) -> str:
+        """Eight hex digits that two runs share if they differ at most in name, seeds and folder."""
+        content = self.model_dump(mode="json", exclude={"name", "seeds", "out"})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
