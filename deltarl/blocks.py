@@ -86,6 +86,14 @@ class Sublayer(nn.Sequential):
                 nn.init.zeros_(module.bias)
 
 
+def sublayer_norm(width: int, heads: int) -> float:
+    """Root mean square of |F(c)| over a head's features at initialisation, for a normalised c and ReLU.
+
+    He initialisation gives each feature of F(c) a variance of 2.
+    """
+    return math.sqrt(2 * width / heads)
+
+
 class PlainBlock(nn.Module):
     """F(Norm(x)): a block with no shortcut. Maps `[..., width]` to `[..., width]`."""
 
@@ -197,11 +205,18 @@ class DeltaBlock(RankOneBlock):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the gates at `beta_init`, whatever the input: their last weights at 0, their bias at the logit."""
+        """Start the gates at `beta_init`, whatever the input, and a linear value at the norm of the sublayer's output.
+
+        The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `sublayer_norm`, so
+        that a block writes as much as the residual block would: PyTorch's own start, near 0, leaves the torso almost
+        linear in its features, and it learns more slowly.
+        """
         self.write.reset_parameters()
-        if not self.gate_width:
-            return
         with torch.no_grad():
+            if not self.sigmoid_value:
+                self.write.bias[self.gate_width :] = sublayer_norm(self.write.in_features, self.heads)
+            if not self.gate_width:
+                return
             weight, bias = self.write.weight[: self.gate_width], self.write.bias[: self.gate_width]
             if self.gate_out is not None:
                 weight, bias = self.gate_out.weight, self.gate_out.bias
@@ -237,8 +252,7 @@ class WriteOnlyBlock(DeltaBlock):
 class AdditiveBlock(RankOneBlock):
     """X + k s^T with a learned, input-independent s: what is left of a residual block when only F's direction counts.
 
-    s starts at the norm that F has at initialisation, sqrt(2 width / heads), so that the block starts near the
-    residual one.
+    s starts at `sublayer_norm`, so that the block starts near the residual one.
     """
 
     def __init__(self, spec: DeltaTorsoSpec) -> None:
@@ -247,7 +261,7 @@ class AdditiveBlock(RankOneBlock):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.magnitude, math.sqrt(2 * self.sublayer[0].in_features / self.heads))
+        nn.init.constant_(self.magnitude, sublayer_norm(self.sublayer[0].in_features, self.heads))
 
     def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
         return write_only_update(state, k, self.magnitude, self.magnitude.new_ones(1))

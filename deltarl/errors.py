@@ -55,7 +55,7 @@ def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...],
         if found["type"] == "default_factory_not_called":
             continue
         context: Mapping[str, Any] = found.get("ctx", {})
-        path = _plain_path(found["loc"], data)
+        path = _plain_path(found["loc"], data, keep_last=found["type"] == "missing")
         message = found["msg"]
         if found["type"] == "union_tag_invalid":
             path = (*path, str(context["discriminator"]).strip("'"))
@@ -77,15 +77,15 @@ def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...],
     raise AssertionError("a ValidationError without an error")
 
 
-def _plain_path(loc: Sequence[str | int], data: Any) -> tuple[str, ...]:
-    """pydantic's location without the tags of unions, which stand in no file."""
+def _plain_path(loc: Sequence[str | int], data: Any, keep_last: bool) -> tuple[str, ...]:
+    """pydantic's location without the tags of unions, which stand in no file.
+
+    What is not in the data is such a tag, but for the last item where that is what the data lacks.
+    """
     path: list[str] = []
     for position, item in enumerate(loc):
         if isinstance(data, Mapping):
-            last = position == len(loc) - 1
-            if item not in data and not last:
-                continue
-            if item not in data and item in {value for value in data.values() if isinstance(value, str)}:
+            if item not in data and not (keep_last and position == len(loc) - 1):
                 continue
             data = data.get(item)
         elif isinstance(data, Sequence) and isinstance(item, int) and item < len(data):

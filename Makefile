@@ -1,0 +1,44 @@
+# Everything lives in .venv; what is done is not done again.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: install train test test-all lint docs clean
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	# First and by its exact version: a CPU build is found this way where there is one.
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The main job: a Delta PPO agent learns to hop.
+train: runs/quickstart/seed-0/result.json
+	@echo "Trained; look at it with: $(BIN)/tensorboard --logdir runs"
+
+runs/quickstart/seed-0/result.json: | $(INSTALLED)
+	$(BIN)/deltarl train quickstart
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Figures, and the tables that stand in README and docs, from the committed results.
+docs: $(INSTALLED)
+	$(BIN)/python docs/figures/delta_block.py
+	$(BIN)/python docs/tables.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,185 @@
+"""The paper's formulas sample by sample and with explicit matrices, and the specs that are compared with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+
+StackSpec = DeltaTorsoSpec | PlainTorsoSpec | ResidualTorsoSpec
+Weights = Mapping[str, Tensor]
+
+SMALL: dict[str, Any] = {"width": 8, "hidden": 12, "depth": 2}
+WRITING_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"heads": 2},
+    {"channels": 3},
+    {"heads": 2, "channels": 3},
+    {"beta_init": 0.3, "beta_max": 1.0},
+    {"gate": "fixed", "beta_init": 2.0},
+    {"gate_layers": 2},
+    {"gate_layers": 2, "heads": 2},
+    {"value": "sigmoid"},
+    {"direction": "generator"},
+    {"heads": 2, "channels": 3, "gate_layers": 2, "value": "sigmoid", "direction": "generator"},
+    {"update": "write_only"},
+    {"update": "write_only", "heads": 2, "channels": 3, "gate": "fixed", "value": "sigmoid"},
+]
+DELTA_OPTIONS: list[dict[str, Any]] = [
+    *WRITING_OPTIONS,
+    {"update": "additive"},
+    {"update": "additive", "heads": 2, "channels": 3},
+    {"update": "lerp"},
+    {"update": "lerp", "depth": 3},
+    {"norm": "rms"},
+    {"norm": "batch_renorm", "channels": 2},
+    {"hidden": 5, "eps": 0.1},
+    *({"activation": name} for name in ("tanh", "gelu", "silu", "elu")),
+]
+STACKS: list[StackSpec] = [
+    *(DeltaTorsoSpec(**{**SMALL, **options}) for options in DELTA_OPTIONS),
+    *(spec(**SMALL, norm=norm) for spec in (ResidualTorsoSpec, PlainTorsoSpec) for norm in ("layer", "batch_renorm")),
+]
+
+
+def name_of(value: Any) -> str:
+    """A test's id: the options that a spec or a dict of options sets."""
+    options = value if isinstance(value, dict) else {"kind": value.kind, **value.model_dump(exclude_unset=True)}
+    told = {key: item for key, item in options.items() if SMALL.get(key) != item}
+    return ",".join(f"{key}={item}" for key, item in told.items()) or "default"
+
+
+def scramble(module: nn.Module) -> nn.Module:
+    """Move every weight and running statistic off its initial value, in float64 and evaluation mode."""
+    module.double().eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, buffer in module.named_buffers():
+            if "running" in name:
+                buffer.add_(0.5 * torch.rand_like(buffer))
+    return module
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by name, still the leaves that gradients reach."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def shortcut(k: Tensor, beta: Tensor) -> Tensor:
+    """`A = I - beta k k^T` of one sample."""
+    return torch.eye(len(k), dtype=k.dtype) - beta * torch.outer(k, k)
+
+
+def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """`A X + beta k v^T` for states `[..., d]` or `[..., d, d_v]`."""
+    states = x.reshape(-1, k.shape[-1], v.shape[-1])
+    samples = zip(states, k.flatten(0, -2), v.flatten(0, -2), beta.flatten(), strict=True)
+    return torch.stack([shortcut(k, beta) @ x + beta * torch.outer(k, v) for x, k, v, beta in samples]).reshape(x.shape)
+
+
+def torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
+    """A torso in evaluation mode, `[batch, in_features]` to `[batch, width]`."""
+    return torch.stack([_torso(weights, spec, row) for row in features])
+
+
+def block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
+    """A block in evaluation mode, on states `[batch, width]` or `[batch, width, channels]`."""
+    return torch.stack([_block(weights, spec, row) for row in x])
+
+
+def _torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
+    x = _linear(_part(weights, "stem"), features)
+    channels = spec.channels if isinstance(spec, DeltaTorsoSpec) else 1
+    if channels > 1:
+        x = torch.stack([x] * channels, dim=1)
+    for index in range(spec.depth):
+        x = _block(_part(weights, f"blocks.{index}"), spec, x)
+    return _norm(_part(weights, "norm"), spec, _compress(weights, x))
+
+
+def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
+    context = _norm(_part(weights, "norm"), spec, _compress(weights, x))
+    branch = _sublayer(_part(weights, "sublayer"), spec.activation, context)
+    if spec.kind == "plain":
+        return branch
+    if spec.kind == "residual":
+        return x + branch
+    if spec.update == "lerp":
+        rate = _sigmoid(weights["rate_logit"])
+        return (1 - rate) * x + rate * branch
+    h, source = branch, context
+    if spec.direction == "generator":
+        h, source = _sublayer(_part(weights, "generator"), spec.activation, context), branch
+    states = x.reshape(spec.heads, -1, spec.channels)
+    directions = [part / torch.sqrt(part @ part + spec.eps**2) for part in h.reshape(spec.heads, -1)]
+    if spec.update == "additive":
+        new = [X + torch.outer(k, s) for X, k, s in zip(states, directions, weights["magnitude"], strict=True)]
+        return torch.stack(new).reshape(x.shape)
+    new = []
+    for X, k, v, beta in zip(states, directions, *_value_and_gate(weights, spec, source), strict=True):
+        kept = X if spec.update == "write_only" else shortcut(k, beta) @ X
+        new.append(kept + beta * torch.outer(k, v))
+    return torch.stack(new).reshape(x.shape)
+
+
+def _value_and_gate(weights: Weights, spec: DeltaTorsoSpec, source: Tensor) -> tuple[Tensor, Tensor]:
+    """v `[heads, channels]` and beta `[heads]`; the gate's rows of `write` come first."""
+    rows = _linear(_part(weights, "write"), source)
+    gate_rows = len(rows) - spec.heads * spec.channels
+    v = rows[gate_rows:].reshape(spec.heads, spec.channels)
+    if spec.value == "sigmoid":
+        v = 4 * _sigmoid(v)
+    if spec.gate == "fixed":
+        return v, torch.full((spec.heads,), spec.beta_init, dtype=v.dtype)
+    logits = rows[:gate_rows]
+    if spec.gate_layers == 2:
+        logits = _linear(_part(weights, "gate_out"), torch.tanh(logits))
+    return v, spec.beta_max * _sigmoid(logits)
+
+
+def _part(weights: Weights, path: str) -> Weights:
+    return {name.removeprefix(f"{path}."): item for name, item in weights.items() if name.startswith(f"{path}.")}
+
+
+def _linear(weights: Weights, x: Tensor) -> Tensor:
+    return weights["weight"] @ x + weights["bias"]
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-x))
+
+
+def _activation(name: str, x: Tensor) -> Tensor:
+    return {
+        "relu": torch.where(x > 0, x, 0 * x),
+        "tanh": torch.tanh(x),
+        "gelu": x / 2 * (1 + torch.erf(x / math.sqrt(2))),
+        "silu": x * _sigmoid(x),
+        "elu": torch.where(x > 0, x, torch.exp(x) - 1),
+    }[name]
+
+
+def _sublayer(weights: Weights, activation: str, x: Tensor) -> Tensor:
+    return _linear(_part(weights, "2"), _activation(activation, _linear(_part(weights, "0"), x)))
+
+
+def _compress(weights: Weights, x: Tensor) -> Tensor:
+    return (
+        x if x.ndim == 1 else torch.stack([row @ mix for row, mix in zip(x, weights["compress.kernel"], strict=True)])
+    )
+
+
+def _norm(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
+    if spec.norm == "rms":
+        return x / torch.sqrt((x**2).mean() + spec.eps) * weights["weight"]
+    if spec.norm == "layer":
+        centred = x - x.mean()
+        return centred / torch.sqrt((centred**2).mean() + spec.eps) * weights["weight"] + weights["bias"]
+    scaled = (x - weights["running_mean"]) / torch.sqrt(weights["running_var"] + spec.eps)
+    return scaled * weights["scale"] + weights["bias"]

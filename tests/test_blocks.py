@@ -1,0 +1,195 @@
+"""Blocks against their formulas, and where they start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import reference
+import torch
+from reference import DELTA_OPTIONS, SMALL, STACKS, StackSpec, name_of, scramble, weights_of
+
+from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
+from deltarl.blocks import (
+    ACTIVATIONS,
+    AdditiveBlock,
+    BatchRenorm,
+    ChannelCompressor,
+    DeltaBlock,
+    LerpBlock,
+    PlainBlock,
+    ResidualBlock,
+    Sublayer,
+)
+from deltarl.torso import make_block
+
+GATES: list[dict[str, Any]] = [
+    {},
+    {"heads": 2},
+    {"gate_layers": 2},
+    {"gate_layers": 2, "heads": 2},
+    {"channels": 3},
+    {"direction": "generator"},
+    {"update": "write_only"},
+    {"gate": "fixed"},
+]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def state_for(spec: StackSpec, batch: int = 4) -> torch.Tensor:
+    channels = spec.channels if isinstance(spec, DeltaTorsoSpec) else 1
+    shape = (batch, spec.width) if channels == 1 else (batch, spec.width, channels)
+    return torch.randn(shape, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spec", STACKS, ids=name_of)
+def test_a_block_has_the_values_and_gradients_of_its_formula(spec: StackSpec) -> None:
+    block = scramble(make_block(spec))
+    x = state_for(spec).requires_grad_()
+    leaves = [x, *block.parameters()]
+    expected = reference.block(weights_of(block), spec, x)
+    torch.testing.assert_close(block(x), expected)
+    direction = torch.randn_like(x)
+    ours, theirs = (torch.autograd.grad((out * direction).sum(), leaves) for out in (block(x), expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_residual_block_adds_what_the_plain_block_computes() -> None:
+    residual, plain = ResidualBlock(ResidualTorsoSpec(**SMALL)), PlainBlock(PlainTorsoSpec(**SMALL))
+    plain.load_state_dict(residual.state_dict())
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(plain(x), plain.sublayer(plain.norm(x)))
+    torch.testing.assert_close(residual(x), x + plain(x))
+
+
+@pytest.mark.parametrize("options", GATES, ids=name_of)
+@pytest.mark.parametrize(("beta_init", "beta_max"), [(1.0, 2.0), (0.05, 2.0), (1.9, 2.0), (0.5, 1.0)])
+def test_every_gate_starts_at_beta_init_whatever_the_input(
+    options: dict[str, Any], beta_init: float, beta_max: float
+) -> None:
+    torso = Torso(3, DeltaTorsoSpec(**SMALL, **options, beta_init=beta_init, beta_max=beta_max))
+    for block in torso.blocks:
+        assert isinstance(block, DeltaBlock)
+        v, beta = block.value_and_gate(100 * torch.randn(16, 8))
+        assert v.shape == (16, block.heads, block.channels)
+        torch.testing.assert_close(beta, torch.full((16, block.heads, 1), beta_init), rtol=1e-6, atol=0)
+
+
+def test_resetting_a_trained_block_puts_its_gates_back() -> None:
+    block = DeltaBlock(DeltaTorsoSpec(**SMALL, gate_layers=2, beta_init=0.3))
+    assert block.gate_out is not None
+    torch.nn.init.normal_(block.gate_out.weight)
+    block.reset_parameters()
+    _, beta = block.value_and_gate(torch.randn(16, 8))
+    torch.testing.assert_close(beta, torch.full((16, 1, 1), 0.3))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("gate_layers", [1, 2])
+def test_one_linear_gives_gate_and_value(channels: int, gate_layers: int) -> None:
+    block = DeltaBlock(DeltaTorsoSpec(width=16, heads=2, channels=channels, gate_layers=gate_layers))
+    gate_width = 2 if gate_layers == 1 else 4
+    assert block.write.weight.shape == (gate_width + 2 * channels, 16)
+    outside = {type(m) for name, m in block.named_children() if name not in ("write", "gate_out")}
+    assert torch.nn.Linear not in outside
+
+
+def test_a_sigmoid_value_lies_between_zero_and_four() -> None:
+    block = DeltaBlock(DeltaTorsoSpec(**SMALL, value="sigmoid"))
+    v, _ = block.value_and_gate(3 * torch.randn(256, 8))
+    assert ((v > 0) & (v < 4)).all()
+    assert v.min() < 1 < 3 < v.max()
+
+
+@pytest.mark.parametrize("spec", [DeltaTorsoSpec(**{**SMALL, **o}) for o in DELTA_OPTIONS], ids=name_of)
+def test_a_block_keeps_the_shape_of_its_state(spec: DeltaTorsoSpec) -> None:
+    block = make_block(spec).double().eval()
+    x = state_for(spec, batch=6)
+    batched = block(x)
+    assert batched.shape == x.shape
+    torch.testing.assert_close(block(x.unflatten(0, (2, 3))), batched.unflatten(0, (2, 3)))
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_each_head_moves_its_own_features_along_one_direction(heads: int) -> None:
+    block = scramble(DeltaBlock(DeltaTorsoSpec(width=16, heads=heads, channels=3)))
+    x = torch.randn(16, 3, dtype=torch.float64)
+    for change in (block(x) - x).unflatten(0, (heads, -1)):
+        assert torch.linalg.matrix_rank(change) == 1
+
+
+def test_the_compressor_starts_as_the_mean_over_channels() -> None:
+    x = torch.randn(4, 8, 3)
+    torch.testing.assert_close(ChannelCompressor(8, 3)(x), x.mean(-1))
+
+
+def test_an_additive_block_starts_at_the_norm_of_the_sublayer() -> None:
+    spec = DeltaTorsoSpec(width=256, heads=4, update="additive")
+    block = AdditiveBlock(spec)
+    parts = block.sublayer(block.norm(torch.randn(256, 256))).unflatten(-1, (4, -1))
+    torch.testing.assert_close(block.magnitude.mean(), parts.norm(dim=-1).mean(), rtol=0.05, atol=0)
+    assert block.magnitude.unique().numel() == 1
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_lerp_block_starts_at_the_rate_one_over_depth_plus_one(depth: int) -> None:
+    block = LerpBlock(DeltaTorsoSpec(width=8, depth=depth, update="lerp"))
+    x = torch.randn(4, 8)
+    branch = block.sublayer(block.norm(x))
+    torch.testing.assert_close(block(x), x + (branch - x) / (depth + 1))
+
+
+def test_a_sublayer_starts_with_he_weights_and_zero_biases() -> None:
+    first, _, second = Sublayer(128, 512, "relu")
+    for linear in (first, second):
+        torch.testing.assert_close(linear.weight.std().item(), (2 / linear.in_features) ** 0.5, rtol=0.02, atol=0)
+        assert not linear.bias.any()
+
+
+def test_every_activation_of_a_spec_has_a_module() -> None:
+    choices = DeltaTorsoSpec.model_json_schema()["properties"]["activation"]["enum"]
+    assert set(choices) == set(ACTIVATIONS)
+
+
+def test_batch_renorm_standardises_a_batch_and_follows_its_statistics() -> None:
+    norm = BatchRenorm(8, eps=1e-5)
+    x = 3 * torch.randn(64, 8) + 2
+    torch.testing.assert_close(norm(x), (x - x.mean(0)) / torch.sqrt(x.var(0) + 1e-5))
+    torch.testing.assert_close(norm.running_mean, 0.01 * x.mean(0))
+    torch.testing.assert_close(norm.running_var, 0.99 + 0.01 * x.var(0))
+    assert norm.steps == 1
+
+
+def test_batch_renorm_in_evaluation_uses_the_statistics_and_leaves_them() -> None:
+    norm = BatchRenorm(8, eps=1e-5).eval()
+    norm.running_mean.fill_(1.0)
+    norm.running_var.fill_(4.0)
+    x = torch.randn(1, 8)
+    before = {name: item.clone() for name, item in norm.state_dict().items()}
+    torch.testing.assert_close(norm(x), (x - 1) / 2, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(before[name], item) for name, item in norm.state_dict().items())
+
+
+def test_batch_renorm_leaves_the_warm_up_for_its_running_statistics() -> None:
+    norm = BatchRenorm(8, eps=1e-5)
+    norm.steps.fill_(norm.warmup_steps + 1)
+    x = 1.5 * torch.randn(64, 8) + 1
+    torch.testing.assert_close(norm(x), x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_batch_renorm_in_training_refuses_fewer_than_two_rows(rows: int) -> None:
+    norm = BatchRenorm(8, eps=1e-5)
+    with pytest.raises(ValueError, match=f"batch_renorm needs at least 2 rows in training mode, got {rows}"):
+        norm(torch.randn(rows, 8))
+    assert norm.steps == 0
+
+
+def test_a_block_prints_what_it_was_made_with() -> None:
+    block = DeltaBlock(DeltaTorsoSpec(width=16, heads=2, channels=3, beta_init=0.5))
+    assert "heads=2, channels=3, eps=1e-05, beta_init=0.5, beta_max=2" in repr(block)
+    assert "ChannelCompressor(width=16, channels=3)" in repr(block)

@@ -1,0 +1,182 @@
+"""Torso specs: what they accept, what they refuse and in which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from deltarl import ConfigError, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+from deltarl.errors import Spec
+from deltarl.specs import TORSO_KINDS, merge_torso, parse_torso, torso_data
+
+GOOD: list[dict[str, Any]] = [
+    {"kind": "delta"},
+    {"kind": "delta", "width": 8, "heads": 2},
+    {"kind": "delta", "width": 4, "hidden": 1, "depth": 1},
+    {"kind": "delta", "width": 12, "heads": 3, "channels": 4},
+    {"kind": "delta", "beta_init": 0.5, "beta_max": 1.0},
+    {"kind": "delta", "beta_init": 2.0, "gate": "fixed"},
+    {"kind": "delta", "beta_init": 0.5, "beta_max": 0.5, "gate": "fixed"},
+    {"kind": "delta", "gate_layers": 2, "value": "sigmoid", "direction": "generator"},
+    {"kind": "delta", "update": "write_only", "beta_init": 0.1},
+    {"kind": "delta", "update": "additive", "heads": 4, "channels": 2},
+    {"kind": "delta", "update": "lerp"},
+    {"kind": "residual", "width": 64, "norm": "rms", "activation": "gelu"},
+    {"kind": "plain", "norm": "batch_renorm", "eps": 0.1},
+    {"kind": "mlp"},
+    {"kind": "mlp", "net_arch": (64, 32), "activation": "tanh"},
+]
+BETA_RANGE = "beta_init must be in (0, beta_max = {}), ends excluded, as the gate is beta_max * sigmoid(.); got {}"
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"heads": 3}, "heads: 3 heads do not divide width 128; use one of 1, 2, 4, 8, 16, 32"),
+    ({"width": 8, "heads": 4}, "heads: 4 heads leave width 8 under 4 features a head; use one of 1, 2"),
+    ({"heads": 0}, "heads: input should be greater than or equal to 1; got 0"),
+    ({"channels": 0}, "channels: input should be greater than or equal to 1; got 0"),
+    ({"width": 3}, "width: input should be greater than or equal to 4; got 3"),
+    ({"width": 3, "heads": 3}, "width: input should be greater than or equal to 4; got 3"),
+    ({"width": 8.5}, "width: input should be a valid integer, got a number with a fractional part; got 8.5"),
+    ({"depth": 0}, "depth: input should be greater than or equal to 1; got 0"),
+    ({"hidden": 0}, "hidden: input should be greater than or equal to 1; got 0"),
+    ({"eps": 0}, "eps: input should be greater than 0; got 0"),
+    ({"eps": 0.2}, "eps: input should be less than or equal to 0.1; got 0.2"),
+    ({"beta_init": 0}, "beta_init: input should be greater than 0; got 0"),
+    ({"beta_init": 2}, f"beta_init: {BETA_RANGE.format(2, 2)}"),
+    ({"beta_init": 2.5}, f"beta_init: {BETA_RANGE.format(2, 2.5)}"),
+    ({"beta_max": 1}, f"beta_init: {BETA_RANGE.format(1, 1)}"),
+    ({"beta_max": 2.1}, "beta_max: input should be less than or equal to 2; got 2.1"),
+    ({"beta_init": 2.1, "gate": "fixed"}, "beta_init: a fixed gate's beta_init must be in (0, beta_max = 2]; got 2.1"),
+    ({"gate_layers": 2, "gate": "fixed"}, "gate_layers: gate_layers has no effect on a fixed gate; leave it out"),
+    ({"gate_layers": 3}, "gate_layers: 3 is not one of 1, 2"),
+    ({"beta_init": float("nan")}, "beta_init: input should be a finite number; got nan"),
+    ({"eps": float("inf")}, "eps: input should be a finite number; got inf"),
+    ({"activation": "rleu"}, "activation: 'rleu' is not one of relu, tanh, gelu, silu, elu"),
+    ({"update": "ddl"}, "update: 'ddl' is not one of delta, write_only, additive, lerp"),
+    ({"widht": 64}, "widht: unknown key; did you mean 'width'?"),
+    ({"kind": "residual", "widht": 64}, "widht: unknown key; did you mean 'width'?"),
+    ({"kind": "mlp", "width": 64}, "width: unknown key; known are kind, net_arch, activation"),
+    ({"kind": "mlp", "net_arch": [64, 0]}, "net_arch.1: input should be greater than or equal to 1; got 0"),
+    ({"kind": "dleta"}, "kind: unknown name 'dleta'; did you mean 'delta'?"),
+    ({"kind": "qqq"}, "kind: unknown name 'qqq'; known are delta, residual, plain, mlp"),
+]
+UNREAD: list[tuple[str, dict[str, Any]]] = [
+    ("additive", {"beta_init": 0.5}),
+    ("additive", {"gate": "fixed"}),
+    ("additive", {"gate_layers": 2}),
+    ("additive", {"value": "sigmoid"}),
+    ("lerp", {"heads": 2}),
+    ("lerp", {"channels": 2}),
+    ("lerp", {"beta_init": 0.5}),
+    ("lerp", {"beta_max": 1.5}),
+    ("lerp", {"gate": "fixed"}),
+    ("lerp", {"gate_layers": 2}),
+    ("lerp", {"value": "sigmoid"}),
+    ("lerp", {"direction": "generator"}),
+]
+
+
+@pytest.mark.parametrize("data", GOOD, ids=str)
+def test_good_options_are_kept_and_survive_json(data: dict[str, Any]) -> None:
+    spec = parse_torso(data, "torso")
+    assert {key: getattr(spec, key) for key in data} == data
+    assert type(spec).model_validate(spec.model_dump(mode="json")) == spec
+    assert type(spec).model_validate_json(spec.model_dump_json()) == spec
+    assert parse_torso(spec.model_dump(mode="json"), "torso") == spec
+
+
+@pytest.mark.parametrize(("data", "message"), BAD, ids=lambda value: str(value) if isinstance(value, dict) else "")
+def test_bad_options_are_refused_in_one_line_that_says_what_would_be_right(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_torso({"kind": "delta", **data}, "torso")
+    assert str(caught.value) == f"torso.{message}"
+
+
+@pytest.mark.parametrize(("update", "options"), UNREAD, ids=str)
+def test_options_that_an_update_does_not_read_are_refused(update: str, options: dict[str, Any]) -> None:
+    (name,) = options
+    with pytest.raises(ConfigError) as caught:
+        parse_torso({"kind": "delta", "update": update, **options}, "torso")
+    assert str(caught.value) == f"torso.{name}: {name} has no effect with update {update}; leave it out"
+
+
+@pytest.mark.parametrize("option", ["torso", "critic_torso"])
+def test_a_complaint_names_the_option_that_the_user_set(option: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{option}\.depth: "):
+        parse_torso({"kind": "plain", "depth": 0}, option)
+    with pytest.raises(ConfigError, match=rf"^{option}\.kind: missing$"):
+        parse_torso({"depth": 1}, option)
+
+
+def test_an_unknown_key_without_a_near_name_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match=r"^torso\.xyzzy: unknown key; known are kind, width, depth, .*, update$"):
+        parse_torso({"kind": "delta", "xyzzy": 1}, "torso")
+
+
+@pytest.mark.parametrize("bad", [{"heads": 3}, {"beta_init": 0}, {"depth": 0}, {"widht": 64}, {"kind": "plain"}])
+def test_a_spec_built_in_python_is_refused_with_a_validation_error(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        DeltaTorsoSpec(**bad)
+
+
+@pytest.mark.parametrize("spec", [DeltaTorsoSpec(), ResidualTorsoSpec(), PlainTorsoSpec(), MLPTorsoSpec()])
+def test_specs_are_frozen_and_equal_specs_hash_alike(spec: Spec) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.kind = "delta"  # type: ignore[attr-defined]
+    assert hash(spec) == hash(type(spec)())
+
+
+def test_kinds_are_listed_in_one_place() -> None:
+    assert TORSO_KINDS == ("delta", "residual", "plain", "mlp")
+
+
+@pytest.mark.parametrize("kind", ["delta", "residual", "plain"])
+def test_hidden_is_twice_the_width_unless_given(kind: str) -> None:
+    assert parse_torso({"kind": kind}, "torso").hidden == 256
+    assert parse_torso({"kind": kind, "width": 20}, "torso").hidden == 40
+    assert parse_torso({"kind": kind, "width": 20, "hidden": 7}, "torso").hidden == 7
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "merged"),
+    [
+        ({"kind": "delta", "width": 64, "heads": 2}, "residual", {"kind": "residual", "width": 64}),
+        ({"kind": "delta", "width": 64, "heads": 2}, "delta", {"kind": "delta", "width": 64, "heads": 2}),
+        (
+            {"kind": "delta", "width": 64, "heads": 2},
+            {"depth": 3},
+            {"kind": "delta", "width": 64, "heads": 2, "depth": 3},
+        ),
+        ({"kind": "residual", "width": 64}, {"kind": "delta", "heads": 4}, {"kind": "delta", "width": 64, "heads": 4}),
+        ({"kind": "delta", "heads": 2, "activation": "tanh"}, "mlp", {"kind": "mlp", "activation": "tanh"}),
+        ({"kind": "mlp", "net_arch": [64]}, "plain", {"kind": "plain"}),
+        ({"kind": "plain", "width": 64}, PlainTorsoSpec(depth=1), {"kind": "plain", "width": 64, "depth": 1}),
+        ({"kind": "delta", "heads": 2}, ResidualTorsoSpec(width=32), {"kind": "residual", "width": 32}),
+        ({"heads": 2}, {"width": 32}, {"kind": "delta", "heads": 2, "width": 32}),
+        ({"kind": "delta", "heads": 2}, "dleta", {"kind": "dleta", "heads": 2}),
+    ],
+)
+def test_a_change_keeps_what_both_kinds_have_and_drops_the_old_kinds_own(
+    base: dict[str, Any], change: Any, merged: dict[str, Any]
+) -> None:
+    before = dict(base)
+    assert merge_torso(base, change) == merged
+    assert base == before
+
+
+def test_a_changed_width_moves_a_hidden_that_was_not_given() -> None:
+    assert parse_torso(merge_torso(torso_data(DeltaTorsoSpec(width=64)), {"width": 32}), "torso").hidden == 64
+
+
+@pytest.mark.parametrize(
+    ("torso", "data"),
+    [
+        ("plain", {"kind": "plain"}),
+        ({"kind": "delta", "width": 8}, {"kind": "delta", "width": 8}),
+        (DeltaTorsoSpec(width=8), {"kind": "delta", "width": 8}),
+        (MLPTorsoSpec(), {"kind": "mlp"}),
+    ],
+    ids=str,
+)
+def test_kinds_mappings_and_specs_become_plain_data(torso: Any, data: dict[str, Any]) -> None:
+    assert torso_data(torso) == data
