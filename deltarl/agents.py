@@ -13,6 +13,7 @@ from gymnasium import spaces
 from pydantic import Discriminator, Field, Tag
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -130,7 +131,7 @@ def policy_name(observation_space: spaces.Space[Any]) -> str:
 
 
 def build_agent(
-    spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv, seed: int | None, device: str = "auto"
+    spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv, seed: int, device: str = "auto"
 ) -> BaseAlgorithm:
     """The Stable-Baselines3 algorithm of a spec, ready to learn.
 
@@ -139,21 +140,41 @@ def build_agent(
         actor_torso: spec of the policy network's torso.
         critic_torso: spec of the value or Q networks' torso.
         env: the environments to learn in.
-        seed: seed of Python, NumPy, PyTorch and the environments; None leaves them alone.
+        seed: seed of Python, NumPy, PyTorch and the environments.
         device: as Stable-Baselines3 takes it: auto, cpu, cuda, cuda:1.
     """
     return spec.implementation(
         policy_name(env.observation_space),
         env,
-        policy_kwargs={
-            "actor_torso": actor_torso.model_dump(mode="json"),
-            "critic_torso": critic_torso.model_dump(mode="json"),
-            **spec.policy.options(),
-        },
+        policy_kwargs=_policy_kwargs(spec, actor_torso, critic_torso),
         seed=seed,
         device=device,
         **spec.hyperparameters(),
     )
+
+
+def build_policy(spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv) -> BasePolicy:
+    """The policy alone, as `build_agent`'s algorithm has it, to be filled with stored weights.
+
+    It draws no random numbers that anybody else would miss.
+    """
+    policy_class = spec.implementation.policy_aliases[policy_name(env.observation_space)]
+    with torch.random.fork_rng():
+        return policy_class(
+            env.observation_space,
+            env.action_space,
+            lr_schedule=lambda _: 0.0,
+            use_sde=spec.use_sde,
+            **_policy_kwargs(spec, actor_torso, critic_torso),
+        )
+
+
+def _policy_kwargs(spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec) -> dict[str, Any]:
+    return {
+        "actor_torso": actor_torso.model_dump(mode="json"),
+        "critic_torso": critic_torso.model_dump(mode="json"),
+        **spec.policy.options(),
+    }
 
 
 def _plain(value: Any) -> float | str | Callable[[float], float] | None:

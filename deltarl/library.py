@@ -22,8 +22,8 @@ Key = tuple[str, ...]
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
 COMMAND_LINE = "command line"
-# Keys that change where or how long ago a run was written, not what it is called.
-UNNAMED_OVERRIDES = ("out", "seeds", "device", "name")
+# What a run's name does not tell: these change where it is written and on what it runs, not what it is.
+UNNAMED_OVERRIDES = ("out", "seeds", "device")
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,17 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     for key in tree.data:
         if key not in known:
             raise tree.complain((key,), f"unknown key{suggestion(key, sorted(known))}", base.source)
-    named = "+".join(text for text in overrides if text.split("=", 1)[0] not in UNNAMED_OVERRIDES)
+    chosen = [text for text in overrides if text.split("=", 1)[0] not in UNNAMED_OVERRIDES]
+    if any(text.startswith("name=") for text in overrides):
+        chosen = []
     tree.data.setdefault("name", path.stem)
     try:
         spec = RunSpec.model_validate(tree.data)
     except ValidationError as error:
         key, message = first_complaint(error, tree.data)
         raise tree.complain(key, message, base.source) from None
-    if named:
-        readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", named)[:80]
+    if chosen:
+        readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:80]
         spec = spec.model_copy(update={"name": f"{spec.name}+{readable}-{spec.digest()}"})
     return Resolution(spec, tuple(notes))
 

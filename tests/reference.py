@@ -78,9 +78,9 @@ def shortcut(k: Tensor, beta: Tensor) -> Tensor:
 
 def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     """`A X + beta k v^T` for states `[..., d]` or `[..., d, d_v]`."""
-    states = x.reshape(-1, k.shape[-1], v.shape[-1])
-    samples = zip(states, k.flatten(0, -2), v.flatten(0, -2), beta.flatten(), strict=True)
-    return torch.stack([shortcut(k, beta) @ x + beta * torch.outer(k, v) for x, k, v, beta in samples]).reshape(x.shape)
+    d, channels = k.shape[-1], v.shape[-1]
+    samples = zip(x.reshape(-1, d, channels), k.reshape(-1, d), v.reshape(-1, channels), beta.flatten(), strict=True)
+    return torch.stack([shortcut(k, beta) @ X + beta * torch.outer(k, v) for X, k, v, beta in samples]).reshape(x.shape)
 
 
 def torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
@@ -170,9 +170,9 @@ def _sublayer(weights: Weights, activation: str, x: Tensor) -> Tensor:
 
 
 def _compress(weights: Weights, x: Tensor) -> Tensor:
-    return (
-        x if x.ndim == 1 else torch.stack([row @ mix for row, mix in zip(x, weights["compress.kernel"], strict=True)])
-    )
+    if x.ndim == 1:
+        return x
+    return torch.stack([row @ mix for row, mix in zip(x, weights["compress.kernel"], strict=True)])
 
 
 def _norm(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:

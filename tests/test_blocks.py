@@ -102,7 +102,8 @@ def test_a_sigmoid_value_lies_between_zero_and_four() -> None:
     block = DeltaBlock(DeltaTorsoSpec(**SMALL, value="sigmoid"))
     v, _ = block.value_and_gate(3 * torch.randn(256, 8))
     assert ((v > 0) & (v < 4)).all()
-    assert v.min() < 1 < 3 < v.max()
+    assert v.min() < 1
+    assert v.max() > 3
 
 
 @pytest.mark.parametrize("spec", [DeltaTorsoSpec(**{**SMALL, **o}) for o in DELTA_OPTIONS], ids=name_of)
@@ -119,7 +120,7 @@ def test_each_head_moves_its_own_features_along_one_direction(heads: int) -> Non
     block = scramble(DeltaBlock(DeltaTorsoSpec(width=16, heads=heads, channels=3)))
     x = torch.randn(16, 3, dtype=torch.float64)
     for change in (block(x) - x).unflatten(0, (heads, -1)):
-        assert torch.linalg.matrix_rank(change) == 1
+        assert torch.linalg.matrix_rank(change, atol=1e-12) == 1
 
 
 def test_the_compressor_starts_as_the_mean_over_channels() -> None:

@@ -141,12 +141,8 @@ def test_hidden_is_twice_the_width_unless_given(kind: str) -> None:
     ("base", "change", "merged"),
     [
         ({"kind": "delta", "width": 64, "heads": 2}, "residual", {"kind": "residual", "width": 64}),
-        ({"kind": "delta", "width": 64, "heads": 2}, "delta", {"kind": "delta", "width": 64, "heads": 2}),
-        (
-            {"kind": "delta", "width": 64, "heads": 2},
-            {"depth": 3},
-            {"kind": "delta", "width": 64, "heads": 2, "depth": 3},
-        ),
+        ({"kind": "delta", "heads": 2}, "delta", {"kind": "delta", "heads": 2}),
+        ({"kind": "delta", "heads": 2}, {"depth": 3}, {"kind": "delta", "heads": 2, "depth": 3}),
         ({"kind": "residual", "width": 64}, {"kind": "delta", "heads": 4}, {"kind": "delta", "width": 64, "heads": 4}),
         ({"kind": "delta", "heads": 2, "activation": "tanh"}, "mlp", {"kind": "mlp", "activation": "tanh"}),
         ({"kind": "mlp", "net_arch": [64]}, "plain", {"kind": "plain"}),

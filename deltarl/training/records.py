@@ -50,7 +50,11 @@ def make_logger(folder: Path) -> Logger:
 
 
 def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Evaluation) -> None:
-    """Add an evaluation to evaluations.csv, one row an episode, and to the logger's next dump."""
+    """Add an evaluation to evaluations.csv, one row an episode, and its means to the logger's outputs.
+
+    They are written at once and past the logger's own store: what the algorithm has put there belongs to its next
+    dump, at another step.
+    """
     path = folder / EVALUATIONS
     is_new = not path.exists()
     with path.open("a", newline="") as file:
@@ -60,11 +64,16 @@ def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Eval
         for episode, (score, length) in enumerate(zip(evaluation.returns, evaluation.lengths, strict=True)):
             success = "" if evaluation.successes is None else int(evaluation.successes[episode])
             writer.writerow([steps, episode, score, length, success])
-    logger.record("eval/return_mean", evaluation.return_mean)
-    logger.record("eval/return_std", evaluation.return_std)
-    logger.record("eval/length_mean", float(np.mean(evaluation.lengths)))
+    means = {
+        "eval/return_mean": evaluation.return_mean,
+        "eval/return_std": evaluation.return_std,
+        "eval/length_mean": float(np.mean(evaluation.lengths)),
+    }
     if evaluation.success_rate is not None:
-        logger.record("eval/success_rate", evaluation.success_rate)
+        means["eval/success_rate"] = evaluation.success_rate
+    for output in logger.output_formats:
+        assert isinstance(output, KVWriter)
+        output.write(means, dict.fromkeys(means, ()), steps)
 
 
 def _number(value: Any) -> Any:

@@ -13,9 +13,11 @@ from pydantic import ValidationError
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl.agents import build_agent
+from deltarl.agents import build_agent, build_policy
 from deltarl.envs import build_envs, normalize
 from deltarl.errors import ConfigError, first_complaint
 from deltarl.training import folder as files
@@ -48,7 +50,7 @@ class Run:
     folder: Path
     spec: RunSpec
     seed: int
-    model: BaseAlgorithm
+    policy: BasePolicy
     normalizer: VecNormalize | None
 
 
@@ -108,7 +110,6 @@ def _train_seed(spec: RunSpec, seed: int, folder: Path, console: Console, comman
             wall_seconds = time.monotonic() - started
             evaluation = evaluate_policy(model, spec.env, normalizer, spec.eval.episodes)
             record_evaluation(folder, logger, model.num_timesteps, evaluation)
-            logger.dump(model.num_timesteps)
         finally:
             progress.close()
             logger.close()
@@ -160,13 +161,13 @@ def load_run(folder: Path | str, device: str = "auto") -> Run:
         raise ConfigError(f"{folder / files.CONFIG}: {'.'.join(path)}: {message}") from None
     seed = spec.seeds[0]
     envs = normalize(build_envs(spec.env, seed, n_envs=1), spec.env.normalize, spec.agent.gamma)
-    model = build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, None, device)
-    files.load_policy(model.policy, folder / files.POLICY)
+    policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
+    files.load_policy(policy, folder / files.POLICY)
     normalizer = envs if isinstance(envs, VecNormalize) else None
     if normalizer is not None:
         files.load_normalizer(normalizer, folder / files.NORMALIZER)
         normalizer.training = False
-    return Run(folder=folder, spec=spec, seed=seed, model=model, normalizer=normalizer)
+    return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
 
 
 def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIRST_EVALUATION_SEED) -> Evaluation:
@@ -179,4 +180,4 @@ def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIR
     """
     if not isinstance(run, Run):
         run = load_run(run)
-    return evaluate_policy(run.model, run.spec.env, run.normalizer, episodes or run.spec.eval.episodes, seed)
+    return evaluate_policy(run.policy, run.spec.env, run.normalizer, episodes or run.spec.eval.episodes, seed)

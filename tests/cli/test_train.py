@@ -1,0 +1,72 @@
+"""`deltarl train` as a user types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deltarl.cli import main
+
+DELTARL = Path(sys.executable).with_name("deltarl")
+SHORT = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
+
+
+def deltarl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([DELTARL, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> None:
+    first = deltarl("train", "quickstart", *SHORT, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "PPO on Hopper-v5, delta 64x2 torsos" in first.stdout
+    assert "(a random policy: 16.0)" in first.stdout
+    assert "steps/s on cpu" in first.stdout or "steps/s on cuda" in first.stdout
+    [folder] = (tmp_path / "runs").iterdir()
+    assert f"folder   runs/{folder.name}/seed-0" in first.stdout
+    assert f"tensorboard --logdir runs/{folder.name}" in first.stdout
+    assert "100%" in first.stderr
+
+    second = deltarl("train", "quickstart", *SHORT, cwd=tmp_path)
+    assert second.returncode == 2
+    assert second.stdout == ""
+    assert second.stderr.count("\n") == 1
+    assert "this very run has finished" in second.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("quickstrat",), "no config 'quickstrat'; did you mean 'quickstart'?"),
+        (("quickstart", "torso=delt"), "torso: unknown name 'delt'; did you mean 'delta'?"),
+        (("quickstart", "agent=pppo"), "agent: no agent 'pppo'; did you mean 'ppo'?"),
+        (("quickstart", "env.id=Hoper-v5"), "env.id: no environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
+        (("quickstart", "total_timesteps=soon"), "total_timesteps: input should be a valid integer"),
+    ],
+)
+def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["deltarl", "train", *arguments])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    printed = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("deltarl: error: command line: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_an_example(tmp_path: Path) -> None:
+    outcome = deltarl("train", "--help", cwd=tmp_path)
+    assert outcome.returncode == 0
+    assert "Example: deltarl train quickstart torso=residual" in outcome.stdout

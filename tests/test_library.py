@@ -1,0 +1,200 @@
+"""Configs: look-up, layers, overrides, and what is said about bad ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deltarl import ConfigError, load_config
+from deltarl.library import names, resolve
+from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
+
+RUN = """\
+agent:
+  base: sac
+  batch_size: 64
+env:
+  base: half_cheetah
+  n_envs: 2
+total_timesteps: 1e4
+"""
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str, path: str = "mine.yaml") -> str:
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("config", names("configs"))
+def test_every_shipped_config_is_valid(config: str) -> None:
+    assert load_config(config).name == config
+
+
+def test_a_config_takes_its_agent_and_environment_from_their_files_and_lays_its_own_over_them() -> None:
+    spec = load_config(write(RUN))
+    assert (spec.agent.algorithm, spec.agent.batch_size, spec.agent.learning_starts) == ("sac", 64, 10_000)
+    assert (spec.env.id, spec.env.n_envs) == ("HalfCheetah-v5", 2)
+    assert spec.total_timesteps == 10_000
+
+
+def test_the_working_directory_comes_before_what_is_shipped() -> None:
+    write("algorithm: sac\ntau: 0.5\n", "agents/sac.yaml")
+    assert load_config(write(RUN)).agent.tau == 0.5
+
+
+def test_a_resolved_config_reads_back_as_itself() -> None:
+    spec = load_config("quickstart", "torso.heads=4", "agent.learning_rate={schedule: linear, start: 3e-4}")
+    path = write(yaml.safe_dump(spec.model_dump(mode="json")))
+    assert load_config(path) == spec
+
+
+def test_torso_sets_every_role_and_a_roles_own_key_one() -> None:
+    spec = load_config("quickstart", "torso.width=32", "critic_torso.depth=5")
+    assert (spec.actor_torso.width, spec.critic_torso.width) == (32, 32)
+    assert (spec.actor_torso.depth, spec.critic_torso.depth) == (2, 5)
+
+
+def test_a_new_kind_keeps_the_shared_options_and_drops_the_old_kinds_own() -> None:
+    spec = load_config("quickstart", "torso.width=32", "torso.heads=4", "torso=residual")
+    assert spec.actor_torso == spec.critic_torso == ResidualTorsoSpec(width=32, hidden=spec.actor_torso.hidden)
+    assert load_config("quickstart", "torso=mlp").critic_torso == MLPTorsoSpec()
+
+
+def test_swapping_the_torso_changes_nothing_else() -> None:
+    apart = {"name", "actor_torso", "critic_torso"}
+    delta, plain = load_config("quickstart"), load_config("quickstart", "torso=plain")
+    assert delta.model_dump(exclude=apart) == plain.model_dump(exclude=apart)
+
+
+def test_later_overrides_win() -> None:
+    assert load_config("quickstart", "total_timesteps=1", "total_timesteps=2").total_timesteps == 2
+
+
+def test_another_environment_keeps_what_the_config_tuned_and_says_so() -> None:
+    resolution = resolve("quickstart", ["env=half_cheetah"])
+    assert resolution.spec.env.id == "HalfCheetah-v5"
+    assert resolution.spec.env.n_envs == load_config("quickstart").env.n_envs
+    assert "was tuned for another env; of it stay env.n_envs" in resolution.notes[0]
+    assert "agent.n_steps" in resolution.notes[0]
+
+
+def test_another_agent_drops_the_hyperparameters_of_the_old_one() -> None:
+    spec = load_config("quickstart", "agent=sac", "agent.tau=0.01")
+    assert (spec.agent.algorithm, spec.agent.tau, spec.agent.batch_size) == ("sac", 0.01, 256)
+
+
+def test_numbers_may_be_written_as_scientists_write_them() -> None:
+    spec = load_config("quickstart", "total_timesteps=2e5", "agent.learning_rate=3e-4")
+    assert (spec.total_timesteps, spec.agent.learning_rate) == (200_000, 3e-4)
+
+
+def test_the_name_tells_the_overrides_that_change_the_run_and_only_those() -> None:
+    plain = load_config("quickstart", "seeds=[1,2]", "out=elsewhere", "device=cpu")
+    assert plain.name == "quickstart"
+    changed = load_config("quickstart", "torso=residual")
+    assert changed.name == f"quickstart+torso=residual-{changed.digest()}"
+
+
+def test_the_name_of_a_run_stays_inside_its_folder() -> None:
+    spec = load_config("quickstart", "env.kwargs={a: ../../b}")
+    assert "/" not in spec.name
+
+
+def test_the_digest_is_of_what_is_learned() -> None:
+    base = load_config("quickstart")
+    assert base.digest() == load_config("quickstart", "seeds=[3]", "out=x").digest()
+    assert base.digest() != load_config("quickstart", "total_timesteps=5").digest()
+
+
+BAD_OVERRIDES = {
+    "torso=residuall": "command line: torso: unknown name 'residuall'; did you mean 'residual'?",
+    "torso.wdth=3": "command line: torso.wdth: unknown key; did you mean 'width'?",
+    "torso.heads=3": "command line: torso.heads: 3 heads do not divide width 64; use one of 1, 2, 4, 8, 16",
+    "critic_torso.depth=0": "command line: critic_torso.depth: input should be greater than or equal to 1; got 0",
+    "torso=3": "command line: torso: a torso is a kind or a mapping; got 3",
+    "agent=pp0": "command line: agent: no agent 'pp0'; did you mean 'ppo'?",
+    "agent=../envs/hopper": "command line: agent: no agent '../envs/hopper'; known are ppo, sac",
+    "agent.algorithm=pppo": "command line: agent.algorithm: unknown name 'pppo'; did you mean 'ppo'?",
+    "agent.n_stepss=4": "command line: agent.n_stepss: unknown key; did you mean 'n_steps'?",
+    "agent.n_steps=many": "command line: agent.n_steps: input should be a valid integer",
+    "agent.gamma=1.5": "command line: agent.gamma: input should be less than or equal to 1; got 1.5",
+    "agent.learning_rate=-1": "command line: agent.learning_rate: input should be greater than 0; got -1",
+    "agent.learning_rate={schedule: linear, begin: 1}": "command line: agent.learning_rate.begin: unknown key",
+    "agent.policy.optimizer=adma": "command line: agent.policy.optimizer: 'adma' is not one of adam, adamw",
+    "env=hoper": "command line: env: no env 'hoper'; did you mean 'hopper'?",
+    "env.id=Hoper-v5": "command line: env.id: no environment 'Hoper-v5'; did you mean 'Hopper-v5'?",
+    "env.id=os:x": "command line: env.id: 'os:x' names a module to import",
+    "env.n_envs=0": "command line: env.n_envs: input should be greater than or equal to 1; got 0",
+    "total_timestep=3": "command line: total_timestep: unknown key; did you mean 'total_timesteps'?",
+    "total_timesteps=.inf": "command line: total_timesteps: ",
+    "agent.vf_coef=.nan": "command line: agent.vf_coef: input should be a finite number; got nan",
+    "seeds=[0,0]": "command line: seeds: the same seed twice in [0, 0]",
+    "seeds=[1000000]": "command line: seeds",
+    "device=gpu": "command line: device: string should match pattern",
+    "name=..": "command line: name: '..' is not a folder's name",
+    "name=a/b": "command line: name: string should match pattern",
+    "eval.episodes=0": "command line: eval.episodes: input should be greater than or equal to 1; got 0",
+    "torso": "command line: 'torso' is not of the form key=value or key.path=value",
+    "torso.=1": "command line: 'torso.=1' is not of the form key=value or key.path=value",
+    "total_timesteps=": "command line: total_timesteps: no value behind '='",
+    "total_timesteps=[1": "command line: total_timesteps: not valid YAML",
+    "total_timesteps=!!python/name:os.system": "command line: total_timesteps: YAML tags are not taken",
+}
+
+
+@pytest.mark.parametrize(("override", "message"), BAD_OVERRIDES.items(), ids=BAD_OVERRIDES)
+def test_a_bad_override_is_named_with_what_would_be_right(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("quickstart", override)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+BAD_FILES = {
+    "unknown key": (RUN + "totl: 1\n", "mine.yaml:8: totl: unknown key"),
+    "unknown agent key": (RUN.replace("batch_size", "batchsize"), "mine.yaml:3: agent.batchsize: unknown key; did you"),
+    "unknown agent": (RUN.replace("sac", "sack"), "mine.yaml:2: agent.base: no agent 'sack'; did you mean 'sac'?"),
+    "unknown torso option": (RUN + "torso:\n  kind: delta\n  dept: 3\n", "mine.yaml:10: torso.dept: unknown key; did"),
+    "wrong type": (RUN.replace("64", "large"), "mine.yaml:3: agent.batch_size: input should be a valid integer"),
+    "the same key twice": (RUN + "total_timesteps: 5\n", "mine.yaml:8: total_timesteps: the same key twice"),
+    "no environment": ("agent: ppo\ntotal_timesteps: 1\n", "mine.yaml: env: missing"),
+    "no budget": ("agent: ppo\nenv: hopper\n", "mine.yaml: total_timesteps: missing"),
+    "a tag": ("agent: !!python/object/apply:os.system [ls]\n", "mine.yaml:1: YAML tags are not taken"),
+    "an alias": ("agent: &a ppo\nenv: *a\n", "mine.yaml:2: YAML aliases are not taken"),
+    "broken": ("agent: [\n", "mine.yaml:2: not valid YAML"),
+    "a list": ("- agent\n", "mine.yaml: holds no mapping"),
+    "empty": ("", "mine.yaml: holds no mapping"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_named_with_line_and_key(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(text))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("quickstrat", "command line: config: no config 'quickstrat'; did you mean 'quickstart'?"),
+        ("missing.yaml", "command line: config: no file 'missing.yaml'"),
+    ],
+)
+def test_an_unknown_config_is_named_with_the_nearest(config: str, message: str) -> None:
+    with pytest.raises(ConfigError, match="^" + message.replace("?", r"\?")):
+        load_config(config)
+
+
+def test_the_delta_torso_is_the_default() -> None:
+    assert isinstance(load_config("quickstart").actor_torso, DeltaTorsoSpec)

@@ -1,0 +1,264 @@
+"""A run from its spec: what it learns, what it leaves behind, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from deltarl import ConfigError, RunResult, RunSpec, evaluate, load_config, load_run, train
+from deltarl.training.folder import choose_folder
+
+QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
+QUICK_SAC = ("agent=sac", "agent.learning_starts=16", "agent.batch_size=16", "agent.buffer_size=1000")
+
+
+def quick(out: Path, *more: str, config: str = "quickstart") -> RunSpec:
+    settings = [text for text in QUICK if "agent=sac" not in more or not text.startswith("agent")]
+    return load_config(config, *more[:1], *settings, *more[1:], f"out={out}", "device=cpu", "name=test")
+
+
+def run(spec: RunSpec) -> list[RunResult]:
+    return train(spec, console=Console(file=io.StringIO()))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(load_run(folder, device="cpu").policy.state_dict())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return run(quick(tmp_path_factory.mktemp("runs")))[0]
+
+
+def test_the_folder_holds_all_that_design_promises(finished: RunResult) -> None:
+    held = {path.name for path in finished.folder.iterdir()}
+    events = {name for name in held if name.startswith("events.out.tfevents.")}
+    assert len(events) == 1
+    assert held - events == {
+        "config.yaml",
+        "provenance.json",
+        "progress.csv",
+        "metrics.jsonl",
+        "evaluations.csv",
+        "policy.safetensors",
+        "normalizer.npz",
+        "model.zip",
+        "vecnormalize.pkl",
+        "result.json",
+    }
+
+
+def test_the_result_is_what_was_evaluated(finished: RunResult) -> None:
+    result = json.loads((finished.folder / "result.json").read_text())
+    rows = list(csv.DictReader((finished.folder / "evaluations.csv").read_text().splitlines()))
+    returns = [float(row["return"]) for row in rows]
+    assert result["final_return_mean"] == pytest.approx(np.mean(returns)) == finished.final_return_mean
+    assert result["final_return_std"] == pytest.approx(np.std(returns))
+    assert (result["status"], result["steps"], result["episodes"], result["success_rate"]) == ("finished", 64, 2, None)
+
+
+def test_a_run_read_back_scores_the_same(finished: RunResult) -> None:
+    evaluation = evaluate(load_run(finished.folder, device="cpu"))
+    assert evaluation.return_mean == finished.final_return_mean
+    # Another batch size rounds differently.
+    assert evaluate(finished.folder, episodes=3).returns[:2] == pytest.approx(evaluation.returns, rel=1e-4)
+
+
+def test_reading_a_run_leaves_the_random_state_alone(finished: RunResult) -> None:
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1]
+    evaluate(finished.folder, episodes=1)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert random.getstate() == states[1]
+    assert np.array_equal(np.random.get_state()[1], states[2])
+
+
+def test_the_zip_is_read_by_plain_stable_baselines3(finished: RunResult) -> None:
+    model = PPO.load(finished.folder / "model.zip", device="cpu")
+    envs = VecNormalize.load(str(finished.folder / "vecnormalize.pkl"), make_vec_env("Hopper-v5"))
+    ours = load_run(finished.folder, device="cpu")
+    assert ours.normalizer is not None
+    observation = np.ones((3, 11))
+    ours_seen, theirs_seen = (normalizer.normalize_obs(observation) for normalizer in (ours.normalizer, envs))
+    assert np.array_equal(ours_seen, theirs_seen)
+    assert np.array_equal(
+        ours.policy.predict(ours_seen, deterministic=True)[0], model.predict(theirs_seen, deterministic=True)[0]
+    )
+
+
+def test_records_agree_and_their_steps_increase(finished: RunResult) -> None:
+    rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
+    for key in set().union(*rows) - {"step", "wall_seconds"}:
+        steps = [row["step"] for row in rows if key in row]
+        assert steps == sorted(set(steps)), key
+    events = EventAccumulator(str(finished.folder))
+    events.Reload()
+    logged = events.Scalars("eval/return_mean")[-1]
+    assert logged.step == rows[-1]["step"] == 64
+    assert logged.value == pytest.approx(rows[-1]["eval/return_mean"], rel=1e-6)
+
+
+def test_the_provenance_names_versions_threads_and_command(finished: RunResult) -> None:
+    provenance = json.loads((finished.folder / "provenance.json").read_text())
+    assert provenance["packages"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert {"mujoco", "stable-baselines3", "gymnasium", "deltarl"} <= provenance["packages"].keys()
+    assert provenance["threads"] == 1
+
+
+def test_the_resolved_config_reproduces_the_run(finished: RunResult, tmp_path: Path) -> None:
+    again = run(load_config(str(finished.folder / "config.yaml"), f"out={tmp_path}"))[0]
+    expected = weights(finished.folder)
+    for name, value in weights(again.folder).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_config_and_a_plain_script_learn_the_same(finished: RunResult) -> None:
+    envs = VecNormalize(make_vec_env("Hopper-v5", n_envs=2, seed=0), gamma=0.99)
+    model = PPO(
+        "DeltaPolicy",
+        envs,
+        n_steps=16,
+        batch_size=32,
+        target_kl=0.02,
+        policy_kwargs={"torso": {"kind": "delta", "width": 64}},
+        seed=0,
+        device="cpu",
+    ).learn(64)
+    for name, value in weights(finished.folder).items():
+        assert torch.equal(value, model.policy.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("algorithm", [(), QUICK_SAC], ids=["ppo", "sac"])
+def test_learning_is_the_same_whatever_the_cadence_of_evaluation(algorithm: tuple[str, ...], tmp_path: Path) -> None:
+    never = run(quick(tmp_path / "never", *algorithm))[0]
+    often = run(quick(tmp_path / "often", *algorithm, "eval.every=10"))[0]
+    assert len((often.folder / "evaluations.csv").read_text().splitlines()) > 1 + 2
+    expected = weights(never.folder)
+    for name, value in weights(often.folder).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_sac_trains_from_a_config_on_raw_observations(tmp_path: Path) -> None:
+    result = run(quick(tmp_path, *QUICK_SAC, "env.normalize={observations: false, rewards: false}"))[0]
+    assert not (result.folder / "normalizer.npz").exists()
+    assert isinstance(SAC.load(result.folder / "model.zip", device="cpu"), SAC)
+    assert evaluate(result.folder).return_mean == result.final_return_mean
+
+
+def test_dict_observations_and_success(tmp_path: Path) -> None:
+    reach = "{id: FetchReach-v4, kind: manipulation, success: {key: is_success, rule: any}}"
+    result = run(quick(tmp_path, *QUICK_SAC, f"env={reach}", "env.normalize.observations=true"))[0]
+    assert result.success_rate is not None
+    assert 0 <= result.success_rate <= 1
+    assert evaluate(result.folder).success_rate == result.success_rate
+
+
+def test_seeds_differ_and_each_has_its_folder(tmp_path: Path) -> None:
+    first, second = run(quick(tmp_path, "seeds=[3,4]"))
+    assert (first.folder.name, second.folder.name) == ("seed-3", "seed-4")
+    ours, theirs = weights(first.folder), weights(second.folder)
+    assert any(not torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert load_run(second.folder).seed == 4
+
+
+def test_a_finished_run_is_refused_and_nothing_is_written(finished: RunResult) -> None:
+    spec = load_config(str(finished.folder / "config.yaml"))
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.parent.rglob("*")}
+    with pytest.raises(ConfigError, match="this very run has finished"):
+        run(spec)
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.parent.rglob("*")} == before
+
+
+def test_one_finished_seed_refuses_the_whole_command_before_any_other_is_trained(finished: RunResult) -> None:
+    spec = load_config(str(finished.folder / "config.yaml"), "seeds=[7,0]")
+    with pytest.raises(ConfigError, match="seed-0: this very run has finished"):
+        run(spec)
+    assert not (finished.folder.parent / "seed-7").exists()
+
+
+def test_another_config_of_the_same_name_gets_a_folder_of_its_own(finished: RunResult) -> None:
+    spec = load_config(str(finished.folder / "config.yaml"), "agent.gamma=0.5", "name=test")
+    assert choose_folder(spec, 0).parent.name == f"test-{spec.digest()}"
+
+
+def test_an_unfinished_run_is_moved_aside_not_overwritten(tmp_path: Path) -> None:
+    spec = quick(tmp_path)
+    result = run(spec)[0]
+    (result.folder / "result.json").unlink()
+    kept = (result.folder / "policy.safetensors").read_bytes()
+    again = run(spec)[0]
+    assert again.folder == result.folder
+    assert (again.folder.with_name("seed-0.unfinished-1") / "policy.safetensors").read_bytes() == kept
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:
+    spec = quick(tmp_path)
+    folder = run(spec)[0].folder
+    (folder / "result.json").unlink()
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(ConfigError, match="another process is training there"):
+            run(spec)
+    finally:
+        os.close(descriptor)
+
+
+def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "test" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "thesis.tex").write_text("precious")
+    with pytest.raises(ConfigError, match=r"holds files but no config\.yaml"):
+        run(quick(tmp_path))
+    assert list(folder.iterdir()) == [folder / "thesis.tex"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^device: PyTorch finds no CUDA device for 'cuda'; use device=cpu$"):
+        train(quick(tmp_path).model_copy(update={"device": "cuda"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "policy.safetensors"])
+def test_a_folder_without_a_finished_run_is_not_read(missing: str, finished: RunResult, tmp_path: Path) -> None:
+    for path in finished.folder.iterdir():
+        if path.name != missing:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ConfigError, match=f"no finished run there, {missing} is missing"):
+        load_run(tmp_path)
+
+
+class Sentinel:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("opened",)
+
+
+def test_a_pickle_planted_in_a_run_folder_is_never_opened(
+    finished: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "seed-0"
+    folder.mkdir()
+    for path in finished.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    import pickle  # noqa: PLC0415
+
+    for name in ("vecnormalize.pkl", "model.zip"):
+        (folder / name).write_bytes(pickle.dumps(Sentinel()))
+    evaluate(folder, episodes=1)
+    assert not Path("opened").exists()
