@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Annotated, Any, Literal
 
 import gymnasium as gym
@@ -59,8 +61,9 @@ class EnvSpec(Spec):
 
 
 def _known_ids() -> list[str]:
-    import gymnasium_robotics  # noqa: PLC0415  (slow to import, and it prints a notice)
-
+    # On its import, which is slow, it prints a notice on one family of its environments.
+    with contextlib.redirect_stderr(io.StringIO()):
+        import gymnasium_robotics  # noqa: PLC0415
     gym.register_envs(gymnasium_robotics)
     return list(gym.registry)
 
