@@ -22,7 +22,7 @@ train: runs/quickstart/seed-0/result.json
 	@echo "Trained; look at it with: $(BIN)/tensorboard --logdir runs"
 
 runs/quickstart/seed-0/result.json: | $(INSTALLED)
-	$(BIN)/deltarl train quickstart
+	$(BIN)/deltarl train quickstart $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -6,7 +6,7 @@ Stable-Baselines3's algorithms.
 
 from importlib.metadata import version
 
-import deltarl.policies
+from deltarl import policies
 from deltarl.blocks import DeltaBlock, ResidualBlock
 from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
@@ -34,5 +34,6 @@ __all__ = [
     "evaluate",
     "load_config",
     "load_run",
+    "policies",
     "train",
 ]

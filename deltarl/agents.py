@@ -131,7 +131,7 @@ def policy_name(observation_space: spaces.Space[Any]) -> str:
 
 
 def build_agent(
-    spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv, seed: int, device: str = "auto"
+    spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv, *, seed: int, device: str
 ) -> BaseAlgorithm:
     """The Stable-Baselines3 algorithm of a spec, ready to learn.
 

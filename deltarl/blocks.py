@@ -7,6 +7,7 @@ Every block reads the normalised, compressed state c = Norm(compress(X)) and sha
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -136,7 +137,7 @@ class ChannelCompressor(nn.Module):
         return f"width={width}, channels={channels}"
 
 
-class RankOneBlock(nn.Module):
+class RankOneBlock(nn.Module, ABC):
     """What the blocks share that change the state along one direction a head; `rewrite` is what differs.
 
     Maps a state `[..., width]`, or `[..., width, channels]` where `spec.channels` is above 1, to the same shape.
@@ -144,7 +145,7 @@ class RankOneBlock(nn.Module):
 
     def __init__(self, spec: DeltaTorsoSpec) -> None:
         super().__init__()
-        self.heads, self.channels, self.eps = spec.heads, spec.channels, spec.eps
+        self.width, self.heads, self.channels, self.eps = spec.width, spec.heads, spec.channels, spec.eps
         self.compress = ChannelCompressor(spec.width, spec.channels) if spec.channels > 1 else nn.Identity()
         self.norm = make_norm(spec)
         self.sublayer = Sublayer(spec.width, spec.hidden, spec.activation)
@@ -152,9 +153,9 @@ class RankOneBlock(nn.Module):
             Sublayer(spec.width, max(4, spec.width // 4), spec.activation) if spec.direction == "generator" else None
         )
 
+    @abstractmethod
     def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
         """The new state from the state and its direction, both split into heads, and what v and beta are read from."""
-        raise NotImplementedError
 
     def direction(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The direction k `[..., heads, width / heads]` and the source of v and beta `[..., width]`.
@@ -165,11 +166,12 @@ class RankOneBlock(nn.Module):
         context = self.norm(self.compress(x))
         h = self.sublayer(context)
         h, source = (h, context) if self.generator is None else (self.generator(context), h)
-        return unit_direction(h.unflatten(-1, (self.heads, -1)), self.eps), source
+        return unit_direction(torch.unflatten(h, -1, (self.heads, -1)), self.eps), source
 
     def split_heads(self, x: Tensor) -> Tensor:
         """The state with its width split: `[..., heads, width / heads]`, and the channels last if there are any."""
-        return x.unflatten(-1 if self.channels == 1 else -2, (self.heads, -1))
+        axis = -1 if self.channels == 1 else -2
+        return torch.unflatten(x, axis, (self.heads, -1))
 
     def forward(self, x: Tensor) -> Tensor:
         k, source = self.direction(x)
@@ -214,7 +216,7 @@ class DeltaBlock(RankOneBlock):
         self.write.reset_parameters()
         with torch.no_grad():
             if not self.sigmoid_value:
-                self.write.bias[self.gate_width :] = sublayer_norm(self.write.in_features, self.heads)
+                self.write.bias[self.gate_width :] = sublayer_norm(self.width, self.heads)
             if not self.gate_width:
                 return
             weight, bias = self.write.weight[: self.gate_width], self.write.bias[: self.gate_width]
@@ -226,7 +228,7 @@ class DeltaBlock(RankOneBlock):
     def value_and_gate(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """v `[..., heads, channels]` and beta `[..., heads, 1]` from the source `[..., width]`."""
         logits, v = self.write(source).split([self.gate_width, self.heads * self.channels], dim=-1)
-        v = v.unflatten(-1, (self.heads, self.channels))
+        v = torch.unflatten(v, -1, (self.heads, self.channels))
         if self.sigmoid_value:
             v = SIGMOID_VALUE_SCALE * torch.sigmoid(v)
         if not self.gate_width:
@@ -261,9 +263,9 @@ class AdditiveBlock(RankOneBlock):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.magnitude, sublayer_norm(self.sublayer[0].in_features, self.heads))
+        nn.init.constant_(self.magnitude, sublayer_norm(self.width, self.heads))
 
-    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002
         return write_only_update(state, k, self.magnitude, self.magnitude.new_ones(1))
 
 

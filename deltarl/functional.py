@@ -37,7 +37,7 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     channels = x.shape[-1] if expanded else 1
     if state_shape != k.shape or v.shape[-1] != channels or beta.shape[-1] != 1:
         raise ValueError(
-            "delta_update takes x [..., d], k [..., d], v [..., 1], beta [..., 1], or x [..., d, d_v] and v [..., d_v]; "
+            "delta_update takes x [..., d], k [..., d], v [..., 1], beta [..., 1], or x [..., d, d_v], v [..., d_v]; "
             f"got x {list(x.shape)}, k {list(k.shape)}, v {list(v.shape)}, beta {list(beta.shape)}"
         )
     if expanded:

@@ -6,7 +6,7 @@ Look-up of a bare name: the working directory's `agents/`, `envs/` and `configs/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ class _Tree:
                 continue
             if key == "agent" and isinstance(value, dict):
                 for torso in [name for name in TORSO_KEYS if name in value]:
-                    self._add_torso(layer, ("agent", torso), value[torso])
-                value = {name: item for name, item in value.items() if name not in TORSO_KEYS}
+                    self._add_torso(layer, ("agent", torso), value.pop(torso))
             self._merge(self.data, layer, (key,), value)
 
     def _add_torso(self, layer: _Layer, key: Key, value: Any) -> None:
@@ -131,8 +130,8 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     try:
         spec = RunSpec.model_validate(tree.data)
     except ValidationError as error:
-        key, message = first_complaint(error, tree.data)
-        raise tree.complain(key, message, base.source) from None
+        where, message = first_complaint(error, tree.data)
+        raise tree.complain(where, message, base.source) from None
     if chosen:
         readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:80]
         spec = spec.model_copy(update={"name": f"{spec.name}+{readable}-{spec.digest()}"})
@@ -177,8 +176,7 @@ def names(kind: str) -> list[str]:
 def read_yaml(path: Path) -> _Layer:
     """A YAML file's mapping; duplicate keys, tags and aliases are refused."""
     shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    layer = _read_text(path.read_text(), shown, lambda line: f"{shown}:{line}")
-    return layer
+    return _read_text(path.read_text(), shown, lambda line: f"{shown}:{line}")
 
 
 def parse_override(text: str) -> _Layer:
@@ -207,14 +205,17 @@ _Yaml12Loader.add_implicit_resolver(
 )
 
 
-def _read_text(text: str, source: str, place: Any) -> _Layer:
+Place = Callable[[int], str]  # where a line of a text is, for messages
+
+
+def _read_text(text: str, source: str, place: Place) -> _Layer:
     try:
         for event in yaml.parse(text, Loader=_Yaml12Loader):
-            here = place(event.start_mark.line + 1)
+            here = place(event.start_mark.line + 1) if event.start_mark else source
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{here}: YAML aliases are not taken; write the value out")
-            if getattr(event, "tag", None) is not None:
-                raise ConfigError(f"{here}: YAML tags are not taken: {event.tag}")
+            if (tag := getattr(event, "tag", None)) is not None:
+                raise ConfigError(f"{here}: YAML tags are not taken: {tag}")
         loader = _Yaml12Loader(text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
@@ -228,11 +229,11 @@ def _read_text(text: str, source: str, place: Any) -> _Layer:
     return _Layer(data, places, source)
 
 
-def _construct(loader: _Yaml12Loader, node: yaml.Node, key: Key, places: dict[Key, str], place: Any) -> Any:
+def _construct(loader: _Yaml12Loader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, key, places, place) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
     data: dict[str, Any] = {}
     for key_node, value_node in node.value:
         name = str(key_node.value)

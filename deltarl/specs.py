@@ -118,9 +118,7 @@ class MLPTorsoSpec(Spec):
     )
 
 
-TorsoSpec = Annotated[
-    DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec, Field(discriminator="kind")
-]
+TorsoSpec = Annotated[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec] = TypeAdapter(TorsoSpec)
 _SPECS: dict[str, type[Spec]] = {
     "delta": DeltaTorsoSpec,
@@ -158,7 +156,9 @@ def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
     return dict(torso)
 
 
-def parse_torso(torso: Mapping[str, Any], option: str) -> DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec:
+def parse_torso(
+    torso: Mapping[str, Any], option: str
+) -> DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec:
     """Validate a torso given as plain data.
 
     Args:

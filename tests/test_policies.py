@@ -210,7 +210,12 @@ def test_weight_decay_leaves_gates_norms_and_biases_alone_also_after_a_load(
         owner = tested.policy if algorithm is PPO else tested.policy.actor
         names = {id(parameter): name for name, parameter in owner.named_parameters()}
         decayed, spared = (
-            {names[id(p)] for group in owner.optimizer.param_groups if group["weight_decay"] == d for p in group["params"]}
+            {
+                names[id(p)]
+                for group in owner.optimizer.param_groups
+                if group["weight_decay"] == d
+                for p in group["params"]
+            }
             for d in (0.1, 0.0)
         )
         assert decayed | spared == set(names.values())
@@ -265,9 +270,7 @@ def test_the_zip_names_the_policy_by_import_path_and_the_torso_as_plain_data(tmp
         ),
     ],
 )
-def test_a_wrong_option_is_named(
-    algorithm: type[BaseAlgorithm], policy_kwargs: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_option_is_named(algorithm: type[BaseAlgorithm], policy_kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(deltarl.ConfigError) as caught:
         make(algorithm, **policy_kwargs)
     assert message in str(caught.value)

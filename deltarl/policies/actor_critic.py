@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
@@ -19,7 +19,7 @@ class ActorCriticTorsoMixin(TorsoMixin):
     """Torsos inside SB3's `mlp_extractor`, past its orthogonal re-initialisation."""
 
     critic_key = "vf"
-    mlp_widths = (64, 64)
+    mlp_widths: ClassVar[tuple[int, ...]] = (64, 64)
 
     def _build_mlp_extractor(self) -> None:
         super()._build_mlp_extractor()  # type: ignore[misc]

@@ -17,8 +17,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deltarl.blocks import ACTIVATIONS
-from deltarl.errors import ConfigError, suggestion
-from deltarl.specs import MLPTorsoSpec, Spec, merge_torso, parse_torso
+from deltarl.errors import ConfigError, Spec, suggestion
+from deltarl.specs import MLPTorsoSpec, merge_torso, parse_torso
 from deltarl.torso import Torso, undecayed_parameters
 
 TorsoLike = str | Mapping[str, Any] | Spec
@@ -78,8 +78,8 @@ class TorsoMixin:
                 "actor_torso.activation and critic_torso.activation: Stable-Baselines3's policies have one activation "
                 "for both roles, so two mlp torsos must name the same one"
             )
-        if activations != {None} and activations:
-            options["activation_fn"] = ACTIVATIONS[activations.pop()]
+        for activation in activations - {None}:
+            options["activation_fn"] = ACTIVATIONS[str(activation)]
         return options
 
     def _build(self, lr_schedule: Any) -> None:
@@ -119,8 +119,7 @@ def _check_options(given: Mapping[str, Any], known: list[str]) -> None:
     ):
         if given.get(option) is not None:
             raise ConfigError(
-                f"{option}: a torso has {instead} in its place; "
-                f"for a plain MLP give torso={{'kind': 'mlp', {example}}}"
+                f"{option}: a torso has {instead} in its place; for a plain MLP give torso={{'kind': 'mlp', {example}}}"
             )
     for option in given:
         if option not in known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -56,7 +57,7 @@ def evaluate_policy(
     returns, lengths, successes = np.zeros(episodes), np.zeros(episodes, int), np.zeros(episodes, bool)
     try:
         running = np.ones(episodes, bool)
-        observations = envs.reset()
+        observations: Any = envs.reset()
         states, starts = None, np.ones(episodes, bool)
         while running.any():
             seen = observations if normalizer is None else normalizer.normalize_obs(deepcopy(observations))

@@ -81,7 +81,9 @@ def claimed(folder: Path, spec: RunSpec, seed: int, command: list[str]) -> Itera
     """Make the folder, with config and provenance, and keep others out of it; an unfinished run is moved aside."""
     if (folder / CONFIG).exists():
         aside = next(
-            path for n in range(1, sys.maxsize) if not (path := folder.with_name(f"{folder.name}.unfinished-{n}")).exists()
+            path
+            for n in range(1, sys.maxsize)
+            if not (path := folder.with_name(f"{folder.name}.unfinished-{n}")).exists()
         )
         folder.rename(aside)
     folder.mkdir(parents=True, exist_ok=True)

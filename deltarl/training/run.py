@@ -100,7 +100,7 @@ def _train_seed(spec: RunSpec, seed: int, folder: Path, console: Console, comman
     with files.claimed(folder, spec, seed, command):
         envs = normalize(build_envs(spec.env, seed), spec.env.normalize, spec.agent.gamma)
         normalizer = envs if isinstance(envs, VecNormalize) else None
-        model = build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed, spec.device)
+        model = build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
         logger = make_logger(folder)
         model.set_logger(logger)
         progress = ProgressCallback(spec.total_timesteps, f"seed {seed}", console)

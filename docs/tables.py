@@ -1,0 +1,173 @@
+"""Write the tables of README and docs from the committed results and the specs: no number in them is typed.
+
+    python docs/tables.py
+
+A table stands between `<!-- name:begin -->` and `<!-- name:end -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import numpy as np
+import yaml
+from pydantic_core import PydanticUndefined
+
+from deltarl.agents import build_policy
+from deltarl.envs import build_envs
+from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec, Spec
+from deltarl.training import RunSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+LEARNING = ROOT / "results" / "learning"
+
+
+def quickstart_table() -> str:
+    """What `make train` gave, seed by seed."""
+    rows = [
+        f"| {result['seed']} | {result['final_return_mean']:,.0f} ± {result['final_return_std']:,.0f} "
+        f"| {_minutes(result['wall_seconds'])} |"
+        for result in _results("quickstart", "delta")
+    ]
+    random = _spec("quickstart", "delta").env.random_score
+    assert random is not None
+    spec = _spec("quickstart", "delta")
+    return "\n".join(
+        [
+            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps, each seed on one thread, two at once "
+            f"on two cores (± is the standard deviation over {_results('quickstart', 'delta')[0]['episodes']} episodes; "
+            f"random actions score {random.mean:,.0f}):",
+            "",
+            "| seed | return | training |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def learning_tables() -> str:
+    """Final returns of every kind in every study, and the time they took."""
+    parts = []
+    for study in sorted(path.name for path in LEARNING.iterdir()):
+        kinds = [kind for kind in TORSO_KINDS if _results(study, kind)]
+        spec = _spec(study, kinds[0])
+        random = spec.env.random_score
+        assert random is not None
+        parts += [
+            f"### {spec.agent.algorithm.upper()} on {spec.env.id}, {spec.total_timesteps:,} steps",
+            "",
+            f"Config `{study}`; random actions score {random.mean:,.0f}. Parameters are of the whole policy, critics "
+            "and targets included; speed is of one of two runs that shared two cores.",
+            "",
+            "| torso | return, one number a seed | mean | parameters | steps/s |",
+            "|---|---|---|---|---|",
+            *(_learning_row(study, kind) for kind in kinds),
+            "",
+        ]
+    return "\n".join(parts).rstrip()
+
+
+def _learning_row(study: str, kind: str) -> str:
+    results = _results(study, kind)
+    returns = [result["final_return_mean"] for result in results]
+    speed = np.median([result["steps"] / result["wall_seconds"] for result in results])
+    listed = ", ".join(f"{value:,.0f}" for value in returns)
+    return f"| {kind} | {listed} | {np.mean(returns):,.0f} | {_parameters(_spec(study, kind)):,} | {speed:,.0f} |"
+
+
+def options_table() -> str:
+    """Every option of a torso, with its range and default."""
+    rows = [
+        f"| `{name}` | {_values(field.annotation, field.metadata)} | {_default(name, field)} | {field.description} |"
+        for name, field in DeltaTorsoSpec.model_fields.items()
+        if name != "kind"
+    ]
+    rows += [
+        f"| `{name}` | {_values(field.annotation, field.metadata)} | null | {field.description} (`mlp` alone) |"
+        for name, field in MLPTorsoSpec.model_fields.items()
+        if name != "kind"
+    ]
+    shared = ", ".join(f"`{name}`" for name in _shared_options() if name != "kind")
+    return "\n".join(
+        [
+            "| option | values | default | |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            f"{shared} are options of `delta`, `residual` and `plain`; the others, but for the last two, of `delta`.",
+        ]
+    )
+
+
+def _shared_options() -> list[str]:
+    (base,) = (cls for cls in DeltaTorsoSpec.__bases__ if issubclass(cls, Spec))
+    return list(base.model_fields)
+
+
+def _values(annotation: Any, metadata: list[Any]) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if get_origin(annotation) in {types.UnionType, Union}:
+        return ", ".join(_values(part, []) for part in get_args(annotation) if part is not type(None)) + ", null"
+    if get_origin(annotation) is tuple:
+        return "list of integers, each ≥ 1"
+    limits = {symbol: getattr(item, name) for item in metadata for name, symbol in _LIMITS if hasattr(item, name)}
+    kind = "integer" if annotation is int else "number"
+    return ", ".join([kind, *(f"{symbol} {limit:g}" for symbol, limit in limits.items())])
+
+
+_LIMITS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+
+
+def _default(name: str, field: Any) -> str:
+    return "2 · width" if field.default is PydanticUndefined and name == "hidden" else f"`{field.default}`"
+
+
+def _results(study: str, kind: str) -> list[dict[str, Any]]:
+    folders = sorted((LEARNING / study / kind).glob("seed-*"))
+    return [json.loads((folder / "result.json").read_text()) for folder in folders]
+
+
+def _spec(study: str, kind: str) -> RunSpec:
+    folder = next((LEARNING / study / kind).glob("seed-*"))
+    return RunSpec.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
+
+
+def _parameters(spec: RunSpec) -> int:
+    envs = build_envs(spec.env, seed=0, n_envs=1)
+    policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+    return sum(parameter.numel() for parameter in policy.parameters())
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+TABLES = {
+    "README.md": {"quickstart": quickstart_table},
+    "docs/torsos.md": {"options": options_table},
+    "docs/learning.md": {"learning": learning_tables},
+}
+
+
+def filled(path: str) -> str:
+    """The text of a page with its tables made anew."""
+    text = (ROOT / path).read_text()
+    for name, table in TABLES[path].items():
+        pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"
+        assert re.search(pattern, text, re.DOTALL), f"{path} has no place for {name}"
+        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    for path in TABLES:
+        (ROOT / path).write_text(filled(path))
+
+
+if __name__ == "__main__":
+    main()

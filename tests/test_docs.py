@@ -1,0 +1,128 @@
+"""README and docs: every code block runs, every table is what the committed files say, every link leads somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BIN = Path(sys.executable).parent
+SHORT_STEPS = 2000
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    return BLOCK.findall((ROOT / page).read_text())
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A fresh folder with what a clone has, and the environment that the tests run in."""
+    for name in run(["git", "ls-files", "-co", "--exclude-standard"], ROOT).splitlines():
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(BIN.parent)
+    return tmp_path
+
+
+def run(command: list[str], cwd: Path) -> str:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    outcome = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=400)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return outcome.stdout
+
+
+def run_line(line: str, cwd: Path) -> None:
+    """One command of a shell block: trainings shortened, servers asked for a page, set-up and studies not repeated."""
+    program, *arguments = line.split()
+    if program == "make":
+        # The environment is there already; whether make can set it up is what continuous integration shows.
+        dry = [] if arguments == ["train"] else ["--dry-run"]
+        assert run(["make", *dry, "-o", ".venv/installed", *arguments, f"ARGS=total_timesteps={SHORT_STEPS}"], cwd)
+    elif program.endswith("/deltarl"):
+        name = f"name={arguments[1]}"
+        assert "tensorboard --logdir" in run([program, *arguments, f"total_timesteps={SHORT_STEPS}", name], cwd)
+    elif program.endswith("/tensorboard"):
+        serve(line.split(), cwd)
+    else:
+        assert program.endswith("/python"), f"no way to test: {line}"
+        assert "usage" in run([*line.split(), "--help"], cwd)
+
+
+def serve(command: list[str], cwd: Path) -> None:
+    with subprocess.Popen(
+        [*command, "--port", "0", "--load_fast=false"], cwd=cwd, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stderr is not None
+            address = next(found[0] for text in server.stderr if (found := re.search(r"http://\S+", text)))
+            for _ in range(60):
+                runs = urllib.request.urlopen(f"{address}data/runs").read().decode()
+                if "quickstart" in runs:
+                    break
+                time.sleep(0.5)
+            assert "quickstart/seed-0" in runs
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Path) -> None:
+    for language, code in blocks(page):
+        if language == "bash":
+            for line in code.strip().splitlines():
+                run_line(line, checkout)
+        else:
+            assert language == "python", f"no way to test a block of {language}"
+            shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
+            run([str(BIN / "python"), "-W", "error", "-c", shortened], checkout)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_into_the_repository_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        if not target.startswith("http"):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/torsos.md", "docs/learning.md"])
+def test_tables_are_what_the_committed_results_and_specs_say(page: str) -> None:
+    tables = load(ROOT / "docs" / "tables.py")
+    assert set(tables.TABLES) == {"README.md", "docs/torsos.md", "docs/learning.md"}
+    assert (ROOT / page).read_text() == tables.filled(page), "make docs"
+
+
+def test_the_figure_is_what_its_script_draws() -> None:
+    script = load(ROOT / "docs" / "figures" / "delta_block.py")
+    assert (ROOT / "docs" / "figures" / "delta_block.svg").read_text() == script.draw()
+
+
+def test_the_quickstart_is_shown_to_reach_what_is_promised_for_each_of_three_seeds() -> None:
+    tables = load(ROOT / "docs" / "tables.py")
+    returns = [result["final_return_mean"] for result in tables._results("quickstart", "delta")]
+    assert len(returns) == 3
+    assert min(returns) >= 600
