@@ -38,8 +38,8 @@ def quickstart_table() -> str:
     spec = _spec("quickstart", "delta")
     return "\n".join(
         [
-            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps, each seed on one thread, two at once "
-            f"on two cores (± is the standard deviation over {_results('quickstart', 'delta')[0]['episodes']} episodes; "
+            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps, one thread a seed, two at "
+            f"once on two cores (± is the standard deviation over {_results('quickstart', 'delta')[0]['episodes']} episodes; "
             f"random actions score {random.mean:,.0f}):",
             "",
             "| seed | return | training |",

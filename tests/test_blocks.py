@@ -106,6 +106,22 @@ def test_a_sigmoid_value_lies_between_zero_and_four() -> None:
     assert v.max() > 3
 
 
+@pytest.mark.parametrize("options", [{}, {"gate": "fixed"}, {"gate_layers": 2}, {"channels": 3}], ids=name_of)
+@pytest.mark.parametrize("heads", [1, 4])
+def test_a_linear_value_starts_around_the_norm_of_the_sublayer(options: dict[str, Any], heads: int) -> None:
+    block = DeltaBlock(DeltaTorsoSpec(width=256, heads=heads, **options))
+    context = torch.nn.functional.layer_norm(torch.randn(256, 256), [256])
+    v, _ = block.value_and_gate(context)
+    norms = block.sublayer(context).unflatten(-1, (heads, -1)).norm(dim=-1)
+    torch.testing.assert_close(v.mean(), norms.square().mean().sqrt(), rtol=0.05, atol=0)
+    assert block.write.bias[block.gate_width :].unique().numel() == 1
+
+
+def test_a_sigmoid_value_starts_around_its_middle() -> None:
+    v, _ = DeltaBlock(DeltaTorsoSpec(width=256, value="sigmoid")).value_and_gate(torch.randn(256, 256))
+    torch.testing.assert_close(v.mean(), torch.tensor(2.0), rtol=0.1, atol=0)
+
+
 @pytest.mark.parametrize("spec", [DeltaTorsoSpec(**{**SMALL, **o}) for o in DELTA_OPTIONS], ids=name_of)
 def test_a_block_keeps_the_shape_of_its_state(spec: DeltaTorsoSpec) -> None:
     block = make_block(spec).double().eval()

@@ -41,7 +41,7 @@ def test_every_shipped_config_is_valid(config: str) -> None:
 
 def test_a_config_takes_its_agent_and_environment_from_their_files_and_lays_its_own_over_them() -> None:
     spec = load_config(write(RUN))
-    assert (spec.agent.algorithm, spec.agent.batch_size, spec.agent.learning_starts) == ("sac", 64, 10_000)
+    assert (spec.agent.algorithm, spec.agent.batch_size, spec.agent.learning_starts) == ("sac", 64, 5_000)
     assert (spec.env.id, spec.env.n_envs) == ("HalfCheetah-v5", 2)
     assert spec.total_timesteps == 10_000
 

@@ -18,15 +18,16 @@ from deltarl.blocks import DeltaBlock
 from deltarl.torso import undecayed_parameters
 
 IN_FEATURES = 3
+SHALLOW: dict[str, Any] = {**SMALL, "depth": 1}
 COMPILED: list[StackSpec] = [
-    DeltaTorsoSpec(**SMALL),
-    DeltaTorsoSpec(**SMALL, heads=2, channels=3, gate_layers=2, value="sigmoid", direction="generator"),
-    DeltaTorsoSpec(**SMALL, gate="fixed", norm="rms"),
-    DeltaTorsoSpec(**SMALL, update="write_only", norm="batch_renorm"),
-    DeltaTorsoSpec(**SMALL, update="additive", heads=2),
-    DeltaTorsoSpec(**SMALL, update="lerp"),
-    ResidualTorsoSpec(**SMALL),
-    PlainTorsoSpec(**SMALL),
+    DeltaTorsoSpec(**SHALLOW),
+    DeltaTorsoSpec(**SHALLOW, heads=2, channels=3, gate_layers=2, value="sigmoid", direction="generator"),
+    DeltaTorsoSpec(**SHALLOW, gate="fixed", norm="rms"),
+    DeltaTorsoSpec(**SHALLOW, update="write_only", norm="batch_renorm"),
+    DeltaTorsoSpec(**SHALLOW, update="additive", heads=2),
+    DeltaTorsoSpec(**SHALLOW, update="lerp"),
+    ResidualTorsoSpec(**SHALLOW),
+    PlainTorsoSpec(**SHALLOW),
 ]
 stacks = pytest.mark.parametrize("spec", STACKS, ids=name_of)
 

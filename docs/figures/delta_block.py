@@ -13,8 +13,8 @@ INK, MUTED, RULE, CARD = "#1f2933", "#5b6770", "#d5dbe1", "#ffffff"
 STATE, DIRECTION, VALUE, GATE = "#0072b2", "#c44e00", "#00805e", "#a8487f"
 COLOURS = {"state": STATE, "direction": DIRECTION, "value": VALUE, "gate": GATE, "plain": MUTED}
 TINTS = {STATE: "#e8f2f9", DIRECTION: "#fcefe6", VALUE: "#e5f4ef", GATE: "#f8ecf3", MUTED: "#f3f5f7"}
-SYMBOL = re.compile(r"\^(?P<above>\w)|_(?P<below>\w+)|(?P<letter>[A-Za-zβ]'?)|(?P<other>.)")
-TYPOGRAPHY = {ord("-"): "\N{MINUS SIGN}", ord("'"): "\N{PRIME}"}
+SYMBOL = re.compile(r"\^(?P<above>\w)|_(?P<below>\w+)|(?P<letter>[A-Za-zβ]'?)|(?P<other>[^A-Za-zβ^_]+)")
+TYPOGRAPHY = {ord("-"): "\N{MINUS SIGN}", ord("'"): "\N{PRIME}", ord(" "): "\N{NO-BREAK SPACE}"}
 Point = tuple[float, float]
 
 
@@ -55,7 +55,7 @@ def label(
     bold = f' font-weight="{weight}"' if weight != 400 else ""
     return (
         f'<text x="{number(at[0])}" y="{number(at[1])}" font-size="{number(size)}" fill="{colour}" '
-        f'text-anchor="{anchor}"{bold}>{spans(text, size)}</text>'
+        f'text-anchor="{anchor}" xml:space="preserve"{bold}>{spans(text, size)}</text>'
     )
 
 
@@ -111,8 +111,8 @@ def title() -> str:
     symbols += [("$k$", DIRECTION), (" (", INK), ("$v^T$", VALUE), ("$ - $", INK), ("$k^T$", DIRECTION)]
     symbols += [("$X$", STATE), (")", INK)]
     equation = "".join(f'<tspan fill="{colour}">{spans(text, 19)}</tspan>' for text, colour in symbols)
-    return label((36, 48), "One Delta block", 19, INK, anchor="start", weight=700) + (
-        f'<text x="824" y="48" font-size="19" text-anchor="end" xml:space="preserve">{equation}</text>'
+    return label((32, 48), "One Delta block", 19, INK, anchor="start", weight=700) + (
+        f'<text x="828" y="48" font-size="19" text-anchor="end" xml:space="preserve">{equation}</text>'
     )
 
 
@@ -120,8 +120,8 @@ def block() -> str:
     """The block itself, from left to right: context, direction, value and gate, and the rewrite of the state."""
     top, read, along, middle, value, gated = 112, 192, 264, 308, 352, 396
     parts = [
-        wire([(54, top), (753, top)], "state"),
-        wire([(779, top), (812, top)], "state"),
+        wire([(53, top), (753, top)], "state"),
+        wire([(779, top), (805, top)], "state"),
         wire([(104, top), (104, middle - 24)], "state"),
         wire([(530, top), (530, read - 24)], "state"),
         wire([(150, middle), (182, middle)], "plain", arrow=False),
@@ -140,18 +140,18 @@ def block() -> str:
         dot((530, top), "state"),
         dot((182, middle), "plain"),
         dot((530, along), "direction"),
-        box((104, middle), (92, 48), "Norm", "context $c$", MUTED),
+        box((104, middle), (92, 48), "Norm", "context", MUTED),
         box((271, along), (126, 48), "$F$", "Linear, ReLU, Linear", DIRECTION),
         box((271, (value + gated) / 2), (126, 92), "Linear", "“write”, $d$ → 2", VALUE),
         box((442, along), (120, 48), "$h / |h|$", "unit direction", DIRECTION),
-        box((442, gated + 2), (120, 48), "$β_max$ sigmoid", "gate", GATE),
+        box((442, gated), (120, 48), "$β_max$ sigmoid", "gate", GATE),
         box((530, read), (88, 48), "$k^TX$", "read", STATE),
         box((648, read), (100, 48), "$v^T - k^TX$", "compare", MUTED),
         box((766, read), (92, 48), "$β k$ ( · )", "write along $k$", STATE),
         f'<circle cx="766" cy="{top}" r="13" fill="{TINTS[STATE]}" stroke="{STATE}" stroke-width="1.5"/>',
         f'<path d="M760 {top} h12 M766 {top - 6} v12" stroke="{INK}" stroke-width="1.8" stroke-linecap="round"/>',
-        label((40, top + 6), "$X$", 19, STATE),
-        label((827, top + 6), "$X'$", 19, STATE),
+        label((32, top + 6), "$X$", 19, STATE, anchor="start"),
+        label((828, top + 6), "$X'$", 19, STATE, anchor="end"),
         label((317, top - 10), "shortcut: the state passes through", 12.5, MUTED),
         label((166, middle - 8), "$c$", 15, MUTED),
         label((356, along - 8), "$h$", 15, DIRECTION),
@@ -171,11 +171,11 @@ def gate_line() -> str:
         (2, "reflection", "-1", "$k^TX' = 2v^T - k^TX$"),
     ]
     parts = [
-        f'<path d="M36 446 H824" stroke="{RULE}"/>',
-        label((36, 478), "What the gate decides", 15, INK, anchor="start", weight=700),
-        label((36, y + 5), "gate $β$", 13, GATE, anchor="start"),
-        label((36, y + 31), "eigenvalue along $k$", 13, MUTED, anchor="start"),
-        label((36, y + 54), "the read-out becomes", 13, MUTED, anchor="start"),
+        f'<path d="M32 446 H828" stroke="{RULE}"/>',
+        label((32, 478), "What the gate decides", 15, INK, anchor="start", weight=700),
+        label((32, y + 5), "gate $β$", 13, GATE, anchor="start"),
+        label((32, y + 31), "eigenvalue along $k$", 13, MUTED, anchor="start"),
+        label((32, y + 54), "the read-out becomes", 13, MUTED, anchor="start"),
         f'<rect x="{left}" y="{y - 3}" width="{right - left}" height="6" rx="3" fill="url(#range)"/>',
     ]
     for beta, name, eigenvalue, readout in stops:

@@ -234,6 +234,17 @@ def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("algorithm", [(), QUICK_SAC], ids=["ppo", "sac"])
+def test_a_run_trained_on_cuda_is_read_back_on_the_cpu(algorithm: tuple[str, ...], tmp_path: Path) -> None:
+    spec = quick(tmp_path, *algorithm).model_copy(update={"device": "cuda"})
+    result = run(spec)[0]
+    assert result.device.startswith("cuda")
+    assert evaluate(load_run(result.folder, device="cpu")).return_mean == pytest.approx(
+        result.final_return_mean, rel=0.05
+    )
+
+
 @pytest.mark.parametrize("missing", ["config.yaml", "policy.safetensors"])
 def test_a_folder_without_a_finished_run_is_not_read(missing: str, finished: RunResult, tmp_path: Path) -> None:
     for path in finished.folder.iterdir():
