@@ -59,10 +59,11 @@ class BatchRenorm(BatchRenorm1d):
         self.running_var = var
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] < 2:
-            raise ValueError(f"batch_renorm needs at least 2 rows in training mode, got {x.shape[0]}")
-        result: Tensor = super().forward(x)
-        return result
+        rows = x.reshape(-1, x.shape[-1])
+        if self.training and len(rows) < 2:
+            raise ValueError(f"batch_renorm needs at least 2 rows in training mode, got {len(rows)}")
+        result: Tensor = super().forward(rows)
+        return result.reshape(x.shape)
 
 
 def make_norm(spec: StackSpec) -> nn.Module:

@@ -33,9 +33,9 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
         ValueError: if the shapes do not fit each other.
     """
     expanded = x.ndim == k.ndim + 1
-    state_shape = x.shape[:-1] if expanded else x.shape
-    channels = x.shape[-1] if expanded else 1
-    if state_shape != k.shape or v.shape[-1] != channels or beta.shape[-1] != 1:
+    state_shape, channels = (x.shape[:-1], x.shape[-1]) if expanded else (x.shape, 1)
+    batch = k.shape[:-1]
+    if state_shape != k.shape or v.shape != (*batch, channels) or beta.shape != (*batch, 1):
         raise ValueError(
             "delta_update takes x [..., d], k [..., d], v [..., 1], beta [..., 1], or x [..., d, d_v], v [..., d_v]; "
             f"got x {list(x.shape)}, k {list(k.shape)}, v {list(v.shape)}, beta {list(beta.shape)}"
@@ -54,7 +54,7 @@ def write_only_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     Args:
         x: state, `[..., d]` or `[..., d, d_v]`.
         k: direction, `[..., d]`.
-        v: written value, `[..., 1]` or `[..., d_v]`.
+        v: written value, `[..., 1]` or `[..., d_v]`; v and beta may have fewer dimensions and are then broadcast.
         beta: gate, `[..., 1]`.
 
     Returns:

@@ -45,7 +45,7 @@ class PlainTorsoSpec(StackSpec):
 _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "delta": (),
     "write_only": (),
-    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value"),
+    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
     "lerp": ("heads", "channels", "beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
 }
 
@@ -81,6 +81,13 @@ class DeltaTorsoSpec(StackSpec):
         return heads
 
     @model_validator(mode="after")
+    def _every_option_is_read(self) -> DeltaTorsoSpec:
+        for option in _UNREAD_OPTIONS[self.update]:
+            if getattr(self, option) != type(self).model_fields[option].default:
+                raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
+        return self
+
+    @model_validator(mode="after")
     def _gate_starts_inside_its_range(self) -> DeltaTorsoSpec:
         if self.gate == "fixed":
             if self.beta_init > self.beta_max:
@@ -96,13 +103,6 @@ class DeltaTorsoSpec(StackSpec):
             )
         if self.gate == "fixed" and self.gate_layers != 1:
             raise complaint("gate_layers has no effect on a fixed gate; leave it out", key="gate_layers")
-        return self
-
-    @model_validator(mode="after")
-    def _every_option_is_read(self) -> DeltaTorsoSpec:
-        for option in _UNREAD_OPTIONS[self.update]:
-            if getattr(self, option) != type(self).model_fields[option].default:
-                raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
         return self
 
 
@@ -142,7 +142,7 @@ def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec)
     new = torso_data(change)
     kind = new.get("kind", base.get("kind", "delta"))
     kept = dict(base)
-    if kind != base.get("kind", "delta") and kind in _SPECS:
+    if kind != base.get("kind", "delta") and isinstance(kind, str) and kind in _SPECS:
         kept = {key: value for key, value in base.items() if key in _SPECS[kind].model_fields}
     return {**kept, **new, "kind": kind}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from deltarl.blocks import DELTA_BLOCKS, ChannelCompressor, DeltaBlock, PlainBlock, ResidualBlock, make_norm
+from deltarl.blocks import DELTA_BLOCKS, AdditiveBlock, ChannelCompressor, DeltaBlock, PlainBlock, ResidualBlock, make_norm
 from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 
 
@@ -54,12 +54,13 @@ def make_block(spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> nn.
 def undecayed_parameters(module: nn.Module) -> set[str]:
     """Names of the parameters that weight decay should leave alone: biases, norms and gates.
 
-    Decay pulls a gate's logits, and with them beta, to beta_max / 2 (Linears that hold a gate count as a whole).
+    Decay pulls a gate's logits, and with them beta, to beta_max / 2. A Linear that holds a gate counts as a whole.
     """
-    names = {name for name, parameter in module.named_parameters() if parameter.ndim < 2}
-    for path, child in module.named_modules():
-        if isinstance(child, DeltaBlock):
-            gates = [child.write] if child.gate_out is None else [child.write, child.gate_out]
-            held = {id(parameter) for gate in gates for parameter in gate.parameters()}
-            names |= {f"{path}.{name}" if path else name for name, p in child.named_parameters() if id(p) in held}
-    return names
+    gates: set[int] = set()
+    for child in module.modules():
+        if isinstance(child, DeltaBlock) and child.gate_width:
+            held = [child.write] if child.gate_out is None else [child.write, child.gate_out]
+            gates |= {id(parameter) for linear in held for parameter in linear.parameters()}
+        elif isinstance(child, AdditiveBlock):
+            gates.add(id(child.magnitude))
+    return {name for name, parameter in module.named_parameters() if parameter.ndim < 2 or id(parameter) in gates}

@@ -20,6 +20,7 @@ from deltarl.blocks import (
     PlainBlock,
     ResidualBlock,
     Sublayer,
+    make_norm,
 )
 from deltarl.torso import make_block
 
@@ -210,3 +211,12 @@ def test_a_block_prints_what_it_was_made_with() -> None:
     block = DeltaBlock(DeltaTorsoSpec(width=16, heads=2, channels=3, beta_init=0.5))
     assert "heads=2, channels=3, eps=1e-05, beta_init=0.5, beta_max=2" in repr(block)
     assert "ChannelCompressor(width=16, channels=3)" in repr(block)
+
+
+def test_batch_renorm_normalises_over_every_leading_dimension() -> None:
+    norm = make_norm(ResidualTorsoSpec(width=8, norm="batch_renorm"))
+    rows = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(norm(rows.reshape(2, 3, 8)), norm(rows).reshape(2, 3, 8))
+    with pytest.raises(ValueError, match="at least 2 rows in training mode, got 1"):
+        norm(rows[0])
+    assert norm.eval()(rows[0]).shape == (8,)

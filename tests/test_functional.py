@@ -210,3 +210,10 @@ def test_a_gate_lies_between_zero_and_beta_max(logits: list[float], beta_max: fl
     beta = gate(logit, beta_max)
     assert ((beta > 0) & (beta < beta_max)).all()
     torch.testing.assert_close(torch.log(beta / (beta_max - beta)), logit, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("v", (3, 1)), ("v", (5, 1)), ("beta", (5, 1)), ("beta", ())])
+def test_values_and_gates_of_another_batch_are_refused_not_broadcast(name: str, shape: tuple[int, ...]) -> None:
+    state = {"x": torch.zeros(4), "k": torch.zeros(4), "v": torch.zeros(1), "beta": torch.zeros(1)}
+    with pytest.raises(ValueError, match="delta_update takes x"):
+        delta_update(**{**state, name: torch.zeros(shape)})

@@ -65,6 +65,8 @@ UNREAD: list[tuple[str, dict[str, Any]]] = [
     ("additive", {"gate": "fixed"}),
     ("additive", {"gate_layers": 2}),
     ("additive", {"value": "sigmoid"}),
+    ("additive", {"direction": "generator"}),
+    ("additive", {"beta_max": 1.0}),
     ("lerp", {"heads": 2}),
     ("lerp", {"channels": 2}),
     ("lerp", {"beta_init": 0.5}),
