@@ -4,17 +4,14 @@ Times forward plus backward of three torsos in one process, interleaved: each re
 other, in an order that rotates, and gives one pair of ratios. Whatever slows the machine down for longer than a repeat
 slows all three, so that the median of the paired ratios holds on a busy machine too.
 
-    python benchmarks/block_cost.py --readme    # measure, write block_cost.json and the tables in README.md
-    python benchmarks/block_cost.py --table     # print the tables of block_cost.json, without measuring
+    .venv/bin/python benchmarks/block_cost.py --readme    # measure, write block_cost.json and README.md's tables
+    .venv/bin/python benchmarks/block_cost.py --table     # print the tables of block_cost.json, without measuring
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import shlex
 import statistics
 import sys
 import time
@@ -29,6 +26,7 @@ from torch._inductor.utils import fresh_inductor_cache
 
 from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
+from deltarl.training.folder import provenance
 
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"
@@ -91,14 +89,14 @@ def build_torso(kind: str, shape: Shape) -> Torso:
 
 
 def make_step(torso: Torso, module: Callable[[Tensor], Tensor], features: Tensor) -> Callable[[], None]:
-    """One forward and backward of `module`, which is `torso` or its compiled form."""
+    """One forward and backward of `module`, which is `torso` or its compiled form, from a random output gradient."""
     parameters = list(torso.parameters())
+    output_gradient = torch.randn(len(features), torso.spec.width)
 
     def step() -> None:
         for parameter in parameters:
             parameter.grad = None
-        loss = module(features).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        module(features).backward(output_gradient)  # type: ignore[no-untyped-call]
 
     return step
 
@@ -190,30 +188,6 @@ def measure(mode: str, shape: Shape, budget_s: float, repeats: int | None, clock
     )
 
 
-def processor_name() -> str:
-    """The processor's name as the system gives it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def report_header(arguments: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
-    """Under what conditions the rows were measured."""
-    return {
-        "command": shlex.join(["python", "benchmarks/block_cost.py", *command]),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "processor": processor_name(),
-        "cores": os.cpu_count(),
-        "threads": arguments.threads,
-        "clock": arguments.clock,
-        "in_features": IN_FEATURES,
-    }
-
-
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its columns aligned to the right."""
     lines = [header, ["---:"] * len(header), *rows]
@@ -278,8 +252,8 @@ def render(report: dict[str, Any]) -> str:
     rows = report["rows"]
     clock = {"cpu": "processor time", "wall": "wall clock"}[report["clock"]]
     parts = [
-        f"Measured with torch {report['torch']} on {report['processor']} ({report['cores']} cores), "
-        f"{report['threads']} thread(s), {clock}, by\n\n```\n{report['command']}\n```",
+        f"Measured with torch {report['packages']['torch']} on {report['processor']} ({report['cores']} cores), "
+        f"{report['threads']} thread(s), {clock}, by `{report['command']}`.",
         "### Bounds\n\n" + bounds_table(rows),
         "### Parameters\n\n" + parameters_table(rows),
     ]
@@ -290,12 +264,11 @@ def render(report: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def rewrite_readme(report: dict[str, Any], readme: Path) -> None:
-    """Put the report's tables between the markers of `readme`."""
-    text = readme.read_text()
-    head, rest = text.split(BEGIN, 1)
+def with_tables(page: str, report: dict[str, Any]) -> str:
+    """`page` with the report's tables between its markers."""
+    head, rest = page.split(BEGIN, 1)
     tail = rest.split(END, 1)[1]
-    readme.write_text(f"{head}{BEGIN}\n\n{render(report)}\n\n{END}{tail}")
+    return f"{head}{BEGIN}\n\n{render(report)}\n\n{END}{tail}"
 
 
 def parse_compiled_row(text: str) -> tuple[int, int, int]:
@@ -364,7 +337,8 @@ def measure_all(arguments: argparse.Namespace, command: Sequence[str]) -> dict[s
         row = asdict(measure(mode, shape, arguments.seconds, arguments.repeats, CLOCKS[arguments.clock]))
         rows.append(row)
         print(f"{mode:8} | {' | '.join(row_cells(row))} | {row['repeats']} x {row['inner']}", flush=True)
-    return {**report_header(arguments, command), "rows": rows}
+    conditions = provenance([".venv/bin/python", "benchmarks/block_cost.py", *command])
+    return {**conditions, "clock": arguments.clock, "in_features": IN_FEATURES, "rows": rows}
 
 
 def main(command: Sequence[str] | None = None) -> None:
@@ -378,7 +352,7 @@ def main(command: Sequence[str] | None = None) -> None:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
     print(render(report))
     if arguments.readme:
-        rewrite_readme(report, README)
+        README.write_text(with_tables(README.read_text(), report))
 
 
 if __name__ == "__main__":

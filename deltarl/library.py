@@ -110,10 +110,7 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     path = find("configs", config, f"{COMMAND_LINE}: config")
     base = read_yaml(path)
     changes = [parse_override(text) for text in overrides]
-    notes = [
-        *_take_base(base, changes, "agent", keep=()),
-        *_take_base(base, changes, "env", keep=("n_envs", "normalize")),
-    ]
+    notes = list(_replace_base(base, changes))
     tree = _Tree()
     for kind in ("agent", "env"):
         _add_base(tree, base, changes, kind)
@@ -245,22 +242,25 @@ def _construct(loader: _Yaml12Loader, node: yaml.Node, key: Key, places: dict[Ke
     return data
 
 
-def _take_base(config: _Layer, changes: list[_Layer], kind: str, keep: Sequence[str]) -> Iterator[str]:
-    """Let a name given on the command line replace the config's, and say what of the config's own stays."""
-    given = [layer.data[kind] for layer in changes if isinstance(layer.data.get(kind), str)]
-    own = config.data.get(kind)
-    if not given or not isinstance(own, dict):
-        if given:
-            config.data.pop(kind, None)
-        return
-    kept = {name: value for name, value in own.items() if name in keep}
-    config.data[kind] = kept
-    stays = [f"{kind}.{name}" for name in kept]
-    if kind == "env":
-        agent = config.data.get("agent")
-        stays += [f"agent.{name}" for name in agent if name != "base"] if isinstance(agent, dict) else []
-    if stays:
-        yield f"{config.source} was tuned for another {kind}; of it stay {', '.join(stays)}"
+def _replace_base(config: _Layer, changes: list[_Layer]) -> Iterator[str]:
+    """Let an agent or environment named on the command line replace the config's, and say what of its tuning stays.
+
+    Another agent has other hyperparameters, so the config's own go; another environment keeps number and normalisation.
+    """
+    replaced = [kind for kind in ("agent", "env") if any(isinstance(layer.data.get(kind), str) for layer in changes)]
+    for kind in replaced:
+        own = config.data.pop(kind, None)
+        if kind == "env" and isinstance(own, dict):
+            config.data[kind] = {name: value for name, value in own.items() if name in {"n_envs", "normalize"}}
+    stays = [
+        f"{kind}.{name}"
+        for kind in ("agent", "env")
+        if isinstance(config.data.get(kind), dict)
+        for name in config.data[kind]
+        if name != "base"
+    ]
+    if replaced and stays:
+        yield f"{config.source} was tuned for another {' and '.join(replaced)}; of it stay {', '.join(stays)}"
 
 
 def _add_base(tree: _Tree, config: _Layer, changes: list[_Layer], kind: str) -> None:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from deltarl.blocks import DELTA_BLOCKS, AdditiveBlock, ChannelCompressor, DeltaBlock, PlainBlock, ResidualBlock, make_norm
+from deltarl.blocks import (
+    DELTA_BLOCKS,
+    AdditiveBlock,
+    ChannelCompressor,
+    DeltaBlock,
+    PlainBlock,
+    ResidualBlock,
+    make_norm,
+)
 from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 
 

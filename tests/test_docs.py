@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -114,6 +115,16 @@ def test_tables_are_what_the_committed_results_and_specs_say(page: str) -> None:
     tables = load(ROOT / "docs" / "tables.py")
     assert set(tables.TABLES) == {"README.md", "docs/torsos.md", "docs/learning.md"}
     assert (ROOT / page).read_text() == tables.filled(page), "make docs"
+
+
+def test_the_table_of_costs_is_of_the_committed_measurement_and_its_bounds_hold() -> None:
+    script = load(ROOT / "benchmarks" / "block_cost.py")
+    page = (ROOT / "benchmarks" / "README.md").read_text()
+    report = json.loads((ROOT / "benchmarks" / "block_cost.json").read_text())
+    assert page == script.with_tables(page, report)
+    bounds = [line for line in script.bounds_table(report["rows"]).splitlines() if "delta" not in line]
+    assert len(bounds) == 1 + 1 + 4
+    assert all(line.endswith("| yes |") for line in bounds[1:])
 
 
 def test_the_figure_is_what_its_script_draws() -> None:

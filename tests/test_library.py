@@ -83,8 +83,14 @@ def test_another_environment_keeps_what_the_config_tuned_and_says_so() -> None:
     resolution = resolve("quickstart", ["env=half_cheetah"])
     assert resolution.spec.env.id == "HalfCheetah-v5"
     assert resolution.spec.env.n_envs == load_config("quickstart").env.n_envs
-    assert "was tuned for another env; of it stay env.n_envs" in resolution.notes[0]
-    assert "agent.n_steps" in resolution.notes[0]
+    assert "was tuned for another env; of it stay agent.n_steps, " in resolution.notes[0]
+    assert resolution.notes[0].endswith("env.n_envs, env.normalize")
+
+
+def test_another_agent_says_what_stays_of_the_environment() -> None:
+    resolution = resolve("quickstart", ["agent=sac"])
+    assert resolution.notes[0].endswith("was tuned for another agent; of it stay env.n_envs, env.normalize")
+    assert resolve("quickstart").notes == ()
 
 
 def test_another_agent_drops_the_hyperparameters_of_the_old_one() -> None:
