@@ -211,8 +211,8 @@ class DeltaBlock(RankOneBlock):
         """Start the gates at `beta_init`, whatever the input, and a linear value at the norm of the sublayer's output.
 
         The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `sublayer_norm`, so
-        that a block writes as much as the residual block would: PyTorch's own start, near 0, leaves the torso almost
-        linear in its features, and it learns more slowly.
+        that a block writes as much as the residual block would: with PyTorch's own start, near 0, a torso is almost
+        linear in its features (benchmarks/value_start.py).
         """
         self.write.reset_parameters()
         with torch.no_grad():

@@ -33,14 +33,13 @@ def quickstart_table() -> str:
         f"| {_minutes(result['wall_seconds'])} |"
         for result in _results("quickstart", "delta")
     ]
-    random = _spec("quickstart", "delta").env.random_score
-    assert random is not None
     spec = _spec("quickstart", "delta")
+    random, episodes = spec.env.random_score, spec.eval.episodes
+    assert random is not None
     return "\n".join(
         [
-            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps, one thread a seed, two at "
-            f"once on two cores (± is the standard deviation over {_results('quickstart', 'delta')[0]['episodes']} episodes; "
-            f"random actions score {random.mean:,.0f}):",
+            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps, on one thread a seed, two seeds at "
+            f"once (± is the standard deviation over {episodes} episodes; random actions score {random.mean:,.0f}):",
             "",
             "| seed | return | training |",
             "|---|---|---|",
