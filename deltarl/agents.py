@@ -46,7 +46,10 @@ class PolicySpec(Spec):
     """Options of the policy beside its torsos."""
 
     log_std_init: float | None = Field(
-        None, description="Initial log standard deviation of the actions; SB3's default for the algorithm if null."
+        None,
+        ge=-20,
+        le=2,
+        description="Initial log standard deviation of the actions; SB3's default for the algorithm if null.",
     )
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: NotNegative = Field(0.0, description="Gates, norms and biases are left out of it.")
@@ -158,6 +161,8 @@ def build_policy(spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spec,
 
     It draws no random numbers that anybody else would miss.
     """
+    # SB3 turns images channel-first before an algorithm sees them.
+    env = spec.implementation._wrap_env(env, verbose=0)
     policy_class = spec.implementation.policy_aliases[policy_name(env.observation_space)]
     with torch.random.fork_rng():
         return policy_class(

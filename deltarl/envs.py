@@ -44,7 +44,7 @@ class EnvSpec(Spec):
     id: str
     kind: Literal["locomotion", "manipulation", "navigation"]
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
-    n_envs: Annotated[int, Field(ge=1)] = 1
+    n_envs: Annotated[int, Field(ge=1, le=4_096)] = 1
     normalize: NormalizeSpec = NormalizeSpec()
     success: SuccessSpec | None = Field(None, description="Null for tasks without a notion of success.")
     random_score: ScoreSpec | None = Field(None, description="What uniformly random actions score.")

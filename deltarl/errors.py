@@ -26,6 +26,9 @@ class Spec(BaseModel):
             for key in data:
                 if key not in cls.model_fields:
                     raise complaint(f"unknown key{suggestion(str(key), cls.model_fields)}", key=str(key))
+                # Python counts True as 1, and so does pydantic.
+                if isinstance(data[key], bool) and cls.model_fields[key].annotation in {int, float}:
+                    raise complaint(f"a number is wanted; got {data[key]}", key=str(key))
         return data
 
 

@@ -19,9 +19,12 @@ from deltarl.specs import merge_torso
 from deltarl.training.spec import RunSpec
 
 Key = tuple[str, ...]
+Place = Callable[[int], str]  # where a line of a text is, for messages
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
 COMMAND_LINE = "command line"
+# What an environment's file says of its own id and would be wrong of another.
+OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What a run's name does not tell: these change where it is written and on what it runs, not what it is.
 UNNAMED_OVERRIDES = ("out", "seeds", "device")
 
@@ -58,14 +61,18 @@ class _Tree:
     places: dict[Key, tuple[str, Key]] = field(default_factory=dict)
 
     def add(self, layer: _Layer) -> None:
-        for key, value in layer.data.items():
-            if key in TORSO_KEYS:
-                self._add_torso(layer, (key,), value)
-                continue
-            if key == "agent" and isinstance(value, dict):
-                for torso in [name for name in TORSO_KEYS if name in value]:
-                    self._add_torso(layer, ("agent", torso), value.pop(torso))
-            self._merge(self.data, layer, (key,), value)
+        agent, env = layer.data.get("agent"), layer.data.get("env")
+        if isinstance(agent, dict):
+            for key in [name for name in TORSO_KEYS if name in agent]:
+                self._add_torso(layer, ("agent", key), agent.pop(key))
+        # `torso` before the roles, whatever their order in the file.
+        for key in [name for name in TORSO_KEYS if name in layer.data]:
+            self._add_torso(layer, (key,), layer.data[key])
+        if isinstance(env, dict) and "id" in env and isinstance(self.data.get("env"), dict):
+            for key in OF_ONE_TASK:
+                self.data["env"].pop(key, None)
+        for key in [name for name in layer.data if name not in TORSO_KEYS]:
+            self._merge(self.data, layer, (key,), layer.data[key])
 
     def _add_torso(self, layer: _Layer, key: Key, value: Any) -> None:
         if not isinstance(value, str | dict):
@@ -152,16 +159,21 @@ def find(kind: str, name: str, asker: str) -> Path:
         name: a name, or a path that ends in .yaml or .yml.
         asker: who wants it, for the message.
     """
-    explicit = Path(name).expanduser()
-    if explicit.suffix in {".yaml", ".yml"}:
-        if explicit.is_file():
-            return explicit
-        raise ConfigError(f"{asker}: no file '{name}'")
-    for folder in _folders(kind):
-        path = folder / f"{name}.yaml"
-        # A name like ../x would leave the folder.
-        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-            return path
+    try:
+        explicit = Path(name).expanduser()
+        if explicit.suffix in {".yaml", ".yml"}:
+            if explicit.is_file():
+                return explicit
+            raise ConfigError(f"{asker}: no file '{name}'")
+        for folder in _folders(kind):
+            path = folder / f"{name}.yaml"
+            # A name like ../x would leave the folder.
+            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+                return path
+    except (OSError, RuntimeError, ValueError) as error:  # a name that the system cannot have, or no such home
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{asker}: '{name[:80]}' cannot be looked up: {error}") from None
     raise ConfigError(f"{asker}: no {kind.removesuffix('s')} '{name}'{suggestion(name, names(kind))}")
 
 
@@ -173,7 +185,11 @@ def names(kind: str) -> list[str]:
 def read_yaml(path: Path) -> _Layer:
     """A YAML file's mapping; duplicate keys, tags and aliases are refused."""
     shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    return _read_text(path.read_text(), shown, lambda line: f"{shown}:{line}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from None
+    return _read_text(text, shown, lambda line: f"{shown}:{line}")
 
 
 def parse_override(text: str) -> _Layer:
@@ -185,40 +201,52 @@ def parse_override(text: str) -> _Layer:
     if not value:
         raise ConfigError(f"{COMMAND_LINE}: {key}: no value behind '='")
     holder = _read_text(f"value: {value}", f"{COMMAND_LINE}: {key}", lambda _: f"{COMMAND_LINE}: {key}")
+    if len(holder.data) > 1:
+        raise ConfigError(f"{COMMAND_LINE}: {key}: a value of one line is wanted")
     data: Any = holder.data["value"]
     for name in reversed(names):
         data = {name: data}
     return _Layer(data, {}, COMMAND_LINE)
 
 
-class _Yaml12Loader(yaml.SafeLoader):
-    """Safe YAML in which 3e-4 and 1e6 are numbers, as in YAML 1.2 and unlike in PyYAML."""
+class _CoreLoader(yaml.SafeLoader):
+    """Safe YAML with the scalars of YAML 1.2's core schema: 3e-4 and 1e6 are numbers; dates, 1:30, 010 and `on` are
+    text, where PyYAML's YAML 1.1 has other ideas."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as PyYAML declares it)
 
 
-_Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
-
-Place = Callable[[int], str]  # where a line of a text is, for messages
+DEEPEST = 20  # levels of nesting; ours has five
 
 
 def _read_text(text: str, source: str, place: Place) -> _Layer:
     try:
-        for event in yaml.parse(text, Loader=_Yaml12Loader):
+        depth = 0
+        for event in yaml.parse(text, Loader=_CoreLoader):
             here = place(event.start_mark.line + 1) if event.start_mark else source
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ConfigError(f"{here}: nested more than {DEEPEST} levels deep")
             if isinstance(event, yaml.AliasEvent):
                 raise ConfigError(f"{here}: YAML aliases are not taken; write the value out")
             if (tag := getattr(event, "tag", None)) is not None:
                 raise ConfigError(f"{here}: YAML tags are not taken: {tag}")
-        loader = _Yaml12Loader(text)
+        loader = _CoreLoader(text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = place(mark.line + 1) if mark else source
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise ConfigError(f"{where}: not valid YAML: {reason}") from None
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{source}: holds no mapping of keys to values")
     places: dict[Key, str] = {}
@@ -226,15 +254,17 @@ def _read_text(text: str, source: str, place: Place) -> _Layer:
     return _Layer(data, places, source)
 
 
-def _construct(loader: _Yaml12Loader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place) -> Any:
+def _construct(loader: _CoreLoader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place) -> Any:
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, key, places, place) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node)
     data: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        name = str(key_node.value)
         here = place(key_node.start_mark.line + 1)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigError(f"{here}: {'.'.join(key)}: a key is a word, not a list or a mapping")
+        name = str(key_node.value)
         if name in data:
             raise ConfigError(f"{here}: {'.'.join((*key, name))}: the same key twice")
         places[(*key, name)] = here
@@ -247,7 +277,7 @@ def _replace_base(config: _Layer, changes: list[_Layer]) -> Iterator[str]:
 
     Another agent has other hyperparameters, so the config's own go; another environment keeps number and normalisation.
     """
-    replaced = [kind for kind in ("agent", "env") if any(isinstance(layer.data.get(kind), str) for layer in changes)]
+    replaced = [kind for kind in ("agent", "env") if any(_names_base(layer.data.get(kind)) for layer in changes)]
     for kind in replaced:
         own = config.data.pop(kind, None)
         if kind == "env" and isinstance(own, dict):
@@ -261,6 +291,10 @@ def _replace_base(config: _Layer, changes: list[_Layer]) -> Iterator[str]:
     ]
     if replaced and stays:
         yield f"{config.source} was tuned for another {' and '.join(replaced)}; of it stay {', '.join(stays)}"
+
+
+def _names_base(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and "base" in value)
 
 
 def _add_base(tree: _Tree, config: _Layer, changes: list[_Layer], kind: str) -> None:

@@ -17,8 +17,8 @@ class StackSpec(Spec):
     """What delta, residual and plain torsos share: stem, blocks of one inner width, norms."""
 
     kind: str
-    width: int = Field(128, ge=4, description="Width d of the state that runs through the blocks.")
-    depth: int = Field(2, ge=1, description="Number of blocks.")
+    width: int = Field(128, ge=4, le=65_536, description="Width d of the state that runs through the blocks.")
+    depth: int = Field(2, ge=1, le=1_000, description="Number of blocks.")
     hidden: int = Field(
         default_factory=lambda data: 2 * data["width"],
         ge=1,
@@ -118,8 +118,9 @@ class MLPTorsoSpec(Spec):
     )
 
 
-TorsoSpec = Annotated[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec] = TypeAdapter(TorsoSpec)
+AnyTorsoSpec = DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec
+TorsoSpec = Annotated[AnyTorsoSpec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[AnyTorsoSpec] = TypeAdapter(TorsoSpec)
 _SPECS: dict[str, type[Spec]] = {
     "delta": DeltaTorsoSpec,
     "residual": ResidualTorsoSpec,
@@ -132,6 +133,8 @@ TORSO_KINDS = tuple(_SPECS)
 def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
     """Lay `change` over `base`; a new kind keeps the options that both kinds have and drops the old kind's own.
 
+    A `hidden` that is twice the old width is taken for its default, and follows a new width.
+
     Args:
         base: a torso as plain data.
         change: a kind, options as plain data, or a spec.
@@ -143,22 +146,29 @@ def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec)
     kind = new.get("kind", base.get("kind", "delta"))
     kept = dict(base)
     if kind != base.get("kind", "delta") and isinstance(kind, str) and kind in _SPECS:
-        kept = {key: value for key, value in base.items() if key in _SPECS[kind].model_fields}
+        shared = _SPECS[kind].model_fields
+        kept = {key: value for key, value in base.items() if key in shared and value is not None}
+    if "width" in new and isinstance(width := kept.get("width"), int) and kept.get("hidden") == 2 * width:
+        del kept["hidden"]
     return {**kept, **new, "kind": kind}
 
 
 def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
-    """A torso as plain data: a bare string is a kind, and a spec gives the options that were set in it."""
+    """A torso as plain data: a bare string is a kind, and a spec gives the options that were set in it.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
     if isinstance(torso, str):
         return {"kind": torso}
     if isinstance(torso, Spec):
         return {"kind": getattr(torso, "kind", None), **torso.model_dump(exclude_unset=True)}
-    return dict(torso)
+    if isinstance(torso, Mapping):
+        return dict(torso)
+    raise ConfigError(f"a torso is a kind, a mapping or a spec; got {torso!r}")
 
 
-def parse_torso(
-    torso: Mapping[str, Any], option: str
-) -> DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec:
+def parse_torso(torso: Mapping[str, Any], option: str) -> AnyTorsoSpec:
     """Validate a torso given as plain data.
 
     Args:

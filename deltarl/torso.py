@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from deltarl.blocks import (
     DELTA_BLOCKS,
-    AdditiveBlock,
     ChannelCompressor,
     DeltaBlock,
     PlainBlock,
@@ -60,15 +59,17 @@ def make_block(spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> nn.
 
 
 def undecayed_parameters(module: nn.Module) -> set[str]:
-    """Names of the parameters that weight decay should leave alone: biases, norms and gates.
+    """Names of the parameters that weight decay should leave alone: all but the weights of matrix products.
+
+    These are biases, norms, scales such as an action's log standard deviation, and gates.
 
     Decay pulls a gate's logits, and with them beta, to beta_max / 2. A Linear that holds a gate counts as a whole.
     """
+    weights: set[int] = set()
     gates: set[int] = set()
     for child in module.modules():
-        if isinstance(child, DeltaBlock) and child.gate_width:
-            held = [child.write] if child.gate_out is None else [child.write, child.gate_out]
-            gates |= {id(parameter) for linear in held for parameter in linear.parameters()}
-        elif isinstance(child, AdditiveBlock):
-            gates.add(id(child.magnitude))
-    return {name for name, parameter in module.named_parameters() if parameter.ndim < 2 or id(parameter) in gates}
+        if isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.RNNBase):
+            weights |= {id(parameter) for parameter in child.parameters() if parameter.ndim > 1}
+        elif isinstance(child, DeltaBlock) and child.gate_width:
+            gates |= {id(linear.weight) for linear in (child.write, child.gate_out) if linear is not None}
+    return {name for name, parameter in module.named_parameters() if id(parameter) not in weights - gates}

@@ -121,6 +121,45 @@ def test_the_digest_is_of_what_is_learned() -> None:
     assert base.digest() != load_config("quickstart", "total_timesteps=5").digest()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_within_a_file_the_roles_come_after_the_torso_of_all(order: int) -> None:
+    parts = ["torso: {kind: residual, depth: 1}\n", "actor_torso: {depth: 4}\n"][::order]
+    spec = load_config(write(RUN + "".join(parts)))
+    assert (spec.actor_torso.depth, spec.critic_torso.depth) == (4, 1)
+
+
+def test_in_a_resolved_config_too_hidden_follows_the_width_and_an_mlp_can_become_a_torso() -> None:
+    resolved = write(yaml.safe_dump(load_config("quickstart").model_dump(mode="json")))
+    assert load_config(resolved, "torso.width=32").actor_torso.hidden == 64
+    assert load_config(resolved, "torso.width=32", "torso.hidden=7").actor_torso.hidden == 7
+    mlp = write(yaml.safe_dump(load_config("quickstart", "torso=mlp").model_dump(mode="json")), "mlp.yaml")
+    assert load_config(mlp, "torso=delta").actor_torso == DeltaTorsoSpec()
+
+
+def test_another_id_does_not_keep_the_scores_of_the_first() -> None:
+    spec = load_config("quickstart", "env.id=HalfCheetah-v5")
+    assert (spec.env.random_score, spec.env.reference_score) == (None, None)
+    assert load_config("quickstart").env.random_score is not None
+
+
+def test_one_seed_needs_no_brackets() -> None:
+    assert load_config("quickstart", "seeds=3").seeds == (3,)
+
+
+def test_base_names_an_agent_on_the_command_line_too() -> None:
+    assert load_config("quickstart", "agent.base=sac").agent.algorithm == "sac"
+
+
+@pytest.mark.parametrize("content", [b"agent: \xff", None], ids=["not UTF-8", "a folder"])
+def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Path) -> None:
+    if content is None:
+        (tmp_path / "mine.yaml").mkdir()
+    else:
+        (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"mine\.yaml"):
+        load_config("mine.yaml")
+
+
 BAD_OVERRIDES = {
     "torso=residuall": "command line: torso: unknown name 'residuall'; did you mean 'residual'?",
     "torso.wdth=3": "command line: torso.wdth: unknown key; did you mean 'width'?",
@@ -154,6 +193,16 @@ BAD_OVERRIDES = {
     "total_timesteps=": "command line: total_timesteps: no value behind '='",
     "total_timesteps=[1": "command line: total_timesteps: not valid YAML",
     "total_timesteps=!!python/name:os.system": "command line: total_timesteps: YAML tags are not taken",
+    "total_timesteps=1\nname: x": "command line: total_timesteps: a value of one line is wanted",
+    "total_timesteps=true": "command line: total_timesteps: a number is wanted; got True",
+    "total_timesteps=1:30": "command line: total_timesteps: input should be a valid integer",
+    "total_timesteps=2024-13-45": "command line: total_timesteps: input should be a valid integer",
+    "env.kwargs={? [a] : 1}": "command line: env.kwargs: value: a key is a word, not a list or a mapping",
+    "threads=1000000": "command line: threads: input should be less than or equal to 256; got 1000000",
+    "torso.depth=1e8": "command line: torso.depth: input should be less than or equal to 1000",
+    "agent.base=sack": "command line: agent.base: no agent 'sack'; did you mean 'sac'?",
+    "agent=" + "x" * 300: "command line: agent: ",
+    "torso=" + "[" * 30 + "]" * 30: "command line: torso: nested more than 20 levels deep",
 }
 
 

@@ -237,6 +237,18 @@ def test_a_role_can_be_an_mlp_beside_a_torso_with_the_algorithms_own_widths() ->
     assert isinstance(policy.actor.latent_pi[0], Torso)
 
 
+def test_options_that_are_none_are_as_good_as_not_given() -> None:
+    policy = make(PPO, torso=None, actor_torso=None, net_arch=None, activation_fn=None).policy
+    assert policy.actor_torso == policy.critic_torso == deltarl.DeltaTorsoSpec()
+
+
+def test_gsde_keeps_its_log_std_from_decay() -> None:
+    options = {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+    policy = make(PPO, torso=SMALL["delta"], options={"use_sde": True}, **options).policy
+    [spared] = [group["params"] for group in policy.optimizer.param_groups if not group["weight_decay"]]
+    assert any(parameter is policy.log_std for parameter in spared)
+
+
 def test_trpo_would_find_no_value_in_the_path_of_an_actors_parameter() -> None:
     policy = make(PPO, torso={**SMALL["delta"], "gate_layers": 2, "direction": "generator"}).policy
     paths = [name for name, _ in policy.mlp_extractor.policy_net.named_parameters()]
@@ -263,6 +275,8 @@ def test_the_zip_names_the_policy_by_import_path_and_the_torso_as_plain_data(tmp
         ({"torso": {"kind": "delta", "heads": 3}}, "torso.heads: 3 heads do not divide width 128; use one of 1, 2, 4"),
         ({"net_arch": [64]}, "net_arch: a torso has width, depth and hidden in its place"),
         ({"activation_fn": torch.nn.ReLU}, "activation_fn: a torso has activation in its place"),
+        ({"torso": 3}, "a torso is a kind, a mapping or a spec; got 3"),
+        ({"actor_torso": ""}, "actor_torso.kind: unknown name ''"),
         ({"torsoo": "delta"}, "policy_kwargs: unknown option 'torsoo'; did you mean 'torso'?"),
         (
             {"torso": {"kind": "mlp", "activation": "relu"}, "critic_torso": {"activation": "tanh"}},

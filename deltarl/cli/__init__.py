@@ -10,20 +10,25 @@ from deltarl.cli.train import train
 from deltarl.errors import ConfigError
 
 BAD_INPUT = 2
-INTERRUPTED = 130
+INTERRUPTED = 130  # what typer makes of Ctrl-C, as shells do
 
 app = typer.Typer(
     name="deltarl",
     help="Train Stable-Baselines3 agents with Delta residual networks in MuJoCo.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
-@app.callback()
-def _verbs() -> None:
+# click's, which typer gives no name of its own.
+UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+
+
+@app.callback(invoke_without_command=True)
+def _verbs(context: typer.Context) -> None:
     """Train Stable-Baselines3 agents with Delta residual networks in MuJoCo."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 app.command()(train)
@@ -32,10 +37,12 @@ app.command()(train)
 def main() -> None:
     """Run the command line; bad input ends in one line and exit status 2."""
     try:
-        app()
-    except ConfigError as error:
-        print(f"deltarl: error: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
+        # Not typer's standalone mode, which makes a box of bad usage and silence of an interruption.
+        status = app(standalone_mode=False)
+    except (ConfigError, UsageError) as error:
+        message = str(error) if isinstance(error, ConfigError) else error.format_message()
+        print(f"deltarl: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+        status = BAD_INPUT
+    if status == INTERRUPTED:
         print("deltarl: interrupted; what was recorded so far stays in the run's folder", file=sys.stderr)  # noqa: T201
-        sys.exit(INTERRUPTED)
+    sys.exit(status)

@@ -18,10 +18,16 @@ from torch.optim import Optimizer
 
 from deltarl.blocks import ACTIVATIONS
 from deltarl.errors import ConfigError, Spec, suggestion
-from deltarl.specs import MLPTorsoSpec, merge_torso, parse_torso
+from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec, merge_torso, parse_torso
 from deltarl.torso import Torso, undecayed_parameters
 
 TorsoLike = str | Mapping[str, Any] | Spec
+
+# SB3's options that a torso replaces: what it has in their place, and how to have them all the same.
+REPLACED = {
+    "net_arch": ("width, depth and hidden", "'net_arch': [64, 64]"),
+    "activation_fn": ("activation", "'activation': 'tanh'"),
+}
 
 
 class TorsoMixin:
@@ -44,20 +50,16 @@ class TorsoMixin:
     def __init__(
         self,
         *args: Any,
-        torso: TorsoLike = "delta",
+        torso: TorsoLike | None = None,
         actor_torso: TorsoLike | None = None,
         critic_torso: TorsoLike | None = None,
         **kwargs: Any,
     ) -> None:
         _check_options(kwargs, list(inspect.signature(super().__init__).parameters))
-        shared = merge_torso({}, torso)
-        self.actor_torso = parse_torso(
-            merge_torso(shared, actor_torso or {}), "torso" if actor_torso is None else "actor_torso"
-        )
-        self.critic_torso = parse_torso(
-            merge_torso(shared, critic_torso or {}), "torso" if critic_torso is None else "critic_torso"
-        )
-        super().__init__(*args, **kwargs, **self._sb3_network_options())
+        self.actor_torso = _role_torso(torso, actor_torso, "actor_torso")
+        self.critic_torso = _role_torso(torso, critic_torso, "critic_torso")
+        others = {option: value for option, value in kwargs.items() if option not in REPLACED}
+        super().__init__(*args, **others, **self._sb3_network_options())
 
     def _sb3_network_options(self) -> dict[str, Any]:
         """`net_arch` and `activation_fn` for SB3: the real ones of an MLP, one layer to be replaced of a torso."""
@@ -112,11 +114,19 @@ def install(network: nn.Sequential, spec: Spec) -> None:
     del network[index + 1]
 
 
+def _role_torso(torso: TorsoLike | None, role_torso: TorsoLike | None, role: str) -> AnyTorsoSpec:
+    """The torso of one role; a complaint names the option that the user gave."""
+    merged: dict[str, Any] = {"kind": "delta"}
+    option = "torso"
+    for name, change in (("torso", torso), (role, role_torso)):
+        if change is not None:
+            option = name
+            merged = merge_torso(merged, change)
+    return parse_torso(merged, option)
+
+
 def _check_options(given: Mapping[str, Any], known: list[str]) -> None:
-    for option, instead, example in (
-        ("net_arch", "width, depth and hidden", "'net_arch': [64, 64]"),
-        ("activation_fn", "activation", "'activation': 'tanh'"),
-    ):
+    for option, (instead, example) in REPLACED.items():
         if given.get(option) is not None:
             raise ConfigError(
                 f"{option}: a torso has {instead} in its place; for a plain MLP give torso={{'kind': 'mlp', {example}}}"

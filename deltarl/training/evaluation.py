@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.envs import EnvSpec, build_envs
+from deltarl.errors import ConfigError
 from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
@@ -47,12 +47,17 @@ def evaluate_policy(
     """Run one episode in each of `episodes` environments side by side.
 
     Args:
-        policy: what acts, deterministically; its random state and training mode are left as they were.
+        policy: what acts, deterministically and in evaluation mode; no random numbers are drawn from PyTorch.
         env: the environment.
         normalizer: statistics that the policy's observations are normalised with; a copy is used, unchanged.
         episodes: how many, at least 1.
         seed: the episodes are seeded with seed, seed + 1, ...
+
+    Raises:
+        ConfigError: if `episodes` is below 1.
     """
+    if episodes < 1:
+        raise ConfigError(f"episodes: at least 1 is needed; got {episodes}")
     envs = build_envs(env, seed, n_envs=episodes)
     returns, lengths, successes = np.zeros(episodes), np.zeros(episodes, int), np.zeros(episodes, bool)
     try:
@@ -60,7 +65,7 @@ def evaluate_policy(
         observations: Any = envs.reset()
         states, starts = None, np.ones(episodes, bool)
         while running.any():
-            seen = observations if normalizer is None else normalizer.normalize_obs(deepcopy(observations))
+            seen = observations if normalizer is None else normalizer.normalize_obs(observations)
             actions, states = policy.predict(seen, state=states, episode_start=starts, deterministic=True)
             observations, _, starts, infos = envs.step(actions)
             for index in np.flatnonzero(running):

@@ -8,16 +8,18 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -56,42 +58,63 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
     holds that one already.
 
     Raises:
-        ConfigError: if the very same run has finished there, or is running.
+        ConfigError: if the very same run has finished there, or is running, or if the place cannot be used.
     """
     digest = spec.digest()
     for name in (spec.name, f"{spec.name}-{digest}"):
-        folder = Path(spec.out) / name / f"seed-{seed}"
-        if not (folder / CONFIG).exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
-            return folder
-        if _digest_of(folder) != digest:
-            continue
-        if (folder / RESULT).exists():
-            raise ConfigError(
-                f"{folder}: this very run has finished; look at its {RESULT}, move it away, or give other seeds or out"
-            )
-        with _locked(folder):
-            return folder
+        folder = Path(spec.out).expanduser() / name / f"seed-{seed}"
+        with _usable(folder):
+            if not (folder / CONFIG).exists():
+                if folder.exists() and any(folder.iterdir()):
+                    raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
+                return folder
+            if _digest_of(folder) != digest:
+                continue
+            if (folder / RESULT).exists():
+                raise ConfigError(
+                    f"{folder}: this very run has finished; its score is in {RESULT}; "
+                    "move it away, or give other seeds or another out"
+                )
+            with _locked(folder):
+                return folder
     raise ConfigError(f"{folder}: holds another run; give another out=")
 
 
 @contextmanager
-def claimed(folder: Path, spec: RunSpec, seed: int, command: list[str]) -> Iterator[None]:
-    """Make the folder, with config and provenance, and keep others out of it; an unfinished run is moved aside."""
-    if (folder / CONFIG).exists():
-        aside = next(
-            path
-            for n in range(1, sys.maxsize)
-            if not (path := folder.with_name(f"{folder.name}.unfinished-{n}")).exists()
-        )
-        folder.rename(aside)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
-        own = spec.model_copy(update={"seeds": (seed,)})
-        write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
-        write_json(folder / PROVENANCE, provenance(command))
+def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
+    """The folder of a run, made, with config and provenance in it, and kept from others; what is unfinished in it is
+    moved aside.
+
+    Where the run goes is settled under a lock on `out`: what was free when a command started may hold another
+    process's run hours later, when the command comes to its second seed.
+    """
+    out = Path(spec.out).expanduser()
+    with ExitStack() as held:
+        with _usable(out):
+            out.mkdir(parents=True, exist_ok=True)
+            with _locked(out, wait=True):
+                folder = choose_folder(spec, seed)
+                if (folder / CONFIG).exists():
+                    folder.rename(next(path for n in count(1) if not (path := _aside(folder, n)).exists()))
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(_locked(folder))
+            own = spec.model_copy(update={"seeds": (seed,)})
+            write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
+            write_json(folder / PROVENANCE, provenance(command))
+        yield folder
+
+
+def _aside(folder: Path, n: int) -> Path:
+    return folder.with_name(f"{folder.name}.unfinished-{n}")
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """What the system refuses (rights, names, disks) as one message."""
+    try:
         yield
+    except OSError as error:
+        raise ConfigError(f"out: {folder} cannot be used: {error.strerror or error}") from None
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -129,8 +152,24 @@ def save_policy(policy: BasePolicy, path: Path) -> None:
 
 
 def load_policy(policy: BasePolicy, path: Path) -> None:
-    """Fill a policy of the same shape from `save_policy`'s file."""
-    load_model(policy, str(path))
+    """Fill a policy of the same shape from `save_policy`'s file.
+
+    Raises:
+        ConfigError: if the file is damaged or of another policy.
+    """
+    with _readable(path):
+        load_model(policy, str(path))
+
+
+def load_spec(folder: Path) -> RunSpec:
+    """The resolved config of a run.
+
+    Raises:
+        ConfigError: if it is damaged.
+    """
+    path = folder / CONFIG
+    with _readable(path):
+        return RunSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
@@ -142,8 +181,12 @@ def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
 
 
 def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
-    """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file."""
-    with np.load(path, allow_pickle=False) as arrays:
+    """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file.
+
+    Raises:
+        ConfigError: if the file is missing or damaged.
+    """
+    with _readable(path), np.load(path, allow_pickle=False) as arrays:
         for name, statistics in _statistics(normalizer).items():
             statistics.mean, statistics.var = arrays[f"{name}/mean"], arrays[f"{name}/var"]
             statistics.count = float(arrays[f"{name}/count"])
@@ -159,28 +202,50 @@ def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however that ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise ConfigError(f"{folder}: another process is training there; give another out=") from None
         yield
-    except BlockingIOError:
-        raise ConfigError(f"{folder}: another process is training there; give another out=") from None
     finally:
         os.close(descriptor)
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A file that cannot be read, or not as what it should be, as one message."""
+    try:
+        yield
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        SafetensorError,
+        yaml.YAMLError,
+        BadZipFile,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path}: missing or damaged: {reason}") from error
+
+
 def _digest_of(folder: Path) -> str | None:
     try:
-        return RunSpec.model_validate(yaml.safe_load((folder / CONFIG).read_text())).digest()
-    except (ValueError, yaml.YAMLError):
+        return load_spec(folder).digest()
+    except ConfigError:
         return None
 
 
 def _git_state() -> str | None:
-    """Commit of the code, with a mark for uncommitted changes; None outside a checkout."""
-    here = Path(__file__).parent
+    """Commit of the code, with a mark for uncommitted changes; None if the package does not run from a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / "pyproject.toml").is_file():
+        return None
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"],
@@ -188,8 +253,9 @@ def _git_state() -> str | None:
             capture_output=True,
             text=True,
             check=True,
+            timeout=10,
         ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 

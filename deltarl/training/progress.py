@@ -80,6 +80,13 @@ class ProgressCallback(BaseCallback):
         return text
 
 
+class PatientConsole(Console):
+    """A console whose reader may leave: it falls silent, where rich's own would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 def default_console() -> Console:
     """Progress goes to stderr, so that stdout holds the summary alone."""
-    return Console(file=sys.stderr)
+    return PatientConsole(file=sys.stderr)

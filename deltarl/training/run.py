@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from pydantic import ValidationError
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
-from stable_baselines3.common.vec_env import VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from deltarl.agents import build_agent, build_policy
 from deltarl.envs import build_envs, normalize
-from deltarl.errors import ConfigError, first_complaint
+from deltarl.errors import ConfigError
 from deltarl.training import folder as files
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.progress import ProgressCallback, default_console
@@ -84,37 +84,40 @@ def train(spec: RunSpec, console: Console | None = None, command: list[str] | No
 
     Raises:
         ConfigError: before anything is written, if a run of the same config has finished in its folder or is
-            training there, or if the device is not to be had.
+            training there, if the device is not to be had, or if environment and algorithm do not fit each other.
     """
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: PyTorch finds no CUDA device for '{spec.device}'; use device=cpu")
-    folders = [files.choose_folder(spec, seed) for seed in spec.seeds]
-    return [
-        _train_seed(spec, seed, folder, console or default_console(), command or sys.argv)
-        for seed, folder in zip(spec.seeds, folders, strict=True)
-    ]
-
-
-def _train_seed(spec: RunSpec, seed: int, folder: Path, console: Console, command: list[str]) -> RunResult:
+    for seed in spec.seeds:
+        files.choose_folder(spec, seed)
+    threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
-    with files.claimed(folder, spec, seed, command):
-        envs = normalize(build_envs(spec.env, seed), spec.env.normalize, spec.agent.gamma)
-        normalizer = envs if isinstance(envs, VecNormalize) else None
-        model = build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
+    try:
+        return [_train_seed(spec, seed, console or default_console(), command or sys.argv) for seed in spec.seeds]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train_seed(spec: RunSpec, seed: int, console: Console, command: list[str]) -> RunResult:
+    with ExitStack() as opened:
+        envs, normalizer = _make_envs(spec, seed)
+        opened.callback(envs.close)
+        model = _make_agent(spec, envs, seed)
+        folder = opened.enter_context(files.claimed(spec, seed, command))
         logger = make_logger(folder)
+        opened.callback(logger.close)
         model.set_logger(logger)
         progress = ProgressCallback(spec.total_timesteps, f"seed {seed}", console)
+        opened.callback(progress.close)
+
         started = time.monotonic()
-        try:
-            model.learn(spec.total_timesteps, callback=[EvaluationCallback(spec, folder, normalizer), progress])
-            wall_seconds = time.monotonic() - started
-            evaluation = evaluate_policy(model, spec.env, normalizer, spec.eval.episodes)
-            record_evaluation(folder, logger, model.num_timesteps, evaluation)
-        finally:
-            progress.close()
-            logger.close()
-            envs.close()
+        model.learn(spec.total_timesteps, callback=[EvaluationCallback(spec, folder, normalizer), progress])
+        wall_seconds = time.monotonic() - started
+        # Before the evaluation, which can fail or be interrupted and must not take the training with it.
         _save_model(model, normalizer, folder)
+
+        evaluation = evaluate_policy(model, spec.env, normalizer, spec.eval.episodes)
+        record_evaluation(folder, logger, model.num_timesteps, evaluation)
         result = RunResult(
             folder=folder,
             seed=seed,
@@ -129,6 +132,28 @@ def _train_seed(spec: RunSpec, seed: int, folder: Path, console: Console, comman
         )
         files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
     return result
+
+
+def _make_envs(spec: RunSpec, seed: int, n_envs: int | None = None) -> tuple[VecEnv, VecNormalize | None]:
+    with _one_message(f"env: {spec.env.id} cannot be made as the config says"):
+        envs = normalize(build_envs(spec.env, seed, n_envs), spec.env.normalize, spec.agent.gamma)
+    return envs, envs if isinstance(envs, VecNormalize) else None
+
+
+def _make_agent(spec: RunSpec, envs: VecEnv, seed: int) -> BaseAlgorithm:
+    with _one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
+        return build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
+
+
+@contextmanager
+def _one_message(what: str) -> Iterator[None]:
+    """Whatever an environment or an algorithm raises when it is made is a fault of the config: say so in one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _save_model(model: BaseAlgorithm, normalizer: VecNormalize | None, folder: Path) -> None:
@@ -147,23 +172,18 @@ def load_run(folder: Path | str, device: str = "auto") -> Run:
         device: where the policy goes, as Stable-Baselines3 takes it.
 
     Raises:
-        ConfigError: if the folder holds no finished run.
+        ConfigError: if the folder holds no finished run, or one whose files are damaged.
     """
     folder = Path(folder)
-    for needed in (files.CONFIG, files.POLICY):
+    for needed in (files.CONFIG, files.RESULT, files.POLICY):
         if not (folder / needed).is_file():
             raise ConfigError(f"{folder}: no finished run there, {needed} is missing")
-    data = yaml.safe_load((folder / files.CONFIG).read_text())
-    try:
-        spec = RunSpec.model_validate(data)
-    except ValidationError as error:
-        path, message = first_complaint(error, data)
-        raise ConfigError(f"{folder / files.CONFIG}: {'.'.join(path)}: {message}") from None
+    spec = files.load_spec(folder)
     seed = spec.seeds[0]
-    envs = normalize(build_envs(spec.env, seed, n_envs=1), spec.env.normalize, spec.agent.gamma)
+    envs, normalizer = _make_envs(spec, seed, n_envs=1)
+    envs.close()
     policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
     files.load_policy(policy, folder / files.POLICY)
-    normalizer = envs if isinstance(envs, VecNormalize) else None
     if normalizer is not None:
         files.load_normalizer(normalizer, folder / files.NORMALIZER)
         normalizer.training = False
@@ -180,4 +200,10 @@ def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIR
     """
     if not isinstance(run, Run):
         run = load_run(run)
-    return evaluate_policy(run.policy, run.spec.env, run.normalizer, episodes or run.spec.eval.episodes, seed)
+    return evaluate_policy(
+        run.policy,
+        run.spec.env,
+        run.normalizer,
+        episodes=run.spec.eval.episodes if episodes is None else episodes,
+        seed=seed,
+    )

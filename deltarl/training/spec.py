@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -29,7 +29,7 @@ class EvaluationSpec(Spec):
 class RunSpec(Spec):
     """Everything that determines a training run but the machine."""
 
-    name: str = Field("run", pattern=r"^[^/\x00]+$", description="Folder of the run below `out`.")
+    name: str = Field("run", pattern=r"^[^/\x00]+$", max_length=200, description="Folder of the run below `out`.")
     agent: AgentSpec
     env: EnvSpec
     actor_torso: TorsoSpec = DeltaTorsoSpec()
@@ -38,7 +38,7 @@ class RunSpec(Spec):
     seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field((0,), min_length=1)
     eval: EvaluationSpec = EvaluationSpec()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
-    threads: Annotated[int, Field(ge=1)] = Field(
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="PyTorch's threads; small networks gain nothing from more, and results depend on it."
     )
     out: str = Field("runs", min_length=1, description="Folder that holds runs.")
@@ -50,6 +50,11 @@ class RunSpec(Spec):
             raise complaint(f"'{name}' is not a folder's name")
         return name
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _one_seed_is_a_list_of_one(cls, seeds: Any) -> Any:
+        return (seeds,) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -58,6 +63,7 @@ class RunSpec(Spec):
         return seeds
 
     def digest(self) -> str:
-        """Eight hex digits that two runs share if they differ at most in name, seeds and folder."""
-        content = self.model_dump(mode="json", exclude={"name", "seeds", "out"})
+        """Eight hex digits that two runs share if they differ at most in name, seeds, folder and known scores."""
+        scores = {"random_score", "reference_score"}
+        content = self.model_dump(mode="json", exclude={"name": True, "seeds": True, "out": True, "env": scores})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

@@ -44,6 +44,8 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
         (("quickstart", "agent=pppo"), "agent: no agent 'pppo'; did you mean 'ppo'?"),
         (("quickstart", "env.id=Hoper-v5"), "env.id: no environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
         (("quickstart", "total_timesteps=soon"), "total_timesteps: input should be a valid integer"),
+        ((), "Missing argument 'config'"),
+        (("quickstart", "--fast"), "No such option: --fast"),
     ],
 )
 def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
@@ -60,10 +62,25 @@ def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
     printed = capsys.readouterr()
     assert exit_.value.code == 2
     assert printed.out == ""
-    assert printed.err.startswith("deltarl: error: command line: ")
+    assert printed.err.startswith("deltarl: error: ")
     assert printed.err.count("\n") == 1
     assert message in printed.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_says_what_stays_and_has_a_status_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("deltarl.training.train", interrupt)
+    monkeypatch.setattr(sys, "argv", ["deltarl", "train", "quickstart"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == "deltarl: interrupted; what was recorded so far stays in the run's folder\n"
 
 
 def test_help_shows_an_example(tmp_path: Path) -> None:

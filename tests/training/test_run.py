@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltarl import ConfigError, RunResult, RunSpec, evaluate, load_config, load_run, train
-from deltarl.training.folder import choose_folder
+from deltarl.training.folder import choose_folder, claimed
+from deltarl.training.progress import PatientConsole
 
 QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
 QUICK_SAC = ("agent=sac", "agent.learning_starts=16", "agent.batch_size=16", "agent.buffer_size=1000")
@@ -218,6 +220,80 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("state", ["finished", "running"])
+def test_a_run_that_another_process_began_meanwhile_is_neither_moved_nor_overwritten(
+    state: str, finished: RunResult, tmp_path: Path
+) -> None:
+    spec = load_config(str(finished.folder / "config.yaml"), f"out={tmp_path}")
+    assert choose_folder(spec, 0) == tmp_path / "test" / "seed-0"
+    with ExitStack() as other:
+        if state == "running":
+            other.enter_context(claimed(spec, 0, ["other"]))
+        else:
+            run(spec)
+        held = sorted(tmp_path.rglob("*"))
+        with (
+            pytest.raises(ConfigError, match="finished" if state == "finished" else "is training"),
+            claimed(spec, 0, []),
+        ):
+            pass
+        assert sorted(tmp_path.rglob("*")) == held
+
+
+def test_an_evaluation_that_fails_does_not_take_the_training_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deltarl.training.run.evaluate_policy", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(quick(tmp_path))
+    held = {path.name for path in (tmp_path / "test" / "seed-0").iterdir()}
+    assert {"policy.safetensors", "normalizer.npz", "model.zip"} <= held
+    assert "result.json" not in held
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("env.kwargs={a: 1}",), "env: Hopper-v5 cannot be made as the config says: TypeError"),
+        (("env.id=CartPole-v1", *QUICK_SAC), "agent: sac cannot be made for CartPole-v1: AssertionError"),
+        (("env.id=FrozenLake-v1",), "env: FrozenLake-v1 cannot be made as the config says: ValueError"),
+    ],
+)
+def test_what_cannot_be_made_is_said_before_anything_is_written(
+    overrides: tuple[str, ...], message: str, tmp_path: Path
+) -> None:
+    sac = overrides[1:] if overrides[1:] == QUICK_SAC else ()
+    with pytest.raises(ConfigError) as caught:
+        run(quick(tmp_path, *sac, *(text for text in overrides if text not in sac)))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^out: .* cannot be used: File exists$"):
+        run(quick(tmp_path / "file"))
+
+
+def test_progress_falls_silent_when_its_reader_leaves(tmp_path: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    [result] = train(quick(tmp_path), console=PatientConsole(file=Gone()))
+    assert result.status == "finished"
+
+
+def test_the_number_of_threads_is_the_callers_again_afterwards(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    run(quick(tmp_path, "threads=2"))
+    assert torch.get_num_threads() == before
+
+
 def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "test" / "seed-0"
     folder.mkdir(parents=True)
@@ -245,13 +321,29 @@ def test_a_run_trained_on_cuda_is_read_back_on_the_cpu(algorithm: tuple[str, ...
     )
 
 
-@pytest.mark.parametrize("missing", ["config.yaml", "policy.safetensors"])
+@pytest.mark.parametrize("missing", ["config.yaml", "policy.safetensors", "result.json"])
 def test_a_folder_without_a_finished_run_is_not_read(missing: str, finished: RunResult, tmp_path: Path) -> None:
     for path in finished.folder.iterdir():
         if path.name != missing:
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ConfigError, match=f"no finished run there, {missing} is missing"):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["config.yaml", "policy.safetensors", "normalizer.npz"])
+@pytest.mark.parametrize("content", [b"", b": [", b"x" * 100], ids=["empty", "broken", "other"])
+def test_a_damaged_file_is_named(damaged: str, content: bytes, finished: RunResult, tmp_path: Path) -> None:
+    for path in finished.folder.iterdir():
+        (tmp_path / path.name).write_bytes(content if path.name == damaged else path.read_bytes())
+    with pytest.raises(ConfigError, match=rf"{damaged}: missing or damaged: ") as caught:
+        load_run(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("episodes", [0, -1])
+def test_an_evaluation_has_at_least_one_episode(episodes: int, finished: RunResult) -> None:
+    with pytest.raises(ConfigError, match=f"at least 1 is needed; got {episodes}"):
+        evaluate(finished.folder, episodes=episodes)
 
 
 class Sentinel:
