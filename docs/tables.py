@@ -38,8 +38,9 @@ def quickstart_table() -> str:
     assert random is not None
     return "\n".join(
         [
-            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps, on one thread a seed, two seeds at "
-            f"once (± is the standard deviation over {episodes} episodes; random actions score {random.mean:,.0f}):",
+            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps (± is the standard deviation over "
+            f"{episodes} episodes; random actions score {random.mean:,.0f}), each seed on one thread of a 2-core "
+            "machine that had other work beside it:",
             "",
             "| seed | return | training |",
             "|---|---|---|",
@@ -60,10 +61,10 @@ def learning_tables() -> str:
             f"### {spec.agent.algorithm.upper()} on {spec.env.id}, {spec.total_timesteps:,} steps",
             "",
             f"Config `{study}`; random actions score {random.mean:,.0f}. Parameters are of the whole policy, critics "
-            "and targets included; speed is of one of two runs that shared two cores.",
+            "and targets included.",
             "",
-            "| torso | return, one number a seed | mean | parameters | steps/s |",
-            "|---|---|---|---|---|",
+            "| torso | return, one number a seed | mean | parameters |",
+            "|---|---|---|---|",
             *(_learning_row(study, kind) for kind in kinds),
             "",
         ]
@@ -73,9 +74,41 @@ def learning_tables() -> str:
 def _learning_row(study: str, kind: str) -> str:
     results = _results(study, kind)
     returns = [result["final_return_mean"] for result in results]
-    speed = np.median([result["steps"] / result["wall_seconds"] for result in results])
-    listed = ", ".join(f"{value:,.0f}" for value in returns)
-    return f"| {kind} | {listed} | {np.mean(returns):,.0f} | {_parameters(_spec(study, kind)):,} | {speed:,.0f} |"
+    return f"| {kind} | {_returns(results)} | {np.mean(returns):,.0f} | {_parameters(_spec(study, kind)):,} |"
+
+
+def value_start_table() -> str:
+    """Torsos at initialisation, and the quickstart, with the value at its start and near 0."""
+    report = json.loads((ROOT / "results" / "value_start.json").read_text())
+    starts = report["initialisation"]
+    trained = {
+        "at the sublayer's norm": _results("quickstart", "delta"),
+        "near 0": report["quickstart with values that start near 0"],
+    }
+    return "\n".join(
+        [
+            f"Mean ± standard deviation over {len(starts['delta']['linear_share'])} initialisations:",
+            "",
+            "| torso | features linear in the observation, share of variance | first block moves the state by |",
+            "|---|---|---|",
+            *(
+                f"| {name} | {_spread(start['linear_share'])} | {_spread(start['update_ratio'])} times its norm |"
+                for name, start in starts.items()
+            ),
+            "",
+            "| quickstart, value starts | return, one number a seed |",
+            "|---|---|",
+            *(f"| {start} | {_returns(results)} |" for start, results in trained.items()),
+        ]
+    )
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
+
+
+def _returns(results: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{result['final_return_mean']:,.0f}" for result in results)
 
 
 def options_table() -> str:
@@ -149,7 +182,7 @@ def _minutes(seconds: float) -> str:
 TABLES = {
     "README.md": {"quickstart": quickstart_table},
     "docs/torsos.md": {"options": options_table},
-    "docs/learning.md": {"learning": learning_tables},
+    "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
 }
 
 
