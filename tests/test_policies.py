@@ -59,7 +59,9 @@ def box_env() -> gym.Env[Any, Any]:
 
 
 def image_env() -> gym.Env[Any, Any]:
-    return FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=False)
+    env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=False)
+    env.observation_space.seed(0)  # where its images come from
+    return env
 
 
 OBSERVATIONS = {
@@ -147,9 +149,15 @@ def test_options_survive_saving_the_policy_alone(
 
 
 @both
-def test_an_mlp_torso_is_stable_baselines3_own_policy_bit_for_bit(algorithm: type[BaseAlgorithm]) -> None:
-    ours = make(algorithm, torso="mlp").learn(64)
-    theirs = algorithm("MlpPolicy", box_env(), seed=0, device="cpu", **ALGORITHMS[algorithm]).learn(64)
+@pytest.mark.parametrize(
+    ("alias", "own"),
+    [("DeltaPolicy", "MlpPolicy"), ("DeltaMultiInputPolicy", "MultiInputPolicy"), ("DeltaCnnPolicy", "CnnPolicy")],
+)
+def test_an_mlp_torso_is_stable_baselines3_own_policy_bit_for_bit(
+    algorithm: type[BaseAlgorithm], alias: str, own: str
+) -> None:
+    ours = make(algorithm, alias, torso="mlp").learn(32)
+    theirs = algorithm(own, OBSERVATIONS[alias](), seed=0, device="cpu", **ALGORITHMS[algorithm]).learn(32)
     expected = theirs.policy.state_dict()
     assert ours.policy.state_dict().keys() == expected.keys()
     for name, value in ours.policy.state_dict().items():

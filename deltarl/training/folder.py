@@ -36,6 +36,7 @@ EVALUATIONS = "evaluations.csv"
 POLICY = "policy.safetensors"
 NORMALIZER = "normalizer.npz"
 RESULT = "result.json"
+LOCK = ".lock"  # in the folder that holds runs; a run itself is locked by its provenance
 SB3_MODEL = "model.zip"
 SB3_NORMALIZER = "vecnormalize.pkl"
 
@@ -75,8 +76,10 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
                     f"{folder}: this very run has finished; its score is in {RESULT}; "
                     "move it away, or give other seeds or another out"
                 )
-            with _locked(folder):
-                return folder
+            if (folder / PROVENANCE).exists():
+                with _locked(folder / PROVENANCE):
+                    pass
+            return folder
     raise ConfigError(f"{folder}: holds another run; give another out=")
 
 
@@ -92,15 +95,15 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
     with ExitStack() as held:
         with _usable(out):
             out.mkdir(parents=True, exist_ok=True)
-            with _locked(out, wait=True):
+            with _locked(out / LOCK, wait=True):
                 folder = choose_folder(spec, seed)
                 if (folder / CONFIG).exists():
                     folder.rename(next(path for n in count(1) if not (path := _aside(folder, n)).exists()))
                 folder.mkdir(parents=True, exist_ok=True)
-                held.enter_context(_locked(folder))
-            own = spec.model_copy(update={"seeds": (seed,)})
-            write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
-            write_json(folder / PROVENANCE, provenance(command))
+                own = spec.model_copy(update={"seeds": (seed,)})
+                write_json(folder / PROVENANCE, provenance(command))
+                held.enter_context(_locked(folder / PROVENANCE))
+                write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
         yield folder
 
 
@@ -202,14 +205,17 @@ def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
 
 
 @contextmanager
-def _locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the folder for this process; the lock goes with the process, however that ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _locked(path: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a file for this process; the lock goes with the process, however that ends.
+
+    A file, and open for writing: network file systems lock nothing else.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise ConfigError(f"{folder}: another process is training there; give another out=") from None
+            raise ConfigError(f"{path.parent}: another process is training there; give another out=") from None
         yield
     finally:
         os.close(descriptor)

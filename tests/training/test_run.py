@@ -211,13 +211,10 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
     spec = quick(tmp_path)
     folder = run(spec)[0].folder
     (folder / "result.json").unlink()
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
+    with (folder / "provenance.json").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(ConfigError, match="another process is training there"):
             run(spec)
-    finally:
-        os.close(descriptor)
 
 
 @pytest.mark.parametrize("state", ["finished", "running"])
