@@ -38,7 +38,7 @@ class Resolution:
 
 
 @dataclass
-class _Layer:
+class Layer:
     """Plain data and where each of its keys stands."""
 
     data: dict[str, Any]
@@ -60,7 +60,7 @@ class _Tree:
     data: dict[str, Any] = field(default_factory=dict)
     places: dict[Key, tuple[str, Key]] = field(default_factory=dict)
 
-    def add(self, layer: _Layer) -> None:
+    def add(self, layer: Layer) -> None:
         agent, env = layer.data.get("agent"), layer.data.get("env")
         if isinstance(agent, dict):
             for key in [name for name in TORSO_KEYS if name in agent]:
@@ -74,7 +74,7 @@ class _Tree:
         for key in [name for name in layer.data if name not in TORSO_KEYS]:
             self._merge(self.data, layer, (key,), layer.data[key])
 
-    def _add_torso(self, layer: _Layer, key: Key, value: Any) -> None:
+    def _add_torso(self, layer: Layer, key: Key, value: Any) -> None:
         if not isinstance(value, str | dict):
             raise ConfigError(f"{layer.place(key)}: {'.'.join(key)}: a torso is a kind or a mapping; got {value!r}")
         for role in ROLES if key[-1] == "torso" else (key[-1],):
@@ -84,7 +84,7 @@ class _Tree:
                 place_key = (*key, option) if isinstance(value, dict) else key
                 self.places[role, option] = (layer.place(place_key), place_key)
 
-    def _merge(self, into: dict[str, Any], layer: _Layer, key: Key, value: Any) -> None:
+    def _merge(self, into: dict[str, Any], layer: Layer, key: Key, value: Any) -> None:
         name = key[-1]
         self.places[key] = (layer.place(key), key)
         # A schedule replaces what stood there; any other mapping adds to it.
@@ -182,7 +182,7 @@ def names(kind: str) -> list[str]:
     return sorted({path.stem for folder in _folders(kind) for path in folder.glob("*.yaml")})
 
 
-def read_yaml(path: Path) -> _Layer:
+def read_yaml(path: Path) -> Layer:
     """A YAML file's mapping; duplicate keys, tags and aliases are refused."""
     shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
     try:
@@ -192,11 +192,11 @@ def read_yaml(path: Path) -> _Layer:
     return _read_text(text, shown, lambda line: f"{shown}:{line}")
 
 
-def parse_override(text: str) -> _Layer:
+def parse_override(text: str) -> Layer:
     """`key.path=value` as a layer of its own."""
     key, equals, value = text.partition("=")
-    names = key.split(".")
-    if not equals or not all(names):
+    parts = key.split(".")
+    if not equals or not all(parts):
         raise ConfigError(f"{COMMAND_LINE}: '{text}' is not of the form key=value or key.path=value")
     if not value:
         raise ConfigError(f"{COMMAND_LINE}: {key}: no value behind '='")
@@ -204,14 +204,16 @@ def parse_override(text: str) -> _Layer:
     if len(holder.data) > 1:
         raise ConfigError(f"{COMMAND_LINE}: {key}: a value of one line is wanted")
     data: Any = holder.data["value"]
-    for name in reversed(names):
-        data = {name: data}
-    return _Layer(data, {}, COMMAND_LINE)
+    for part in reversed(parts):
+        data = {part: data}
+    return Layer(data, {}, COMMAND_LINE)
 
 
 class _CoreLoader(yaml.SafeLoader):
-    """Safe YAML with the scalars of YAML 1.2's core schema: 3e-4 and 1e6 are numbers; dates, 1:30, 010 and `on` are
-    text, where PyYAML's YAML 1.1 has other ideas."""
+    """Safe YAML with the scalars of YAML 1.2's core schema.
+
+    3e-4 and 1e6 are numbers, and dates, 1:30, 010 and `on` are text, where PyYAML has YAML 1.1's ideas.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as PyYAML declares it)
 
@@ -228,7 +230,7 @@ for _tag, _pattern, _first in (
 DEEPEST = 20  # levels of nesting; ours has five
 
 
-def _read_text(text: str, source: str, place: Place) -> _Layer:
+def _read_text(text: str, source: str, place: Place) -> Layer:
     try:
         depth = 0
         for event in yaml.parse(text, Loader=_CoreLoader):
@@ -251,7 +253,7 @@ def _read_text(text: str, source: str, place: Place) -> _Layer:
         raise ConfigError(f"{source}: holds no mapping of keys to values")
     places: dict[Key, str] = {}
     data = _construct(loader, node, (), places, place)
-    return _Layer(data, places, source)
+    return Layer(data, places, source)
 
 
 def _construct(loader: _CoreLoader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place) -> Any:
@@ -272,7 +274,7 @@ def _construct(loader: _CoreLoader, node: yaml.Node, key: Key, places: dict[Key,
     return data
 
 
-def _replace_base(config: _Layer, changes: list[_Layer]) -> Iterator[str]:
+def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
     """Let an agent or environment named on the command line replace the config's, and say what of its tuning stays.
 
     Another agent has other hyperparameters, so the config's own go; another environment keeps number and normalisation.
@@ -297,7 +299,7 @@ def _names_base(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, dict) and "base" in value)
 
 
-def _add_base(tree: _Tree, config: _Layer, changes: list[_Layer], kind: str) -> None:
+def _add_base(tree: _Tree, config: Layer, changes: list[Layer], kind: str) -> None:
     """Add the named agent or environment under its key, and take the name out of the layers that gave it."""
     named: tuple[str, str] | None = None
     for layer in (config, *changes):
@@ -314,7 +316,7 @@ def _add_base(tree: _Tree, config: _Layer, changes: list[_Layer], kind: str) -> 
         return
     found = read_yaml(find(f"{kind}s", *named))
     places = {(kind, *key): place for key, place in found.places.items()}
-    tree.add(_Layer({kind: found.data}, places, found.source))
+    tree.add(Layer({kind: found.data}, places, found.source))
 
 
 def _folders(kind: str) -> list[Path]:

@@ -85,10 +85,9 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
 
 @contextmanager
 def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
-    """The folder of a run, made, with config and provenance in it, and kept from others; what is unfinished in it is
-    moved aside.
+    """The folder of a run, made anew, with config and provenance, and kept from others while the context lasts.
 
-    Where the run goes is settled under a lock on `out`: what was free when a command started may hold another
+    An unfinished run of the same config is moved aside. Where the run goes is settled under a lock on `out`: what was free when a command started may hold another
     process's run hours later, when the command comes to its second seed.
     """
     out = Path(spec.out).expanduser()
@@ -127,7 +126,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one, never half of it."""
     beside = path.with_name(path.name + ".tmp")
-    with beside.open("w") as file:
+    with beside.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
