@@ -87,8 +87,8 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
 def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
     """The folder of a run, made anew, with config and provenance, and kept from others while the context lasts.
 
-    An unfinished run of the same config is moved aside. Where the run goes is settled under a lock on `out`: what was free when a command started may hold another
-    process's run hours later, when the command comes to its second seed.
+    An unfinished run of the same config is moved aside. Where the run goes is settled under a lock on `out`: what was
+    free when a command started may hold another process's run hours later, when the command comes to its second seed.
     """
     out = Path(spec.out).expanduser()
     with ExitStack() as held:
