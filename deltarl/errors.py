@@ -74,6 +74,10 @@ def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...],
             path = (*path, context["key"]) if context["key"] else path
         elif found["type"] == "missing":
             message = "missing"
+        elif found["type"] in {"model_type", "model_attributes_type", "dict_type"}:
+            message = f"a mapping is wanted; got {found['input']!r}"
+        elif found["type"] == "tuple_type":
+            message = f"a list such as [0, 1] is wanted; got {found['input']!r}"
         else:
             message = f"{message[0].lower()}{message[1:]}; got {found['input']!r}"
         return path, message

@@ -14,9 +14,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from deltarl.agents import PPOSpec, SACSpec
+from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
-from deltarl.specs import merge_torso
-from deltarl.training.spec import RunSpec
+from deltarl.specs import DeltaTorsoSpec, merge_torso
+from deltarl.training.spec import EvaluationSpec, RunSpec
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
@@ -27,6 +29,13 @@ COMMAND_LINE = "command line"
 OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What a run's name does not tell: these change where it is written and on what it runs, not what it is.
 UNNAMED_OVERRIDES = ("out", "seeds", "device")
+# Where a key belongs that was given without its holder.
+_FIELDS = (
+    ("torso", DeltaTorsoSpec.model_fields),
+    ("agent", {**PPOSpec.model_fields, **SACSpec.model_fields}),
+    ("env", EnvSpec.model_fields),
+    ("eval", EvaluationSpec.model_fields),
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +135,9 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     known = {*RunSpec.model_fields, "torso"}
     for key in tree.data:
         if key not in known:
-            raise tree.complain((key,), f"unknown key{suggestion(key, sorted(known))}", base.source)
+            deeper = [f"{holder}.{key}" for holder, fields in _FIELDS if key in fields]
+            hint = f"; did you mean '{deeper[0]}'?" if deeper else suggestion(key, sorted(known))
+            raise tree.complain((key,), f"unknown key{hint}", base.source)
     chosen = [text for text in overrides if text.split("=", 1)[0] not in UNNAMED_OVERRIDES]
     if any(text.startswith("name=") for text in overrides):
         chosen = []
@@ -139,6 +150,11 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     if chosen:
         readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:80]
         spec = spec.model_copy(update={"name": f"{spec.name}+{readable}-{spec.digest()}"})
+    idle = getattr(spec.agent, "learning_starts", 0)
+    if idle >= spec.total_timesteps:
+        notes.append(
+            f"agent.learning_starts is {idle:,} and total_timesteps {spec.total_timesteps:,}: nothing is learned"
+        )
     return Resolution(spec, tuple(notes))
 
 
@@ -174,7 +190,8 @@ def find(kind: str, name: str, asker: str) -> Path:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{asker}: '{name[:80]}' cannot be looked up: {error}") from None
-    raise ConfigError(f"{asker}: no {kind.removesuffix('s')} '{name}'{suggestion(name, names(kind))}")
+    hint = "; a Gymnasium id is given as env.id=" if kind == "envs" and "-v" in name else suggestion(name, names(kind))
+    raise ConfigError(f"{asker}: no {kind.removesuffix('s')} '{name}'{hint}")
 
 
 def names(kind: str) -> list[str]:

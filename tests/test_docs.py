@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def run(command: list[str], cwd: Path) -> str:
 
 def run_line(line: str, cwd: Path) -> None:
     """One command of a shell block: trainings shortened, servers asked for a page, set-up and studies not repeated."""
-    program, *arguments = line.split()
+    program, *arguments = shlex.split(line)
     if program == "make":
         # The environment is there already; whether make can set it up is what continuous integration shows.
         dry = [] if arguments == ["train"] else ["--dry-run"]

@@ -146,6 +146,11 @@ def test_one_seed_needs_no_brackets() -> None:
     assert load_config("quickstart", "seeds=3").seeds == (3,)
 
 
+def test_a_budget_that_ends_before_learning_starts_is_pointed_out() -> None:
+    notes = resolve("half_cheetah_sac", ["total_timesteps=2000"]).notes
+    assert notes == ("agent.learning_starts is 5,000 and total_timesteps 2,000: nothing is learned",)
+
+
 def test_base_names_an_agent_on_the_command_line_too() -> None:
     assert load_config("quickstart", "agent.base=sac").agent.algorithm == "sac"
 
@@ -184,6 +189,10 @@ BAD_OVERRIDES = {
     "agent.vf_coef=.nan": "command line: agent.vf_coef: input should be a finite number; got nan",
     "seeds=[0,0]": "command line: seeds: the same seed twice in [0, 0]",
     "seeds=[1000000]": "command line: seeds",
+    "seeds=0,1": "command line: seeds: a list such as [0, 1] is wanted; got '0,1'",
+    "eval=2": "command line: eval: a mapping is wanted; got 2",
+    "learning_rate=1e-3": "command line: learning_rate: unknown key; did you mean 'agent.learning_rate'?",
+    "env=Walker2d-v5": "command line: env: no env 'Walker2d-v5'; a Gymnasium id is given as env.id=",
     "device=gpu": "command line: device: string should match pattern",
     "name=..": "command line: name: '..' is not a folder's name",
     "name=a/b": "command line: name: string should match pattern",

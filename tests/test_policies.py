@@ -245,6 +245,12 @@ def test_a_role_can_be_an_mlp_beside_a_torso_with_the_algorithms_own_widths() ->
     assert isinstance(policy.actor.latent_pi[0], Torso)
 
 
+@both
+def test_dict_observations_are_sent_to_the_policy_that_takes_them(algorithm: type[BaseAlgorithm]) -> None:
+    with pytest.raises(deltarl.ConfigError, match='Dict observations need "DeltaMultiInputPolicy"'):
+        algorithm("DeltaPolicy", DictEnv(), device="cpu", **ALGORITHMS[algorithm])
+
+
 def test_options_that_are_none_are_as_good_as_not_given() -> None:
     policy = make(PPO, torso=None, actor_torso=None, net_arch=None, activation_fn=None).policy
     assert policy.actor_torso == policy.critic_torso == deltarl.DeltaTorsoSpec()

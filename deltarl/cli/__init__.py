@@ -41,8 +41,11 @@ def main() -> None:
         status = app(standalone_mode=False)
     except (ConfigError, UsageError) as error:
         message = str(error) if isinstance(error, ConfigError) else error.format_message()
-        print(f"deltarl: error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"deltarl: error: {' '.join(message.split())}", err=True)
         status = BAD_INPUT
     if status == INTERRUPTED:
-        print("deltarl: interrupted; what was recorded so far stays in the run's folder", file=sys.stderr)  # noqa: T201
+        typer.echo(
+            "deltarl: interrupted; an unfinished run keeps its records, and starts anew when it is given again",
+            err=True,
+        )
     sys.exit(status)

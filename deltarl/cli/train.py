@@ -23,7 +23,7 @@ def train(
 ) -> None:
     """Train an agent from a config.
 
-    Example: deltarl train quickstart torso=residual total_timesteps=100000 seeds=[0,1]
+    Example: deltarl train quickstart torso=residual total_timesteps=100000 "seeds=[0,1]"
     """
     resolution = resolve(config, overrides or [])
     console = default_console()

@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from torch.optim import Optimizer
 
@@ -55,7 +57,12 @@ class TorsoMixin:
         critic_torso: TorsoLike | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_options(kwargs, list(inspect.signature(super().__init__).parameters))
+        known = inspect.signature(super().__init__).parameters
+        _check_options(kwargs, list(known))
+        given = inspect.signature(super().__init__).bind_partial(*args, **kwargs).arguments
+        extractor = given.get("features_extractor_class", known["features_extractor_class"].default)
+        if isinstance(given.get("observation_space"), spaces.Dict) and extractor is FlattenExtractor:
+            raise ConfigError(f'{type(self).__name__}: Dict observations need "DeltaMultiInputPolicy"')
         self.actor_torso = _role_torso(torso, actor_torso, "actor_torso")
         self.critic_torso = _role_torso(torso, critic_torso, "critic_torso")
         others = {option: value for option, value in kwargs.items() if option not in REPLACED}

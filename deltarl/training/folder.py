@@ -151,6 +151,7 @@ def provenance(command: list[str]) -> dict[str, Any]:
 def save_policy(policy: BasePolicy, path: Path) -> None:
     """The policy's parameters and buffers as safetensors; tensors that modules share are stored once."""
     save_model(policy, str(path))
+    path.chmod(0o644)  # safetensors makes it readable to nobody else
 
 
 def load_policy(policy: BasePolicy, path: Path) -> None:

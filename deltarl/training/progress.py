@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from stable_baselines3.common.callbacks import BaseCallback
 
 REFRESH_SECONDS = 0.2
@@ -38,9 +38,8 @@ class ProgressCallback(BaseCallback):
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[state]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
                 TimeRemainingColumn(),
+                TextColumn("left"),
                 console=self.console,
             )
             self._bar.start()
@@ -50,9 +49,9 @@ class ProgressCallback(BaseCallback):
         if self._bar is not None:
             if time.monotonic() - self._shown > REFRESH_SECONDS:
                 self._show_bar()
-        elif self.num_timesteps >= self._next_line * self.total / PLAIN_LINES:
+        elif self._next_line <= PLAIN_LINES and self.num_timesteps >= self._next_line * self.total / PLAIN_LINES:
             self._next_line = 1 + int(self.num_timesteps * PLAIN_LINES / self.total)
-            share = self.num_timesteps / self.total
+            share = min(self.num_timesteps / self.total, 1)
             self.console.print(f"{self.label}  {share:4.0%}  {self._state()}", highlight=False, soft_wrap=True)
         return True
 
@@ -73,7 +72,7 @@ class ProgressCallback(BaseCallback):
 
     def _state(self) -> str:
         speed = self.num_timesteps / max(time.monotonic() - self._started, 1e-9)
-        text = f"{self.num_timesteps:,} steps  {speed:,.0f} steps/s"
+        text = f"{self.num_timesteps:,} steps  {speed:,.0f}/s"
         episodes: list[dict[str, Any]] = list(self.model.ep_info_buffer or ())
         if episodes:
             text += f"  return {sum(episode['r'] for episode in episodes) / len(episodes):,.0f}"

@@ -71,9 +71,12 @@ def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Eval
     }
     if evaluation.success_rate is not None:
         means["eval/success_rate"] = evaluation.success_rate
+    # Under SB3's name for it, the step stands in progress.csv too; TensorBoard has it beside every value.
+    row = {"time/total_timesteps": steps, **means}
+    excluded = {**dict.fromkeys(means, ()), "time/total_timesteps": ("tensorboard",)}
     for output in logger.output_formats:
         assert isinstance(output, KVWriter)
-        output.write(means, dict.fromkeys(means, ()), steps)
+        output.write(row, excluded, steps)
 
 
 def _number(value: Any) -> Any:

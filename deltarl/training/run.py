@@ -175,6 +175,10 @@ def load_run(folder: Path | str, device: str = "auto") -> Run:
         ConfigError: if the folder holds no finished run, or one whose files are damaged.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    if seeds := sorted(path.name for path in folder.glob("seed-*")):
+        raise ConfigError(f"{folder}: holds runs and is none itself; give one of {', '.join(seeds)} in it")
     for needed in (files.CONFIG, files.RESULT, files.POLICY):
         if not (folder / needed).is_file():
             raise ConfigError(f"{folder}: no finished run there, {needed} is missing")

@@ -104,7 +104,7 @@ def test_the_zip_is_read_by_plain_stable_baselines3(finished: RunResult) -> None
 
 def test_records_agree_and_their_steps_increase(finished: RunResult) -> None:
     rows = [json.loads(line) for line in (finished.folder / "metrics.jsonl").read_text().splitlines()]
-    for key in set().union(*rows) - {"step", "wall_seconds"}:
+    for key in set().union(*rows) - {"step", "wall_seconds", "time/total_timesteps"}:
         steps = [row["step"] for row in rows if key in row]
         assert steps == sorted(set(steps)), key
     events = EventAccumulator(str(finished.folder))
@@ -325,6 +325,13 @@ def test_a_folder_without_a_finished_run_is_not_read(missing: str, finished: Run
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(ConfigError, match=f"no finished run there, {missing} is missing"):
         load_run(tmp_path)
+
+
+def test_a_folder_of_runs_is_told_from_a_run(finished: RunResult, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds runs and is none itself; give one of seed-0 in it"):
+        load_run(finished.folder.parent)
+    with pytest.raises(ConfigError, match="no such folder"):
+        load_run(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("damaged", ["config.yaml", "policy.safetensors", "normalizer.npz"])
