@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deltarl.specs import TORSO_KINDS
 
-RECORDS = ("config.yaml", "result.json", "evaluations.csv", "provenance.json")
+RECORDS = ("config.yaml", "result.json", "evaluations.csv", "progress.csv", "provenance.json")
 
 
 @dataclass(frozen=True)

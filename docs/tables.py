@@ -7,6 +7,7 @@ A table stands between `<!-- name:begin -->` and `<!-- name:end -->`.
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import types
@@ -63,8 +64,8 @@ def learning_tables() -> str:
             f"Config `{study}`; random actions score {random.mean:,.0f}. Parameters are of the whole policy, critics "
             "and targets included.",
             "",
-            "| torso | return, one number a seed | mean | parameters |",
-            "|---|---|---|---|",
+            "| torso | return, one number a seed | mean | the last training episodes | parameters |",
+            "|---|---|---|---|---|",
             *(_learning_row(study, kind) for kind in kinds),
             "",
         ]
@@ -74,7 +75,15 @@ def learning_tables() -> str:
 def _learning_row(study: str, kind: str) -> str:
     results = _results(study, kind)
     returns = [result["final_return_mean"] for result in results]
-    return f"| {kind} | {_returns(results)} | {np.mean(returns):,.0f} | {_parameters(_spec(study, kind)):,} |"
+    training = ", ".join(f"{_training_return(folder):,.0f}" for folder in _folders(study, kind))
+    parameters = _parameters(_spec(study, kind))
+    return f"| {kind} | {_returns(results)} | {np.mean(returns):,.0f} | {training} | {parameters:,} |"
+
+
+def _training_return(folder: Path) -> float:
+    """Mean return of the last episodes (at most 100) of the training, with the noise that it explores with."""
+    with (folder / "progress.csv").open(newline="") as file:
+        return [float(row["rollout/ep_rew_mean"]) for row in csv.DictReader(file) if row["rollout/ep_rew_mean"]][-1]
 
 
 def value_start_table() -> str:
@@ -160,8 +169,11 @@ def _default(name: str, field: Any) -> str:
 
 
 def _results(study: str, kind: str) -> list[dict[str, Any]]:
-    folders = sorted((LEARNING / study / kind).glob("seed-*"))
-    return [json.loads((folder / "result.json").read_text()) for folder in folders]
+    return [json.loads((folder / "result.json").read_text()) for folder in _folders(study, kind)]
+
+
+def _folders(study: str, kind: str) -> list[Path]:
+    return sorted((LEARNING / study / kind).glob("seed-*"))
 
 
 def _spec(study: str, kind: str) -> RunSpec:
