@@ -16,9 +16,9 @@ from deltarl.training.progress import default_console
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A config's name or YAML file.", show_default=False)],
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options to change.", show_default=False)
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options to change.", show_default=False)
     ] = None,
 ) -> None:
     """Train an agent from a config.

@@ -44,7 +44,7 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
         (("quickstart", "agent=pppo"), "agent: no agent 'pppo'; did you mean 'ppo'?"),
         (("quickstart", "env.id=Hoper-v5"), "env.id: no environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
         (("quickstart", "total_timesteps=soon"), "total_timesteps: input should be a valid integer"),
-        ((), "Missing argument 'config'"),
+        ((), "Missing argument 'CONFIG'"),
         (("quickstart", "--fast"), "No such option: --fast"),
     ],
 )
