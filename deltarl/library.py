@@ -95,14 +95,15 @@ class _Tree:
 
     def _merge(self, into: dict[str, Any], layer: Layer, key: Key, value: Any) -> None:
         name = key[-1]
-        self.places[key] = (layer.place(key), key)
-        # A schedule replaces what stood there; any other mapping adds to it.
+        # A schedule replaces what stood there; any other mapping adds to it, and what it lacks is missed in the first.
         if isinstance(value, dict) and "schedule" not in value:
+            self.places.setdefault(key, (layer.place(key), key))
             if not isinstance(into.get(name), dict):
                 into[name] = {}
             for child, item in value.items():
                 self._merge(into[name], layer, (*key, child), item)
         else:
+            self.places[key] = (layer.place(key), key)
             into[name] = value
 
     def complain(self, key: Key, message: str, fallback: str) -> ConfigError:

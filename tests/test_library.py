@@ -151,6 +151,12 @@ def test_a_budget_that_ends_before_learning_starts_is_pointed_out() -> None:
     assert notes == ("agent.learning_starts is 5,000 and total_timesteps 2,000: nothing is learned",)
 
 
+def test_what_an_environments_file_lacks_is_missed_there() -> None:
+    write("id: Walker2d-v5\n", "envs/walker.yaml")
+    with pytest.raises(ConfigError, match=r"^envs/walker\.yaml: env\.kind: missing$"):
+        load_config("quickstart", "env=walker")
+
+
 def test_base_names_an_agent_on_the_command_line_too() -> None:
     assert load_config("quickstart", "agent.base=sac").agent.algorithm == "sac"
 
