@@ -54,15 +54,15 @@ class PolicySpec(Spec):
     optimizer: Literal["adam", "adamw"] = "adam"
     weight_decay: NotNegative = Field(0.0, description="Gates, norms and biases are left out of it.")
 
-    def options(self) -> dict[str, Any]:
-        """The options as SB3's `policy_kwargs`."""
+    def options(self, adam_eps: float) -> dict[str, Any]:
+        """The options as SB3's `policy_kwargs`; `adam_eps` is the algorithm's own, which SB3 forgets beside others."""
         given: dict[str, Any] = {}
         if self.log_std_init is not None:
             given["log_std_init"] = self.log_std_init
         if self.optimizer == "adamw":
             given["optimizer_class"] = torch.optim.AdamW
         if self.weight_decay or self.optimizer == "adamw":
-            given["optimizer_kwargs"] = {"weight_decay": self.weight_decay}
+            given["optimizer_kwargs"] = {"weight_decay": self.weight_decay, "eps": adam_eps}
         return given
 
 
@@ -70,6 +70,7 @@ class AlgorithmSpec(Spec):
     """What all algorithms share."""
 
     implementation: ClassVar[type[BaseAlgorithm]]
+    adam_eps: ClassVar[float] = 1e-8
 
     algorithm: str
     policy: PolicySpec = PolicySpec()
@@ -89,6 +90,7 @@ class PPOSpec(AlgorithmSpec):
     """Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
 
     implementation = PPO
+    adam_eps = 1e-5
 
     algorithm: Literal["ppo"] = "ppo"
     n_steps: Annotated[int, Field(ge=2, description="Steps of each environment between updates.")] = 2048
@@ -178,7 +180,7 @@ def _policy_kwargs(spec: PPOSpec | SACSpec, actor_torso: Spec, critic_torso: Spe
     return {
         "actor_torso": actor_torso.model_dump(mode="json"),
         "critic_torso": critic_torso.model_dump(mode="json"),
-        **spec.policy.options(),
+        **spec.policy.options(spec.adam_eps),
     }
 
 

@@ -106,7 +106,7 @@ class TorsoMixin:
         del data["net_arch"], data["activation_fn"]
         return {
             **data,
-            "share_features_extractor": getattr(self, "share_features_extractor"),  # noqa: B009
+            "share_features_extractor": self.share_features_extractor,  # type: ignore[attr-defined]
             "actor_torso": self.actor_torso.model_dump(mode="json"),
             "critic_torso": self.critic_torso.model_dump(mode="json"),
         }

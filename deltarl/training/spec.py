@@ -39,7 +39,7 @@ class RunSpec(Spec):
     eval: EvaluationSpec = EvaluationSpec()
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="PyTorch's threads; small networks gain nothing from more, and results depend on it."
+        1, description="PyTorch's threads; floating-point results depend on their number."
     )
     out: str = Field("runs", min_length=1, description="Folder that holds runs.")
 
