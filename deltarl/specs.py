@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -118,16 +118,31 @@ class MLPTorsoSpec(Spec):
     )
 
 
-AnyTorsoSpec = DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec
-TorsoSpec = Annotated[AnyTorsoSpec, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[AnyTorsoSpec] = TypeAdapter(TorsoSpec)
+class CustomTorsoSpec(StackSpec):
+    """Blocks of a class of the user's own, between the same stem and norm; from Python alone, as no file can hold it.
+
+    For options of the class itself, `functools.partial(MyBlock, option=...)` serves as `block`.
+    """
+
+    kind: Literal["custom"] = "custom"
+    block: Callable[[CustomTorsoSpec], Any] = Field(
+        description="Called with this spec once for each block; gives a torch.nn.Module that maps [..., width] to "
+        "[..., width]."
+    )
+
+
+TorsoSpec = Annotated[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec, Field(discriminator="kind")]
+AnyTorsoSpec = DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | MLPTorsoSpec | CustomTorsoSpec
+_ADAPTER: TypeAdapter[AnyTorsoSpec] = TypeAdapter(Annotated[AnyTorsoSpec, Field(discriminator="kind")])
+# The kinds that can stand in a file.
+TORSO_KINDS = ("delta", "residual", "plain", "mlp")
 _SPECS: dict[str, type[Spec]] = {
     "delta": DeltaTorsoSpec,
     "residual": ResidualTorsoSpec,
     "plain": PlainTorsoSpec,
     "mlp": MLPTorsoSpec,
+    "custom": CustomTorsoSpec,
 }
-TORSO_KINDS = tuple(_SPECS)
 
 
 def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec) -> dict[str, Any]:

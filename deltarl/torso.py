@@ -12,7 +12,10 @@ from deltarl.blocks import (
     ResidualBlock,
     make_norm,
 )
-from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+from deltarl.errors import ConfigError
+from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+
+BlockSpec = DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | CustomTorsoSpec
 
 
 class Torso(nn.Module):
@@ -26,7 +29,7 @@ class Torso(nn.Module):
         spec: kind and options. `mlp` is not a torso but the absence of one.
     """
 
-    def __init__(self, in_features: int, spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> None:
+    def __init__(self, in_features: int, spec: BlockSpec) -> None:
         super().__init__()
         self.spec = spec
         self.channels = spec.channels if isinstance(spec, DeltaTorsoSpec) else 1
@@ -51,11 +54,24 @@ class Torso(nn.Module):
         return result
 
 
-def make_block(spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> nn.Module:
-    """One block of the kind that `spec` names."""
-    if isinstance(spec, DeltaTorsoSpec):
-        return DELTA_BLOCKS[spec.update](spec)
-    return ResidualBlock(spec) if isinstance(spec, ResidualTorsoSpec) else PlainBlock(spec)
+def make_block(spec: BlockSpec) -> nn.Module:
+    """One block of the kind that `spec` names.
+
+    Raises:
+        ConfigError: if a class of the user's own gives something else than a module.
+    """
+    match spec:
+        case DeltaTorsoSpec():
+            return DELTA_BLOCKS[spec.update](spec)
+        case ResidualTorsoSpec():
+            return ResidualBlock(spec)
+        case PlainTorsoSpec():
+            return PlainBlock(spec)
+        case CustomTorsoSpec():
+            block = spec.block(spec)
+            if not isinstance(block, nn.Module):
+                raise ConfigError(f"torso.block: a block is a torch.nn.Module; {spec.block!r} gave {block!r}")
+            return block
 
 
 def undecayed_parameters(module: nn.Module) -> set[str]:

@@ -58,7 +58,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "mlp", "width": 64}, "width: unknown key; known are kind, net_arch, activation"),
     ({"kind": "mlp", "net_arch": [64, 0]}, "net_arch.1: input should be greater than or equal to 1; got 0"),
     ({"kind": "dleta"}, "kind: unknown name 'dleta'; did you mean 'delta'?"),
-    ({"kind": "qqq"}, "kind: unknown name 'qqq'; known are delta, residual, plain, mlp"),
+    ({"kind": "qqq"}, "kind: unknown name 'qqq'; known are delta, residual, plain, mlp, custom"),
 ]
 UNREAD: list[tuple[str, dict[str, Any]]] = [
     ("additive", {"beta_init": 0.5}),

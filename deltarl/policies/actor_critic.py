@@ -1,25 +1,34 @@
-"""Torsos in the policies of PPO."""
+"""Torsos in the policies of A2C, PPO, TRPO, MaskablePPO and RecurrentPPO."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from typing import Any, ClassVar
 
+from sb3_contrib.common.maskable.policies import (
+    MaskableActorCriticCnnPolicy,
+    MaskableActorCriticPolicy,
+    MaskableMultiInputActorCriticPolicy,
+)
+from sb3_contrib.common.recurrent.policies import (
+    RecurrentActorCriticCnnPolicy,
+    RecurrentActorCriticPolicy,
+    RecurrentMultiInputActorCriticPolicy,
+)
 from stable_baselines3.common.policies import (
     ActorCriticCnnPolicy,
     ActorCriticPolicy,
     MultiInputActorCriticPolicy,
 )
 
-from deltarl.policies.mixin import TorsoMixin, install
+from deltarl.policies.mixin import TorsoMixin, Widths, install
 from deltarl.torso import Torso
 
 
 class ActorCriticTorsoMixin(TorsoMixin):
     """Torsos inside SB3's `mlp_extractor`, past its orthogonal re-initialisation."""
 
-    critic_key = "vf"
-    mlp_widths: ClassVar[tuple[int, ...]] = (64, 64)
+    mlp_widths: ClassVar[Widths] = {"pi": (64, 64), "vf": (64, 64)}
 
     def _build_mlp_extractor(self) -> None:
         super()._build_mlp_extractor()  # type: ignore[misc]
@@ -32,22 +41,50 @@ class ActorCriticTorsoMixin(TorsoMixin):
         ]
 
     def _build(self, lr_schedule: Any) -> None:
-        super()._build(lr_schedule)
+        super()._build(lr_schedule)  # type: ignore[misc]
         # SB3 has just given every Linear orthogonal weights and a zero bias, the gates among them.
         for torso, state in self._built_torsos:
             torso.load_state_dict(state)
         del self._built_torsos
 
 
+class CnnTorsoMixin(ActorCriticTorsoMixin):
+    """On images SB3 has no hidden layer behind the convolutions, unless one is asked for."""
+
+    mlp_widths: ClassVar[Widths] = {"pi": (), "vf": ()}
+
+
 class DeltaActorCriticPolicy(ActorCriticTorsoMixin, ActorCriticPolicy):
-    """`ActorCriticPolicy` with torsos, for PPO on Box observations."""
+    """`ActorCriticPolicy` with torsos, for A2C, PPO and TRPO on Box observations."""
 
 
-class DeltaActorCriticCnnPolicy(ActorCriticTorsoMixin, ActorCriticCnnPolicy):
-    """`ActorCriticCnnPolicy` with torsos behind the convolutions, for PPO on images."""
-
-    mlp_widths = ()
+class DeltaActorCriticCnnPolicy(CnnTorsoMixin, ActorCriticCnnPolicy):
+    """`ActorCriticCnnPolicy` with torsos behind the convolutions, for A2C, PPO and TRPO on images."""
 
 
 class DeltaMultiInputActorCriticPolicy(ActorCriticTorsoMixin, MultiInputActorCriticPolicy):
-    """`MultiInputActorCriticPolicy` with torsos, for PPO on Dict observations."""
+    """`MultiInputActorCriticPolicy` with torsos, for A2C, PPO and TRPO on Dict observations."""
+
+
+class DeltaMaskableActorCriticPolicy(ActorCriticTorsoMixin, MaskableActorCriticPolicy):
+    """`MaskableActorCriticPolicy` with torsos, for MaskablePPO on Box observations."""
+
+
+class DeltaMaskableActorCriticCnnPolicy(CnnTorsoMixin, MaskableActorCriticCnnPolicy):
+    """`MaskableActorCriticCnnPolicy` with torsos behind the convolutions, for MaskablePPO on images."""
+
+
+class DeltaMaskableMultiInputActorCriticPolicy(ActorCriticTorsoMixin, MaskableMultiInputActorCriticPolicy):
+    """`MaskableMultiInputActorCriticPolicy` with torsos, for MaskablePPO on Dict observations."""
+
+
+class DeltaRecurrentActorCriticPolicy(ActorCriticTorsoMixin, RecurrentActorCriticPolicy):
+    """`RecurrentActorCriticPolicy` with torsos behind the LSTMs, for RecurrentPPO on Box observations."""
+
+
+class DeltaRecurrentActorCriticCnnPolicy(CnnTorsoMixin, RecurrentActorCriticCnnPolicy):
+    """`RecurrentActorCriticCnnPolicy` with torsos behind the LSTMs, for RecurrentPPO on images."""
+
+
+class DeltaRecurrentMultiInputActorCriticPolicy(ActorCriticTorsoMixin, RecurrentMultiInputActorCriticPolicy):
+    """`RecurrentMultiInputActorCriticPolicy` with torsos behind the LSTMs, for RecurrentPPO on Dict observations."""

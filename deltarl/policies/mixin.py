@@ -1,16 +1,16 @@
 """The one mechanism that puts torsos into Stable-Baselines3's policies.
 
-Stable-Baselines3 builds each network as a Sequential that starts with `Linear, activation`. The mixin asks for a
-single hidden layer of the torso's width, so that every head behind it is sized right, and then puts the torso in that
-layer's place: inside the method that makes the network, before optimizers and target copies are taken from it, and
-in the same Sequential, because critics keep a plain list of theirs. Critics see observation and action in their
-input, so a torso there sees both.
+Stable-Baselines3 builds each network as a Sequential whose hidden layers stand between features and head. The mixin
+asks for a single hidden layer of the torso's width, so that every head behind it is sized right, and then puts the
+torso in that layer's place: inside the method that makes the network, before optimizers and target copies are taken
+from it, and in the same Sequential, because critics keep a plain list of theirs. Critics see observation and action
+in their input, so a torso there sees both.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from gymnasium import spaces
@@ -24,6 +24,7 @@ from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec, merge_torso, parse_torso
 from deltarl.torso import Torso, undecayed_parameters
 
 TorsoLike = str | Mapping[str, Any] | Spec
+Widths = Mapping[str, tuple[int, ...]]
 
 # SB3's options that a torso replaces: what it has in their place, and how to have them all the same.
 REPLACED = {
@@ -43,11 +44,15 @@ class TorsoMixin:
         kwargs: the SB3 policy's own options, except `net_arch` and `activation_fn`, which the torso replaces.
 
     Raises:
-        ConfigError: for an unknown option, a value out of its range, or an option that the torso replaces.
+        ConfigError: for an unknown option, a value out of its range, an option that the torso replaces, a torso for
+            a role that the policy has not, or Dict observations where they need another policy.
     """
 
-    critic_key: ClassVar[str]  # SB3's name for the critic's entry in `net_arch`
-    mlp_widths: ClassVar[tuple[int, ...]]  # SB3's default, which it does not reveal when only one role is an MLP
+    roles: ClassVar[tuple[str, ...]] = ("actor_torso", "critic_torso")
+    # For each role SB3's key in `net_arch`, and its default, which SB3 does not reveal when only one role is an MLP.
+    mlp_widths: ClassVar[Widths]
+    default_torso: ClassVar[Mapping[str, Any]] = {"kind": "delta"}
+    dict_advice: ClassVar[str] = 'Dict observations need "DeltaMultiInputPolicy"'
 
     def __init__(
         self,
@@ -57,30 +62,45 @@ class TorsoMixin:
         critic_torso: TorsoLike | None = None,
         **kwargs: Any,
     ) -> None:
-        known = inspect.signature(super().__init__).parameters
-        _check_options(kwargs, list(known))
-        given = inspect.signature(super().__init__).bind_partial(*args, **kwargs).arguments
-        extractor = given.get("features_extractor_class", known["features_extractor_class"].default)
+        signature = inspect.signature(super().__init__)
+        _check_options(kwargs, [*self.roles, *signature.parameters])
+        given = signature.bind_partial(*args, **kwargs).arguments
+        extractor = given.get("features_extractor_class", signature.parameters["features_extractor_class"].default)
         if isinstance(given.get("observation_space"), spaces.Dict) and extractor is FlattenExtractor:
-            raise ConfigError(f'{type(self).__name__}: Dict observations need "DeltaMultiInputPolicy"')
-        self.actor_torso = _role_torso(torso, actor_torso, "actor_torso")
-        self.critic_torso = _role_torso(torso, critic_torso, "critic_torso")
+            raise ConfigError(f"{type(self).__name__}: {self.dict_advice}")
+        # Kept for `_get_constructor_parameters`; spaces are in SB3's own list, and its schedule is a dummy there.
+        self._options = {
+            option: value
+            for option, value in given.items()
+            if option not in {"observation_space", "action_space", "lr_schedule", *REPLACED}
+        }
+        for role, change in (("actor_torso", actor_torso), ("critic_torso", critic_torso)):
+            if role in self.roles:
+                setattr(self, role, _role_torso(self.default_torso, torso, change, role))
+            elif change is not None:
+                raise ConfigError(f"{role}: {type(self).__name__} has no such network; it takes {self.roles[0]}")
         others = {option: value for option, value in kwargs.items() if option not in REPLACED}
         super().__init__(*args, **others, **self._sb3_network_options())
+        # Here and not in `_build`, because recurrent policies make their optimizer anew after it.
+        assert isinstance(self, nn.Module)
+        for module in self.modules():
+            optimizer = getattr(module, "optimizer", None)
+            if isinstance(optimizer, Optimizer) and any(isinstance(child, Torso) for child in module.modules()):
+                _spare_from_weight_decay(optimizer, module)
 
     def _sb3_network_options(self) -> dict[str, Any]:
         """`net_arch` and `activation_fn` for SB3: the real ones of an MLP, one layer to be replaced of a torso."""
-        specs = (self.actor_torso, self.critic_torso)
+        specs: list[AnyTorsoSpec] = [getattr(self, role) for role in self.roles]
         mlps = [spec for spec in specs if isinstance(spec, MLPTorsoSpec)]
         options: dict[str, Any] = {}
-        if len(mlps) < 2 or any(spec.net_arch is not None for spec in mlps):
-            actor, critic = (
-                list(self.mlp_widths if spec.net_arch is None else spec.net_arch)
+        if len(mlps) < len(specs) or any(spec.net_arch is not None for spec in mlps):
+            widths = [
+                list(default if spec.net_arch is None else spec.net_arch)
                 if isinstance(spec, MLPTorsoSpec)
                 else [spec.width]
-                for spec in specs
-            )
-            options["net_arch"] = {"pi": actor, self.critic_key: critic}
+                for spec, default in zip(specs, self.mlp_widths.values(), strict=True)
+            ]
+            options["net_arch"] = dict(zip(self.mlp_widths, widths, strict=True)) if len(widths) > 1 else widths[0]
         activations = {spec.activation for spec in mlps}
         if len(activations) > 1:
             raise ConfigError(
@@ -91,39 +111,38 @@ class TorsoMixin:
             options["activation_fn"] = ACTIVATIONS[str(activation)]
         return options
 
-    def _build(self, lr_schedule: Any) -> None:
-        """SB3's `_build`, and then no weight decay for the gates, norms and biases of networks that hold a torso."""
-        super()._build(lr_schedule)  # type: ignore[misc]
-        assert isinstance(self, nn.Module)
-        for module in self.modules():
-            optimizer = getattr(module, "optimizer", None)
-            if isinstance(optimizer, Optimizer) and any(isinstance(child, Torso) for child in module.modules()):
-                _spare_from_weight_decay(optimizer, module)
-
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """What `policy.load` rebuilds the policy from: SB3's own list, the torsos, and what SB3's list leaves out."""
+        """What `policy.load` rebuilds the policy from: SB3's own list, all that was given, and the torsos.
+
+        SB3's list alone lacks options that change the networks, such as `share_features_extractor` and the sizes of
+        an LSTM.
+        """
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         del data["net_arch"], data["activation_fn"]
-        return {
-            **data,
-            "share_features_extractor": self.share_features_extractor,  # type: ignore[attr-defined]
-            "actor_torso": self.actor_torso.model_dump(mode="json"),
-            "critic_torso": self.critic_torso.model_dump(mode="json"),
-        }
+        return {**data, **self._options, **{role: getattr(self, role).model_dump() for role in self.roles}}
 
 
-def install(network: nn.Sequential, spec: Spec) -> None:
-    """Replace the first Linear of `network`, and the activation behind it, by a torso; an MLP stays as it is."""
+def install(network: nn.Sequential, spec: AnyTorsoSpec) -> None:
+    """Put a torso in the place of the hidden layer of `network`; an MLP stays as it is.
+
+    The layer is all from the first Linear to the head, which is the second Linear, or to the end. What stands before
+    the layer stays: CrossQ's normalisation of the input.
+    """
     if isinstance(spec, MLPTorsoSpec):
         return
-    index, linear = next((i, child) for i, child in enumerate(network) if isinstance(child, nn.Linear))
-    network[index] = Torso(linear.in_features, spec).to(linear.weight.device)  # type: ignore[arg-type]
-    del network[index + 1]
+    linears = [index for index, child in enumerate(network) if isinstance(child, nn.Linear)]
+    first, head = (*linears, len(network))[:2]
+    layer = network[first]
+    assert isinstance(layer, nn.Linear)
+    network[first] = Torso(layer.in_features, spec).to(layer.weight.device)
+    del network[first + 1 : head]
 
 
-def _role_torso(torso: TorsoLike | None, role_torso: TorsoLike | None, role: str) -> AnyTorsoSpec:
+def _role_torso(
+    default: Mapping[str, Any], torso: TorsoLike | None, role_torso: TorsoLike | None, role: str
+) -> AnyTorsoSpec:
     """The torso of one role; a complaint names the option that the user gave."""
-    merged: dict[str, Any] = {"kind": "delta"}
+    merged = dict(default)
     option = "torso"
     for name, change in (("torso", torso), (role, role_torso)):
         if change is not None:
@@ -132,15 +151,15 @@ def _role_torso(torso: TorsoLike | None, role_torso: TorsoLike | None, role: str
     return parse_torso(merged, option)
 
 
-def _check_options(given: Mapping[str, Any], known: list[str]) -> None:
+def _check_options(given: Mapping[str, Any], known: Iterable[str]) -> None:
     for option, (instead, example) in REPLACED.items():
         if given.get(option) is not None:
             raise ConfigError(
                 f"{option}: a torso has {instead} in its place; for a plain MLP give torso={{'kind': 'mlp', {example}}}"
             )
+    names = ["torso", *known]
     for option in given:
-        if option not in known:
-            names = ["torso", "actor_torso", "critic_torso", *known]
+        if option not in names:
             raise ConfigError(f"policy_kwargs: unknown option '{option}'{suggestion(option, names)}")
 
 

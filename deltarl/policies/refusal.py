@@ -1,0 +1,21 @@
+"""What stands for a policy that an algorithm has not: Stable-Baselines3 only says that the name is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from stable_baselines3.common.policies import BasePolicy
+
+from deltarl.errors import ConfigError
+
+
+def refusal(alias: str, known: Sequence[str]) -> type[BasePolicy]:
+    """A class in a policy's place; to construct it raises a ConfigError that names the policies there are."""
+
+    class RefusedPolicy(BasePolicy):
+        def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+            names = ", ".join(f'"{name}"' for name in known)
+            raise ConfigError(f'the algorithm has no "{alias}"; it has {names}')
+
+    return RefusedPolicy

@@ -1,0 +1,432 @@
+"""What every policy with a torso is held to, in every algorithm, whatever the torso and the observation."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import gymnasium_robotics
+import numpy as np
+import pytest
+import torch
+from matrix import (
+    CONTINUOUS_CRITICS,
+    KINDS,
+    SUBJECTS,
+    Case,
+    Subject,
+    actions,
+    make,
+    make_env,
+    parameters,
+    sample_observations,
+)
+from sb3_contrib import CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked
+from stable_baselines3 import DDPG, HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from torch import Tensor, nn
+
+from deltarl.blocks import BatchRenorm, DeltaBlock
+from deltarl.torso import Torso
+
+name_of = attrgetter("name")
+every_case = pytest.mark.parametrize("case", parameters())
+every_algorithm = pytest.mark.parametrize("subject", SUBJECTS, ids=name_of)
+with_actor = pytest.mark.parametrize("subject", [subject for subject in SUBJECTS if subject.has_actor], ids=name_of)
+critics_of_actions = pytest.mark.parametrize("subject", CONTINUOUS_CRITICS, ids=name_of)
+
+
+def torsos(model: BaseAlgorithm) -> list[Torso]:
+    return [module for module in model.policy.modules() if isinstance(module, Torso)]
+
+
+def delta_blocks(model: BaseAlgorithm) -> list[DeltaBlock]:
+    return [module for module in model.policy.modules() if isinstance(module, DeltaBlock)]
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    """All parameters, with those of gates and values apart, which share a Linear."""
+    tensors = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    for name, block in module.named_modules():
+        if isinstance(block, DeltaBlock):
+            for part in ("weight", "bias"):
+                whole = tensors.pop(f"{name}.write.{part}")
+                tensors[f"{name}.gate.{part}"] = whole[: block.gate_width]
+                tensors[f"{name}.write.{part}"] = whole[block.gate_width :]
+    return tensors
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# Training
+
+
+@every_case
+def test_it_trains_and_every_parameter_moves(case: Case) -> None:
+    model = make(case.subject, case.observation, torso=case.torso)
+    assert len(torsos(model)) == (0 if case.kind == "mlp" else number_of_networks(model))
+    before = snapshot(model.policy)
+    model.learn(32)
+    after = snapshot(model.policy)
+    assert {name for name, tensor in after.items() if torch.equal(tensor, before[name])} == set()
+    assert all(tensor.isfinite().all() for tensor in after.values())
+
+
+def number_of_networks(model: BaseAlgorithm) -> int:
+    """Actors, critics and their targets, each critic for itself."""
+    policy = model.policy
+    if hasattr(policy, "mlp_extractor"):
+        return 2
+    if hasattr(policy, "critic"):
+        targets = [name for name in ("actor_target", "critic_target") if hasattr(policy, name)]
+        critics = len(policy.critic.q_networks)
+        return 1 + critics + sum({"actor_target": 1, "critic_target": critics}[name] for name in targets)
+    return 2
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "heads": {"heads": 4},
+    "channels": {"channels": 3},
+    "heads and channels": {"heads": 2, "channels": 2, "gate_layers": 2, "value": "sigmoid"},
+    "generator": {"direction": "generator"},
+    "fixed gate": {"gate": "fixed", "beta_init": 2.0},
+    "write_only": {"update": "write_only"},
+    "additive": {"update": "additive", "heads": 2},
+    "lerp": {"update": "lerp"},
+    "batch_renorm": {"norm": "batch_renorm"},
+}
+
+
+@pytest.mark.parametrize(
+    ("subject", "variant"),
+    [
+        pytest.param(
+            subject,
+            variant,
+            id=f"{subject.name}-{variant}",
+            marks=[] if (row + column) % 3 == 0 else pytest.mark.slow,
+        )
+        for row, subject in enumerate(SUBJECTS)
+        for column, variant in enumerate(VARIANTS)
+    ],
+)
+def test_every_form_of_the_block_trains(subject: Subject, variant: str) -> None:
+    model = make(subject, torso={"kind": "delta", "width": 16, "depth": 1, **VARIANTS[variant]})
+    before = {name: tensor.clone() for name, tensor in model.policy.named_parameters()}
+    model.learn(32)
+    moved = {name for name, tensor in model.policy.named_parameters() if not torch.equal(tensor, before[name])}
+    assert moved == before.keys()
+
+
+@every_algorithm
+@pytest.mark.parametrize("beta_init", [0.3, 1.7])
+def test_gates_start_at_beta_init_and_stems_as_the_torso_made_them(subject: Subject, beta_init: float) -> None:
+    # Actor-critic policies re-initialise every Linear; a stem would then have a gain of sqrt(2).
+    model = make(subject, torso={**KINDS["delta"], "beta_init": beta_init})
+    assert delta_blocks(model)
+    for block in delta_blocks(model):
+        _, beta = block.value_and_gate(torch.randn(7, 16))
+        torch.testing.assert_close(beta, torch.full_like(beta, beta_init))
+    for torso in torsos(model):
+        singular = torch.linalg.svdvals(torso.stem.weight)
+        torch.testing.assert_close(singular, torch.ones_like(singular))
+
+
+# Critics and targets
+
+
+@pytest.mark.parametrize("case", parameters(CONTINUOUS_CRITICS, where=lambda case: case.kind != "mlp"))
+def test_q_is_not_linear_in_the_action(case: Case) -> None:
+    model = make(case.subject, case.observation, torso=case.torso)
+    model.policy.set_training_mode(False)
+    batch, _ = model.policy.obs_to_tensor(sample_observations(model, 1))
+    size = model.action_space.shape[0]
+    with torch.no_grad():
+        low, middle, high = (
+            torch.as_tensor(model.critic(batch, torch.full((1, size), a))[0]) for a in (-1.0, 0.0, 1.0)
+        )
+    assert not torch.allclose(low + high, 2 * middle, atol=1e-4)
+
+
+@critics_of_actions
+def test_critics_differ_from_each_other(subject: Subject) -> None:
+    model = make(subject, torso=KINDS["delta"])
+    stems = [next(child for child in network if isinstance(child, Torso)).stem for network in model.critic.q_networks]
+    assert len(stems) == (1 if subject.algorithm is DDPG else 2)
+    assert len({tuple(stem.weight.flatten().tolist()) for stem in stems}) == len(stems)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [subject for subject in CONTINUOUS_CRITICS if subject.algorithm is not DDPG],  # which has one by definition
+    ids=name_of,
+)
+def test_the_number_of_critics_can_be_chosen(subject: Subject) -> None:
+    model = make(subject, torso=KINDS["delta"], n_critics=3)
+    before = snapshot(model.critic)
+    model.learn(32)
+    assert len(model.critic.q_networks) == 3
+    assert {name for name, tensor in snapshot(model.critic).items() if torch.equal(tensor, before[name])} == set()
+
+
+def networks_and_targets(model: BaseAlgorithm) -> list[tuple[nn.Module, nn.Module]]:
+    names = [name for name, _ in model.policy.named_children() if name.endswith("_target")]
+    return [(getattr(model.policy, name.removesuffix("_target")), getattr(model.policy, name)) for name in names]
+
+
+@pytest.mark.parametrize(
+    "case",
+    parameters(
+        [subject for subject in SUBJECTS if not subject.on_policy and subject.algorithm is not CrossQ],
+        where=lambda case: case.kind != "mlp",
+    ),
+)
+def test_targets_start_equal_and_follow_weights_and_running_statistics(case: Case) -> None:
+    q_learning = case.subject.discrete
+    options = {"tau": 1.0, **({"target_update_interval": 1} if q_learning else {})}
+    model = make(case.subject, case.observation, torso={**case.torso, "norm": "batch_renorm"}, options=options)
+    pairs = networks_and_targets(model)
+    assert pairs
+    assert all(same_weights(network, target) for network, target in pairs)
+    before = [snapshot(target) for _, target in pairs]
+    model.learn(32)
+    if q_learning:
+        model._on_step()  # Q-learning copies before an update, the others after it
+    for (network, target), old in zip(pairs, before, strict=True):
+        assert any(not torch.equal(tensor, old[name]) for name, tensor in snapshot(target).items())
+        # Those that are copied in full; the target does not count its own steps.
+        online, copied = (
+            {name: tensor for name, tensor in module.state_dict().items() if not name.endswith("steps")}
+            for module in (network, target)
+        )
+        assert online.keys() == copied.keys()
+        assert all(torch.equal(copied[name], online[name]) for name in online)
+        assert any(name.endswith("running_mean") and tensor.any() for name, tensor in copied.items())
+
+
+# Saving and loading
+
+LOADED: dict[str, dict[str, Any]] = {
+    "roles": {"torso": KINDS["residual"], "critic_torso": {"width": 32, "depth": 3}},
+    "channels": {"torso": {"kind": "delta", "width": 16, "channels": 4, "beta_init": 0.4}},
+    "mlp actor": {"torso": "plain", "actor_torso": {"kind": "mlp", "net_arch": [5], "activation": "tanh"}},
+}
+
+
+def assert_loads_the_same(model: Any, subject: Subject, folder: Path) -> None:
+    """Both ways of loading give the model's weights, its torsos and its actions, bit for bit."""
+    model.save(folder / "model.zip")
+    model.policy.save(folder / "policy.pt")
+    whole = subject.algorithm.load(folder / "model.zip", device="cpu")
+    alone = type(model.policy).load(folder / "policy.pt", device="cpu")
+    batch = sample_observations(model)
+    for policy in (whole.policy, alone):
+        assert [getattr(policy, role) for role in policy.roles] == [
+            getattr(model.policy, role) for role in policy.roles
+        ]
+        assert same_weights(policy, model.policy)
+        assert np.array_equal(actions(policy, batch), actions(model, batch))
+
+
+@every_case
+def test_a_trained_model_loads_bit_for_bit(case: Case, tmp_path: Path) -> None:
+    model = make(case.subject, case.observation, torso=case.torso).learn(32)
+    assert_loads_the_same(model, case.subject, tmp_path)
+
+
+@every_algorithm
+@pytest.mark.parametrize("option", LOADED)
+def test_torsos_of_other_forms_survive_saving(subject: Subject, option: str, tmp_path: Path) -> None:
+    torsos = dict(LOADED[option])
+    if not subject.has_actor and "actor_torso" in torsos:
+        torsos["critic_torso"] = torsos.pop("actor_torso")
+    assert_loads_the_same(make(subject, **torsos).learn(32), subject, tmp_path)
+
+
+@with_actor
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_sharing_of_features_survives_saving(subject: Subject, shared: bool, tmp_path: Path) -> None:
+    observation = list(subject.observations)[-1]  # images, whose features are learned
+    model = make(subject, observation, torso=KINDS["delta"], share_features_extractor=shared)
+    before = snapshot(model.policy)
+    model.learn(32)
+    assert {name for name, tensor in snapshot(model.policy).items() if torch.equal(tensor, before[name])} == set()
+    assert_loads_the_same(model, subject, tmp_path)
+    assert type(model.policy).load(tmp_path / "policy.pt", device="cpu").share_features_extractor is shared
+
+
+def test_the_momentum_of_crossq_survives_saving(tmp_path: Path) -> None:
+    [subject] = (subject for subject in SUBJECTS if subject.algorithm is CrossQ)
+    model = make(subject, torso=KINDS["delta"], batch_norm_momentum=0.3, renorm_warmup_steps=7).learn(32)
+    assert_loads_the_same(model, subject, tmp_path)
+    alone = type(model.policy).load(tmp_path / "policy.pt", device="cpu")
+    norms = [module for module in alone.modules() if isinstance(module, BatchRenorm)]
+    assert norms
+    assert {(norm.momentum, norm.warmup_steps) for norm in norms} == {(0.3, 7)}
+
+
+@pytest.mark.parametrize(
+    "lstm",
+    [
+        {"lstm_hidden_size": 7, "n_lstm_layers": 3},
+        {"shared_lstm": True, "enable_critic_lstm": False},
+        {"enable_critic_lstm": False},
+        {"lstm_kwargs": {"bias": False}},
+    ],
+    ids=["sizes", "shared", "no critic LSTM", "lstm_kwargs"],
+)
+def test_the_form_of_an_lstm_survives_saving(lstm: dict[str, Any], tmp_path: Path) -> None:
+    [subject] = (subject for subject in SUBJECTS if subject.algorithm is RecurrentPPO)
+    model = make(subject, torso=KINDS["delta"], **lstm).learn(32)
+    assert_loads_the_same(model, subject, tmp_path)
+    batch = sample_observations(model)
+    state = model.predict(batch, deterministic=True)[1]
+    alone = type(model.policy).load(tmp_path / "policy.pt", device="cpu")
+    again, expected = (policy.predict(batch, state, deterministic=True)[0] for policy in (alone, model))
+    assert np.array_equal(again, expected)
+
+
+@every_algorithm
+def test_parameters_move_from_model_to_model(subject: Subject) -> None:
+    trained, fresh = (make(subject, torso=KINDS["delta"], options={"seed": seed}) for seed in (0, 1))
+    trained.learn(32)
+    assert not same_weights(fresh.policy, trained.policy)
+    fresh.set_parameters(trained.get_parameters())
+    assert same_weights(fresh.policy, trained.policy)
+    fresh.learn(32)
+
+
+# SB3's own features
+
+
+@every_algorithm
+def test_evaluate_policy_gives_the_same_score_twice(subject: Subject) -> None:
+    model = make(subject, torso=KINDS["delta"])
+    evaluate = evaluate_masked if subject.algorithm is MaskablePPO else evaluate_policy
+    scores = []
+    for _ in range(2):
+        env = make_env("Box", subject.discrete)
+        env.reset(seed=3)
+        scores.append(evaluate(model, env, n_eval_episodes=2, warn=False))
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [s for s in SUBJECTS if s.algorithm.__name__ in {"A2C", "PPO", "TRPO", "RecurrentPPO", "SAC", "TQC", "CrossQ"}],
+    ids=name_of,
+)
+def test_gsde_trains_and_loads(subject: Subject, tmp_path: Path) -> None:
+    model = make(subject, torso=KINDS["delta"], options={"use_sde": True, "sde_sample_freq": 4})
+    before = snapshot(model.policy)
+    model.learn(32)
+    assert {name for name, tensor in snapshot(model.policy).items() if torch.equal(tensor, before[name])} == set()
+    assert_loads_the_same(model, subject, tmp_path)
+
+
+@every_algorithm
+def test_a_schedule_reaches_every_parameter_group(subject: Subject) -> None:
+    decay = {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+    model = make(subject, torso=KINDS["delta"], options={"learning_rate": lambda left: 1e-3 * left}, **decay)
+    model.learn(32)
+    rates = {group["lr"] for optimizer in optimizers(model) for group in optimizer.param_groups}
+    assert len(rates) == 1
+    assert 0 <= rates.pop() < 1e-3
+
+
+def optimizers(model: BaseAlgorithm) -> list[torch.optim.Optimizer]:
+    return [module.optimizer for module in owners(model)]
+
+
+def owners(model: BaseAlgorithm) -> list[Any]:
+    """The modules that hold an optimizer: the policy, or actor and critic."""
+    return [module for module in model.policy.modules() if hasattr(module, "optimizer")]
+
+
+@every_algorithm
+def test_weight_decay_leaves_gates_norms_and_biases_alone_also_after_a_load(subject: Subject, tmp_path: Path) -> None:
+    decay = {"optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"weight_decay": 0.1}}
+    model = make(subject, torso={**KINDS["delta"], "gate_layers": 2}, **decay)
+    model.save(tmp_path / "model.zip")
+    loaded = subject.algorithm.load(tmp_path / "model.zip", env=make_env("Box", subject.discrete), device="cpu")
+    loaded.learn(32)
+    marks = ("write", "gate_out", "norm", "bias", "log_std", "scale")
+    for tested in (model, loaded):
+        assert owners(tested)
+        for owner in owners(tested):
+            names = {id(parameter): name for name, parameter in owner.named_parameters()}
+            decayed, spared = (
+                {
+                    names[id(parameter)]
+                    for group in owner.optimizer.param_groups
+                    if group["weight_decay"] == rate
+                    for parameter in group["params"]
+                    if id(parameter) in names
+                }
+                for rate in (0.1, 0.0)
+            )
+            assert decayed
+            assert not decayed & spared
+            assert all(any(mark in name for mark in marks) for name in spared)
+            assert not any(any(mark in name for mark in ("gate", "norm", "bias", "write")) for name in decayed)
+            held = [parameter for group in owner.optimizer.param_groups for parameter in group["params"]]
+            assert len(held) == len({id(parameter) for parameter in held})
+
+
+@pytest.mark.parametrize("case", parameters(where=lambda case: case.kind == "mlp", covering=lambda _: True))
+def test_an_mlp_torso_is_the_algorithms_own_policy_bit_for_bit(case: Case) -> None:
+    subject = case.subject
+    own = {"Box": "MlpPolicy", "Dict": "MultiInputPolicy", "image": "CnnPolicy"}[case.observation]
+    if subject.algorithm is RecurrentPPO:
+        own = own.replace("Policy", "LstmPolicy")
+    ours = make(subject, case.observation, torso="mlp").learn(32)
+    theirs = subject.algorithm(
+        own,
+        make_env(case.observation, subject.discrete),
+        policy_kwargs=dict(subject.policy_kwargs),
+        device="cpu",
+        **{**subject.options, "seed": 0},
+    ).learn(32)
+    assert same_weights(ours.policy, theirs.policy)
+
+
+@with_actor
+def test_a_role_can_be_an_mlp_of_the_algorithms_own_widths_beside_a_torso(subject: Subject) -> None:
+    own = make(subject, torso="mlp").policy
+    mixed = make(subject, torso=KINDS["delta"], critic_torso="mlp").policy
+
+    def widths(policy: Any) -> list[int]:
+        network = policy.mlp_extractor.value_net if hasattr(policy, "mlp_extractor") else policy.critic.qf0
+        return [module.out_features for module in network if isinstance(module, nn.Linear)]
+
+    assert widths(mixed) == widths(own)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [subject for subject in SUBJECTS if not subject.on_policy and "Dict" in subject.observations],
+    ids=name_of,
+)
+def test_it_learns_from_relabelled_goals(subject: Subject) -> None:
+    gym.register_envs(gymnasium_robotics)
+    env: Any = BitFlippingEnv(n_bits=4, max_steps=5) if subject.discrete else "FetchReach-v4"
+    model = subject.algorithm(
+        "DeltaMultiInputPolicy",
+        env,
+        replay_buffer_class=HerReplayBuffer,
+        replay_buffer_kwargs={"n_sampled_goal": 2},
+        policy_kwargs={"torso": KINDS["delta"]},
+        device="cpu",
+        **{**subject.options, "seed": 0, "learning_starts": 60},
+    )
+    before = snapshot(model.policy)
+    model.learn(70)
+    assert {name for name, tensor in snapshot(model.policy).items() if torch.equal(tensor, before[name])} == set()
