@@ -58,7 +58,8 @@ def make_block(spec: BlockSpec) -> nn.Module:
     """One block of the kind that `spec` names.
 
     Raises:
-        ConfigError: if a class of the user's own gives something else than a module.
+        ConfigError: if a class of the user's own gives something else than a module, or a module with "value" in the
+            path of a parameter, which TRPO would leave out of the policy's step.
     """
     match spec:
         case DeltaTorsoSpec():
@@ -71,6 +72,12 @@ def make_block(spec: BlockSpec) -> nn.Module:
             block = spec.block(spec)
             if not isinstance(block, nn.Module):
                 raise ConfigError(f"torso.block: a block is a torch.nn.Module; {spec.block!r} gave {block!r}")
+            for name, _ in block.named_parameters():
+                if "value" in name:
+                    raise ConfigError(
+                        f"torso.block: {spec.block!r} has a parameter '{name}'; TRPO leaves all with 'value' in their "
+                        "path out of the policy's step, so give it another name"
+                    )
             return block
 
 

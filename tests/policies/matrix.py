@@ -12,6 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.wrappers import ActionMasker
@@ -19,8 +20,10 @@ from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor, nn
 
 import deltarl.policies
+from deltarl.specs import CustomTorsoSpec
 
 ON_POLICY: dict[str, Any] = {"n_steps": 16, "batch_size": 8}
 OFF_POLICY: dict[str, Any] = {"learning_starts": 8, "batch_size": 8, "buffer_size": 200}
@@ -74,11 +77,28 @@ CONTINUOUS_CRITICS = [subject for subject in SUBJECTS if not subject.on_policy a
 
 ALIASES = {"Box": "DeltaPolicy", "Dict": "DeltaMultiInputPolicy", "image": "DeltaCnnPolicy"}
 
+
+class ScaledBlock(nn.Module):
+    """A block of a user's own: x + gain * tanh(Linear(norm(x))), with a start that nobody else would give it."""
+
+    def __init__(self, spec: CustomTorsoSpec, gain: float = 0.5) -> None:
+        super().__init__()
+        self.gain = gain
+        self.norm = nn.LayerNorm(spec.width, eps=spec.eps)
+        self.linear = nn.Linear(spec.width, spec.width)
+        nn.init.eye_(self.linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.gain * torch.tanh(self.linear(self.norm(x)))
+        return result
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "delta": {"kind": "delta", "width": 16, "depth": 2, "heads": 2},
     "residual": {"kind": "residual", "width": 16, "depth": 1},
     "plain": {"kind": "plain", "width": 16, "depth": 1},
     "mlp": {"kind": "mlp", "net_arch": [16, 8]},
+    "custom": {"kind": "custom", "width": 16, "depth": 2, "block": ScaledBlock},
 }
 
 
