@@ -1,7 +1,7 @@
 """Delta residual policy and value networks for Stable-Baselines3, trained in MuJoCo.
 
-Importing the package adds the policy aliases "DeltaPolicy", "DeltaCnnPolicy" and "DeltaMultiInputPolicy" to
-Stable-Baselines3's algorithms.
+Importing the package adds the policy aliases "DeltaPolicy", "DeltaCnnPolicy" and "DeltaMultiInputPolicy" to the
+algorithms of Stable-Baselines3 and sb3-contrib, and "DeltaLstmPolicy" to RecurrentPPO.
 """
 
 from importlib.metadata import version
@@ -11,7 +11,7 @@ from deltarl.blocks import DeltaBlock, ResidualBlock
 from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
 from deltarl.library import load_config
-from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
+from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
 from deltarl.training import Evaluation, Run, RunResult, RunSpec, evaluate, load_run, train
 
@@ -19,6 +19,7 @@ __version__ = version("deltarl")
 
 __all__ = [
     "ConfigError",
+    "CustomTorsoSpec",
     "DeltaBlock",
     "DeltaTorsoSpec",
     "Evaluation",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -191,9 +192,34 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.1f} min"
 
 
+def support_table() -> str:
+    """Algorithms, observations and kinds of torso, as the tests have them."""
+    sys.path.insert(0, str(ROOT / "tests" / "policies"))
+    from matrix import ALIASES, KINDS, SUBJECTS, matrix  # noqa: PLC0415  (the tests are no package)
+
+    cells = list(matrix())
+    rows = []
+    for subject in SUBJECTS:
+        own = [case for case in cells if case.subject is subject]
+        aliases = [
+            f'"{subject.observations[observation]}"' if any(case.observation == observation for case in own) else "—"
+            for observation in ALIASES
+        ]
+        kinds = ", ".join(kind for kind in KINDS if any(case.kind == kind for case in own))
+        rows.append(f"| {subject.name} | {' | '.join(aliases)} | {kinds} |")
+    return "\n".join(
+        [
+            f"| algorithm | {' | '.join(f'{observation} observations' for observation in ALIASES)} | torsos |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 TABLES = {
     "README.md": {"quickstart": quickstart_table},
     "docs/torsos.md": {"options": options_table},
+    "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
 }
 

@@ -70,6 +70,8 @@ def run_line(line: str, cwd: Path) -> None:
     elif program.endswith("/deltarl"):
         name = f"name={arguments[1]}"
         assert "tensorboard --logdir" in run([program, *arguments, f"total_timesteps={SHORT_STEPS}", name], cwd)
+    elif arguments[:2] == ["-m", "rl_zoo3.train"]:
+        assert "Saving to" in run([program, *arguments, "-n", "20", "--device", "cpu"], cwd)
     elif program.endswith("/tensorboard"):
         serve(line.split(), cwd)
     else:
@@ -100,6 +102,10 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
         if language == "bash":
             for line in code.strip().splitlines():
                 run_line(line, checkout)
+        elif language == "yaml":
+            # The text before it names the file.
+            before = (ROOT / page).read_text().split(code)[0]
+            (checkout / re.findall(r"`([\w.]+\.ya?ml)`", before)[-1]).write_text(code)
         else:
             assert language == "python", f"no way to test a block of {language}"
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
@@ -113,10 +119,10 @@ def test_every_link_into_the_repository_leads_somewhere(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/torsos.md", "docs/learning.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/torsos.md", "docs/policies.md", "docs/learning.md"])
 def test_tables_are_what_the_committed_results_and_specs_say(page: str) -> None:
     tables = load(ROOT / "docs" / "tables.py")
-    assert set(tables.TABLES) == {"README.md", "docs/torsos.md", "docs/learning.md"}
+    assert set(tables.TABLES) == {"README.md", "docs/torsos.md", "docs/policies.md", "docs/learning.md"}
     assert (ROOT / page).read_text() == tables.filled(page), "make docs"
 
 

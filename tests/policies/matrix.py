@@ -48,7 +48,11 @@ class Subject:
     def observations(self) -> dict[str, str]:
         """The alias of the policy for each kind of observation that the algorithm takes."""
         known = deltarl.policies.ALIASES[self.algorithm]
-        return {observation: alias for observation, alias in ALIASES.items() if alias in known}
+        names = {
+            observation: alias.replace("Policy", "LstmPolicy") if self.algorithm is RecurrentPPO else alias
+            for observation, alias in ALIASES.items()
+        }
+        return {observation: alias for observation, alias in names.items() if alias in known}
 
     @property
     def has_actor(self) -> bool:

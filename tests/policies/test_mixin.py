@@ -115,6 +115,12 @@ def test_an_lstm_feeds_the_torsos() -> None:
         assert network[0].stem.in_features == 9
 
 
+def test_recurrent_policies_have_the_common_names_too() -> None:
+    for alias in ("DeltaPolicy", "DeltaCnnPolicy", "DeltaMultiInputPolicy"):
+        same = RecurrentPPO.policy_aliases[alias.replace("Policy", "LstmPolicy")]
+        assert RecurrentPPO.policy_aliases[alias] is same
+
+
 # Weight decay
 
 
