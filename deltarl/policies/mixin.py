@@ -32,6 +32,8 @@ REPLACED = {
     "activation_fn": ("activation", "'activation': 'tanh'"),
 }
 
+_POSITIONAL = {"observation_space", "action_space", "lr_schedule"}
+
 
 class TorsoMixin:
     """Policy options `torso`, `actor_torso` and `critic_torso`; stands before an SB3 policy class among the bases.
@@ -64,23 +66,22 @@ class TorsoMixin:
     ) -> None:
         signature = inspect.signature(super().__init__)
         _check_options(kwargs, [*self.roles, *signature.parameters])
-        given = signature.bind_partial(*args, **kwargs).arguments
-        extractor = given.get("features_extractor_class", signature.parameters["features_extractor_class"].default)
-        if isinstance(given.get("observation_space"), spaces.Dict) and extractor is FlattenExtractor:
+        bound = signature.bind_partial(*args, **kwargs)
+        bound.apply_defaults()
+        given = bound.arguments
+        flat = given["features_extractor_class"] is FlattenExtractor
+        if flat and isinstance(given.get("observation_space"), spaces.Dict):
             raise ConfigError(f"{type(self).__name__}: {self.dict_advice}")
-        # Kept for `_get_constructor_parameters`; spaces are in SB3's own list, and its schedule is a dummy there.
-        self._options = {
-            option: value
-            for option, value in given.items()
-            if option not in {"observation_space", "action_space", "lr_schedule", *REPLACED}
-        }
         for role, change in (("actor_torso", actor_torso), ("critic_torso", critic_torso)):
             if role in self.roles:
                 setattr(self, role, _role_torso(self.default_torso, torso, change, role))
             elif change is not None:
                 raise ConfigError(f"{role}: {type(self).__name__} has no such network; it takes {self.roles[0]}")
-        others = {option: value for option, value in kwargs.items() if option not in REPLACED}
-        super().__init__(*args, **others, **self._sb3_network_options())
+        for option in REPLACED:
+            given.pop(option, None)
+        super().__init__(*bound.args, **bound.kwargs, **self._sb3_network_options())
+        # For `_get_constructor_parameters`, whose own list has the spaces, and a dummy in the place of the schedule.
+        self._options = {option: given[option] for option in given.keys() - _POSITIONAL}
         # Here and not in `_build`, because recurrent policies make their optimizer anew after it.
         assert isinstance(self, nn.Module)
         for module in self.modules():
