@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
 from pydantic import Field, field_validator
@@ -38,12 +40,59 @@ class ScoreSpec(Spec):
     source: str
 
 
+class DiscretizeActionSpec(Spec):
+    """Continuous actions in bins of equal width, all combinations as one Discrete action: for dqn and qrdqn."""
+
+    wrapper: Literal["discretize_action"]
+    bins: Annotated[int, Field(ge=2)] | tuple[Annotated[int, Field(ge=2)], ...] = Field(
+        description="For every component of the action, or for each its own."
+    )
+
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return gym.wrappers.DiscretizeAction(env, self.bins)
+
+
+class FlattenObservationSpec(Spec):
+    """Dict observations, nested ones too, as one vector."""
+
+    wrapper: Literal["flatten_observation"]
+
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return gym.wrappers.FlattenObservation(env)
+
+
+class FilterObservationSpec(Spec):
+    """Of Dict observations some entries alone."""
+
+    wrapper: Literal["filter_observation"]
+    keys: tuple[str, ...] = Field(min_length=1)
+
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return gym.wrappers.FilterObservation(env, list(self.keys))
+
+
+class TimeAwareObservationSpec(Spec):
+    """The time since the start of the episode as one more entry of the observation."""
+
+    wrapper: Literal["time_aware_observation"]
+
+    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return gym.wrappers.TimeAwareObservation(env)
+
+
+WrapperSpec = Annotated[
+    DiscretizeActionSpec | FlattenObservationSpec | FilterObservationSpec | TimeAwareObservationSpec,
+    Field(discriminator="wrapper"),
+]
+
+
 class EnvSpec(Spec):
     """A Gymnasium environment and how agents train in it."""
 
     id: str
     kind: Literal["locomotion", "manipulation", "navigation"]
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
+    wrappers: tuple[WrapperSpec, ...] = Field((), description="Gymnasium's wrappers, the innermost first.")
     n_envs: Annotated[int, Field(ge=1, le=4_096)] = 1
     normalize: NormalizeSpec = NormalizeSpec()
     success: SuccessSpec | None = Field(None, description="Null for tasks without a notion of success.")
@@ -68,15 +117,47 @@ def _known_ids() -> list[str]:
     return list(gym.registry)
 
 
-def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None) -> VecEnv:
+class SuccessInfo(gym.Wrapper[Any, Any, Any, Any]):
+    """Says in each info's `is_success`, which Stable-Baselines3 logs, whether the episode counts as one so far."""
+
+    def __init__(self, env: gym.Env[Any, Any], success: SuccessSpec) -> None:
+        super().__init__(env)
+        self.success = success
+        self._succeeded = False
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._succeeded = False
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        now = bool(info.get(self.success.key, False))
+        self._succeeded = now or (self.success.rule == "any" and self._succeeded)
+        return observation, reward, terminated, truncated, {**info, "is_success": self._succeeded}
+
+
+def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode: str | None = None) -> VecEnv:
     """Monitored environments in one process, not normalised.
 
     Args:
         spec: the environment.
         seed: the environments are seeded with seed, seed + 1, ...
         n_envs: how many, `spec.n_envs` if not given.
+        render_mode: as Gymnasium takes it: human, rgb_array, or None for no frames.
     """
-    return make_vec_env(spec.id, n_envs=n_envs or spec.n_envs, seed=seed, env_kwargs=dict(spec.kwargs))
+    return make_vec_env(
+        spec.id,
+        n_envs=n_envs or spec.n_envs,
+        seed=seed,
+        env_kwargs={**spec.kwargs, "render_mode": render_mode},
+        wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success),
+    )
+
+
+def _wrapped(env: gym.Env[Any, Any], wrappers: Sequence[WrapperSpec], success: SuccessSpec | None) -> gym.Env[Any, Any]:
+    for wrapper in wrappers:
+        env = wrapper.wrap(env)
+    return env if success is None else SuccessInfo(env, success)
 
 
 def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
 
-from deltarl.agents import PPOSpec, SACSpec
+from deltarl.agents import AnyAgentSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.specs import DeltaTorsoSpec, merge_torso
@@ -32,7 +32,7 @@ UNNAMED_OVERRIDES = ("out", "seeds", "device")
 # Where a key belongs that was given without its holder.
 _FIELDS = (
     ("torso", DeltaTorsoSpec.model_fields),
-    ("agent", {**PPOSpec.model_fields, **SACSpec.model_fields}),
+    ("agent", {name for spec in get_args(AnyAgentSpec) for name in spec.model_fields}),
     ("env", EnvSpec.model_fields),
     ("eval", EvaluationSpec.model_fields),
 )

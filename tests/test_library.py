@@ -148,7 +148,7 @@ def test_one_seed_needs_no_brackets() -> None:
 
 def test_a_budget_that_ends_before_learning_starts_is_pointed_out() -> None:
     notes = resolve("half_cheetah_sac", ["total_timesteps=2000"]).notes
-    assert notes == ("agent.learning_starts is 5,000 and total_timesteps 2,000: nothing is learned",)
+    assert notes == ("agent.learning_starts is 10,000 and total_timesteps 2,000: nothing is learned",)
 
 
 def test_what_an_environments_file_lacks_is_missed_there() -> None:
@@ -178,7 +178,7 @@ BAD_OVERRIDES = {
     "critic_torso.depth=0": "command line: critic_torso.depth: input should be greater than or equal to 1; got 0",
     "torso=3": "command line: torso: a torso is a kind or a mapping; got 3",
     "agent=pp0": "command line: agent: no agent 'pp0'; did you mean 'ppo'?",
-    "agent=../envs/hopper": "command line: agent: no agent '../envs/hopper'; known are ppo, sac",
+    "agent=../envs/hopper": "command line: agent: no agent '../envs/hopper'; known are a2c, crossq, ddpg",
     "agent.algorithm=pppo": "command line: agent.algorithm: unknown name 'pppo'; did you mean 'ppo'?",
     "agent.n_stepss=4": "command line: agent.n_stepss: unknown key; did you mean 'n_steps'?",
     "agent.n_steps=many": "command line: agent.n_steps: input should be a valid integer",

@@ -16,6 +16,7 @@ from deltarl.policies.actor_critic import (
     DeltaRecurrentActorCriticPolicy,
     DeltaRecurrentMultiInputActorCriticPolicy,
 )
+from deltarl.policies.mixin import TorsoMixin
 from deltarl.policies.off_policy import (
     DeltaCrossQPolicy,
     DeltaSACCnnPolicy,
@@ -64,6 +65,7 @@ __all__ = [
     "DeltaTQCCnnPolicy",
     "DeltaTQCMultiInputPolicy",
     "DeltaTQCPolicy",
+    "TorsoMixin",
 ]
 
 Policies = dict[str, type[BasePolicy]]

@@ -70,11 +70,9 @@ def evaluate_policy(
             observations, _, starts, infos = envs.step(actions)
             for index in np.flatnonzero(running):
                 info = infos[index]
-                if env.success is not None:
-                    now = bool(info.get(env.success.key, False))
-                    successes[index] = now or (env.success.rule == "any" and successes[index])
                 if starts[index]:
                     running[index] = False
+                    successes[index] = info.get("is_success", False)
                     returns[index], lengths[index] = info["episode"]["r"], info["episode"]["l"]
     finally:
         envs.close()

@@ -398,10 +398,17 @@ def test_an_mlp_torso_is_the_algorithms_own_policy_bit_for_bit(case: Case) -> No
     assert same_weights(ours.policy, theirs.policy)
 
 
-@with_actor
-def test_a_role_can_be_an_mlp_of_the_algorithms_own_widths_beside_a_torso(subject: Subject) -> None:
-    own = make(subject, torso="mlp").policy
-    mixed = make(subject, torso=KINDS["delta"], critic_torso="mlp").policy
+@pytest.mark.parametrize(
+    "case",
+    parameters(
+        [subject for subject in SUBJECTS if subject.has_actor],
+        where=lambda case: case.kind == "delta",
+        covering=lambda _: True,
+    ),
+)
+def test_a_role_can_be_an_mlp_of_the_algorithms_own_widths_beside_a_torso(case: Case) -> None:
+    own = make(case.subject, case.observation, torso="mlp").policy
+    mixed = make(case.subject, case.observation, torso=case.torso, critic_torso="mlp").policy
 
     def widths(policy: Any) -> list[int]:
         network = policy.mlp_extractor.value_net if hasattr(policy, "mlp_extractor") else policy.critic.qf0

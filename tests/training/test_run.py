@@ -255,7 +255,7 @@ def test_an_evaluation_that_fails_does_not_take_the_training_with_it(
     ("overrides", "message"),
     [
         (("env.kwargs={a: 1}",), "env: Hopper-v5 cannot be made as the config says: TypeError"),
-        (("env.id=CartPole-v1", *QUICK_SAC), "agent: sac cannot be made for CartPole-v1: AssertionError"),
+        (("env.id=CartPole-v1", *QUICK_SAC), "agent: sac needs Box actions; the environment has Discrete(2)"),
         (("env.id=FrozenLake-v1",), "env: FrozenLake-v1 cannot be made as the config says: ValueError"),
     ],
 )

@@ -1,0 +1,61 @@
+"""Agents: an algorithm and its hyperparameters as data, and the Stable-Baselines3 algorithm made of them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from deltarl.agents.base import AlgorithmSpec, LinearScheduleSpec, PolicySpec
+from deltarl.agents.build import build_agent, build_policy, policy_name
+from deltarl.agents.off_policy import (
+    ActionNoiseSpec,
+    CrossQSpec,
+    DDPGSpec,
+    DQNSpec,
+    HERSpec,
+    OffPolicySpec,
+    QRDQNSpec,
+    SACSpec,
+    TD3Spec,
+    TQCSpec,
+)
+from deltarl.agents.on_policy import A2CSpec, PPOSpec, RecurrentPPOSpec, TRPOSpec
+
+AnyAgentSpec = (
+    A2CSpec
+    | PPOSpec
+    | TRPOSpec
+    | RecurrentPPOSpec
+    | SACSpec
+    | TD3Spec
+    | DDPGSpec
+    | TQCSpec
+    | CrossQSpec
+    | DQNSpec
+    | QRDQNSpec
+)
+AgentSpec = Annotated[AnyAgentSpec, Field(discriminator="algorithm")]
+
+__all__ = [
+    "A2CSpec",
+    "ActionNoiseSpec",
+    "AgentSpec",
+    "AlgorithmSpec",
+    "AnyAgentSpec",
+    "CrossQSpec",
+    "DDPGSpec",
+    "DQNSpec",
+    "HERSpec",
+    "LinearScheduleSpec",
+    "OffPolicySpec",
+    "PPOSpec",
+    "PolicySpec",
+    "QRDQNSpec",
+    "RecurrentPPOSpec",
+    "SACSpec",
+    "TD3Spec",
+    "TQCSpec",
+    "TRPOSpec",
+    "build_agent",
+    "build_policy",
+    "policy_name",
+]

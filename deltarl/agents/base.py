@@ -1,0 +1,120 @@
+"""What the specs of all algorithms share: schedules, options of the policy, and how they become SB3's arguments.
+
+Names, meanings and defaults of the hyperparameters are Stable-Baselines3's own; its documentation explains them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from gymnasium import spaces
+from pydantic import Discriminator, Field, Tag
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+
+from deltarl.errors import Spec
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class LinearScheduleSpec(Spec):
+    """From `start` to `end` over the first `fraction` of the training."""
+
+    schedule: Literal["linear"]
+    start: NotNegative
+    end: NotNegative = 0.0
+    fraction: Fraction = Field(1.0, description="Share of the training after which the value stays at `end`.")
+
+
+# Told apart by form, so that a mistake in a schedule is reported as one.
+Scheduled = Annotated[
+    Annotated[Positive, Tag("number")] | Annotated[LinearScheduleSpec, Tag("mapping")],
+    Discriminator(lambda value: "mapping" if isinstance(value, Mapping | LinearScheduleSpec) else "number"),
+]
+
+
+class PolicySpec(Spec):
+    """Options of the policy beside its torsos; null is SB3's own default for the algorithm."""
+
+    optimizer: Literal["adam", "adamw"] | None = Field(None, description="Null: Adam, and RMSprop for A2C.")
+    weight_decay: NotNegative = Field(0.0, description="Gates, norms and biases are left out of it.")
+    share_features_extractor: bool | None = None
+
+    def options(self, optimizer_defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The options as SB3's `policy_kwargs`.
+
+        Args:
+            optimizer_defaults: what the algorithm gives its optimizer, which SB3 forgets beside other options.
+        """
+        own = {"optimizer", "weight_decay"}
+        given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+        options = {name: value for name, value in given.items() if name not in own}
+        # Named also where it is the default: QR-DQN gives its own options to an optimizer that is not named.
+        optimizer = self.optimizer or ("adam" if self.weight_decay else None)
+        if optimizer is not None:
+            options["optimizer_class"] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
+            options["optimizer_kwargs"] = {"weight_decay": self.weight_decay, **optimizer_defaults}
+        return options
+
+
+class GaussianPolicySpec(PolicySpec):
+    """A policy with a Gaussian over actions."""
+
+    log_std_init: float | None = Field(None, ge=-20, le=2, description="Initial log standard deviation of the actions.")
+    use_expln: bool | None = Field(None, description="With gSDE: expln() in the place of exp().")
+
+
+class AlgorithmSpec(Spec):
+    """What all algorithms share."""
+
+    implementation: ClassVar[type[BaseAlgorithm]]
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
+    # What is no argument of SB3's algorithm under its own name; `arguments` says what becomes of it.
+    not_arguments: ClassVar[frozenset[str]] = frozenset({"algorithm", "policy"})
+
+    algorithm: str
+    policy: PolicySpec = PolicySpec()
+    learning_rate: Scheduled = 3e-4
+    gamma: Share = 0.99
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Keyword arguments for the SB3 algorithm, those of `arguments` apart."""
+        names = type(self).model_fields.keys() - self.not_arguments
+        return {name: _plain(getattr(self, name)) for name in sorted(names)}
+
+    def optimizer_defaults(self) -> dict[str, Any]:
+        """What SB3 gives Adam in this algorithm."""
+        return {"eps": 1e-8}
+
+    def policy_options(self) -> dict[str, Any]:
+        """`policy_kwargs` for SB3, torsos apart."""
+        return self.policy.options(self.optimizer_defaults())
+
+    def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Keyword arguments that are code and not data, made for the actions of the task."""
+        return {}
+
+
+class WindowSpec(Spec):
+    """What SB3 lets all algorithms but DDPG choose."""
+
+    stats_window_size: Count = Field(100, description="Training episodes that the logged return is a mean of.")
+
+
+class GSDESpec(Spec):
+    """Generalised state-dependent exploration (Raffin et al., arXiv 2005.05719)."""
+
+    use_sde: bool = False
+    sde_sample_freq: Annotated[int, Field(ge=-1, description="-1: once a rollout.")] = -1
+
+
+def _plain(value: Any) -> float | str | Callable[[float], float] | None:
+    if isinstance(value, LinearScheduleSpec):
+        return LinearSchedule(value.start, value.end, value.fraction)
+    return value  # type: ignore[no-any-return]

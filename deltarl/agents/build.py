@@ -1,0 +1,117 @@
+"""The Stable-Baselines3 algorithm, or its policy alone, that a spec describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv
+
+import deltarl.policies
+from deltarl.agents.base import AlgorithmSpec, GSDESpec
+from deltarl.agents.off_policy import OffPolicySpec
+from deltarl.errors import ConfigError, Spec
+
+GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
+
+
+def policy_name(observation_space: spaces.Space[Any]) -> str:
+    """The alias of the policy for an observation space."""
+    if isinstance(observation_space, spaces.Dict):
+        return "DeltaMultiInputPolicy"
+    return "DeltaCnnPolicy" if is_image_space(observation_space) else "DeltaPolicy"
+
+
+def build_agent(
+    spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv, *, seed: int, device: str
+) -> BaseAlgorithm:
+    """The Stable-Baselines3 algorithm of a spec, ready to learn.
+
+    Args:
+        spec: algorithm and hyperparameters.
+        actor_torso: spec of the policy network's torso.
+        critic_torso: spec of the value or Q networks' torso.
+        env: the environments to learn in.
+        seed: seed of Python, NumPy, PyTorch and the environments.
+        device: as Stable-Baselines3 takes it: auto, cpu, cuda, cuda:1.
+
+    Raises:
+        ConfigError: if the algorithm cannot take the environment's observations, actions or episodes.
+    """
+    _check(spec, env)
+    return spec.implementation(
+        policy_name(env.observation_space),
+        env,
+        policy_kwargs=_policy_kwargs(spec, actor_torso, critic_torso),
+        seed=seed,
+        device=device,
+        **spec.hyperparameters(),
+        **spec.arguments(env.action_space),
+    )
+
+
+def build_policy(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv) -> BasePolicy:
+    """The policy alone, as `build_agent`'s algorithm has it, to be filled with stored weights.
+
+    It draws no random numbers that anybody else would miss.
+    """
+    # SB3 turns images channel-first before an algorithm sees them.
+    env = spec.implementation._wrap_env(env, verbose=0)
+    policy_class = spec.implementation.policy_aliases[policy_name(env.observation_space)]
+    exploration: dict[str, Any] = {"use_sde": spec.use_sde} if isinstance(spec, GSDESpec) else {}
+    with torch.random.fork_rng():
+        return policy_class(
+            env.observation_space,
+            env.action_space,
+            lr_schedule=lambda _: 0.0,
+            **exploration,
+            **_policy_kwargs(spec, actor_torso, critic_torso),
+        )
+
+
+def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -> dict[str, Any]:
+    policy_class = deltarl.policies.ALIASES[spec.implementation]["DeltaPolicy"]
+    assert issubclass(policy_class, deltarl.policies.TorsoMixin)
+    torsos = {"actor_torso": actor_torso, "critic_torso": critic_torso}
+    return {
+        **{role: torsos[role].model_dump(mode="json") for role in policy_class.roles},
+        **spec.policy_options(),
+    }
+
+
+def _check(spec: AlgorithmSpec, env: VecEnv) -> None:
+    """What Stable-Baselines3 would say of a space in its own terms, or only once the training has begun."""
+    name = spec.algorithm
+    if not isinstance(env.action_space, spec.action_spaces):
+        wanted = " or ".join(space.__name__ for space in spec.action_spaces)
+        hint = (
+            "; wrap the environment with discretize_action, or take sac, td3, tqc or crossq"
+            if isinstance(env.action_space, spaces.Box)
+            else "; dqn, qrdqn, ppo and a2c take others"
+        )
+        raise ConfigError(f"agent: {name} needs {wanted} actions; the environment has {env.action_space}{hint}")
+    alias = policy_name(env.observation_space)
+    if alias not in deltarl.policies.ALIASES[spec.implementation]:
+        kind = {"DeltaMultiInputPolicy": "Dict", "DeltaCnnPolicy": "image"}[alias]
+        raise ConfigError(f"agent: {name} takes no {kind} observations; sac and tqc do")
+    if isinstance(spec, OffPolicySpec) and spec.her is not None:
+        _check_goals(spec, env)
+
+
+def _check_goals(spec: OffPolicySpec, env: VecEnv) -> None:
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict) or not space.spaces.keys() >= GOAL_KEYS:
+        raise ConfigError(
+            f"agent.her: the environment has no goals (Dict observations with {', '.join(sorted(GOAL_KEYS))}); "
+            "take the agent without her"
+        )
+    [limit] = {spec.max_episode_steps if spec is not None else None for spec in env.get_attr("spec")}
+    if limit is not None and spec.learning_starts < (needed := limit * env.num_envs):
+        raise ConfigError(
+            f"agent.learning_starts: HER learns from whole episodes, so at least {needed} steps "
+            f"({env.num_envs} x {limit}) have to come first; got {spec.learning_starts}"
+        )

@@ -1,0 +1,246 @@
+"""Hyperparameters of the algorithms that learn from a replay buffer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from gymnasium import spaces
+from pydantic import Field, model_validator
+from sb3_contrib import QRDQN, TQC, CrossQ
+from stable_baselines3 import DDPG, DQN, SAC, TD3, HerReplayBuffer
+from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
+
+from deltarl.agents.base import (
+    AlgorithmSpec,
+    Count,
+    Fraction,
+    GaussianPolicySpec,
+    GSDESpec,
+    NotNegative,
+    PolicySpec,
+    Positive,
+    Scheduled,
+    Share,
+    WindowSpec,
+)
+from deltarl.errors import Spec, complaint
+
+# Steps between trainings, or [1, episode].
+Frequency = Count | tuple[Count, Literal["step", "episode"]]
+
+
+class ActionNoiseSpec(Spec):
+    """Noise that is added to the actions of the training, in units of the action scaled to [-1, 1]."""
+
+    kind: Literal["normal", "ornstein_uhlenbeck"] = "normal"
+    std: NotNegative = 0.1
+
+    def build(self, size: int) -> ActionNoise:
+        """SB3's noise for actions of `size` components."""
+        noise = NormalActionNoise if self.kind == "normal" else OrnsteinUhlenbeckActionNoise
+        return noise(mean=np.zeros(size), sigma=np.full(size, self.std))
+
+
+class HERSpec(Spec):
+    """Hindsight experience replay (Andrychowicz et al., arXiv 1707.01495), for tasks with goals."""
+
+    n_sampled_goal: Count = Field(4, description="Relabelled transitions for each real one.")
+    goal_selection_strategy: Literal["future", "final", "episode"] = "future"
+    copy_info_dict: bool = Field(False, description="Give the infos to compute_reward; slower.")
+
+
+class ContinuousPolicySpec(PolicySpec):
+    """Options of policies with actor and critics."""
+
+    n_critics: Count | None = None
+
+
+class SquashedPolicySpec(GaussianPolicySpec):
+    """Options of policies with a squashed Gaussian."""
+
+    n_critics: Count | None = None
+    clip_mean: NotNegative | None = Field(None, description="With gSDE: bound of the mean before the tanh.")
+
+
+class TQCPolicySpec(SquashedPolicySpec):
+    """Options of TQC's policy."""
+
+    n_quantiles: Count | None = None
+
+
+class CrossQPolicySpec(SquashedPolicySpec):
+    """Options of CrossQ's policy."""
+
+    batch_norm_momentum: Fraction | None = None
+    batch_norm_eps: Positive | None = Field(None, description="Of the norm before the torso; the torso has its own.")
+    renorm_warmup_steps: Annotated[int, Field(ge=0)] | None = None
+
+
+class QRDQNPolicySpec(PolicySpec):
+    """Options of QR-DQN's policy."""
+
+    n_quantiles: Count | None = None
+
+
+class OffPolicySpec(AlgorithmSpec):
+    """What the algorithms with a replay buffer share."""
+
+    not_arguments: ClassVar[frozenset[str]] = AlgorithmSpec.not_arguments | {"her"}
+
+    buffer_size: Count = 1_000_000
+    learning_starts: Annotated[int, Field(ge=0, description="Steps of random actions before it learns.")] = 100
+    batch_size: Count = 256
+    train_freq: Frequency = 1
+    gradient_steps: Annotated[int, Field(ge=-1, description="-1: as many as steps were taken.")] = 1
+    n_steps: Annotated[int, Field(ge=1, description="Steps of the return that the critics learn from.")] = 1
+    optimize_memory_usage: bool = Field(
+        False, description="One observation a transition; a time limit then counts as the end of the task."
+    )
+    her: HERSpec | None = Field(None, description="Hindsight experience replay; null: none.")
+
+    @model_validator(mode="after")
+    def _her_stands_alone(self) -> OffPolicySpec:
+        if self.her is not None:
+            if self.optimize_memory_usage:
+                raise complaint("HER cannot save memory this way; leave it out", key="optimize_memory_usage")
+            if self.n_steps > 1:
+                raise complaint("HER learns from returns of one step; leave it out", key="n_steps")
+        return self
+
+    def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:
+        given = super().arguments(action_space)
+        if self.her is not None:
+            given |= {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": self.her.model_dump()}
+        elif self.optimize_memory_usage:
+            given["replay_buffer_kwargs"] = {"handle_timeout_termination": False}
+        return given
+
+
+class ContinuousSpec(OffPolicySpec):
+    """What the algorithms with actor and critics share."""
+
+    not_arguments: ClassVar[frozenset[str]] = OffPolicySpec.not_arguments | {"action_noise"}
+
+    action_noise: ActionNoiseSpec | None = Field(None, description="Noise on the actions of the training.")
+
+    def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:
+        given = super().arguments(action_space)
+        if self.action_noise is not None:
+            assert action_space.shape is not None
+            given["action_noise"] = self.action_noise.build(int(np.prod(action_space.shape)))
+        return given
+
+
+class EntropySpec(GSDESpec, WindowSpec):
+    """What SAC and its kin share."""
+
+    ent_coef: Annotated[str, Field(pattern=r"^auto(_[0-9]+(\.[0-9]+)?)?$")] | NotNegative = Field(
+        "auto", description="A number, auto, or auto_0.1 for one that is learned and starts at 0.1."
+    )
+    target_entropy: Literal["auto"] | float = "auto"
+    use_sde_at_warmup: bool = False
+
+
+class SACSpec(ContinuousSpec, EntropySpec):
+    """Soft actor-critic (Haarnoja et al., arXiv 1812.05905)."""
+
+    implementation = SAC
+
+    algorithm: Literal["sac"] = "sac"
+    policy: SquashedPolicySpec = SquashedPolicySpec()
+    tau: Fraction = 0.005
+    target_update_interval: Count = 1
+
+
+class TQCSpec(ContinuousSpec, EntropySpec):
+    """Truncated quantile critics (Kuznetsov et al., arXiv 2005.04269)."""
+
+    implementation = TQC
+
+    algorithm: Literal["tqc"] = "tqc"
+    policy: TQCPolicySpec = TQCPolicySpec()
+    tau: Fraction = 0.005
+    target_update_interval: Count = 1
+    top_quantiles_to_drop_per_net: Annotated[int, Field(ge=0)] = 2
+
+
+class CrossQSpec(ContinuousSpec, EntropySpec):
+    """CrossQ: batch renormalisation in the place of target networks (Bhatt et al., arXiv 1902.05605)."""
+
+    implementation = CrossQ
+
+    algorithm: Literal["crossq"] = "crossq"
+    policy: CrossQPolicySpec = CrossQPolicySpec()
+    learning_rate: Scheduled = 1e-3
+    policy_delay: Count = 3
+
+    def optimizer_defaults(self) -> dict[str, Any]:
+        return {"eps": 1e-8, "betas": (0.5, 0.999)}
+
+
+class DDPGSpec(ContinuousSpec):
+    """Deep deterministic policy gradient (Lillicrap et al., arXiv 1509.02971)."""
+
+    implementation = DDPG
+
+    algorithm: Literal["ddpg"] = "ddpg"
+    learning_rate: Scheduled = 1e-3
+    tau: Fraction = 0.005
+
+    def policy_options(self) -> dict[str, Any]:
+        return {"n_critics": 1, **super().policy_options()}
+
+
+class TD3Spec(ContinuousSpec, WindowSpec):
+    """Twin delayed DDPG (Fujimoto et al., arXiv 1802.09477)."""
+
+    implementation = TD3
+
+    algorithm: Literal["td3"] = "td3"
+    policy: ContinuousPolicySpec = ContinuousPolicySpec()
+    learning_rate: Scheduled = 1e-3
+    tau: Fraction = 0.005
+    policy_delay: Count = 2
+    target_policy_noise: NotNegative = 0.2
+    target_noise_clip: NotNegative = 0.5
+
+
+class QLearningSpec(OffPolicySpec, WindowSpec):
+    """What DQN and QR-DQN share."""
+
+    action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
+
+    learning_rate: Scheduled = 1e-4
+    batch_size: Count = 32
+    tau: Fraction = 1.0
+    train_freq: Frequency = 4
+    target_update_interval: Count = 10_000
+    exploration_fraction: Fraction = Field(0.1, description="Share of the training over which exploration falls.")
+    exploration_initial_eps: Share = 1.0
+    exploration_final_eps: Share = 0.05
+
+
+class DQNSpec(QLearningSpec):
+    """Deep Q-learning (Mnih et al., 2015)."""
+
+    implementation = DQN
+
+    algorithm: Literal["dqn"] = "dqn"
+    max_grad_norm: Positive = 10.0
+
+
+class QRDQNSpec(QLearningSpec):
+    """Deep Q-learning with quantile regression (Dabney et al., arXiv 1710.10044)."""
+
+    implementation = QRDQN
+
+    algorithm: Literal["qrdqn"] = "qrdqn"
+    policy: QRDQNPolicySpec = QRDQNPolicySpec()
+    learning_rate: Scheduled = 5e-5
+    exploration_fraction: Fraction = 0.005
+    exploration_final_eps: Share = 0.01
+    max_grad_norm: Positive | None = None
+
+    def optimizer_defaults(self) -> dict[str, Any]:
+        return {"eps": 0.01 / self.batch_size}
