@@ -1,13 +1,16 @@
-"""Return of uniformly random actions in each environment of `envs/`.
+"""Return and success rate of uniformly random actions in each environment of `envs/`.
 
-    python benchmarks/random_scores.py [NAME ...] [--episodes 100]
+    python benchmarks/random_scores.py [NAME ...] [--episodes 100] [--write]
 
-Prints the lines that stand as `random_score` in the environment's file.
+Prints the line that stands as `random_score` in the environment's file, and with --write puts it there.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -17,33 +20,56 @@ from deltarl.library import find, names, read_yaml
 from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
-def random_returns(env: EnvSpec, episodes: int) -> list[float]:
-    """One return an episode; episodes and actions are seeded."""
+def random_episodes(env: EnvSpec, episodes: int) -> tuple[list[float], list[bool]]:
+    """Return and success of each episode; episodes and actions are seeded."""
     envs = build_envs(env, FIRST_EVALUATION_SEED, n_envs=1)
+    envs.action_space.seed(FIRST_EVALUATION_SEED)
     envs.reset()
     returns: list[float] = []
+    successes: list[bool] = []
     while len(returns) < episodes:
-        _, _, _, infos = envs.step(np.array([envs.action_space.sample()]))
-        returns += [info["episode"]["r"] for info in infos if "episode" in info]
+        _, _, _, (info,) = envs.step(np.array([envs.action_space.sample()]))
+        if "episode" in info:
+            returns.append(info["episode"]["r"])
+            successes.append(bool(info.get("is_success", False)))
     envs.close()
-    return returns
+    return returns, successes
+
+
+def random_score(name: str, env: EnvSpec, episodes: int) -> dict[str, Any]:
+    """The score as it stands in the environment's file."""
+    returns, successes = random_episodes(env, episodes)
+    success = {} if env.success is None else {"success_rate": float(np.mean(successes))}
+    return {
+        "mean": round(float(np.mean(returns)), 1),
+        "std": round(float(np.std(returns)), 1),
+        **success,
+        "episodes": episodes,
+        "source": f"benchmarks/random_scores.py {name}",
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=names("envs"), help="environments, all of them if none is named")
     parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--write", action="store_true", help="put the scores into the files")
     arguments = parser.parse_args()
     for name in arguments.names:
-        env = EnvSpec.model_validate(read_yaml(find("envs", name, "command line")).data)
-        returns = random_returns(env, arguments.episodes)
-        score = {
-            "mean": round(float(np.mean(returns)), 1),
-            "std": round(float(np.std(returns)), 1),
-            "episodes": arguments.episodes,
-            "source": f"benchmarks/random_scores.py {name}",
-        }
-        print(f"# {name}\n{yaml.safe_dump({'random_score': score}, sort_keys=False)}")
+        path = find("envs", name, "command line")
+        env = EnvSpec.model_validate(read_yaml(path).data)
+        score = random_score(name, env, arguments.episodes)
+        line = "random_score: " + yaml.safe_dump(score, sort_keys=False, default_flow_style=True, width=1000)
+        print(f"{name}: {line}", end="", flush=True)
+        if arguments.write:
+            write_line(path, line)
+
+
+def write_line(path: Path, line: str) -> None:
+    """Replace the file's `random_score`, or add it at the end."""
+    text = path.read_text()
+    replaced, count = re.subn(r"^random_score:.*\n", lambda _: line, text, flags=re.MULTILINE)
+    path.write_text(replaced if count else text + line)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class ScoreSpec(Spec):
 
     mean: float
     std: Annotated[float, Field(ge=0)] | None = None
+    success_rate: Annotated[float, Field(ge=0, le=1)] | None = None
     episodes: Annotated[int, Field(ge=1)] | None = None
     source: str
 

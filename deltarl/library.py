@@ -5,6 +5,7 @@ Look-up of a bare name: the working directory's `agents/`, `envs/` and `configs/
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from deltarl.training.spec import EvaluationSpec, RunSpec
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
+KINDS = ("agents", "envs", "configs")
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
 COMMAND_LINE = "command line"
@@ -166,6 +168,23 @@ def load_config(config: str, *overrides: str) -> RunSpec:
         ConfigError: naming file or command line, key, and what would be right.
     """
     return resolve(config, overrides).spec
+
+
+def check(path: Path) -> None:
+    """Validate an agent's, environment's or config's file; which it is, its keys say.
+
+    Raises:
+        ConfigError: naming file, line, key, and what would be right.
+    """
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ConfigError(f"{path}: a YAML file ends in .yaml or .yml")
+    data = read_yaml(path).data
+    if "algorithm" in data:
+        resolve("quickstart", [f"agent={json.dumps(str(path))}"])
+    elif "id" in data:
+        resolve("quickstart", [f"env={json.dumps(str(path))}"])
+    else:
+        resolve(str(path))
 
 
 def find(kind: str, name: str, asker: str) -> Path:

@@ -132,7 +132,7 @@ class ContinuousSpec(OffPolicySpec):
         return given
 
 
-class EntropySpec(GSDESpec, WindowSpec):
+class EntropySpec(WindowSpec, GSDESpec):
     """What SAC and its kin share."""
 
     ent_coef: Annotated[str, Field(pattern=r"^auto(_[0-9]+(\.[0-9]+)?)?$")] | NotNegative = Field(
@@ -142,7 +142,7 @@ class EntropySpec(GSDESpec, WindowSpec):
     use_sde_at_warmup: bool = False
 
 
-class SACSpec(ContinuousSpec, EntropySpec):
+class SACSpec(EntropySpec, ContinuousSpec):
     """Soft actor-critic (Haarnoja et al., arXiv 1812.05905)."""
 
     implementation = SAC
@@ -153,7 +153,7 @@ class SACSpec(ContinuousSpec, EntropySpec):
     target_update_interval: Count = 1
 
 
-class TQCSpec(ContinuousSpec, EntropySpec):
+class TQCSpec(EntropySpec, ContinuousSpec):
     """Truncated quantile critics (Kuznetsov et al., arXiv 2005.04269)."""
 
     implementation = TQC
@@ -165,7 +165,7 @@ class TQCSpec(ContinuousSpec, EntropySpec):
     top_quantiles_to_drop_per_net: Annotated[int, Field(ge=0)] = 2
 
 
-class CrossQSpec(ContinuousSpec, EntropySpec):
+class CrossQSpec(EntropySpec, ContinuousSpec):
     """CrossQ: batch renormalisation in the place of target networks (Bhatt et al., arXiv 1902.05605)."""
 
     implementation = CrossQ
@@ -192,7 +192,7 @@ class DDPGSpec(ContinuousSpec):
         return {"n_critics": 1, **super().policy_options()}
 
 
-class TD3Spec(ContinuousSpec, WindowSpec):
+class TD3Spec(WindowSpec, ContinuousSpec):
     """Twin delayed DDPG (Fujimoto et al., arXiv 1802.09477)."""
 
     implementation = TD3
@@ -206,7 +206,7 @@ class TD3Spec(ContinuousSpec, WindowSpec):
     target_noise_clip: NotNegative = 0.5
 
 
-class QLearningSpec(OffPolicySpec, WindowSpec):
+class QLearningSpec(WindowSpec, OffPolicySpec):
     """What DQN and QR-DQN share."""
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)

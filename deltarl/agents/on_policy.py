@@ -42,7 +42,7 @@ class RecurrentPolicySpec(ActorCriticPolicySpec):
     enable_critic_lstm: bool | None = None
 
 
-class OnPolicySpec(AlgorithmSpec, WindowSpec):
+class OnPolicySpec(WindowSpec, AlgorithmSpec):
     """What the on-policy algorithms share."""
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
@@ -74,7 +74,7 @@ class ClippedSpec(OnPolicySpec):
     target_kl: Positive | None = None
 
 
-class PPOSpec(ClippedSpec, GSDESpec):
+class PPOSpec(GSDESpec, ClippedSpec):
     """Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
 
     implementation = PPO
@@ -82,7 +82,7 @@ class PPOSpec(ClippedSpec, GSDESpec):
     algorithm: Literal["ppo"] = "ppo"
 
 
-class RecurrentPPOSpec(ClippedSpec, GSDESpec):
+class RecurrentPPOSpec(GSDESpec, ClippedSpec):
     """PPO with an LSTM before each torso."""
 
     implementation = RecurrentPPO
@@ -93,7 +93,7 @@ class RecurrentPPOSpec(ClippedSpec, GSDESpec):
     batch_size: AtLeastTwo = 128
 
 
-class A2CSpec(OnPolicySpec, GSDESpec):
+class A2CSpec(GSDESpec, OnPolicySpec):
     """Synchronous advantage actor-critic (Mnih et al., arXiv 1602.01783)."""
 
     implementation = A2C
@@ -116,7 +116,7 @@ class A2CSpec(OnPolicySpec, GSDESpec):
         return self
 
 
-class TRPOSpec(OnPolicySpec, GSDESpec):
+class TRPOSpec(GSDESpec, OnPolicySpec):
     """Trust region policy optimisation (Schulman et al., arXiv 1502.05477)."""
 
     implementation = TRPO

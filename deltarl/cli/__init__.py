@@ -6,7 +6,15 @@ import sys
 
 import typer
 
+from deltarl.cli.copy import copy
+from deltarl.cli.doctor import doctor
+from deltarl.cli.evaluate import evaluate
+from deltarl.cli.list import list_
+from deltarl.cli.play import play
+from deltarl.cli.schema import schema
+from deltarl.cli.show import show
 from deltarl.cli.train import train
+from deltarl.cli.validate import validate
 from deltarl.errors import ConfigError
 
 BAD_INPUT = 2
@@ -31,7 +39,9 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-app.command()(train)
+for verb in (train, evaluate, play, show, copy, validate, schema, doctor):
+    app.command()(verb)
+app.command("list")(list_)
 
 
 def main() -> None:

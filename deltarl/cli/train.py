@@ -14,11 +14,20 @@ from deltarl.specs import MLPTorsoSpec
 from deltarl.training import RunResult, RunSpec
 from deltarl.training.progress import default_console
 
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)
+]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options to change.", show_default=False)
+]
+
 
 def train(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options to change.", show_default=False)
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Seeds trained at once; as many as the cores allow if not given.", show_default=False),
     ] = None,
 ) -> None:
     """Train an agent from a config.
@@ -30,7 +39,7 @@ def train(
     for note in resolution.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     spec = resolution.spec
-    results = training.train(spec, console, command=["deltarl", *sys.argv[1:]])
+    results = training.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs)
     Console().print(summary(spec, results), highlight=False, soft_wrap=True)
 
 

@@ -1,9 +1,11 @@
-"""Progress of a run on the screen: a bar on a terminal, plain lines elsewhere."""
+"""Progress of runs on the screen: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -12,71 +14,100 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 REFRESH_SECONDS = 0.2
 PLAIN_LINES = 10
+Report = Callable[[int, str], None]  # steps so far, and what is to be said of them
 
 
 class ProgressCallback(BaseCallback):
-    """Steps, steps a second, time left and the mean return of the last training episodes.
+    """Reports steps, steps a second, and return and success rate of the last training episodes.
 
     Args:
         total: steps of the whole run.
-        label: what stands before the bar.
-        console: where to print.
+        report: called a few times a second, and at each tenth of the run.
     """
 
-    def __init__(self, total: int, label: str, console: Console) -> None:
+    def __init__(self, total: int, report: Report) -> None:
         super().__init__()
-        self.total, self.label, self.console = total, label, console
+        self.total, self.report = total, report
         self._started = self._shown = time.monotonic()
-        self._next_line = 1
-        self._bar: Progress | None = None
+        self._next = 1
 
     def _on_training_start(self) -> None:
         self._started = time.monotonic()
-        if self.console.is_terminal:
-            self._bar = Progress(
+
+    def _on_step(self) -> bool:
+        now = time.monotonic()
+        tenth = self.num_timesteps >= self._next * self.total / PLAIN_LINES
+        if tenth or now - self._shown > REFRESH_SECONDS:
+            self._next = 1 + self.num_timesteps * PLAIN_LINES // self.total
+            self._shown = now
+            self.report(self.num_timesteps, self._state(now))
+        return True
+
+    def _state(self, now: float) -> str:
+        text = f"{self.num_timesteps:,} steps  {self.num_timesteps / max(now - self._started, 1e-9):,.0f}/s"
+        episodes: list[dict[str, Any]] = list(self.model.ep_info_buffer or ())
+        if episodes:
+            text += f"  return {sum(episode['r'] for episode in episodes) / len(episodes):,.1f}"
+        successes: list[bool] = list(self.model.ep_success_buffer or ())
+        if successes:
+            text += f"  success {sum(successes) / len(successes):.2f}"
+        return text
+
+
+class Display:
+    """Bars of runs side by side on a terminal; elsewhere a line for each tenth of each run.
+
+    Args:
+        labels: what the runs are called.
+        total: steps of each run.
+        console: where to print.
+    """
+
+    def __init__(self, labels: Sequence[str], total: int, console: Console) -> None:
+        self.total, self.console = total, console
+        self._lines = dict.fromkeys(labels, 0)
+        self._started = time.monotonic()
+        self._bars: Progress | None = None
+        if console.is_terminal:
+            self._bars = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn(),
                 TextColumn("{task.fields[state]}"),
                 TimeRemainingColumn(),
                 TextColumn("left"),
-                console=self.console,
+                console=console,
             )
-            self._bar.start()
-            self._task = self._bar.add_task(self.label, total=self.total, state="")
+            self._tasks = {label: self._bars.add_task(label, total=total, state="") for label in labels}
 
-    def _on_step(self) -> bool:
-        if self._bar is not None:
-            if time.monotonic() - self._shown > REFRESH_SECONDS:
-                self._show_bar()
-        elif self._next_line <= PLAIN_LINES and self.num_timesteps >= self._next_line * self.total / PLAIN_LINES:
-            self._next_line = 1 + int(self.num_timesteps * PLAIN_LINES / self.total)
-            share = min(self.num_timesteps / self.total, 1)
-            self.console.print(f"{self.label}  {share:4.0%}  {self._state()}", highlight=False, soft_wrap=True)
-        return True
+    def __enter__(self) -> Display:
+        if self._bars is not None:
+            self._bars.start()
+        return self
 
-    def _on_training_end(self) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Leave the terminal as it was; also after an interruption."""
-        if self._bar is not None:
-            self._show_bar()
-            self._bar.stop()
-            self._bar = None
+        if self._bars is not None:
+            self._bars.stop()
 
-    def _show_bar(self) -> None:
-        assert self._bar is not None
-        self._shown = time.monotonic()
-        self._bar.update(self._task, completed=min(self.num_timesteps, self.total), state=self._state())
+    def update(self, label: str, steps: int, state: str) -> None:
+        """Show how far a run has come."""
+        done = min(steps, self.total)
+        if self._bars is not None:
+            self._bars.update(self._tasks[label], completed=done, state=state)
+            return
+        if (line := done * PLAIN_LINES // self.total) > self._lines[label]:
+            self._lines[label] = line
+            left = (time.monotonic() - self._started) * (self.total - done) / done
+            self.console.print(
+                f"{label}  {done / self.total:4.0%}  {state}  {_duration(left)} left", highlight=False, soft_wrap=True
+            )
 
-    def _state(self) -> str:
-        speed = self.num_timesteps / max(time.monotonic() - self._started, 1e-9)
-        text = f"{self.num_timesteps:,} steps  {speed:,.0f}/s"
-        episodes: list[dict[str, Any]] = list(self.model.ep_info_buffer or ())
-        if episodes:
-            text += f"  return {sum(episode['r'] for episode in episodes) / len(episodes):,.0f}"
-        return text
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 class PatientConsole(Console):

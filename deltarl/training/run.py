@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,12 +18,15 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from deltarl import rendering
 from deltarl.agents import build_agent, build_policy
 from deltarl.envs import build_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.training import folder as files
 from deltarl.training.evaluation import Evaluation, evaluate_policy
-from deltarl.training.progress import ProgressCallback, default_console
+from deltarl.training.parallel import default_jobs, run_seeds
+from deltarl.training.playback import record_clip
+from deltarl.training.progress import Display, ProgressCallback, Report, default_console
 from deltarl.training.records import make_logger, record_evaluation
 from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
 
@@ -68,56 +72,94 @@ class EvaluationCallback(BaseCallback):
             self._next = (self.num_timesteps // self.spec.eval.every + 1) * self.spec.eval.every
             evaluation = evaluate_policy(self.model, self.spec.env, self.normalizer, self.spec.eval.episodes)
             record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
+            if self.spec.eval.video:
+                record_clip(self.logger, self.model, self.spec.env, self.normalizer, self.num_timesteps)
         return True
 
 
-def train(spec: RunSpec, console: Console | None = None, command: list[str] | None = None) -> list[RunResult]:
-    """Train `spec` once for each of its seeds, one after the other.
+def train(
+    spec: RunSpec, console: Console | None = None, command: list[str] | None = None, jobs: int | None = None
+) -> list[RunResult]:
+    """Train `spec` once for each of its seeds.
+
+    Several seeds are trained side by side, each in a process of its own with `spec.threads` threads; what is learned
+    does not depend on how many at once. A script that trains several seeds needs Python's usual guard,
+    `if __name__ == "__main__":`.
 
     Args:
         spec: the run.
         console: where progress goes, stderr if not given.
         command: what the provenance names as the command, this process's own if not given.
+        jobs: processes at once; as many as the cores allow if not given; 1 trains in this process.
 
     Returns:
         One result a seed, in the order of `spec.seeds`.
 
     Raises:
         ConfigError: before anything is written, if a run of the same config has finished in its folder or is
-            training there, if the device is not to be had, or if environment and algorithm do not fit each other.
+            training there, if the device is not to be had, if environment and algorithm do not fit each other, or if
+            `spec.init_from` is no run to start from.
+        SeedFailedError: if a process failed in another way; the other seeds are trained all the same.
     """
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: PyTorch finds no CUDA device for '{spec.device}'; use device=cpu")
+    if spec.eval.video:
+        rendering.set_up()
     for seed in spec.seeds:
         files.choose_folder(spec, seed)
+    jobs = default_jobs(len(spec.seeds), spec.threads) if jobs is None else jobs
+    labels = {seed: f"seed {seed}" for seed in spec.seeds}
+    job = partial(_train_seed, spec, command or sys.argv)
+    with Display(list(labels.values()), spec.total_timesteps, console or default_console()) as display:
+        if jobs > 1 and len(spec.seeds) > 1:
+            with _built(spec, spec.seeds[0]):
+                pass  # what cannot be made is said once, and before any process starts
+            return run_seeds(
+                job, spec.seeds, jobs, lambda seed, steps, state: display.update(labels[seed], steps, state)
+            )
+        return [job(seed, partial(display.update, labels[seed])) for seed in spec.seeds]
+
+
+def _train_seed(spec: RunSpec, command: list[str], seed: int, report: Report) -> RunResult:
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
     try:
-        return [_train_seed(spec, seed, console or default_console(), command or sys.argv) for seed in spec.seeds]
+        with _built(spec, seed) as (model, normalizer), files.claimed(spec, seed, command) as folder:
+            return _learn(spec, seed, model, normalizer, folder=folder, report=report)
     finally:
         torch.set_num_threads(threads)
 
 
-def _train_seed(spec: RunSpec, seed: int, console: Console, command: list[str]) -> RunResult:
+@contextmanager
+def _built(spec: RunSpec, seed: int) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
+    """The algorithm in its environments, ready to learn; nothing is written yet."""
     with ExitStack() as opened:
         envs, normalizer = _make_envs(spec, seed)
         opened.callback(envs.close)
         model = _make_agent(spec, envs, seed)
-        folder = opened.enter_context(files.claimed(spec, seed, command))
+        if spec.init_from is not None:
+            _start_from(Path(spec.init_from).expanduser(), model, normalizer)
+        yield model, normalizer
+
+
+def _learn(
+    spec: RunSpec, seed: int, model: BaseAlgorithm, normalizer: VecNormalize | None, *, folder: Path, report: Report
+) -> RunResult:
+    with ExitStack() as opened:
         logger = make_logger(folder)
         opened.callback(logger.close)
         model.set_logger(logger)
-        progress = ProgressCallback(spec.total_timesteps, f"seed {seed}", console)
-        opened.callback(progress.close)
-
+        callbacks = [EvaluationCallback(spec, folder, normalizer), ProgressCallback(spec.total_timesteps, report)]
         started = time.monotonic()
-        model.learn(spec.total_timesteps, callback=[EvaluationCallback(spec, folder, normalizer), progress])
+        model.learn(spec.total_timesteps, callback=callbacks)
         wall_seconds = time.monotonic() - started
         # Before the evaluation, which can fail or be interrupted and must not take the training with it.
         _save_model(model, normalizer, folder)
 
         evaluation = evaluate_policy(model, spec.env, normalizer, spec.eval.episodes)
         record_evaluation(folder, logger, model.num_timesteps, evaluation)
+        if spec.eval.video:
+            record_clip(logger, model, spec.env, normalizer, model.num_timesteps)
         result = RunResult(
             folder=folder,
             seed=seed,
@@ -132,6 +174,24 @@ def _train_seed(spec: RunSpec, seed: int, console: Console, command: list[str]) 
         )
         files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
     return result
+
+
+def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
+    """Fill networks, targets too, and the normaliser from a trained run; optimizers and replay buffer start anew."""
+    if not (folder / files.POLICY).is_file():
+        raise ConfigError(f"init_from: {folder} holds no trained run, {files.POLICY} is missing")
+    trained = files.load_spec(folder)
+    if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
+        raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
+    try:
+        files.load_policy(model.policy, folder / files.POLICY)
+        if normalizer is not None and (folder / files.NORMALIZER).is_file():
+            files.load_normalizer(normalizer, folder / files.NORMALIZER)
+    except ConfigError as error:
+        raise ConfigError(
+            f"init_from: {folder} is a {trained.agent.algorithm} run on {trained.env.id} whose networks do not fit: "
+            f"{error}"
+        ) from None
 
 
 def _make_envs(spec: RunSpec, seed: int, n_envs: int | None = None) -> tuple[VecEnv, VecNormalize | None]:

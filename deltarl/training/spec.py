@@ -24,6 +24,7 @@ class EvaluationSpec(Spec):
         None, description="Training steps between evaluations; null for one at the end alone."
     )
     episodes: Annotated[int, Field(ge=1)] = 20
+    video: bool = Field(False, description="A clip of one episode in TensorBoard at each evaluation.")
 
 
 class RunSpec(Spec):
@@ -40,6 +41,9 @@ class RunSpec(Spec):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="PyTorch's threads; floating-point results depend on their number."
+    )
+    init_from: str | None = Field(
+        None, min_length=1, description="Folder of a run whose networks and normaliser this one starts from."
     )
     out: str = Field("runs", min_length=1, description="Folder that holds runs.")
 

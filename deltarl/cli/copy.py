@@ -1,0 +1,51 @@
+"""`deltarl copy NAME`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltarl.errors import ConfigError, suggestion
+from deltarl.library import KINDS, find, names
+
+
+def copy(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="An agent, environment or config, or KIND/NAME.", show_default=False)
+    ],
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="NAME", help="What the copy is called; its own name if not given.")
+    ] = None,
+) -> None:
+    """Copy a shipped file into this folder, where it is found before the shipped one.
+
+    Example: deltarl copy quickstart --to mine
+    """
+    kind, base = _which(name)
+    target = Path(kind) / f"{to or base}.yaml"
+    if Path(target.name).stem != (to or base):
+        raise ConfigError(f"--to: '{to}' is not a name")
+    if target.exists():
+        raise ConfigError(f"copy: {target} is there already; give --to another name")
+    source = find(kind, base, "copy")
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(source, target)
+    typer.echo(f"{target}, a copy of {source}")
+
+
+def _which(name: str) -> tuple[str, str]:
+    kind, slash, base = name.rpartition("/")
+    if slash:
+        if kind not in KINDS:
+            raise ConfigError(f"copy: no kind '{kind}'{suggestion(kind, KINDS)}")
+        return kind, base
+    kinds = [kind for kind in KINDS if name in names(kind)]
+    if not kinds:
+        known = sorted({found for kind in KINDS for found in names(kind)})
+        raise ConfigError(f"copy: no agent, environment or config '{name}'{suggestion(name, known)}")
+    if len(kinds) > 1:
+        raise ConfigError(f"copy: '{name}' is among {' and '.join(kinds)}; give {kinds[0]}/{name}")
+    return kinds[0], name

@@ -1,0 +1,59 @@
+"""`deltarl doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+import typer
+
+from deltarl import rendering
+
+PACKAGES = (
+    "deltarl",
+    "torch",
+    "stable-baselines3",
+    "sb3-contrib",
+    "gymnasium",
+    "gymnasium-robotics",
+    "mujoco",
+    "numpy",
+    "tensorboard",
+    "imageio-ffmpeg",
+)
+WITHOUT = {"imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'"}
+
+
+def doctor() -> None:
+    """Show versions, devices and threads, and try to draw a frame.
+
+    Example: deltarl doctor
+    """
+    typer.echo(f"python              {platform.python_version()}")
+    for package in PACKAGES:
+        typer.echo(f"{package:<19} {_version(package)}")
+    typer.echo(f"\ndevice              {_device()}")
+    typer.echo(f"cores               {os.cpu_count()}, {torch.get_num_threads()} PyTorch threads unless a config says")
+    chosen = os.environ.get("MUJOCO_GL")
+    typer.echo(f"\nMUJOCO_GL           {chosen or 'not set'}")
+    reasons = {backend: rendering.failure(backend) for backend in ([chosen] if chosen else rendering.BACKENDS)}
+    for backend, reason in reasons.items():
+        typer.echo(f"frame with {backend:<8} {'drawn' if reason is None else f'failed: {reason}'}")
+    if all(reasons.values()):
+        typer.echo(f"no frame can be drawn; {rendering.PACKAGES}")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return WITHOUT.get(package, "not installed")
+
+
+def _device() -> str:
+    if not torch.cuda.is_available():
+        return "cpu; PyTorch finds no CUDA device"
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return f"cuda: {', '.join(names)}"

@@ -1,0 +1,41 @@
+"""`deltarl evaluate RUN`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltarl import training
+from deltarl.training import Evaluation
+from deltarl.training.spec import FIRST_EVALUATION_SEED
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the others follow it.")]
+
+
+def evaluate(
+    run: RunArgument,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="How many; the config's eval.episodes if not given.", show_default=False)
+    ] = None,
+    seed: SeedOption = FIRST_EVALUATION_SEED,
+) -> None:
+    """Score the final policy of a run: deterministic, unnormalised returns of complete episodes.
+
+    Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
+    """
+    loaded = training.load_run(run)
+    typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {run}")
+    typer.echo(scores(training.evaluate(loaded, episodes, seed)))
+
+
+def scores(evaluation: Evaluation) -> str:
+    """An evaluation in one line."""
+    success = "" if evaluation.success_rate is None else f", success rate {evaluation.success_rate:.2f}"
+    count = len(evaluation.returns)
+    return (
+        f"return {evaluation.return_mean:,.1f} +- {evaluation.return_std:,.1f} over {count} "
+        f"episode{'s' if count > 1 else ''}{success}"
+    )

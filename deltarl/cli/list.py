@@ -1,0 +1,123 @@
+"""`deltarl list agents|envs|configs|runs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deltarl.errors import ConfigError
+from deltarl.library import find, names, read_yaml, resolve
+from deltarl.training import folder as files
+
+UNLIMITED_WIDTH = 1_000
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    agents = "agents"
+    envs = "envs"
+    configs = "configs"
+    runs = "runs"
+
+
+def list_(
+    kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|runs", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder that holds runs.")] = Path("runs"),
+) -> None:
+    """List what can be trained, or what has been.
+
+    Example: deltarl list envs
+    """
+    columns, rows = {
+        Kind.agents: (("agent", "algorithm", "about"), _agents),
+        Kind.envs: (("env", "id", "kind", "about"), _envs),
+        Kind.configs: (("config", "agent", "env", "steps"), _configs),
+        Kind.runs: (("run", "status", "agent", "env", "steps", "return", "success"), lambda: _runs(out)),
+    }[kind]
+    cells = list(rows())
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        # On a narrow terminal the text that is for reading gives way; what is for typing never does.
+        widest = 0 if column == "about" else max((len(row[index]) for row in cells), default=0)
+        table.add_column(column, no_wrap=True, min_width=widest)
+    for row in cells:
+        table.add_row(*row)
+    console = Console()
+    if not console.is_terminal:
+        console.width = UNLIMITED_WIDTH
+    console.print(table)
+
+
+def _agents() -> Iterator[tuple[str, ...]]:
+    for name in names("agents"):
+        path = find("agents", name, "list")
+        yield name, str(read_yaml(path).data.get("algorithm", "?")), about(path)
+
+
+def _envs() -> Iterator[tuple[str, ...]]:
+    for name in names("envs"):
+        path = find("envs", name, "list")
+        data = read_yaml(path).data
+        yield name, str(data.get("id", "?")), str(data.get("kind", "?")), about(path)
+
+
+def _configs() -> Iterator[tuple[str, ...]]:
+    for name in names("configs"):
+        spec = resolve(name).spec
+        yield name, spec.agent.algorithm, spec.env.id, f"{spec.total_timesteps:,}"
+
+
+def _runs(out: Path) -> Iterator[tuple[str, ...]]:
+    if not out.is_dir():
+        raise ConfigError(f"list: no folder '{out}'; give --out")
+    for config in sorted(out.glob("**/seed-*/config.yaml")):
+        run = config.parent
+        try:
+            spec = files.load_spec(run)
+        except ConfigError:
+            yield str(run), "damaged", "", "", "", "", ""
+            continue
+        result = _result(run)
+        status = result.get("status", "unfinished")
+        steps = f"{result['steps']:,}" if "steps" in result else ""
+        score = (
+            f"{result['final_return_mean']:,.1f} +- {result['final_return_std']:,.1f}"
+            if "final_return_mean" in result
+            else ""
+        )
+        success = result.get("success_rate")
+        yield (
+            str(run),
+            status,
+            spec.agent.algorithm,
+            spec.env.id,
+            steps,
+            score,
+            "" if success is None else f"{success:.2f}",
+        )
+
+
+def _result(run: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((run / files.RESULT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def about(path: Path) -> str:
+    """The first sentence of the comment that a file starts with."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines).split(". ")[0].rstrip(".")

@@ -1,0 +1,42 @@
+"""`deltarl play RUN`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltarl import rendering, training
+from deltarl.cli.evaluate import RunArgument, SeedOption, scores
+from deltarl.errors import ConfigError
+from deltarl.training import playback
+from deltarl.training.spec import FIRST_EVALUATION_SEED
+
+
+def play(
+    run: RunArgument,
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a .mp4 or .gif in the place of a window.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
+    seed: SeedOption = FIRST_EVALUATION_SEED,
+) -> None:
+    """Play the final policy of a run back, in a window or to a file.
+
+    Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
+    """
+    if video is not None:
+        playback.check_video_path(video)
+        rendering.set_up()
+    elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
+    loaded = training.load_run(run)
+    if video is None:
+        evaluation = playback.show(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+    else:
+        frames, fps, evaluation = playback.record(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+        playback.write_video(frames, fps, video)
+        typer.echo(f"{video}: {len(frames) / fps:.1f} s")
+    typer.echo(scores(evaluation))

@@ -1,0 +1,20 @@
+"""`deltarl schema`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from deltarl.schema import Kind, schema_of
+
+
+def schema(
+    kind: Annotated[Kind, typer.Argument(metavar="config|agent|env", help="What the file is.")] = Kind.config,
+) -> None:
+    """Print the JSON Schema of a kind of file, for editors that complete and check YAML.
+
+    Example: deltarl schema > deltarl.schema.json
+    """
+    typer.echo(json.dumps(schema_of(kind), indent=2))

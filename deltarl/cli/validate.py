@@ -1,0 +1,36 @@
+"""`deltarl validate [FILES]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltarl.errors import ConfigError
+from deltarl.library import KINDS, check, find, names
+
+
+def validate(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILES", help="YAML files; all that can be found if none is given.", show_default=False),
+    ] = None,
+) -> None:
+    """Check agents, environments and configs without training.
+
+    Example: deltarl validate configs/mine.yaml
+    """
+    paths = files or [find(kind, name, "validate") for kind in KINDS for name in names(kind)]
+    failures = []
+    for path in paths:
+        try:
+            check(path)
+        except ConfigError as error:
+            failures.append(str(error))
+    if len(failures) > 1:
+        for failure in failures[:-1]:
+            typer.echo(f"deltarl: error: {failure}", err=True)
+    if failures:
+        raise ConfigError(failures[-1])
+    typer.echo(f"{len(paths)} file{'s are' if len(paths) > 1 else ' is'} valid")

@@ -1,0 +1,75 @@
+"""JSON Schemas of the YAML files, from the same models that validate them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, get_args
+
+from pydantic import TypeAdapter
+
+from deltarl.agents import AnyAgentSpec
+from deltarl.envs import EnvSpec
+from deltarl.errors import Spec
+from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec
+from deltarl.training.spec import RunSpec
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+ROLES = ("actor_torso", "critic_torso")
+
+
+class Kind(StrEnum):
+    """Kinds of files."""
+
+    config = "config"
+    agent = "agent"
+    env = "env"
+
+
+def schema_of(kind: Kind) -> dict[str, Any]:
+    """The schema of a kind of file.
+
+    A file says less than the model that it becomes: a config names its agent and environment, or gives a `base` and
+    what differs, and a torso may be a bare kind.
+    """
+    definitions: dict[str, Any] = {}
+    torso = _torso(definitions)
+    if kind is Kind.env:
+        schema = _object([EnvSpec], definitions, required=["id", "kind"])
+    elif kind is Kind.agent:
+        schema = _object(list(get_args(AnyAgentSpec)), definitions, required=["algorithm"])
+        schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+    else:
+        schema = _object([RunSpec], definitions, required=["agent", "env", "total_timesteps"])
+        files: dict[str, list[type[Spec]]] = {"agent": list(get_args(AnyAgentSpec)), "env": [EnvSpec]}
+        for name, models in files.items():
+            partial = _object(models, definitions)
+            partial["properties"]["base"] = {"type": "string", "description": "Name or file that this one changes."}
+            if name == "agent":
+                partial["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+            schema["properties"][name] = {"anyOf": [{"type": "string", "description": "Name or file."}, partial]}
+        schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+    return {"$schema": DIALECT, "title": f"deltarl {kind}", **schema, "$defs": definitions}
+
+
+def _torso(definitions: dict[str, Any]) -> dict[str, Any]:
+    options = _object([DeltaTorsoSpec, MLPTorsoSpec], definitions)
+    options["properties"]["kind"] = {"enum": list(TORSO_KINDS)}
+    return {"anyOf": [{"enum": list(TORSO_KINDS)}, options]}
+
+
+def _object(models: list[type[Spec]], definitions: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    """An object that takes every field of the models; a field that they hold in different forms takes each."""
+    forms: dict[str, list[Any]] = {}
+    for model in models:
+        schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}")
+        definitions |= schema.pop("$defs", {})
+        for name, form in schema["properties"].items():
+            kept = {key: value for key, value in form.items() if key != "title"}
+            if kept not in forms.setdefault(name, []):
+                forms[name].append(kept)
+    return {
+        "type": "object",
+        "properties": {name: found[0] if len(found) == 1 else {"anyOf": found} for name, found in forms.items()},
+        "required": required or [],
+        "additionalProperties": False,
+    }

@@ -1,0 +1,131 @@
+"""Episodes of a policy as frames: in a window, in a file, in TensorBoard."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+from PIL import Image
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+from deltarl.envs import EnvSpec
+from deltarl.errors import ConfigError
+from deltarl.training.evaluation import Evaluation, evaluate_policy
+from deltarl.training.spec import FIRST_EVALUATION_SEED
+
+Frame = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # height, width, RGB
+FORMATS = (".mp4", ".gif")
+DEFAULT_FPS = 30
+# Of a clip in TensorBoard, which holds it in memory: small, and about ten seconds at half speed.
+CLIP_WIDTH = 240
+CLIP_FRAMES = 150
+
+
+def record(
+    policy: BasePolicy | BaseAlgorithm,
+    env: EnvSpec,
+    normalizer: VecNormalize | None,
+    episodes: int = 1,
+    seed: int = FIRST_EVALUATION_SEED,
+) -> tuple[list[Frame], float, Evaluation]:
+    """Frames of evaluation episodes one after the other, their number a second, and the scores.
+
+    Rendering has to be set up (`deltarl.rendering.set_up`).
+    """
+    frames: list[Frame] = []
+    rates: list[float] = []
+
+    def watch(envs: VecEnv) -> None:
+        [frame] = envs.get_images()
+        assert frame is not None
+        frames.append(frame)
+        rates.append(envs.get_attr("metadata")[0].get("render_fps") or DEFAULT_FPS)
+
+    scores = [
+        evaluate_policy(policy, env, normalizer, 1, seed + episode, render_mode="rgb_array", watch=watch)
+        for episode in range(episodes)
+    ]
+    return frames, rates[0], Evaluation.joined(scores)
+
+
+def show(
+    policy: BasePolicy | BaseAlgorithm,
+    env: EnvSpec,
+    normalizer: VecNormalize | None,
+    episodes: int = 1,
+    seed: int = FIRST_EVALUATION_SEED,
+) -> Evaluation:
+    """Evaluation episodes one after the other in a window, and their scores."""
+    return Evaluation.joined(
+        [
+            evaluate_policy(policy, env, normalizer, 1, seed + episode, render_mode="human")
+            for episode in range(episodes)
+        ]
+    )
+
+
+def check_video_path(path: Path) -> None:
+    """Say what is wrong with a video's path before the frames are drawn.
+
+    Raises:
+        ConfigError: for a format that is not written, a folder that does not exist, or a missing package.
+    """
+    if path.suffix not in FORMATS:
+        raise ConfigError(f"--video: {path}: a name that ends in {' or '.join(FORMATS)} is wanted")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--video: {path.parent}: no such folder")
+    if path.suffix == ".mp4":
+        try:
+            import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: F401, PLC0415
+        except ImportError:
+            raise ConfigError(
+                "--video: MP4 files need the package imageio-ffmpeg: pip install 'deltarl[video]'; or write a .gif"
+            ) from None
+
+
+def write_video(frames: Sequence[Frame], fps: float, path: Path) -> None:
+    """Write frames as MP4 (H.264) or GIF, beside the target and then in its place."""
+    beside = path.with_name(f".{path.name}.partial{path.suffix}")
+    if path.suffix == ".gif":
+        beside.write_bytes(_gif(frames, fps))
+    else:
+        with imageio.get_writer(beside, fps=fps, macro_block_size=2) as writer:
+            for frame in frames:
+                writer.append_data(frame)  # type: ignore[attr-defined]
+    beside.rename(path)
+
+
+def record_clip(
+    logger: Logger, policy: BaseAlgorithm, env: EnvSpec, normalizer: VecNormalize | None, steps: int
+) -> None:
+    """Add the start of one evaluation episode to TensorBoard, every second frame of it, as `eval/clip`."""
+    frames, fps, _ = record(policy, env, normalizer)
+    kept = [_small(frame) for frame in frames[: 2 * CLIP_FRAMES : 2]]
+    height, width, _ = kept[0].shape
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(kept, fps / 2))
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            summary = Summary(value=[Summary.Value(tag="eval/clip", image=image)])
+            output.writer._get_file_writer().add_summary(summary, steps)  # type: ignore[no-untyped-call]
+
+
+def _small(frame: Frame) -> Frame:
+    image = Image.fromarray(frame)
+    image.thumbnail((CLIP_WIDTH, CLIP_WIDTH))
+    return np.asarray(image)
+
+
+def _gif(frames: Sequence[Frame], fps: float) -> bytes:
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    file = io.BytesIO()
+    options: dict[str, Any] = {"append_images": rest, "save_all": True, "loop": 0, "duration": max(20, 1000 / fps)}
+    first.save(file, format="GIF", **options)
+    return file.getvalue()
