@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from deltarl.training.spec import FIRST_EVALUATION_SEED
 Frame = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # height, width, RGB
 FORMATS = (".mp4", ".gif")
 DEFAULT_FPS = 30
-# Of a clip in TensorBoard, which holds it in memory: small, and about ten seconds at half speed.
-CLIP_WIDTH = 240
-CLIP_FRAMES = 150
+# GIFs are heavy: small ones, with no more frames than needed.
+GIF_FPS = 25
+GIF_WIDTH = 240
+CLIP_SECONDS = 10
 
 
 def record(
@@ -95,7 +97,8 @@ def write_video(frames: Sequence[Frame], fps: float, path: Path) -> None:
     """Write frames as MP4 (H.264) or GIF, beside the target and then in its place."""
     beside = path.with_name(f".{path.name}.partial{path.suffix}")
     if path.suffix == ".gif":
-        beside.write_bytes(_gif(frames, fps))
+        step = math.ceil(fps / GIF_FPS)
+        beside.write_bytes(_gif([_small(frame) for frame in frames[::step]], fps / step))
     else:
         with imageio.get_writer(beside, fps=fps, macro_block_size=2) as writer:
             for frame in frames:
@@ -106,11 +109,12 @@ def write_video(frames: Sequence[Frame], fps: float, path: Path) -> None:
 def record_clip(
     logger: Logger, policy: BaseAlgorithm, env: EnvSpec, normalizer: VecNormalize | None, steps: int
 ) -> None:
-    """Add the start of one evaluation episode to TensorBoard, every second frame of it, as `eval/clip`."""
+    """Add the first seconds of an evaluation episode to TensorBoard, as `eval/clip`."""
     frames, fps, _ = record(policy, env, normalizer)
-    kept = [_small(frame) for frame in frames[: 2 * CLIP_FRAMES : 2]]
+    step = math.ceil(fps / GIF_FPS)
+    kept = [_small(frame) for frame in frames[: int(CLIP_SECONDS * fps) : step]]
     height, width, _ = kept[0].shape
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(kept, fps / 2))
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(kept, fps / step))
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
             summary = Summary(value=[Summary.Value(tag="eval/clip", image=image)])
@@ -119,13 +123,13 @@ def record_clip(
 
 def _small(frame: Frame) -> Frame:
     image = Image.fromarray(frame)
-    image.thumbnail((CLIP_WIDTH, CLIP_WIDTH))
+    image.thumbnail((GIF_WIDTH, GIF_WIDTH))
     return np.asarray(image)
 
 
 def _gif(frames: Sequence[Frame], fps: float) -> bytes:
     first, *rest = (Image.fromarray(frame) for frame in frames)
     file = io.BytesIO()
-    options: dict[str, Any] = {"append_images": rest, "save_all": True, "loop": 0, "duration": max(20, 1000 / fps)}
+    options: dict[str, Any] = {"append_images": rest, "save_all": True, "loop": 0, "duration": 1000 / fps}
     first.save(file, format="GIF", **options)
     return file.getvalue()

@@ -1,0 +1,204 @@
+"""All verbs but `train`, as a user types them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from rich.console import Console
+
+from deltarl import RunResult, load_config, rendering, train
+from deltarl.cli import main
+from deltarl.library import find, names, read_yaml
+
+Deltarl = Callable[..., tuple[int, str, str]]
+QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
+
+
+@pytest.fixture
+def deltarl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Deltarl:
+    """Runs a command in an empty folder; gives exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["deltarl", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        printed = capsys.readouterr()
+        return int(exit_.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    out = tmp_path_factory.mktemp("runs")
+    spec = load_config("quickstart", *QUICK, f"out={out}", "name=done", "device=cpu")
+    return train(spec, console=Console(file=io.StringIO()))[0]
+
+
+VERBS = ("train", "evaluate", "play", "list", "show", "copy", "validate", "schema", "doctor")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example(verb: str, deltarl: Deltarl) -> None:
+    status, out, _ = deltarl(verb, "--help")
+    assert status == 0
+    assert f"Example: deltarl {verb}" in out
+    assert verb in deltarl("--help")[1]
+
+
+# evaluate, play
+
+
+def test_evaluate_repeats_the_runs_own_score(finished: RunResult, deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("evaluate", finished.folder)
+    assert status == 0
+    assert f"return {finished.final_return_mean:,.1f} +- {finished.final_return_std:,.1f} over 2 episodes" in out
+    assert "over 1 episode\n" in deltarl("evaluate", finished.folder, "--episodes", "1", "--seed", "7")[1]
+
+
+def test_play_writes_a_film(finished: RunResult, deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = rendering.working_backend()
+    if backend is None:
+        pytest.skip("no frame can be drawn here")
+    monkeypatch.setenv("MUJOCO_GL", backend)
+    status, out, _ = deltarl("play", finished.folder, "--video", "film.mp4")
+    assert status == 0
+    assert out.startswith("film.mp4: ")
+    assert Path("film.mp4").stat().st_size > 1000
+
+
+# list
+
+
+@pytest.mark.parametrize("kind", ["agents", "envs", "configs"])
+def test_list_names_all_that_is_shipped(kind: str, deltarl: Deltarl) -> None:
+    _, out, _ = deltarl("list", kind)
+    assert [line.split()[0] for line in out.splitlines()[1:]] == names(kind)
+
+
+def test_list_finds_runs_finished_or_not(finished: RunResult, deltarl: Deltarl) -> None:
+    out_folder = finished.folder.parent.parent
+    unfinished = out_folder / "begun" / "seed-4"
+    unfinished.mkdir(parents=True)
+    (unfinished / "config.yaml").write_bytes((finished.folder / "config.yaml").read_bytes())
+    _, out, _ = deltarl("list", "runs", "--out", out_folder)
+    rows = {line.split()[0]: line for line in out.splitlines()[1:]}
+    assert "unfinished" in rows[str(unfinished)]
+    assert f"{finished.final_return_mean:,.1f} +-" in rows[str(finished.folder)]
+
+
+# show, copy, validate
+
+
+def test_what_show_prints_is_the_same_run(deltarl: Deltarl) -> None:
+    _, out, _ = deltarl("show", "hopper_sac", "torso=residual")
+    Path("mine.yaml").write_text(out)
+    assert load_config("mine.yaml") == load_config("hopper_sac", "torso=residual")
+    assert yaml.safe_load(out)["actor_torso"]["kind"] == "residual"
+
+
+def test_a_copy_is_found_before_the_shipped_file(deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("copy", "quickstart")
+    assert status == 0
+    assert out.startswith("configs/quickstart.yaml, a copy of ")
+    copy = Path("configs/quickstart.yaml")
+    copy.write_text(copy.read_text().replace("300_000", "7_000"))
+    assert load_config("quickstart").total_timesteps == 7_000
+    assert deltarl("copy", "envs/hopper", "--to", "mine")[0] == 0
+    assert load_config("quickstart", "env=mine").env.id == "Hopper-v5"
+
+
+def test_all_that_is_shipped_is_valid(deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("validate")
+    assert status == 0
+    assert out == f"{sum(len(names(kind)) for kind in ('agents', 'envs', 'configs'))} files are valid\n"
+
+
+def test_validate_names_every_file_that_is_wrong(deltarl: Deltarl) -> None:
+    Path("agent.yaml").write_text("algorithm: ppo\nn_stepss: 3\n")
+    Path("env.yaml").write_text("id: Hopper-v5\nkind: swimming\n")
+    Path("config.yaml").write_text("agent: ppo\nenv: hopper\ntotal_timesteps: 10\n")
+    status, _, err = deltarl("validate", "agent.yaml", "env.yaml", "config.yaml")
+    assert status == 2
+    assert err.splitlines() == [
+        "deltarl: error: agent.yaml:2: agent.n_stepss: unknown key; did you mean 'n_steps'?",
+        "deltarl: error: env.yaml:2: env.kind: 'swimming' is not one of locomotion, manipulation, navigation",
+    ]
+
+
+# schema
+
+
+@pytest.mark.parametrize("kind", ["config", "agent", "env"])
+def test_every_shipped_file_keeps_to_its_schema(kind: str, deltarl: Deltarl) -> None:
+    _, out, _ = deltarl("schema", kind)
+    schema = json.loads(out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for name in names(f"{kind}s"):
+        validator.validate(read_yaml(find(f"{kind}s", name, "test")).data)
+    assert not validator.is_valid({"algorithmm": "ppo"})
+
+
+# doctor
+
+
+def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    status, out, _ = deltarl("doctor")
+    assert status == 0
+    for package in ("torch", "stable-baselines3", "mujoco"):
+        assert package in out
+    assert "frame with nonsense failed: " in out
+    assert "apt install libegl1 libgl1, or libosmesa6" in out
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evaluate", "nowhere"), "nowhere: no such folder"),
+        (("evaluate",), "Missing argument 'RUN'"),
+        (("evaluate", ".", "--episodes", "0"), "Invalid value for '--episodes'"),
+        (("play", "nowhere", "--video", "film.avi"), "film.avi: a name that ends in .mp4 or .gif is wanted"),
+        (("play", "nowhere", "--video", "no/film.mp4"), "no: no such folder"),
+        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'runs'"),
+        (("list", "runs"), "no folder 'runs'; give --out"),
+        (("show", "quickstrat"), "no config 'quickstrat'; did you mean 'quickstart'?"),
+        (("show", "quickstart", "torso.width=3"), "torso.width: input should be greater than or equal to 4"),
+        (("copy", "quickstrat"), "no agent, environment or config 'quickstrat'; did you mean 'quickstart'?"),
+        (("copy", "cats/hopper"), "no kind 'cats'"),
+        (("copy", "../hopper"), "no kind '..'"),
+        (("copy", "configs/nothing"), "no config 'nothing'"),
+        (("copy", "hopper", "--to", "../x"), "--to: '../x' is not a name"),
+        (("validate", "nowhere.yaml"), "nowhere.yaml: cannot be read: "),
+        (("validate", "README.md"), "README.md: a YAML file ends in .yaml or .yml"),
+        (("schema", "cat"), "'cat' is not one of 'config', 'agent', 'env'"),
+        (("trian",), "No such command 'trian'"),
+    ],
+)
+def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
+    arguments: tuple[str, ...], message: str, deltarl: Deltarl
+) -> None:
+    status, out, err = deltarl(*arguments)
+    assert status == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_a_window_needs_a_screen(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    assert "there is no screen for a window; give --video FILE.mp4" in deltarl("play", "nowhere")[2]
