@@ -1,0 +1,168 @@
+"""Environments: every shipped one under every agent that can take it, wrappers, success, wrong input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from pydantic import ValidationError
+
+from deltarl import RunSpec
+from deltarl.agents import OffPolicySpec
+from deltarl.envs import EnvSpec, SuccessInfo, SuccessSpec, build_envs
+from deltarl.library import load_config, names
+from deltarl.training.run import _built
+
+GOALS = {"fetch_push", "fetch_reach", "fetch_slide", "fetch_pick_and_place", "point_maze_umaze"}
+DISCRETE = {"inverted_pendulum_discrete"}
+
+
+def agents_for(env: str) -> list[str]:
+    """Names of the agents that can take an environment, the one that suits it best first."""
+    on_policy = ["ppo", "a2c", "trpo", "recurrent_ppo"]
+    if env in DISCRETE:
+        return ["dqn", "qrdqn", *on_policy]
+    if env in GOALS:
+        return ["tqc_her", "sac_her", "sac", "tqc", "td3", "ddpg", *on_policy]
+    return ["ppo", "sac", "td3", "tqc", "crossq", "ddpg", "a2c", "trpo", "recurrent_ppo"]
+
+
+def pairs() -> list[Any]:
+    """All pairs; in the default tests each environment with the agent that suits it, and each agent once."""
+    rows, seen = [], set()
+    for env in names("envs"):
+        agents = agents_for(env)
+        chosen = {agents[0], next((agent for agent in agents if agent not in seen), agents[0])}
+        for agent in agents:
+            fast = agent in chosen
+            seen |= {agent} if fast else set()
+            rows.append(pytest.param(env, agent, marks=[] if fast else pytest.mark.slow))
+    return rows
+
+
+def small(agent: str, env: str) -> RunSpec:
+    """The agent as shipped, with a small network and as few steps as it needs before it learns."""
+    overrides = [f"agent={agent}", f"env={env}", "env.n_envs=1", "torso.width=16", "torso.depth=1", "device=cpu"]
+    spec = load_config("quickstart", *overrides)
+    sizes = {"n_steps": 32, "batch_size": 16}
+    if isinstance(spec.agent, OffPolicySpec):
+        # Hindsight needs a whole episode.
+        starts = gym.spec(spec.env.id).max_episode_steps if spec.agent.her else 64
+        sizes = {"learning_starts": starts, "batch_size": 16, "buffer_size": 2000}
+    fitting = [f"agent.{name}={size}" for name, size in sizes.items() if hasattr(spec.agent, name)]
+    return load_config("quickstart", *overrides, *fitting)
+
+
+@pytest.mark.parametrize(("env", "agent"), pairs())
+def test_an_agent_learns_in_an_environment(env: str, agent: str) -> None:
+    spec = small(agent, env)
+    with _built(spec, seed=0) as (model, _):
+        steps = getattr(spec.agent, "learning_starts", 0) + 40
+        model.learn(steps)
+        assert model.num_timesteps >= steps
+        assert model._n_updates > 0
+        assert all(tensor.isfinite().all() for tensor in model.policy.state_dict().values())
+
+
+@pytest.mark.parametrize("env", names("envs"))
+def test_a_shipped_environment_says_what_it_is(env: str) -> None:
+    spec = load_config("quickstart", f"agent={agents_for(env)[0]}", f"env={env}").env
+    assert spec.random_score is not None
+    assert spec.random_score.episodes == 100
+    assert spec.random_score.std is not None
+    assert (spec.success is not None) == (env in GOALS | {"adroit_hand_door"})
+    envs = build_envs(spec, seed=0, n_envs=2)
+    first = envs.reset()
+    envs.close()
+    again = build_envs(spec, seed=0, n_envs=2)
+    second = again.reset()
+    again.close()
+    for one, other in zip(_arrays(first), _arrays(second), strict=True):
+        assert np.array_equal(one, other)
+        assert np.isfinite(one).all()
+
+
+def _arrays(observations: Any) -> list[np.ndarray]:
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
+
+
+# Wrappers
+
+
+def test_bins_make_continuous_actions_discrete() -> None:
+    spec = EnvSpec(id="Reacher-v5", kind="manipulation", wrappers=[{"wrapper": "discretize_action", "bins": [3, 5]}])
+    assert build_envs(spec, seed=0).action_space == spaces.Discrete(15)
+
+
+def test_wrappers_go_on_from_the_inside_out() -> None:
+    wrappers = [
+        {"wrapper": "filter_observation", "keys": ["observation", "desired_goal"]},
+        {"wrapper": "flatten_observation"},
+        {"wrapper": "time_aware_observation"},
+    ]
+    spec = EnvSpec(id="FetchReach-v4", kind="manipulation", wrappers=wrappers)
+    assert build_envs(spec, seed=0).observation_space.shape == (10 + 3 + 1,)
+
+
+# Success
+
+
+class Scripted(gym.Env[np.ndarray, int]):
+    """Says at each step whether the task is done, as it was told."""
+
+    observation_space = spaces.Box(-1, 1, (1,))
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, script: list[bool]) -> None:
+        self.script = script
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self._left = list(self.script)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        del action
+        done = self._left.pop(0)
+        return np.zeros(1, np.float32), 0.0, not self._left, False, {"solved": done}
+
+
+@pytest.mark.parametrize(
+    ("script", "rule", "expected"),
+    [
+        ([False, True, False], "any", [False, True, True]),
+        ([False, True, False], "end", [False, True, False]),
+        ([False, False, True], "end", [False, False, True]),
+        ([False, False, False], "any", [False, False, False]),
+    ],
+)
+def test_success_is_at_any_step_or_at_the_end(script: list[bool], rule: Any, expected: list[bool]) -> None:
+    env = SuccessInfo(Scripted(script), SuccessSpec(key="solved", rule=rule))
+    for _ in range(2):  # and a new episode knows nothing of the one before
+        env.reset(seed=0)
+        assert [env.step(0)[4]["is_success"] for _ in script] == expected
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"id": "os:Evil-v0"}, "names a module to import"),
+        ({"id": "Hoper-v5"}, "no environment 'Hoper-v5'; did you mean 'Hopper-v5'?"),
+        ({"kind": "swimming"}, "'locomotion', 'manipulation' or 'navigation'"),
+        ({"n_envs": 0}, "greater than or equal to 1"),
+        ({"wrappers": [{"wrapper": "discretise_action", "bins": 3}]}, "discretise_action"),
+        ({"wrappers": [{"wrapper": "discretize_action", "bins": 1}]}, "greater than or equal to 2"),
+        ({"wrappers": [{"wrapper": "discretize_action"}]}, "Field required"),
+        ({"success": {"rule": "sometimes"}}, "'end' or 'any'"),
+    ],
+)
+def test_wrong_input_is_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        EnvSpec(**{"id": "Hopper-v5", "kind": "locomotion", **data})
+    assert message in str(caught.value)
