@@ -36,6 +36,13 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
     assert "this very run has finished" in second.stderr
 
 
+BAD_FILES = {
+    "twice": "total_timesteps: 1\ntotal_timesteps: 2\n",
+    "tag": "agent: !!python/object/apply:os.system [ls]\n",
+    "bomb": "a: &a [x, x]\nb: [*a, *a]\n",
+}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -46,6 +53,22 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
         (("quickstart", "total_timesteps=soon"), "total_timesteps: input should be a valid integer"),
         ((), "Missing argument 'CONFIG'"),
         (("quickstart", "--fast"), "No such option: --fast"),
+        (("quickstart", "--jobs", "0"), "Invalid value for '--jobs'"),
+        (("quickstart", "agent.gamma=2"), "agent.gamma: input should be less than or equal to 1; got 2"),
+        (("quickstart", "env=hoper"), "env: no env 'hoper'; did you mean 'hopper'?"),
+        (("quickstart", "agents.gamma=0.9"), "agents: unknown key; did you mean 'agent'?"),
+        (("quickstart", "name=../mine"), "name: string should match pattern"),
+        (("quickstart", "env.id=os:Evil-v0"), "'os:Evil-v0' names a module to import"),
+        (("quickstart", "agent=dqn"), "agent: dqn needs Discrete actions; the environment has Box("),
+        (("quickstart", "agent=td3", "env=inverted_pendulum_discrete"), "agent: td3 needs Box actions"),
+        (("fetch_reach_tqc_her", "agent=crossq"), "agent: crossq takes no Dict observations; sac and tqc do"),
+        (("quickstart", "agent=sac_her"), "agent.her: the environment has no goals"),
+        (("quickstart", "init_from=nowhere"), "init_from: nowhere holds no trained run"),
+        (("quickstart", "actor_torso.block=x"), "actor_torso.block: unknown key"),
+        (("quickstart", "torso=custom"), "torso: unknown name 'custom'; known are delta, residual, plain, mlp"),
+        (("bad/twice.yaml",), "bad/twice.yaml:2: total_timesteps: the same key twice"),
+        (("bad/tag.yaml",), "bad/tag.yaml:1: YAML tags are not taken"),
+        (("bad/bomb.yaml",), "bad/bomb.yaml:2: YAML aliases are not taken"),
     ],
 )
 def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
@@ -56,16 +79,19 @@ def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad").mkdir()
+    for name, text in BAD_FILES.items():
+        (tmp_path / "bad" / f"{name}.yaml").write_text(text)
     monkeypatch.setattr(sys, "argv", ["deltarl", "train", *arguments])
     with pytest.raises(SystemExit) as exit_:
         main()
     printed = capsys.readouterr()
     assert exit_.value.code == 2
     assert printed.out == ""
-    assert printed.err.startswith("deltarl: error: ")
-    assert printed.err.count("\n") == 1
-    assert message in printed.err
-    assert list(tmp_path.iterdir()) == []
+    [error] = [line for line in printed.err.splitlines() if not line.startswith("note: ")]
+    assert error.startswith("deltarl: error: ")
+    assert message in error
+    assert sorted(path.stem for path in tmp_path.rglob("*") if path.is_file()) == sorted(BAD_FILES)
 
 
 def test_an_interruption_says_what_stays_and_has_a_status_of_its_own(
