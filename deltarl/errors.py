@@ -17,7 +17,10 @@ class ConfigError(ValueError):
 class Spec(BaseModel):
     """Base of all specs: frozen, closed, and with a suggestion for a misspelt key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    # Infinities are for what an environment takes as its own options, and would be null otherwise.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, ser_json_inf_nan="constants"
+    )
 
     @model_validator(mode="before")
     @classmethod

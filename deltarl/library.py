@@ -140,6 +140,8 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
         if key not in known:
             deeper = [f"{holder}.{key}" for holder, fields in _FIELDS if key in fields]
             hint = f"; did you mean '{deeper[0]}'?" if deeper else suggestion(key, sorted(known))
+            if key == "base":
+                hint = "; a config has none, but `deltarl copy` makes one of your own from a shipped one"
             raise tree.complain((key,), f"unknown key{hint}", base.source)
     chosen = [text for text in overrides if text.split("=", 1)[0] not in UNNAMED_OVERRIDES]
     if any(text.startswith("name=") for text in overrides):

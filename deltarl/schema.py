@@ -64,7 +64,7 @@ def _object(models: list[type[Spec]], definitions: dict[str, Any], required: lis
         schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}")
         definitions |= schema.pop("$defs", {})
         for name, form in schema["properties"].items():
-            kept = {key: value for key, value in form.items() if key != "title"}
+            kept = _as_written(name, {key: value for key, value in form.items() if key != "title"})
             if kept not in forms.setdefault(name, []):
                 forms[name].append(kept)
     return {
@@ -73,3 +73,17 @@ def _object(models: list[type[Spec]], definitions: dict[str, Any], required: lis
         "required": required or [],
         "additionalProperties": False,
     }
+
+
+def _as_written(name: str, form: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema, with what its YAML may say in a way of its own."""
+    if form.get("type") == "integer":
+        # 1_000_000, which editors read as YAML 1.2 does: as text.
+        return {"anyOf": [form, {"type": "string", "pattern": "^[0-9][0-9_]*$"}], **_told(form)}
+    if name == "seeds":
+        return {"anyOf": [form, {"type": "integer", "minimum": 0}], **_told(form)}
+    return form
+
+
+def _told(form: dict[str, Any]) -> dict[str, Any]:
+    return {"description": form["description"]} if "description" in form else {}

@@ -12,17 +12,25 @@ import json
 import re
 import sys
 import types
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 import yaml
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from deltarl.agents import build_policy
-from deltarl.envs import build_envs
-from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec, Spec
+from deltarl.agents import ActionNoiseSpec, AnyAgentSpec, HERSpec, LinearScheduleSpec, build_policy
+from deltarl.agents.base import AlgorithmSpec, GSDESpec, WindowSpec
+from deltarl.cli.list import about
+from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, WrapperSpec, build_envs
+from deltarl.errors import Spec
+from deltarl.library import read_yaml
+from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec
 from deltarl.training import RunSpec
+from deltarl.training.spec import EvaluationSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 LEARNING = ROOT / "results" / "learning"
@@ -150,23 +158,58 @@ def _shared_options() -> list[str]:
     return list(base.model_fields)
 
 
-def _values(annotation: Any, metadata: list[Any]) -> str:
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{value}`" for value in get_args(annotation))
-    if get_origin(annotation) in {types.UnionType, Union}:
-        return ", ".join(_values(part, []) for part in get_args(annotation) if part is not type(None)) + ", null"
-    if get_origin(annotation) is tuple:
-        return "list of integers, each ≥ 1"
+def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _values(parts[0], _flat(parts[1:]))
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in parts)
+    if origin in {types.UnionType, Union}:
+        forms = dict.fromkeys(_values(part, metadata) for part in parts if part is not type(None))
+        return " or ".join(forms) + (", null" if type(None) in parts else "")
+    if origin is tuple:
+        return _values_of_tuple(*parts)
+    return _values_of_class(origin or annotation, metadata)
+
+
+def _values_of_tuple(first: Any, second: Any) -> str:
+    if second is not Ellipsis:
+        return f"[{_values(first)}; {_values(second)}]"
+    kind, _, limits = _values(first).partition(", ")
+    return f"list of {kind}s" + (f", each {limits}" if limits else "")
+
+
+def _values_of_class(cls: type, metadata: Sequence[Any]) -> str:
+    if cls is LinearScheduleSpec:
+        return "[schedule](#schedules)"
+    if cls not in {int, float}:
+        return {bool: "`true`, `false`", str: "text"}.get(cls, "mapping")
     limits = {symbol: getattr(item, name) for item in metadata for name, symbol in _LIMITS if hasattr(item, name)}
-    kind = "integer" if annotation is int else "number"
-    return ", ".join([kind, *(f"{symbol} {limit:g}" for symbol, limit in limits.items())])
+    kind = "integer" if cls is int else "number"
+    return ", ".join([kind, *(f"{symbol} {limit:.10g}" for symbol, limit in limits.items())])
+
+
+def _flat(metadata: Iterable[Any]) -> list[Any]:
+    """What `Annotated` holds, with that of a `Field` in it laid open."""
+    return [item for found in metadata for item in (found.metadata if isinstance(found, FieldInfo) else (found,))]
 
 
 _LIMITS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
 
 
-def _default(name: str, field: Any) -> str:
-    return "2 · width" if field.default is PydanticUndefined and name == "hidden" else f"`{field.default}`"
+def _default(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is PydanticUndefined:
+        return "2 · width" if name == "hidden" else "its own"
+    if isinstance(value, Spec):
+        return f"`{value.kind}`" if isinstance(value, DeltaTorsoSpec) else "as below"
+    if isinstance(value, int) and value >= 10_000:
+        return f"`{value:_}`"
+    if isinstance(value, tuple):
+        value = list(value)
+    return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
 
 
 def _results(study: str, kind: str) -> list[dict[str, Any]]:
@@ -216,11 +259,246 @@ def support_table() -> str:
     )
 
 
-TABLES = {
+# What a field is for where its model does not say: Stable-Baselines3's hyperparameters, and what its name says already.
+DESCRIPTIONS = {
+    "actor_torso": "The policy network's torso.",
+    "agent": "Name or file of an agent, or a mapping with its `base` and what differs.",
+    "batch_norm_momentum": "Rate at which the statistics of batch renormalisation follow.",
+    "batch_size": "Transitions in one gradient step.",
+    "buffer_size": "Transitions that the replay buffer holds.",
+    "cg_damping": "Damping of the Hessian in the conjugate gradient.",
+    "cg_max_steps": "Steps of the conjugate gradient at most.",
+    "clip_range": "Bound of the probability ratio's distance from 1.",
+    "clip_range_vf": "Bound of a value's change, on the scale of the rewards; null: none.",
+    "critic_torso": "The torso of the value network or the Q networks.",
+    "enable_critic_lstm": "An LSTM of the critic's own.",
+    "end": "Value at the end.",
+    "ent_coef": "Weight of the entropy in the loss.",
+    "env": "Name or file of an environment, or a mapping with its `base` and what differs.",
+    "episodes": "Number of episodes.",
+    "EnvSpec.kind": "What sort of task it is, for lists alone.",
+    "ActionNoiseSpec.kind": "Independent from step to step, or an Ornstein-Uhlenbeck process.",
+    "ActionNoiseSpec.std": "Standard deviation; sigma of the process.",
+    "eval": "Evaluations.",
+    "exploration_final_eps": "Share of random actions at the end of exploration.",
+    "exploration_initial_eps": "Share of random actions at the start.",
+    "gae_lambda": "Lambda of generalised advantage estimation.",
+    "gamma": "Discount factor.",
+    "goal_selection_strategy": "Where the goals that replace the real one are taken from.",
+    "id": "Id in Gymnasium's registry, gymnasium-robotics included.",
+    "keys": "Entries that stay.",
+    "learning_rate": "Of the optimizer.",
+    "line_search_max_iter": "Steps of the line search at most.",
+    "line_search_shrinking_factor": "Factor of each step of the line search.",
+    "lstm_hidden_size": "Units of each LSTM layer.",
+    "max_grad_norm": "Norm that gradients are clipped to.",
+    "mean": "Mean return.",
+    "n_critic_updates": "Updates of the value network for each of the policy.",
+    "n_critics": "Number of Q networks.",
+    "n_envs": "Environments side by side in one process.",
+    "n_epochs": "Passes over the steps of an update.",
+    "n_lstm_layers": "Layers of each LSTM.",
+    "n_quantiles": "Quantiles that a Q network gives.",
+    "normalize": "Running normalisation.",
+    "normalize_advantage": "Advantages of a batch to mean 0 and standard deviation 1.",
+    "observations": "Whether observations are normalised.",
+    "policy": "Options of the policy beside its torsos.",
+    "policy_delay": "Updates of the critics for each of the policy.",
+    "renorm_warmup_steps": "Steps before batch renormalisation uses its running statistics.",
+    "rewards": "Whether rewards are scaled by the running spread of the returns.",
+    "rms_prop_eps": "RMSprop's epsilon.",
+    "seeds": "Seeds to train, each a run of its own; one number is a list of one.",
+    "share_features_extractor": "One features extractor for actor and critics.",
+    "source": "Where the score is from.",
+    "start": "Value at the start.",
+    "schedule": "Its kind.",
+    "std": "Standard deviation over episodes or seeds.",
+    "sub_sampling_factor": "Of the steps, one in so many is used for the policy.",
+    "success_rate": "Share of episodes that succeed.",
+    "target_entropy": "Entropy that a learned `ent_coef` aims at.",
+    "target_kl": "Bound of the KL divergence in an update; PPO ends one beyond 1.5 times it. Null: none.",
+    "target_noise_clip": "Bound of that noise.",
+    "target_policy_noise": "Standard deviation of the noise on the target policy's actions.",
+    "target_update_interval": "Between updates of the target networks: gradient steps; for dqn and qrdqn, steps taken.",
+    "tau": "Share of the networks that goes into the target networks at each update of these.",
+    "top_quantiles_to_drop_per_net": "Largest quantiles of each Q network that the target leaves out.",
+    "total_timesteps": "Steps of training, over all environments; the last rollout is completed.",
+    "train_freq": "Steps between trainings, or a pair such as `[1, episode]`.",
+    "use_sde": "gSDE, state-dependent exploration, in the place of independent noise.",
+    "use_sde_at_warmup": "gSDE before learning starts, in the place of uniform actions.",
+    "vf_coef": "Weight of the values' error in the loss.",
+}
+ALGORITHMS: dict[str, type[AlgorithmSpec]] = {
+    get_args(spec.model_fields["algorithm"].annotation)[0]: spec for spec in get_args(AnyAgentSpec)
+}
+ON_POLICY = ("ppo", "recurrent_ppo", "a2c", "trpo")
+ACTOR_CRITIC = ("sac", "tqc", "crossq", "td3", "ddpg")
+Q_LEARNING = ("dqn", "qrdqn")
+# The fields that on-policy and off-policy algorithms have alike.
+SHARED = tuple(dict.fromkeys(name for spec in (AlgorithmSpec, WindowSpec, GSDESpec) for name in spec.model_fields))
+
+
+def fields_table(spec: type[Spec], **stated: str) -> str:
+    """Every field of a model; `stated` are defaults that something else than the model decides."""
+    rows = [
+        f"| `{name}` | {_FORMS.get(name) or _values(field.annotation, field.metadata)} "
+        f"| {stated.get(name) or _default(name, field)} "
+        f"| {_description(spec, name)} |"
+        for name, field in spec.model_fields.items()
+    ]
+    return "\n".join(["| key | values | default | |", "|---|---|---|---|", *rows])
+
+
+def _description(spec: type[Spec], name: str) -> str:
+    said = spec.model_fields[name].description
+    return said or DESCRIPTIONS.get(f"{spec.__name__}.{name}") or DESCRIPTIONS[name]
+
+
+# What stands in a file in the place of these models.
+_FORMS = {
+    "agent": "name or mapping",
+    "env": "name or mapping",
+    "actor_torso": "kind or mapping",
+    "critic_torso": "kind or mapping",
+}
+
+
+def shared_table() -> str:
+    """Hyperparameters that on-policy and off-policy algorithms have alike."""
+    names = [name for name in SHARED if name != "algorithm"]
+    head, line, *rows = _several(ALGORITHMS, names).splitlines()
+    choice = f"| `algorithm` | all | {', '.join(f'`{name}`' for name in ALGORITHMS)} | required | Which one. |"
+    return "\n".join([head, line, choice, *rows])
+
+
+def family_table(algorithms: Sequence[str]) -> str:
+    """The other hyperparameters of some algorithms."""
+    models = {name: ALGORITHMS[name] for name in algorithms}
+    return _several(models, [name for name in _all_fields(models) if name not in SHARED])
+
+
+def policy_table() -> str:
+    """Options of the policies of all algorithms."""
+    models = {name: spec.model_fields["policy"].annotation for name, spec in ALGORITHMS.items()}
+    return _several(models, _all_fields(models))
+
+
+def _all_fields(models: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(field for model in models.values() for field in model.model_fields))
+
+
+def _several(models: dict[str, Any], names: Iterable[str]) -> str:
+    rows = []
+    for name in names:
+        fields = {owner: model.model_fields[name] for owner, model in models.items() if name in model.model_fields}
+        missing = [owner for owner in models if owner not in fields]
+        owners = "all" if not missing else f"all but {missing[0]}" if len(missing) == 1 else ", ".join(fields)
+        values = _told_apart({owner: _values(field.annotation, field.metadata) for owner, field in fields.items()})
+        defaults = _told_apart({owner: _default(name, field) for owner, field in fields.items()})
+        rows.append(f"| `{name}` | {owners} | {values} | {defaults} | {_told_apart(_described(name, fields))} |")
+    return "\n".join(["| key | of | values | default | |", "|---|---|---|---|---|", *rows])
+
+
+def _described(name: str, fields: dict[str, FieldInfo]) -> dict[str, str]:
+    """What each algorithm's model says of a field; where it is silent, this page, or else another's model."""
+    said = [field.description for field in fields.values() if field.description]
+    otherwise = DESCRIPTIONS.get(name) or said[0]
+    return {owner: field.description or otherwise for owner, field in fields.items()}
+
+
+def _told_apart(texts: dict[str, str]) -> str:
+    """The text that most share, and behind it the algorithms that have another."""
+    found = list(texts.values())
+    common = max(dict.fromkeys(found), key=found.count)
+    others = {text: [owner for owner in texts if texts[owner] == text] for text in dict.fromkeys(found)}
+    del others[common]
+    separator = " " if common.endswith(".") else "; "
+    return separator.join([common, *(f"{', '.join(owners)}: {text}" for text, owners in others.items())])
+
+
+def wrappers_table() -> str:
+    """Every wrapper with its options."""
+    rows = []
+    for spec in get_args(get_args(WrapperSpec)[0]):
+        (name,) = get_args(spec.model_fields["wrapper"].annotation)
+        options = [
+            f"`{option}`: {_values(field.annotation, field.metadata)}. {_description(spec, option)}"
+            for option, field in spec.model_fields.items()
+            if option != "wrapper"
+        ]
+        rows.append(f"| `{name}` | {spec.__doc__} | {' '.join(options) or '—'} |")
+    return "\n".join(["| wrapper | | options |", "|---|---|---|", *rows])
+
+
+def environments_table() -> str:
+    """Every shipped environment with its scores."""
+    rows = []
+    for path in sorted((ROOT / "envs").glob("*.yaml")):
+        env = EnvSpec.model_validate(read_yaml(path).data)
+        assert env.random_score is not None
+        wrappers = ", ".join(f"`{_inline(wrapper)}`" for wrapper in env.wrappers) or "—"
+        success = "—" if env.success is None else f"`{_inline(env.success)}`"
+        rows.append(
+            f"| `{path.stem}` | {env.id} | {env.kind} | {wrappers} | {success} | {_score(env.random_score)} "
+            f"| {_reference(path, env)} |"
+        )
+    head = "| name | id | kind | wrappers | success | random actions | reference |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
+
+
+def _inline(spec: Spec) -> str:
+    return yaml.safe_dump(spec.model_dump(mode="json"), default_flow_style=True, sort_keys=False).strip()
+
+
+def _score(score: ScoreSpec) -> str:
+    spread = "" if score.std is None else f" ± {score.std:,.10g}"
+    success = "" if score.success_rate is None else f", success rate {score.success_rate:.2f}"
+    return f"{score.mean:,.10g}{spread}{success}"
+
+
+def _reference(path: Path, env: EnvSpec) -> str:
+    """The published score, its source, and what the comment above it says of it."""
+    if env.reference_score is None:
+        return "—"
+    lines = path.read_text().splitlines()
+    above = lines[next(index for index, line in enumerate(lines) if line.startswith("reference_score:")) - 1]
+    remark = above.removeprefix("#").strip() if above.startswith("#") else ""
+    return f"{_score(env.reference_score)}: {env.reference_score.source}. {remark}".rstrip()
+
+
+def configs_table() -> str:
+    """Every shipped config."""
+    rows = []
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        data = read_yaml(path).data
+        agent, env = (value if isinstance(value, str) else value["base"] for value in (data["agent"], data["env"]))
+        rows.append(f"| `{path.stem}` | `{agent}` | `{env}` | {data['total_timesteps']:,} | {about(path)} |")
+    return "\n".join(["| name | agent | env | steps | |", "|---|---|---|---|---|", *rows])
+
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"quickstart": quickstart_table},
     "docs/torsos.md": {"options": options_table},
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
+    "docs/environments.md": {"environments": environments_table, "configs": configs_table},
+    "docs/configs.md": {
+        "run": partial(fields_table, RunSpec, name="the file's name"),
+        "evaluation": partial(fields_table, EvaluationSpec),
+        "env": partial(fields_table, EnvSpec),
+        "normalize": partial(fields_table, NormalizeSpec),
+        "success": partial(fields_table, SuccessSpec),
+        "score": partial(fields_table, ScoreSpec),
+        "wrappers": wrappers_table,
+        "schedule": partial(fields_table, LinearScheduleSpec),
+        "shared": shared_table,
+        "on_policy": partial(family_table, ON_POLICY),
+        "actor_critic": partial(family_table, ACTOR_CRITIC),
+        "q_learning": partial(family_table, Q_LEARNING),
+        "action_noise": partial(fields_table, ActionNoiseSpec),
+        "her": partial(fields_table, HERSpec),
+        "policy": policy_table,
+    },
 }
 
 

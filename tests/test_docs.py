@@ -17,6 +17,8 @@ from types import ModuleType
 
 import pytest
 
+from deltarl import rendering
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
@@ -25,6 +27,26 @@ PAGES = sorted(
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 SHORT_STEPS = 2000
+TABLED = [
+    "README.md",
+    "docs/torsos.md",
+    "docs/policies.md",
+    "docs/learning.md",
+    "docs/environments.md",
+    "docs/configs.md",
+]
+# What a verb prints when all is well.
+PRINTED = {
+    "train": r"tensorboard --logdir",
+    "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
+    "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
+    "list": r"^(quickstart|half_cheetah|ppo|runs/quickstart/seed-0) .*",
+    "show": r"^total_timesteps: \d+$",
+    "copy": r", a copy of .*\.yaml$",
+    "validate": r"^\d+ files? (is|are) valid$",
+    "schema": r'^  "\$schema"',
+    "doctor": r"^frame with \w+ ",
+}
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
@@ -54,10 +76,14 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run(command: list[str], cwd: Path) -> str:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    outcome = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=400)
+    outcome = attempt(command, cwd)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return outcome.stdout
+
+
+def attempt(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=400)
 
 
 def run_line(line: str, cwd: Path) -> None:
@@ -67,9 +93,13 @@ def run_line(line: str, cwd: Path) -> None:
         # The environment is there already; whether make can set it up is what continuous integration shows.
         dry = [] if arguments == ["train"] else ["--dry-run"]
         assert run(["make", *dry, "-o", ".venv/installed", *arguments, f"ARGS=total_timesteps={SHORT_STEPS}"], cwd)
+    elif program == "pip":
+        # What is installed already is not looked for elsewhere; nothing is changed.
+        offline = ["--dry-run", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+        said = run([str(BIN / "python"), "-m", "pip", *arguments, *offline], cwd)
+        assert "already satisfied" in said or "Would install deltarl" in said
     elif program.endswith("/deltarl"):
-        name = f"name={arguments[1]}"
-        assert "tensorboard --logdir" in run([program, *arguments, f"total_timesteps={SHORT_STEPS}", name], cwd)
+        run_verb(program, arguments, cwd)
     elif arguments[:2] == ["-m", "rl_zoo3.train"]:
         assert "Saving to" in run([program, *arguments, "-n", "20", "--device", "cpu"], cwd)
     elif program.endswith("/tensorboard"):
@@ -77,6 +107,30 @@ def run_line(line: str, cwd: Path) -> None:
     else:
         assert program.endswith("/python"), f"no way to test: {line}"
         assert "usage" in run([*line.split(), "--help"], cwd)
+
+
+def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
+    """A verb of `deltarl`: trainings short and, unless they are named, named after their config."""
+    verb, subject = arguments[0], arguments[1] if len(arguments) > 1 else ""
+    command, target = arguments, None
+    if ">" in arguments:
+        *command, _, target = arguments
+    if verb == "train":
+        own_name = any(argument.startswith("name=") for argument in arguments)
+        short = [f"total_timesteps={SHORT_STEPS}", "eval.episodes=2"]
+        command = [*command, *short, *([] if own_name else [f"name={Path(subject).stem}"])]
+    outcome = attempt([program, *command], cwd)
+    if verb == "play" and outcome.returncode != 0:
+        assert rendering.working_backend() is None, outcome.stderr
+        assert outcome.returncode == 2
+        assert rendering.PACKAGES in outcome.stderr
+        return
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert re.search(PRINTED[verb], outcome.stdout, re.MULTILINE), outcome.stdout
+    if "--video" in arguments:
+        assert (cwd / arguments[arguments.index("--video") + 1]).stat().st_size > 0
+    if target is not None:
+        (cwd / target).write_text(outcome.stdout)
 
 
 def serve(command: list[str], cwd: Path) -> None:
@@ -119,10 +173,10 @@ def test_every_link_into_the_repository_leads_somewhere(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/torsos.md", "docs/policies.md", "docs/learning.md"])
+@pytest.mark.parametrize("page", TABLED)
 def test_tables_are_what_the_committed_results_and_specs_say(page: str) -> None:
     tables = load(ROOT / "docs" / "tables.py")
-    assert set(tables.TABLES) == {"README.md", "docs/torsos.md", "docs/policies.md", "docs/learning.md"}
+    assert set(tables.TABLES) == set(TABLED)
     assert (ROOT / page).read_text() == tables.filled(page), "make docs"
 
 

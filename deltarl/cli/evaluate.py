@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deltarl import training
+from deltarl.cli.scores import score_text
 from deltarl.training import Evaluation
 from deltarl.training.spec import FIRST_EVALUATION_SEED
 
@@ -28,14 +29,10 @@ def evaluate(
     """
     loaded = training.load_run(run)
     typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {run}")
-    typer.echo(scores(training.evaluate(loaded, episodes, seed)))
+    typer.echo(describe(training.evaluate(loaded, episodes, seed)))
 
 
-def scores(evaluation: Evaluation) -> str:
+def describe(evaluation: Evaluation) -> str:
     """An evaluation in one line."""
-    success = "" if evaluation.success_rate is None else f", success rate {evaluation.success_rate:.2f}"
     count = len(evaluation.returns)
-    return (
-        f"return {evaluation.return_mean:,.1f} +- {evaluation.return_std:,.1f} over {count} "
-        f"episode{'s' if count > 1 else ''}{success}"
-    )
+    return f"return {score_text(evaluation.return_mean, evaluation.return_std, count, evaluation.success_rate)}"

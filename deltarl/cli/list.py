@@ -30,17 +30,24 @@ class Kind(StrEnum):
 
 def list_(
     kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|runs", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder that holds runs.")] = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder that holds runs; runs if not given.", show_default=False)
+    ] = None,
 ) -> None:
     """List what can be trained, or what has been.
 
     Example: deltarl list envs
     """
+    if out is not None and kind is not Kind.runs:
+        raise ConfigError(f"list: --out is for runs alone, not for {kind}")
     columns, rows = {
         Kind.agents: (("agent", "algorithm", "about"), _agents),
         Kind.envs: (("env", "id", "kind", "about"), _envs),
         Kind.configs: (("config", "agent", "env", "steps"), _configs),
-        Kind.runs: (("run", "status", "agent", "env", "steps", "return", "success"), lambda: _runs(out)),
+        Kind.runs: (
+            ("run", "status", "agent", "env", "steps", "return", "success"),
+            lambda: _runs(out or Path("runs")),
+        ),
     }[kind]
     cells = list(rows())
     table = Table(box=None, pad_edge=False)
@@ -51,9 +58,13 @@ def list_(
     for row in cells:
         table.add_row(*row)
     console = Console()
-    if not console.is_terminal:
-        console.width = UNLIMITED_WIDTH
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = UNLIMITED_WIDTH
+    with console.capture() as captured:
+        console.print(table)
+    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def _agents() -> Iterator[tuple[str, ...]]:
@@ -86,7 +97,7 @@ def _runs(out: Path) -> Iterator[tuple[str, ...]]:
             yield str(run), "damaged", "", "", "", "", ""
             continue
         result = _result(run)
-        status = result.get("status", "unfinished")
+        status = result.get("status") or ("training" if files.is_training(run) else "unfinished")
         steps = f"{result['steps']:,}" if "steps" in result else ""
         score = (
             f"{result['final_return_mean']:,.1f} +- {result['final_return_std']:,.1f}"
@@ -119,5 +130,6 @@ def about(path: Path) -> str:
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        lines.append(line.removeprefix("#").strip())
+        if not line.startswith("# yaml-language-server:"):
+            lines.append(line.removeprefix("#").strip())
     return " ".join(lines).split(". ")[0].rstrip(".")

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from deltarl import rendering, training
-from deltarl.cli.evaluate import RunArgument, SeedOption, scores
+from deltarl.cli.evaluate import RunArgument, SeedOption, describe
 from deltarl.errors import ConfigError
 from deltarl.training import playback
+from deltarl.training.run import one_message
 from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
@@ -33,10 +34,12 @@ def play(
     elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
     loaded = training.load_run(run)
-    if video is None:
-        evaluation = playback.show(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
-    else:
-        frames, fps, evaluation = playback.record(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+    with one_message(f"env: {loaded.spec.env.id} cannot be played"):
+        if video is None:
+            evaluation = playback.show(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+        else:
+            frames, fps, evaluation = playback.record(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+    if video is not None:
         playback.write_video(frames, fps, video)
         typer.echo(f"{video}: {len(frames) / fps:.1f} s")
-    typer.echo(scores(evaluation))
+    typer.echo(describe(evaluation))

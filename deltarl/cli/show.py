@@ -17,4 +17,6 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     resolution = resolve(config, overrides or [])
     for note in resolution.notes:
         typer.echo(f"note: {note}", err=True)
-    typer.echo(yaml.safe_dump(resolution.spec.model_dump(mode="json"), sort_keys=False), nl=False)
+    # Named after the file that it is written to.
+    data = resolution.spec.model_dump(mode="json", exclude={"name"})
+    typer.echo(yaml.safe_dump(data, sort_keys=False), nl=False)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from deltarl import training
+from deltarl.cli.scores import score_text
 from deltarl.library import resolve
 from deltarl.specs import MLPTorsoSpec
 from deltarl.training import RunResult, RunSpec
@@ -47,11 +48,10 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
     """What a user wants to know when a run ends."""
     lines = [f"{spec.agent.algorithm.upper()} on {spec.env.id}, {_torsos(spec)}"]
     for result in results:
-        success = "" if result.success_rate is None else f", success rate {result.success_rate:.2f}"
+        score = score_text(result.final_return_mean, result.final_return_std, result.episodes, result.success_rate)
         lines += [
             f"seed {result.seed}",
-            f"  return   {result.final_return_mean:,.1f} +- {result.final_return_std:,.1f} "
-            f"over {result.episodes} episodes{success}{_random(spec)}",
+            f"  return   {score}{_random(spec)}",
             f"  speed    {result.steps / result.wall_seconds:,.0f} steps/s on {result.device}, "
             f"{result.steps:,} steps in {_duration(result.wall_seconds)}",
             f"  folder   {result.folder}",

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -106,6 +106,17 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
         yield folder
 
 
+def is_training(folder: Path) -> bool:
+    """Whether a process holds the run."""
+    if not (folder / PROVENANCE).is_file():
+        return False
+    try:
+        with _locked(folder / PROVENANCE):
+            return False
+    except (ConfigError, OSError):
+        return True
+
+
 def _aside(folder: Path, n: int) -> Path:
     return folder.with_name(f"{folder.name}.unfinished-{n}")
 
@@ -162,6 +173,21 @@ def load_policy(policy: BasePolicy, path: Path) -> None:
     """
     with _readable(path):
         load_model(policy, str(path))
+
+
+def misfit(policy: BasePolicy, path: Path) -> str | None:
+    """The first tensor of `save_policy`'s file that has no place in a policy; None where all have one.
+
+    Raises:
+        ConfigError: if the file is damaged.
+    """
+    own = {name: list(tensor.shape) for name, tensor in policy.state_dict().items()}
+    with _readable(path), safe_open(str(path), framework="pt") as stored:
+        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    for name, shape in shapes.items():
+        if own.get(name) != shape:
+            return f"{name} is {shape} there and {own.get(name, 'not')} here"
+    return None
 
 
 def load_spec(folder: Path) -> RunSpec:

@@ -80,11 +80,11 @@ def check_video_path(path: Path) -> None:
     Raises:
         ConfigError: for a format that is not written, a folder that does not exist, or a missing package.
     """
-    if path.suffix not in FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--video: {path}: a name that ends in {' or '.join(FORMATS)} is wanted")
     if not path.parent.is_dir():
         raise ConfigError(f"--video: {path.parent}: no such folder")
-    if path.suffix == ".mp4":
+    if path.suffix.lower() == ".mp4":
         try:
             import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: F401, PLC0415
         except ImportError:
@@ -96,7 +96,7 @@ def check_video_path(path: Path) -> None:
 def write_video(frames: Sequence[Frame], fps: float, path: Path) -> None:
     """Write frames as MP4 (H.264) or GIF, beside the target and then in its place."""
     beside = path.with_name(f".{path.name}.partial{path.suffix}")
-    if path.suffix == ".gif":
+    if path.suffix.lower() == ".gif":
         step = math.ceil(fps / GIF_FPS)
         beside.write_bytes(_gif([_small(frame) for frame in frames[::step]], fps / step))
     else:

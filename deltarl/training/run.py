@@ -183,30 +183,29 @@ def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | N
     trained = files.load_spec(folder)
     if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
         raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
-    try:
-        files.load_policy(model.policy, folder / files.POLICY)
-        if normalizer is not None and (folder / files.NORMALIZER).is_file():
-            files.load_normalizer(normalizer, folder / files.NORMALIZER)
-    except ConfigError as error:
+    if difference := files.misfit(model.policy, folder / files.POLICY):
         raise ConfigError(
-            f"init_from: {folder} is a {trained.agent.algorithm} run on {trained.env.id} whose networks do not fit: "
-            f"{error}"
-        ) from None
+            f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has other networks than this run: "
+            f"{difference}"
+        )
+    files.load_policy(model.policy, folder / files.POLICY)
+    if normalizer is not None and (folder / files.NORMALIZER).is_file():
+        files.load_normalizer(normalizer, folder / files.NORMALIZER)
 
 
 def _make_envs(spec: RunSpec, seed: int, n_envs: int | None = None) -> tuple[VecEnv, VecNormalize | None]:
-    with _one_message(f"env: {spec.env.id} cannot be made as the config says"):
+    with one_message(f"env: {spec.env.id} cannot be made as the config says"):
         envs = normalize(build_envs(spec.env, seed, n_envs), spec.env.normalize, spec.agent.gamma)
     return envs, envs if isinstance(envs, VecNormalize) else None
 
 
 def _make_agent(spec: RunSpec, envs: VecEnv, seed: int) -> BaseAlgorithm:
-    with _one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
+    with one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
         return build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
 
 
 @contextmanager
-def _one_message(what: str) -> Iterator[None]:
+def one_message(what: str) -> Iterator[None]:
     """Whatever an environment or an algorithm raises when it is made is a fault of the config: say so in one line."""
     try:
         yield
@@ -264,10 +263,11 @@ def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIR
     """
     if not isinstance(run, Run):
         run = load_run(run)
-    return evaluate_policy(
-        run.policy,
-        run.spec.env,
-        run.normalizer,
-        episodes=run.spec.eval.episodes if episodes is None else episodes,
-        seed=seed,
-    )
+    with one_message(f"env: {run.spec.env.id} failed in the evaluation"):
+        return evaluate_policy(
+            run.policy,
+            run.spec.env,
+            run.normalizer,
+            episodes=run.spec.eval.episodes if episodes is None else episodes,
+            seed=seed,
+        )

@@ -101,7 +101,9 @@ def test_list_finds_runs_finished_or_not(finished: RunResult, deltarl: Deltarl) 
 def test_what_show_prints_is_the_same_run(deltarl: Deltarl) -> None:
     _, out, _ = deltarl("show", "hopper_sac", "torso=residual")
     Path("mine.yaml").write_text(out)
-    assert load_config("mine.yaml") == load_config("hopper_sac", "torso=residual")
+    mine = load_config("mine.yaml")
+    assert mine.name == "mine"
+    assert mine.digest() == load_config("hopper_sac", "torso=residual").digest()
     assert yaml.safe_load(out)["actor_torso"]["kind"] == "residual"
 
 
@@ -148,6 +150,14 @@ def test_every_shipped_file_keeps_to_its_schema(kind: str, deltarl: Deltarl) -> 
     assert not validator.is_valid({"algorithmm": "ppo"})
 
 
+def test_the_schema_takes_numbers_as_editors_read_them(deltarl: Deltarl) -> None:
+    validator = jsonschema.Draft202012Validator(json.loads(deltarl("schema")[1]))
+    config = {"agent": "ppo", "env": "hopper", "total_timesteps": "1_000_000", "seeds": 3}
+    assert validator.is_valid(config)
+    assert not validator.is_valid({**config, "total_timesteps": "soon"})
+    assert not validator.is_valid({**config, "agent": {"base": "ppo", "gamma": 2}})
+
+
 # doctor
 
 
@@ -174,6 +184,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--video", "no/film.mp4"), "no: no such folder"),
         (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
+        (("list", "envs", "--out", "x"), "--out is for runs alone, not for envs"),
         (("show", "quickstrat"), "no config 'quickstrat'; did you mean 'quickstart'?"),
         (("show", "quickstart", "torso.width=3"), "torso.width: input should be greater than or equal to 4"),
         (("copy", "quickstrat"), "no agent, environment or config 'quickstrat'; did you mean 'quickstart'?"),

@@ -46,8 +46,8 @@ def test_it_learns_on(trained: RunResult, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("torso.width=32",), r"init_from: .* is a ppo run on Hopper-v5 whose networks do not fit"),
-        (("torso.width=16", "env=walker2d"), r"init_from: .* is a ppo run on Hopper-v5 whose networks do not fit"),
+        (("torso.width=32",), r"init_from: .*, ppo on Hopper-v5, has other networks .*\] there and \["),
+        (("torso.width=16", "env=walker2d"), r"init_from: .*, ppo on Hopper-v5, has other networks than this run: "),
         (("torso.width=16", "env.normalize.observations=false"), r"set env\.normalize\.observations=true"),
     ],
 )

@@ -169,6 +169,12 @@ def test_dict_observations_and_success(tmp_path: Path) -> None:
     assert evaluate(result.folder).success_rate == result.success_rate
 
 
+def test_infinities_in_an_environments_options_are_kept(tmp_path: Path) -> None:
+    [result] = run(quick(tmp_path, "env.kwargs={healthy_z_range: [0.5, .inf]}"))
+    assert load_run(result.folder).spec.env.kwargs == {"healthy_z_range": [0.5, float("inf")]}
+    assert evaluate(result.folder).return_mean == result.final_return_mean
+
+
 def test_seeds_differ_and_each_has_its_folder(tmp_path: Path) -> None:
     first, second = run(quick(tmp_path, "seeds=[3,4]"))
     assert (first.folder.name, second.folder.name) == ("seed-3", "seed-4")
