@@ -19,8 +19,8 @@ from deltarl.errors import Spec, complaint, nearest
 class NormalizeSpec(Spec):
     """Running normalisation by Stable-Baselines3's VecNormalize; scores are never normalised."""
 
-    observations: bool = False
-    rewards: bool = False
+    observations: bool = Field(False, description="Whether observations are normalised.")
+    rewards: bool = Field(False, description="Whether rewards are scaled by the running spread of the returns.")
     clip: Annotated[float, Field(gt=0, description="Normalised values are clipped to +-clip.")] = 10.0
 
 
@@ -34,11 +34,13 @@ class SuccessSpec(Spec):
 class ScoreSpec(Spec):
     """A return over complete episodes, and where it is from."""
 
-    mean: float
-    std: Annotated[float, Field(ge=0)] | None = None
-    success_rate: Annotated[float, Field(ge=0, le=1)] | None = None
-    episodes: Annotated[int, Field(ge=1)] | None = None
-    source: str
+    mean: float = Field(description="Mean return.")
+    std: Annotated[float, Field(ge=0)] | None = Field(None, description="Standard deviation over episodes or seeds.")
+    success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Share of episodes that succeed."
+    )
+    episodes: Annotated[int, Field(ge=1)] | None = Field(None, description="Number of episodes.")
+    source: str = Field(description="Where the score is from.")
 
 
 class DiscretizeActionSpec(Spec):
@@ -66,7 +68,7 @@ class FilterObservationSpec(Spec):
     """Of Dict observations some entries alone."""
 
     wrapper: Literal["filter_observation"]
-    keys: tuple[str, ...] = Field(min_length=1)
+    keys: tuple[str, ...] = Field(min_length=1, description="Entries that stay.")
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         return gym.wrappers.FilterObservation(env, list(self.keys))
@@ -90,12 +92,14 @@ WrapperSpec = Annotated[
 class EnvSpec(Spec):
     """A Gymnasium environment and how agents train in it."""
 
-    id: str
-    kind: Literal["locomotion", "manipulation", "navigation"]
+    id: str = Field(description="Id in Gymnasium's registry, gymnasium-robotics included.")
+    kind: Literal["locomotion", "manipulation", "navigation"] = Field(
+        description="What sort of task it is, for lists alone."
+    )
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
     wrappers: tuple[WrapperSpec, ...] = Field((), description="Gymnasium's wrappers, the innermost first.")
-    n_envs: Annotated[int, Field(ge=1, le=4_096)] = 1
-    normalize: NormalizeSpec = NormalizeSpec()
+    n_envs: Annotated[int, Field(ge=1, le=4_096, description="Environments side by side in one process.")] = 1
+    normalize: NormalizeSpec = Field(NormalizeSpec(), description="Running normalisation.")
     success: SuccessSpec | None = Field(None, description="Null for tasks without a notion of success.")
     random_score: ScoreSpec | None = Field(None, description="What uniformly random actions score.")
     reference_score: ScoreSpec | None = Field(None, description="A published score, or null.")

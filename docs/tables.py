@@ -28,7 +28,7 @@ from deltarl.cli.list import about
 from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, WrapperSpec, build_envs
 from deltarl.errors import Spec
 from deltarl.library import read_yaml
-from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec
+from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec
 from deltarl.training import RunSpec
 from deltarl.training.spec import EvaluationSpec
 
@@ -60,33 +60,54 @@ def quickstart_table() -> str:
 
 
 def learning_tables() -> str:
-    """Final returns of every kind in every study, and the time they took."""
-    parts = []
-    for study in sorted(path.name for path in LEARNING.iterdir()):
-        kinds = [kind for kind in TORSO_KINDS if _results(study, kind)]
-        spec = _spec(study, kinds[0])
-        random = spec.env.random_score
-        assert random is not None
-        parts += [
-            f"### {spec.agent.algorithm.upper()} on {spec.env.id}, {spec.total_timesteps:,} steps",
+    """Final returns of every kind in every study, and what others report."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from learning import STUDIES  # noqa: PLC0415  (the scripts are no package)
+
+    return "\n\n".join(_study(study) for study in sorted(STUDIES, key=lambda study: study.folder)).rstrip()
+
+
+def _study(study: Any) -> str:
+    spec = _spec(study.folder, study.kinds[0])
+    her = " with hindsight replay" if getattr(spec.agent, "her", None) else ""
+    random = _random_score(spec)
+    success = "" if random.success_rate is None else f", with a success rate of {random.success_rate:.2f}"
+    return "\n".join(
+        [
+            f"### {spec.agent.algorithm.upper()}{her} on {spec.env.id}, {spec.total_timesteps:,} steps",
             "",
-            f"Config `{study}`; random actions score {random.mean:,.0f}. Parameters are of the whole policy, critics "
-            "and targets included.",
+            f"Config `{study.config}`; random actions score {random.mean:,.0f}{success}. Parameters are of the whole "
+            "policy, critics and targets included.",
+            *([f"Published: {study.published}."] if study.published else []),
             "",
-            "| torso | return, one number a seed | mean | the last training episodes | parameters |",
-            "|---|---|---|---|---|",
-            *(_learning_row(study, kind) for kind in kinds),
-            "",
+            f"| torso | return, one number a seed | mean |{' success rate |' if success else ''} the last training "
+            "episodes | parameters |",
+            f"|---|---|---|{'---|' if success else ''}---|---|",
+            *(_learning_row(study.folder, kind, bool(success)) for kind in study.kinds),
         ]
-    return "\n".join(parts).rstrip()
+    )
 
 
-def _learning_row(study: str, kind: str) -> str:
+def _random_score(spec: RunSpec) -> ScoreSpec:
+    """Of the environment's file, which may have been scored after the run."""
+    envs = (EnvSpec.model_validate(read_yaml(path).data) for path in sorted((ROOT / "envs").glob("*.yaml")))
+    score = next(env.random_score for env in envs if (env.id, env.wrappers) == (spec.env.id, spec.env.wrappers))
+    assert score is not None
+    return score
+
+
+def _learning_row(study: str, kind: str, with_success: bool) -> str:
     results = _results(study, kind)
     returns = [result["final_return_mean"] for result in results]
-    training = ", ".join(f"{_training_return(folder):,.0f}" for folder in _folders(study, kind))
+    training = ", ".join(_number(_training_return(folder)) for folder in _folders(study, kind))
+    rates = ", ".join(f"{result['success_rate']:.2f}" for result in results if with_success)
+    success = f" {rates} |" if with_success else ""
     parameters = _parameters(_spec(study, kind))
-    return f"| {kind} | {_returns(results)} | {np.mean(returns):,.0f} | {training} | {parameters:,} |"
+    return f"| {kind} | {_returns(results)} | {_number(np.mean(returns))} |{success} {training} | {parameters:,} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 50 else f"{value:.1f}"
 
 
 def _training_return(folder: Path) -> float:
@@ -126,7 +147,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _returns(results: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{result['final_return_mean']:,.0f}" for result in results)
+    return ", ".join(_number(result["final_return_mean"]) for result in results)
 
 
 def options_table() -> str:
@@ -259,75 +280,6 @@ def support_table() -> str:
     )
 
 
-# What a field is for where its model does not say: Stable-Baselines3's hyperparameters, and what its name says already.
-DESCRIPTIONS = {
-    "actor_torso": "The policy network's torso.",
-    "agent": "Name or file of an agent, or a mapping with its `base` and what differs.",
-    "batch_norm_momentum": "Rate at which the statistics of batch renormalisation follow.",
-    "batch_size": "Transitions in one gradient step.",
-    "buffer_size": "Transitions that the replay buffer holds.",
-    "cg_damping": "Damping of the Hessian in the conjugate gradient.",
-    "cg_max_steps": "Steps of the conjugate gradient at most.",
-    "clip_range": "Bound of the probability ratio's distance from 1.",
-    "clip_range_vf": "Bound of a value's change, on the scale of the rewards; null: none.",
-    "critic_torso": "The torso of the value network or the Q networks.",
-    "enable_critic_lstm": "An LSTM of the critic's own.",
-    "end": "Value at the end.",
-    "ent_coef": "Weight of the entropy in the loss.",
-    "env": "Name or file of an environment, or a mapping with its `base` and what differs.",
-    "episodes": "Number of episodes.",
-    "EnvSpec.kind": "What sort of task it is, for lists alone.",
-    "ActionNoiseSpec.kind": "Independent from step to step, or an Ornstein-Uhlenbeck process.",
-    "ActionNoiseSpec.std": "Standard deviation; sigma of the process.",
-    "eval": "Evaluations.",
-    "exploration_final_eps": "Share of random actions at the end of exploration.",
-    "exploration_initial_eps": "Share of random actions at the start.",
-    "gae_lambda": "Lambda of generalised advantage estimation.",
-    "gamma": "Discount factor.",
-    "goal_selection_strategy": "Where the goals that replace the real one are taken from.",
-    "id": "Id in Gymnasium's registry, gymnasium-robotics included.",
-    "keys": "Entries that stay.",
-    "learning_rate": "Of the optimizer.",
-    "line_search_max_iter": "Steps of the line search at most.",
-    "line_search_shrinking_factor": "Factor of each step of the line search.",
-    "lstm_hidden_size": "Units of each LSTM layer.",
-    "max_grad_norm": "Norm that gradients are clipped to.",
-    "mean": "Mean return.",
-    "n_critic_updates": "Updates of the value network for each of the policy.",
-    "n_critics": "Number of Q networks.",
-    "n_envs": "Environments side by side in one process.",
-    "n_epochs": "Passes over the steps of an update.",
-    "n_lstm_layers": "Layers of each LSTM.",
-    "n_quantiles": "Quantiles that a Q network gives.",
-    "normalize": "Running normalisation.",
-    "normalize_advantage": "Advantages of a batch to mean 0 and standard deviation 1.",
-    "observations": "Whether observations are normalised.",
-    "policy": "Options of the policy beside its torsos.",
-    "policy_delay": "Updates of the critics for each of the policy.",
-    "renorm_warmup_steps": "Steps before batch renormalisation uses its running statistics.",
-    "rewards": "Whether rewards are scaled by the running spread of the returns.",
-    "rms_prop_eps": "RMSprop's epsilon.",
-    "seeds": "Seeds to train, each a run of its own; one number is a list of one.",
-    "share_features_extractor": "One features extractor for actor and critics.",
-    "source": "Where the score is from.",
-    "start": "Value at the start.",
-    "schedule": "Its kind.",
-    "std": "Standard deviation over episodes or seeds.",
-    "sub_sampling_factor": "Of the steps, one in so many is used for the policy.",
-    "success_rate": "Share of episodes that succeed.",
-    "target_entropy": "Entropy that a learned `ent_coef` aims at.",
-    "target_kl": "Bound of the KL divergence in an update; PPO ends one beyond 1.5 times it. Null: none.",
-    "target_noise_clip": "Bound of that noise.",
-    "target_policy_noise": "Standard deviation of the noise on the target policy's actions.",
-    "target_update_interval": "Between updates of the target networks: gradient steps; for dqn and qrdqn, steps taken.",
-    "tau": "Share of the networks that goes into the target networks at each update of these.",
-    "top_quantiles_to_drop_per_net": "Largest quantiles of each Q network that the target leaves out.",
-    "total_timesteps": "Steps of training, over all environments; the last rollout is completed.",
-    "train_freq": "Steps between trainings, or a pair such as `[1, episode]`.",
-    "use_sde": "gSDE, state-dependent exploration, in the place of independent noise.",
-    "use_sde_at_warmup": "gSDE before learning starts, in the place of uniform actions.",
-    "vf_coef": "Weight of the values' error in the loss.",
-}
 ALGORITHMS: dict[str, type[AlgorithmSpec]] = {
     get_args(spec.model_fields["algorithm"].annotation)[0]: spec for spec in get_args(AnyAgentSpec)
 }
@@ -349,9 +301,13 @@ def fields_table(spec: type[Spec], **stated: str) -> str:
     return "\n".join(["| key | values | default | |", "|---|---|---|---|", *rows])
 
 
-def _description(spec: type[Spec], name: str) -> str:
-    said = spec.model_fields[name].description
-    return said or DESCRIPTIONS.get(f"{spec.__name__}.{name}") or DESCRIPTIONS[name]
+def _description(spec: type[Spec], name: str, others: Sequence[type[Spec]] = ()) -> str:
+    """What a model, or the nearest of its bases, or else one of the other models says of a field."""
+    bases = [base for model in (spec, *others) for base in model.__mro__ if issubclass(base, Spec)]
+    said = (base.model_fields[name].description for base in bases if name in base.model_fields)
+    found = next(filter(None, said), None)
+    assert found, f"{spec.__name__}.{name} has no description"
+    return found
 
 
 # What stands in a file in the place of these models.
@@ -395,15 +351,9 @@ def _several(models: dict[str, Any], names: Iterable[str]) -> str:
         owners = "all" if not missing else f"all but {missing[0]}" if len(missing) == 1 else ", ".join(fields)
         values = _told_apart({owner: _values(field.annotation, field.metadata) for owner, field in fields.items()})
         defaults = _told_apart({owner: _default(name, field) for owner, field in fields.items()})
-        rows.append(f"| `{name}` | {owners} | {values} | {defaults} | {_told_apart(_described(name, fields))} |")
+        said = _told_apart({owner: _description(models[owner], name, list(models.values())) for owner in fields})
+        rows.append(f"| `{name}` | {owners} | {values} | {defaults} | {said} |")
     return "\n".join(["| key | of | values | default | |", "|---|---|---|---|---|", *rows])
-
-
-def _described(name: str, fields: dict[str, FieldInfo]) -> dict[str, str]:
-    """What each algorithm's model says of a field; where it is silent, this page, or else another's model."""
-    said = [field.description for field in fields.values() if field.description]
-    otherwise = DESCRIPTIONS.get(name) or said[0]
-    return {owner: field.description or otherwise for owner, field in fields.items()}
 
 
 def _told_apart(texts: dict[str, str]) -> str:

@@ -26,9 +26,9 @@ Count = Annotated[int, Field(ge=1)]
 class LinearScheduleSpec(Spec):
     """From `start` to `end` over the first `fraction` of the training."""
 
-    schedule: Literal["linear"]
-    start: NotNegative
-    end: NotNegative = 0.0
+    schedule: Literal["linear"] = Field(description="Its kind.")
+    start: NotNegative = Field(description="Value at the start.")
+    end: NotNegative = Field(0.0, description="Value at the end.")
     fraction: Fraction = Field(1.0, description="Share of the training after which the value stays at `end`.")
 
 
@@ -44,7 +44,7 @@ class PolicySpec(Spec):
 
     optimizer: Literal["adam", "adamw"] | None = Field(None, description="Null: Adam, and RMSprop for A2C.")
     weight_decay: NotNegative = Field(0.0, description="Gates, norms and biases are left out of it.")
-    share_features_extractor: bool | None = None
+    share_features_extractor: bool | None = Field(None, description="One features extractor for actor and critics.")
 
     def options(self, optimizer_defaults: Mapping[str, Any]) -> dict[str, Any]:
         """The options as SB3's `policy_kwargs`.
@@ -79,9 +79,9 @@ class AlgorithmSpec(Spec):
     not_arguments: ClassVar[frozenset[str]] = frozenset({"algorithm", "policy"})
 
     algorithm: str
-    policy: PolicySpec = PolicySpec()
-    learning_rate: Scheduled = 3e-4
-    gamma: Share = 0.99
+    policy: PolicySpec = Field(PolicySpec(), description="Options of the policy beside its torsos.")
+    learning_rate: Scheduled = Field(3e-4, description="Of the optimizer.")
+    gamma: Share = Field(0.99, description="Discount factor.")
 
     def hyperparameters(self) -> dict[str, Any]:
         """Keyword arguments for the SB3 algorithm, those of `arguments` apart."""
@@ -110,7 +110,7 @@ class WindowSpec(Spec):
 class GSDESpec(Spec):
     """Generalised state-dependent exploration (Raffin et al., arXiv 2005.05719)."""
 
-    use_sde: bool = False
+    use_sde: bool = Field(False, description="gSDE, state-dependent exploration, in the place of independent noise.")
     sde_sample_freq: Annotated[int, Field(ge=-1, description="-1: once a rollout.")] = -1
 
 

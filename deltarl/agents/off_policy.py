@@ -33,8 +33,10 @@ Frequency = Count | tuple[Count, Literal["step", "episode"]]
 class ActionNoiseSpec(Spec):
     """Noise that is added to the actions of the training, in units of the action scaled to [-1, 1]."""
 
-    kind: Literal["normal", "ornstein_uhlenbeck"] = "normal"
-    std: NotNegative = 0.1
+    kind: Literal["normal", "ornstein_uhlenbeck"] = Field(
+        "normal", description="Independent from step to step, or an Ornstein-Uhlenbeck process."
+    )
+    std: NotNegative = Field(0.1, description="Standard deviation; sigma of the process.")
 
     def build(self, size: int) -> ActionNoise:
         """SB3's noise for actions of `size` components."""
@@ -46,14 +48,16 @@ class HERSpec(Spec):
     """Hindsight experience replay (Andrychowicz et al., arXiv 1707.01495), for tasks with goals."""
 
     n_sampled_goal: Count = Field(4, description="Relabelled transitions for each real one.")
-    goal_selection_strategy: Literal["future", "final", "episode"] = "future"
+    goal_selection_strategy: Literal["future", "final", "episode"] = Field(
+        "future", description="Where the goals that replace the real one are taken from."
+    )
     copy_info_dict: bool = Field(False, description="Give the infos to compute_reward; slower.")
 
 
 class ContinuousPolicySpec(PolicySpec):
     """Options of policies with actor and critics."""
 
-    n_critics: Count | None = None
+    n_critics: Count | None = Field(None, description="Number of Q networks.")
 
 
 class SquashedPolicySpec(GaussianPolicySpec):
@@ -66,15 +70,19 @@ class SquashedPolicySpec(GaussianPolicySpec):
 class TQCPolicySpec(SquashedPolicySpec):
     """Options of TQC's policy."""
 
-    n_quantiles: Count | None = None
+    n_quantiles: Count | None = Field(None, description="Quantiles that a Q network gives.")
 
 
 class CrossQPolicySpec(SquashedPolicySpec):
     """Options of CrossQ's policy."""
 
-    batch_norm_momentum: Fraction | None = None
+    batch_norm_momentum: Fraction | None = Field(
+        None, description="Rate at which the statistics of batch renormalisation follow."
+    )
     batch_norm_eps: Positive | None = Field(None, description="Of the norm before the torso; the torso has its own.")
-    renorm_warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    renorm_warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Steps before batch renormalisation uses its running statistics."
+    )
 
 
 class QRDQNPolicySpec(PolicySpec):
@@ -88,10 +96,10 @@ class OffPolicySpec(AlgorithmSpec):
 
     not_arguments: ClassVar[frozenset[str]] = AlgorithmSpec.not_arguments | {"her"}
 
-    buffer_size: Count = 1_000_000
+    buffer_size: Count = Field(1_000_000, description="Transitions that the replay buffer holds.")
     learning_starts: Annotated[int, Field(ge=0, description="Steps of random actions before it learns.")] = 100
-    batch_size: Count = 256
-    train_freq: Frequency = 1
+    batch_size: Count = Field(256, description="Transitions in one gradient step.")
+    train_freq: Frequency = Field(1, description="Steps between trainings, or a pair such as `[1, episode]`.")
     gradient_steps: Annotated[int, Field(ge=-1, description="-1: as many as steps were taken.")] = 1
     n_steps: Annotated[int, Field(ge=1, description="Steps of the return that the critics learn from.")] = 1
     optimize_memory_usage: bool = Field(
@@ -138,8 +146,8 @@ class EntropySpec(WindowSpec, GSDESpec):
     ent_coef: Annotated[str, Field(pattern=r"^auto(_[0-9]+(\.[0-9]+)?)?$")] | NotNegative = Field(
         "auto", description="A number, auto, or auto_0.1 for one that is learned and starts at 0.1."
     )
-    target_entropy: Literal["auto"] | float = "auto"
-    use_sde_at_warmup: bool = False
+    target_entropy: Literal["auto"] | float = Field("auto", description="Entropy that a learned `ent_coef` aims at.")
+    use_sde_at_warmup: bool = Field(False, description="gSDE before learning starts, in the place of uniform actions.")
 
 
 class SACSpec(EntropySpec, ContinuousSpec):
@@ -149,8 +157,10 @@ class SACSpec(EntropySpec, ContinuousSpec):
 
     algorithm: Literal["sac"] = "sac"
     policy: SquashedPolicySpec = SquashedPolicySpec()
-    tau: Fraction = 0.005
-    target_update_interval: Count = 1
+    tau: Fraction = Field(
+        0.005, description="Share of the networks that goes into the target networks at each update of these."
+    )
+    target_update_interval: Count = Field(1, description="Gradient steps between updates of the target networks.")
 
 
 class TQCSpec(EntropySpec, ContinuousSpec):
@@ -162,7 +172,9 @@ class TQCSpec(EntropySpec, ContinuousSpec):
     policy: TQCPolicySpec = TQCPolicySpec()
     tau: Fraction = 0.005
     target_update_interval: Count = 1
-    top_quantiles_to_drop_per_net: Annotated[int, Field(ge=0)] = 2
+    top_quantiles_to_drop_per_net: Annotated[
+        int, Field(ge=0, description="Largest quantiles of each Q network that the target leaves out.")
+    ] = 2
 
 
 class CrossQSpec(EntropySpec, ContinuousSpec):
@@ -173,7 +185,7 @@ class CrossQSpec(EntropySpec, ContinuousSpec):
     algorithm: Literal["crossq"] = "crossq"
     policy: CrossQPolicySpec = CrossQPolicySpec()
     learning_rate: Scheduled = 1e-3
-    policy_delay: Count = 3
+    policy_delay: Count = Field(3, description="Updates of the critics for each of the policy.")
 
     def optimizer_defaults(self) -> dict[str, Any]:
         return {"eps": 1e-8, "betas": (0.5, 0.999)}
@@ -202,8 +214,10 @@ class TD3Spec(WindowSpec, ContinuousSpec):
     learning_rate: Scheduled = 1e-3
     tau: Fraction = 0.005
     policy_delay: Count = 2
-    target_policy_noise: NotNegative = 0.2
-    target_noise_clip: NotNegative = 0.5
+    target_policy_noise: NotNegative = Field(
+        0.2, description="Standard deviation of the noise on the target policy's actions."
+    )
+    target_noise_clip: NotNegative = Field(0.5, description="Bound of that noise.")
 
 
 class QLearningSpec(WindowSpec, OffPolicySpec):
@@ -213,12 +227,14 @@ class QLearningSpec(WindowSpec, OffPolicySpec):
 
     learning_rate: Scheduled = 1e-4
     batch_size: Count = 32
-    tau: Fraction = 1.0
+    tau: Fraction = Field(
+        1.0, description="Share of the network that goes into the target network at each update of it."
+    )
     train_freq: Frequency = 4
-    target_update_interval: Count = 10_000
+    target_update_interval: Count = Field(10_000, description="Steps between updates of the target network.")
     exploration_fraction: Fraction = Field(0.1, description="Share of the training over which exploration falls.")
-    exploration_initial_eps: Share = 1.0
-    exploration_final_eps: Share = 0.05
+    exploration_initial_eps: Share = Field(1.0, description="Share of random actions at the start.")
+    exploration_final_eps: Share = Field(0.05, description="Share of random actions at the end of exploration.")
 
 
 class DQNSpec(QLearningSpec):
@@ -227,7 +243,7 @@ class DQNSpec(QLearningSpec):
     implementation = DQN
 
     algorithm: Literal["dqn"] = "dqn"
-    max_grad_norm: Positive = 10.0
+    max_grad_norm: Positive = Field(10.0, description="Norm that gradients are clipped to.")
 
 
 class QRDQNSpec(QLearningSpec):

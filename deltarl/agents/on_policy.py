@@ -36,10 +36,10 @@ class ActorCriticPolicySpec(GaussianPolicySpec):
 class RecurrentPolicySpec(ActorCriticPolicySpec):
     """Options of policies with an LSTM before their torsos."""
 
-    lstm_hidden_size: Count | None = None
-    n_lstm_layers: Count | None = None
+    lstm_hidden_size: Count | None = Field(None, description="Units of each LSTM layer.")
+    n_lstm_layers: Count | None = Field(None, description="Layers of each LSTM.")
     shared_lstm: bool | None = Field(None, description="One LSTM, which the actor alone trains.")
-    enable_critic_lstm: bool | None = None
+    enable_critic_lstm: bool | None = Field(None, description="An LSTM of the critic's own.")
 
 
 class OnPolicySpec(WindowSpec, AlgorithmSpec):
@@ -54,8 +54,8 @@ class OnPolicySpec(WindowSpec, AlgorithmSpec):
 
     policy: ActorCriticPolicySpec = ActorCriticPolicySpec()
     n_steps: Annotated[int, Field(ge=2, description="Steps of each environment between updates.")] = 2048
-    gae_lambda: Share = 0.95
-    normalize_advantage: bool = True
+    gae_lambda: Share = Field(0.95, description="Lambda of generalised advantage estimation.")
+    normalize_advantage: bool = Field(True, description="Advantages of a batch to mean 0 and standard deviation 1.")
 
     def optimizer_defaults(self) -> dict[str, Any]:
         return {"eps": 1e-5}
@@ -64,14 +64,18 @@ class OnPolicySpec(WindowSpec, AlgorithmSpec):
 class ClippedSpec(OnPolicySpec):
     """What PPO and its kin share."""
 
-    batch_size: AtLeastTwo = 64
-    n_epochs: Count = 10
-    clip_range: Scheduled = 0.2
-    clip_range_vf: Scheduled | None = None
-    ent_coef: NotNegative = 0.0
-    vf_coef: NotNegative = 0.5
-    max_grad_norm: Positive = 0.5
-    target_kl: Positive | None = None
+    batch_size: AtLeastTwo = Field(64, description="Transitions in one gradient step.")
+    n_epochs: Count = Field(10, description="Passes over the steps of an update.")
+    clip_range: Scheduled = Field(0.2, description="Bound of the probability ratio's distance from 1.")
+    clip_range_vf: Scheduled | None = Field(
+        None, description="Bound of a value's change, on the scale of the rewards; null: none."
+    )
+    ent_coef: NotNegative = Field(0.0, description="Weight of the entropy in the loss.")
+    vf_coef: NotNegative = Field(0.5, description="Weight of the values' error in the loss.")
+    max_grad_norm: Positive = Field(0.5, description="Norm that gradients are clipped to.")
+    target_kl: Positive | None = Field(
+        None, description="Bound of the KL divergence in an update; PPO ends one beyond 1.5 times it. Null: none."
+    )
 
 
 class PPOSpec(GSDESpec, ClippedSpec):
@@ -106,7 +110,7 @@ class A2CSpec(GSDESpec, OnPolicySpec):
     vf_coef: NotNegative = 0.5
     max_grad_norm: Positive = 0.5
     use_rms_prop: bool = Field(True, description="RMSprop; false is Adam. `policy.optimizer` goes before it.")
-    rms_prop_eps: Positive = 1e-5
+    rms_prop_eps: Positive = Field(1e-5, description="RMSprop's epsilon.")
     normalize_advantage: bool = False
 
     @model_validator(mode="after")
@@ -124,10 +128,12 @@ class TRPOSpec(GSDESpec, OnPolicySpec):
     algorithm: Literal["trpo"] = "trpo"
     learning_rate: Scheduled = Field(1e-3, description="Of the value network; the policy's step is the trust region's.")
     batch_size: AtLeastTwo = 128
-    cg_max_steps: Count = 15
-    cg_damping: NotNegative = 0.1
-    line_search_shrinking_factor: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    line_search_max_iter: Count = 10
-    n_critic_updates: Count = 10
+    cg_max_steps: Count = Field(15, description="Steps of the conjugate gradient at most.")
+    cg_damping: NotNegative = Field(0.1, description="Damping of the Hessian in the conjugate gradient.")
+    line_search_shrinking_factor: Annotated[
+        float, Field(gt=0, lt=1, description="Factor of each step of the line search.")
+    ] = 0.8
+    line_search_max_iter: Count = Field(10, description="Steps of the line search at most.")
+    n_critic_updates: Count = Field(10, description="Updates of the value network for each of the policy.")
     target_kl: Positive = 0.01
-    sub_sampling_factor: Count = 1
+    sub_sampling_factor: Count = Field(1, description="Of the steps, one in so many is used for the policy.")

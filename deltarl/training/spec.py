@@ -23,7 +23,7 @@ class EvaluationSpec(Spec):
     every: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Training steps between evaluations; null for one at the end alone."
     )
-    episodes: Annotated[int, Field(ge=1)] = 20
+    episodes: Annotated[int, Field(ge=1, description="Number of episodes.")] = 20
     video: bool = Field(False, description="A clip of one episode in TensorBoard at each evaluation.")
 
 
@@ -31,13 +31,17 @@ class RunSpec(Spec):
     """Everything that determines a training run but the machine."""
 
     name: str = Field("run", pattern=r"^[^/\x00]+$", max_length=200, description="Folder of the run below `out`.")
-    agent: AgentSpec
-    env: EnvSpec
-    actor_torso: TorsoSpec = DeltaTorsoSpec()
-    critic_torso: TorsoSpec = DeltaTorsoSpec()
-    total_timesteps: Annotated[int, Field(ge=1)]
-    seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field((0,), min_length=1)
-    eval: EvaluationSpec = EvaluationSpec()
+    agent: AgentSpec = Field(description="Name or file of an agent, or a mapping with its `base` and what differs.")
+    env: EnvSpec = Field(description="Name or file of an environment, or a mapping with its `base` and what differs.")
+    actor_torso: TorsoSpec = Field(DeltaTorsoSpec(), description="The policy network's torso.")
+    critic_torso: TorsoSpec = Field(DeltaTorsoSpec(), description="The torso of the value network or the Q networks.")
+    total_timesteps: Annotated[
+        int, Field(ge=1, description="Steps of training, over all environments; the last rollout is completed.")
+    ]
+    seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field(
+        (0,), min_length=1, description="Seeds to train, each a run of its own; one number is a list of one."
+    )
+    eval: EvaluationSpec = Field(EvaluationSpec(), description="Evaluations.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="PyTorch's threads; floating-point results depend on their number."
