@@ -46,6 +46,8 @@ def record(
     rates: list[float] = []
 
     def watch(envs: VecEnv) -> None:
+        if "default_camera_config" not in env.kwargs:
+            _follow(envs.get_attr("unwrapped")[0])
         [frame] = envs.get_images()
         assert frame is not None
         frames.append(frame)
@@ -56,6 +58,18 @@ def record(
         for episode in range(episodes)
     ]
     return frames, rates[0], Evaluation.joined(scores)
+
+
+def _follow(env: Any) -> None:
+    """Look through the model's own camera that follows the body, if it has one and no other camera was chosen.
+
+    Gymnasium's renderer stands still by default, and what moves is soon out of its sight.
+    """
+    import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415  (MUJOCO_GL has to be set before it is)
+
+    renderer = getattr(env, "mujoco_renderer", None)
+    if renderer is not None and renderer.camera_id == -1:
+        renderer.camera_id = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
 def show(

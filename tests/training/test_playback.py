@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 import pytest
@@ -53,6 +55,16 @@ def test_an_episode_is_written_as_a_film(name: str, run_folder: Path, tmp_path: 
     written = imageio.mimread(tmp_path / name)
     assert len(written) == (len(frames) if name.endswith("mp4") else -(-len(frames) // 5))
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("env", "follows"), [("Hopper-v5", True), ("InvertedPendulum-v5", False), ("CartPole-v1", None)]
+)
+def test_the_camera_follows_where_the_model_has_one_that_does(env: str, follows: bool | None) -> None:
+    made: Any = gym.make(env, render_mode="rgb_array").unwrapped
+    playback._follow(made)
+    if follows is not None:
+        assert (made.mujoco_renderer.camera_id >= 0) is follows
 
 
 @pytest.mark.usefixtures("drawing")
