@@ -26,7 +26,7 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
-SHORT_STEPS = 2000
+SHORT_STEPS = 1100  # a little more than the random steps that the examples start with
 TABLED = [
     "README.md",
     "docs/torsos.md",
@@ -141,7 +141,7 @@ def serve(command: list[str], cwd: Path) -> None:
             assert server.stderr is not None
             address = next(found[0] for text in server.stderr if (found := re.search(r"http://\S+", text)))
             for _ in range(60):
-                runs = urllib.request.urlopen(f"{address}data/runs").read().decode()
+                runs = urllib.request.urlopen(f"{address}data/runs", timeout=60).read().decode()
                 if "quickstart" in runs:
                     break
                 time.sleep(0.5)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from deltarl.errors import ConfigError
 from deltarl.training.progress import Report
 
+EXIT_SECONDS = 10
 Result = TypeVar("Result")
 Job = Callable[[int, Report], Result]  # trains one seed
 
@@ -70,7 +71,10 @@ def run_seeds(
                     results[seed] = content
                 else:
                     failures[seed] = content
-                process.join()
+                # Its work is done and written; what hangs in its exit is nobody's loss.
+                process.join(EXIT_SECONDS)
+                if process.is_alive():
+                    process.kill()
                 del running[connection]
     finally:
         for _, process in running.values():

@@ -18,23 +18,26 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import load_config, load_run, train
 
+# Given as a copy: SB3 adds to the dict that it gets.
 TORSO = {"torso": {"kind": "delta", "width": 16, "depth": 2}}
 
 
 def plain_ppo() -> Any:
     env = VecNormalize(make_vec_env("Hopper-v5", n_envs=2, seed=3), gamma=0.9)
-    return PPO("DeltaPolicy", env, n_steps=32, batch_size=16, n_epochs=2, gamma=0.9, policy_kwargs=TORSO, seed=3)
+    return PPO("DeltaPolicy", env, n_steps=32, batch_size=16, n_epochs=2, gamma=0.9, policy_kwargs=dict(TORSO), seed=3)
 
 
 def plain_sac() -> Any:
     env = make_vec_env("HalfCheetah-v5", n_envs=1, seed=3)
-    return SAC("DeltaPolicy", env, learning_starts=50, batch_size=16, policy_kwargs=TORSO, seed=3)
+    return SAC("DeltaPolicy", env, learning_starts=50, batch_size=16, policy_kwargs=dict(TORSO), seed=3)
 
 
 def plain_td3() -> Any:
     env = make_vec_env("HalfCheetah-v5", n_envs=1, seed=3)
     noise = NormalActionNoise(np.zeros(6), np.full(6, 0.1))
-    return TD3("DeltaPolicy", env, learning_starts=50, batch_size=16, action_noise=noise, policy_kwargs=TORSO, seed=3)
+    return TD3(
+        "DeltaPolicy", env, learning_starts=50, batch_size=16, action_noise=noise, policy_kwargs=dict(TORSO), seed=3
+    )
 
 
 def plain_tqc_her() -> Any:
@@ -48,7 +51,7 @@ def plain_tqc_her() -> Any:
         tau=0.05,
         replay_buffer_class=HerReplayBuffer,
         replay_buffer_kwargs={"n_sampled_goal": 4, "goal_selection_strategy": "future"},
-        policy_kwargs=TORSO,
+        policy_kwargs=dict(TORSO),
         seed=3,
     )
 
