@@ -10,19 +10,9 @@ import torch
 import typer
 
 from deltarl import rendering
+from deltarl.training.folder import RECORDED_PACKAGES
 
-PACKAGES = (
-    "deltarl",
-    "torch",
-    "stable-baselines3",
-    "sb3-contrib",
-    "gymnasium",
-    "gymnasium-robotics",
-    "mujoco",
-    "numpy",
-    "tensorboard",
-    "imageio-ffmpeg",
-)
+PACKAGES = (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg")
 WITHOUT = {"imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'"}
 
 

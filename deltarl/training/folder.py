@@ -40,7 +40,7 @@ LOCK = ".lock"  # in the folder that holds runs; a run itself is locked by its p
 SB3_MODEL = "model.zip"
 SB3_NORMALIZER = "vecnormalize.pkl"
 
-_RECORDED_PACKAGES = (
+RECORDED_PACKAGES = (
     "deltarl",
     "torch",
     "stable-baselines3",
@@ -150,7 +150,7 @@ def provenance(command: list[str]) -> dict[str, Any]:
         "command": shlex.join(command),
         "git": _git_state(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in _RECORDED_PACKAGES},
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
