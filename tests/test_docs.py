@@ -147,7 +147,7 @@ def serve(command: list[str], cwd: Path) -> None:
                 time.sleep(0.5)
             assert "quickstart/seed-0" in runs
         finally:
-            server.terminate()
+            server.kill()  # nothing of it is wanted any more
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
