@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import imageio.v2 as imageio
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,9 +52,11 @@ def test_an_episode_is_written_as_a_film(name: str, run_folder: Path, tmp_path: 
     assert frames[0].std() > 5
     assert not np.array_equal(frames[0], frames[-1])
     playback.write_video(frames, fps, tmp_path / name)
-    with imageio.get_reader(tmp_path / name) as reader:
-        written = sum(1 for _ in reader)  # its length is not known before
-    assert written == (len(frames) if name.endswith("mp4") else -(-len(frames) // 5))
+    if name.endswith("mp4"):
+        assert imageio_ffmpeg.count_frames_and_secs(str(tmp_path / name))[0] == len(frames)
+    else:
+        with Image.open(tmp_path / name) as film:
+            assert film.n_frames == -(-len(frames) // 5)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
