@@ -34,6 +34,8 @@ def play(
     elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
     loaded = training.load_run(run)
+    if video is not None:
+        typer.echo("drawing; without a graphics card 1,000 steps take a minute or two", err=True)
     with one_message(f"env: {loaded.spec.env.id} cannot be played"):
         if video is None:
             evaluation = playback.show(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
