@@ -13,7 +13,18 @@ from deltarl.functional import delta_update
 from deltarl.library import load_config
 from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
-from deltarl.training import Evaluation, Run, RunResult, RunSpec, evaluate, load_run, train
+from deltarl.training import (
+    Evaluation,
+    NonFiniteError,
+    Run,
+    RunResult,
+    RunSpec,
+    TrainingStopped,
+    evaluate,
+    load_run,
+    resume,
+    train,
+)
 
 __version__ = version("deltarl")
 
@@ -24,6 +35,7 @@ __all__ = [
     "DeltaTorsoSpec",
     "Evaluation",
     "MLPTorsoSpec",
+    "NonFiniteError",
     "PlainTorsoSpec",
     "ResidualBlock",
     "ResidualTorsoSpec",
@@ -31,10 +43,12 @@ __all__ = [
     "RunResult",
     "RunSpec",
     "Torso",
+    "TrainingStopped",
     "delta_update",
     "evaluate",
     "load_config",
     "load_run",
     "policies",
+    "resume",
     "train",
 ]

@@ -19,7 +19,7 @@ from deltarl.agents import AnyAgentSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.specs import DeltaTorsoSpec, merge_torso
-from deltarl.training.spec import EvaluationSpec, RunSpec
+from deltarl.training.spec import CheckpointSpec, EvaluationSpec, RunSpec
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
@@ -29,14 +29,15 @@ TORSO_KEYS = ("torso", *ROLES)
 COMMAND_LINE = "command line"
 # What an environment's file says of its own id and would be wrong of another.
 OF_ONE_TASK = ("random_score", "reference_score", "success")
-# What a run's name does not tell: these change where it is written and on what it runs, not what it is.
-UNNAMED_OVERRIDES = ("out", "seeds", "device")
+# What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
+UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint")
 # Where a key belongs that was given without its holder.
 _FIELDS = (
     ("torso", DeltaTorsoSpec.model_fields),
     ("agent", {name for spec in get_args(AnyAgentSpec) for name in spec.model_fields}),
     ("env", EnvSpec.model_fields),
     ("eval", EvaluationSpec.model_fields),
+    ("checkpoint", CheckpointSpec.model_fields),
 )
 
 
@@ -143,7 +144,7 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
             if key == "base":
                 hint = "; a config has none, but `deltarl copy` makes one of your own from a shipped one"
             raise tree.complain((key,), f"unknown key{hint}", base.source)
-    chosen = [text for text in overrides if text.split("=", 1)[0] not in UNNAMED_OVERRIDES]
+    chosen = [text for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES]
     if any(text.startswith("name=") for text in overrides):
         chosen = []
     tree.data.setdefault("name", path.stem)

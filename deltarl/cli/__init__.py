@@ -11,12 +11,15 @@ from deltarl.cli.doctor import doctor
 from deltarl.cli.evaluate import evaluate
 from deltarl.cli.list import list_
 from deltarl.cli.play import play
+from deltarl.cli.resume import resume
 from deltarl.cli.schema import schema
 from deltarl.cli.show import show
 from deltarl.cli.train import train
 from deltarl.cli.validate import validate
 from deltarl.errors import ConfigError
+from deltarl.training import NonFiniteError, TrainingStopped
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130  # what typer makes of Ctrl-C, as shells do
 
@@ -39,13 +42,13 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, evaluate, play, show, copy, validate, schema, doctor):
+for verb in (train, resume, evaluate, play, show, copy, validate, schema, doctor):
     app.command()(verb)
 app.command("list")(list_)
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line and exit status 2."""
+    """Run the command line; bad input ends in one line and exit status 2, a run that was stopped in status 75."""
     try:
         # Not typer's standalone mode, which makes a box of bad usage and silence of an interruption.
         status = app(standalone_mode=False)
@@ -53,9 +56,12 @@ def main() -> None:
         message = str(error) if isinstance(error, ConfigError) else error.format_message()
         typer.echo(f"deltarl: error: {' '.join(message.split())}", err=True)
         status = BAD_INPUT
+    except NonFiniteError as error:
+        typer.echo(f"deltarl: error: {error}", err=True)
+        status = FAILED
+    except TrainingStopped as stop:
+        typer.echo(f"deltarl: {stop}", err=True)
+        status = stop.code
     if status == INTERRUPTED:
-        typer.echo(
-            "deltarl: interrupted; an unfinished run keeps its records, and starts anew when it is given again",
-            err=True,
-        )
+        typer.echo("deltarl: interrupted", err=True)
     sys.exit(status)

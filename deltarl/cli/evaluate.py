@@ -14,6 +14,9 @@ from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the others follow it.")]
+BestOption = Annotated[
+    bool, typer.Option("--best", help="The policy of the best evaluation so far; the run may be unfinished.")
+]
 
 
 def evaluate(
@@ -22,12 +25,13 @@ def evaluate(
         int | None, typer.Option(min=1, help="How many; the config's eval.episodes if not given.", show_default=False)
     ] = None,
     seed: SeedOption = FIRST_EVALUATION_SEED,
+    best: BestOption = False,
 ) -> None:
     """Score the final policy of a run: deterministic, unnormalised returns of complete episodes.
 
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """
-    loaded = training.load_run(run)
+    loaded = training.load_run(run, best=best)
     typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {run}")
     typer.echo(describe(training.evaluate(loaded, episodes, seed)))
 

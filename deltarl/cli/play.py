@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deltarl import rendering, training
-from deltarl.cli.evaluate import RunArgument, SeedOption, describe
+from deltarl.cli.evaluate import BestOption, RunArgument, SeedOption, describe
 from deltarl.errors import ConfigError
 from deltarl.training import playback
 from deltarl.training.run import one_message
@@ -23,6 +23,7 @@ def play(
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
     seed: SeedOption = FIRST_EVALUATION_SEED,
+    best: BestOption = False,
 ) -> None:
     """Play the final policy of a run back, in a window or to a file.
 
@@ -33,7 +34,7 @@ def play(
         rendering.set_up()
     elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
-    loaded = training.load_run(run)
+    loaded = training.load_run(run, best=best)
     if video is not None:
         typer.echo("drawing; without a graphics card 1,000 steps take a minute or two", err=True)
     with one_message(f"env: {loaded.spec.env.id} cannot be played"):

@@ -23,15 +23,23 @@ OverridesArgument = Annotated[
 ]
 
 
+JobsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Seeds trained at once; as many as the cores allow if not given.", show_default=False),
+]
+
+
 def train(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Seeds trained at once; as many as the cores allow if not given.", show_default=False),
-    ] = None,
+    jobs: JobsOption = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with what was interrupted, leave what has finished, begin the rest.")
+    ] = False,
 ) -> None:
     """Train an agent from a config.
+
+    Ctrl-C, SIGTERM or SIGUSR1 stops it once a checkpoint is written, with exit status 75.
 
     Example: deltarl train quickstart torso=residual total_timesteps=100000 "seeds=[0,1]"
     """
@@ -40,7 +48,7 @@ def train(
     for note in resolution.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     spec = resolution.spec
-    results = training.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs)
+    results = training.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume)
     Console().print(summary(spec, results), highlight=False, soft_wrap=True)
 
 
@@ -56,6 +64,9 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
             f"{result.steps:,} steps in {_duration(result.wall_seconds)}",
             f"  folder   {result.folder}",
         ]
+        if result.resumes:
+            exactly = f"continued, not exact: {'; '.join(result.continued)}" if result.continued else "exactly"
+            lines.append(f"  resumed  {result.resumes} time{'s' if result.resumes > 1 else ''}, {exactly}")
     lines.append(f"look at it with: tensorboard --logdir {results[0].folder.parent}")
     return "\n".join(lines)
 

@@ -1,7 +1,20 @@
 """Runs: their specs, training, evaluation and folders."""
 
 from deltarl.training.evaluation import Evaluation
-from deltarl.training.run import Run, RunResult, evaluate, load_run, train
+from deltarl.training.finite import NonFiniteError
+from deltarl.training.run import Run, RunResult, evaluate, load_run, resume, train
+from deltarl.training.signals import TrainingStopped
 from deltarl.training.spec import RunSpec
 
-__all__ = ["Evaluation", "Run", "RunResult", "RunSpec", "evaluate", "load_run", "train"]
+__all__ = [
+    "Evaluation",
+    "NonFiniteError",
+    "Run",
+    "RunResult",
+    "RunSpec",
+    "TrainingStopped",
+    "evaluate",
+    "load_run",
+    "resume",
+    "train",
+]

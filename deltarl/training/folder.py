@@ -26,6 +26,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.errors import ConfigError
+from deltarl.training import checkpoint, disk
 from deltarl.training.spec import RunSpec
 
 CONFIG = "config.yaml"
@@ -36,6 +37,19 @@ EVALUATIONS = "evaluations.csv"
 POLICY = "policy.safetensors"
 NORMALIZER = "normalizer.npz"
 RESULT = "result.json"
+RESUMES = "resumes.jsonl"
+_FREE = (
+    "name",
+    "out",
+    "seeds",
+    "eval.",
+    "checkpoint.",
+    "threads",
+    "device",
+    "total_timesteps",
+    "env.random_score",
+    "env.reference_score",
+)
 LOCK = ".lock"  # in the folder that holds runs; a run itself is locked by its provenance
 SB3_MODEL = "model.zip"
 SB3_NORMALIZER = "vecnormalize.pkl"
@@ -59,11 +73,11 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
     holds that one already.
 
     Raises:
-        ConfigError: if the very same run has finished there, or is running, or if the place cannot be used.
+        ConfigError: if the very same run has finished there, is running, or was interrupted and can be gone on with,
+            or if the place cannot be used.
     """
     digest = spec.digest()
-    for name in (spec.name, f"{spec.name}-{digest}"):
-        folder = Path(spec.out).expanduser() / name / f"seed-{seed}"
+    for folder in _places(spec, seed):
         with _usable(folder):
             if not (folder / CONFIG).exists():
                 if folder.exists() and any(folder.iterdir()):
@@ -76,19 +90,74 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
                     f"{folder}: this very run has finished; its score is in {RESULT}; "
                     "move it away, or give other seeds or another out"
                 )
-            if (folder / PROVENANCE).exists():
-                with _locked(folder / PROVENANCE):
-                    pass
+            if is_training(folder):
+                raise _taken(folder)
+            if steps := checkpoint.steps_of(folder):
+                raise ConfigError(
+                    f"{folder}: this very run was interrupted after its checkpoint of step {max(steps):,}; go on with: "
+                    f"deltarl resume {shlex.quote(str(folder))}; or move it away to start anew"
+                )
             return folder
     raise ConfigError(f"{folder}: holds another run; give another out=")
+
+
+def find_run(spec: RunSpec, seed: int) -> Path | None:
+    """The folder of a run that `spec` may go on with; None where there is none.
+
+    Raises:
+        ConfigError: if the only run of that name has another config; the message names the keys that differ.
+    """
+    refused: tuple[Path, list[str]] | None = None
+    for folder in _places(spec, seed):
+        if not (folder / CONFIG).exists():
+            continue
+        if not (keys := fixed_differences(load_spec(folder), spec)):
+            return folder
+        refused = refused or (folder, keys)
+    if refused is not None:
+        raise differing(*refused)
+    return None
+
+
+def differing(folder: Path, keys: list[str]) -> ConfigError:
+    """What is said when a run is to go on with another config."""
+    return ConfigError(
+        f"{folder}: cannot go on with another config; these differ: {', '.join(keys)}; "
+        "eval, checkpoint, threads, device and a larger total_timesteps may"
+    )
+
+
+def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
+    """The keys in which `spec` differs from a run's own config where it must not, with both values."""
+    old, new = _leaves(stored.model_dump(mode="json")), _leaves(spec.model_dump(mode="json"))
+    found = [
+        f"{key} ({old.get(key)} there, {new.get(key)} here)"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(_FREE)
+    ]
+    if spec.total_timesteps < stored.total_timesteps:
+        found.append(f"total_timesteps ({stored.total_timesteps} there, {spec.total_timesteps} here; it can only grow)")
+    return found
+
+
+def _leaves(content: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {path: content}
+    return {k: v for key, value in content.items() for k, v in _leaves(value, f"{path}.{key}" if path else key).items()}
+
+
+def _places(spec: RunSpec, seed: int) -> Iterator[Path]:
+    for name in (spec.name, f"{spec.name}-{spec.digest()}"):
+        yield Path(spec.out).expanduser() / name / f"seed-{seed}"
 
 
 @contextmanager
 def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
     """The folder of a run, made anew, with config and provenance, and kept from others while the context lasts.
 
-    An unfinished run of the same config is moved aside. Where the run goes is settled under a lock on `out`: what was
-    free when a command started may hold another process's run hours later, when the command comes to its second seed.
+    A run of the same config that was interrupted before its first checkpoint is moved aside. Where the run goes is
+    settled under a lock on `out`: what was free when a command started may hold another process's run hours later,
+    when the command comes to its second seed.
     """
     out = Path(spec.out).expanduser()
     with ExitStack() as held:
@@ -99,11 +168,35 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
                 if (folder / CONFIG).exists():
                     folder.rename(next(path for n in count(1) if not (path := _aside(folder, n)).exists()))
                 folder.mkdir(parents=True, exist_ok=True)
-                own = spec.model_copy(update={"seeds": (seed,)})
                 write_json(folder / PROVENANCE, provenance(command))
                 held.enter_context(_locked(folder / PROVENANCE))
-                write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
+                write_config(spec, seed, folder)
         yield folder
+
+
+@contextmanager
+def reopened(folder: Path) -> Iterator[None]:
+    """A run's folder, kept from others while the context lasts.
+
+    Raises:
+        ConfigError: if a process is training there.
+    """
+    with ExitStack() as held:
+        with _usable(folder):
+            held.enter_context(_locked(folder / PROVENANCE))
+        yield
+
+
+def write_config(spec: RunSpec, seed: int, folder: Path) -> None:
+    """The resolved config of one seed."""
+    own = spec.model_copy(update={"seeds": (seed,)})
+    write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
+
+
+def note_resumption(folder: Path, command: list[str], facts: dict[str, Any]) -> None:
+    """Add a line to resumes.jsonl: from which step a run went on, whether exactly, and where."""
+    with (folder / RESUMES).open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**facts, **provenance(command)}, allow_nan=False) + "\n")
 
 
 def is_training(folder: Path) -> bool:
@@ -115,6 +208,10 @@ def is_training(folder: Path) -> bool:
             return False
     except (ConfigError, OSError):
         return True
+
+
+def _taken(folder: Path) -> ConfigError:
+    return ConfigError(f"{folder}: another process is training there; give another out=")
 
 
 def _aside(folder: Path, n: int) -> Path:
@@ -135,26 +232,28 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the target and rename: a reader sees the old file or the new one, never half of it."""
-    beside = path.with_name(path.name + ".tmp")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
+    """Write at once: a reader sees the old file or the new one, never half of it."""
+    disk.replace(path, text.encode())
 
 
 def provenance(command: list[str]) -> dict[str, Any]:
     """What the numbers of a run depend on beside its config: versions, code, machine, threads, command."""
     return {
         "command": shlex.join(command),
+        **surroundings(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def surroundings() -> dict[str, Any]:
+    """What the last bits of a run's numbers depend on beside its config."""
+    return {
         "git": _git_state(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in RECORDED_PACKAGES},
-        "platform": platform.platform(),
         "processor": _processor(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "threads": torch.get_num_threads(),
     }
 
@@ -171,7 +270,7 @@ def load_policy(policy: BasePolicy, path: Path) -> None:
     Raises:
         ConfigError: if the file is damaged or of another policy.
     """
-    with _readable(path):
+    with readable(path):
         load_model(policy, str(path))
 
 
@@ -182,7 +281,7 @@ def misfit(policy: BasePolicy, path: Path) -> str | None:
         ConfigError: if the file is damaged.
     """
     own = {name: list(tensor.shape) for name, tensor in policy.state_dict().items()}
-    with _readable(path), safe_open(str(path), framework="pt") as stored:
+    with readable(path), safe_open(str(path), framework="pt") as stored:
         shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
     for name, shape in shapes.items():
         if own.get(name) != shape:
@@ -197,7 +296,7 @@ def load_spec(folder: Path) -> RunSpec:
         ConfigError: if it is damaged.
     """
     path = folder / CONFIG
-    with _readable(path):
+    with readable(path):
         return RunSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
@@ -215,7 +314,7 @@ def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
     Raises:
         ConfigError: if the file is missing or damaged.
     """
-    with _readable(path), np.load(path, allow_pickle=False) as arrays:
+    with readable(path), np.load(path, allow_pickle=False) as arrays:
         for name, statistics in _statistics(normalizer).items():
             statistics.mean, statistics.var = arrays[f"{name}/mean"], arrays[f"{name}/var"]
             statistics.count = float(arrays[f"{name}/count"])
@@ -241,14 +340,14 @@ def _locked(path: Path, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise ConfigError(f"{path.parent}: another process is training there; give another out=") from None
+            raise _taken(path.parent) from None
         yield
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """A file that cannot be read, or not as what it should be, as one message."""
     try:
         yield

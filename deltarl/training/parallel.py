@@ -5,17 +5,21 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from deltarl.errors import ConfigError
+from deltarl.training.finite import NonFiniteError
 from deltarl.training.progress import Report
+from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_message
 
 EXIT_SECONDS = 10
+LOOK_SECONDS = 0.2
 Result = TypeVar("Result")
-Job = Callable[[int, Report], Result]  # trains one seed
+Job = Callable[[int, Report, StopRequest], Result]  # trains one seed
 
 
 class SeedFailedError(RuntimeError):
@@ -29,9 +33,13 @@ def default_jobs(seeds: int, threads: int) -> int:
 
 
 def run_seeds(
-    job: Job[Result], seeds: Sequence[int], jobs: int, report: Callable[[int, int, str], None]
+    job: Job[Result],
+    seeds: Sequence[int],
+    jobs: int,
+    report: Callable[[int, int, str], None],
+    stop: StopRequest,
 ) -> list[Result]:
-    """Call `job(seed, report)` for each seed, at most `jobs` at once, each in a fresh Python process.
+    """Call `job(seed, report, stop)` for each seed, at most `jobs` at once, each in a fresh Python process.
 
     A seed that fails takes no other with it: what it raised is raised when all have ended.
 
@@ -40,69 +48,108 @@ def run_seeds(
         seeds: what it is called with.
         jobs: processes at once.
         report: called with seed, steps and state as the jobs report them.
+        stop: when it is made, the running jobs are asked to stop, and no others are begun.
 
     Raises:
-        ConfigError: if a job raised one.
+        ConfigError, NonFiniteError: if a job raised one.
+        TrainingStopped: if the jobs were asked to stop, when they have.
         SeedFailedError: if a job raised anything else, or its process died.
     """
-    # A fork of a process that has run PyTorch or a renderer can hang.
-    context = multiprocessing.get_context("spawn")
     waiting = list(seeds)
-    results: dict[int, Result] = {}
-    failures: dict[int, ConfigError | str] = {}
-    running: dict[Connection, tuple[int, BaseProcess]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                seed = waiting.pop(0)
-                ours, theirs = context.Pipe(duplex=False)
-                child = context.Process(target=_run, args=(job, seed, theirs), name=f"seed {seed}")
-                child.start()
-                theirs.close()
-                running[ours] = (seed, child)
-            for connection in wait(list(running)):
-                assert isinstance(connection, Connection)
-                seed, process = running[connection]
-                kind, content = _receive(connection, process)
+    outcomes: dict[int, tuple[str, Any]] = {}
+    with _Children(job) as children:
+        while waiting or children.running:
+            if stop:
+                waiting = []
+                children.tell(stop.reason)
+            while waiting and len(children.running) < jobs:
+                children.start(waiting.pop(0))
+            for seed, kind, content in children.messages():
                 if kind == "progress":
                     report(seed, *content)
-                    continue
-                if kind == "result":
-                    results[seed] = content
                 else:
-                    failures[seed] = content
+                    outcomes[seed] = (kind, content)
+    return _results(seeds, outcomes, stop)
+
+
+def _results(seeds: Sequence[int], outcomes: dict[int, tuple[str, Any]], stop: StopRequest) -> list[Any]:
+    results = {seed: content for seed, (kind, content) in outcomes.items() if kind == "result"}
+    failures = {seed: content for seed, (kind, content) in outcomes.items() if kind == "failure"}
+    for seed, failure in failures.items():
+        if isinstance(failure, Exception):
+            raise failure
+        raise SeedFailedError(f"seed {seed} failed, {len(results)} of {len(seeds)} seeds have finished:\n{failure}")
+    if len(results) < len(seeds):
+        stopped = [content for kind, content in outcomes.values() if kind == "stopped"]
+        raise TrainingStopped("\n".join(stopped) or f"{stop.reason}: stopped before anything had begun")
+    return [results[seed] for seed in seeds]
+
+
+class _Children:
+    """Processes, each with a seed and a pipe; none outlives the context."""
+
+    def __init__(self, job: Job[Any]) -> None:
+        # A fork of a process that has run PyTorch or a renderer can hang.
+        self._context = multiprocessing.get_context("spawn")
+        self._job = job
+        self._told = False
+        self.running: dict[Connection[Any, Any], tuple[int, BaseProcess]] = {}
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for _, process in self.running.values():
+            process.kill()
+            process.join()
+
+    def start(self, seed: int) -> None:
+        ours, theirs = self._context.Pipe()
+        child = self._context.Process(target=_run, args=(self._job, seed, theirs), name=f"seed {seed}")
+        child.start()
+        theirs.close()
+        self.running[ours] = (seed, child)
+
+    def tell(self, reason: str | None) -> None:
+        """Ask all to stop, once."""
+        for connection in () if self._told else self.running:
+            with suppress(OSError):
+                connection.send(reason)
+        self._told = True
+
+    def messages(self) -> Iterator[tuple[int, str, Any]]:
+        """Seed, kind and content of what has come; of a process that says no more, its end."""
+        for connection in wait(list(self.running), timeout=LOOK_SECONDS):
+            assert isinstance(connection, Connection)
+            seed, process = self.running[connection]
+            kind, content = self._receive(connection, process)
+            if kind != "progress":
                 # Its work is done and written; what hangs in its exit is nobody's loss.
                 process.join(EXIT_SECONDS)
                 if process.is_alive():
                     process.kill()
-                del running[connection]
-    finally:
-        for _, process in running.values():
-            process.terminate()
+                del self.running[connection]
+            yield seed, kind, content
+
+    def _receive(self, connection: Connection[Any, Any], process: BaseProcess) -> tuple[str, Any]:
+        try:
+            kind, content = connection.recv()
+        except (EOFError, ConnectionResetError):
             process.join()
-    for seed, failure in failures.items():
-        if isinstance(failure, ConfigError):
-            raise failure
-        raise SeedFailedError(f"seed {seed} failed, {len(results)} of {len(seeds)} seeds have finished:\n{failure}")
-    return [results[seed] for seed in seeds]
+            # A signal to the whole group may meet a process before it knows that its parent speaks for it.
+            kind = "stopped" if self._told else "failure"
+            return kind, f"its process ended with status {process.exitcode}"
+        return kind, content
 
 
-def _receive(connection: Connection, process: BaseProcess) -> tuple[str, Any]:
-    try:
-        kind, content = connection.recv()
-    except EOFError:
-        process.join()
-        return "failure", f"its process ended with status {process.exitcode}"
-    return kind, content
-
-
-def _run(job: Job[Any], seed: int, connection: Connection) -> None:
-    try:
-        result = job(seed, lambda steps, state: connection.send(("progress", (steps, state))))
-        connection.send(("result", result))
-    except KeyboardInterrupt:
-        return  # the parent has had it too, and says so
-    except ConfigError as error:
-        connection.send(("failure", error))
-    except BaseException:
-        connection.send(("failure", traceback.format_exc()))
+def _run(job: Job[Any], seed: int, connection: Connection[Any, Any]) -> None:
+    with stop_on_message(connection) as stop:
+        try:
+            result = job(seed, lambda steps, state: connection.send(("progress", (steps, state))), stop)
+            connection.send(("result", result))
+        except TrainingStopped as error:
+            connection.send(("stopped", str(error)))
+        except (ConfigError, NonFiniteError) as error:
+            connection.send(("failure", error))
+        except BaseException:
+            connection.send(("failure", traceback.format_exc()))

@@ -29,6 +29,7 @@ class ProgressCallback(BaseCallback):
         super().__init__()
         self.total, self.report = total, report
         self._started = self._shown = time.monotonic()
+        self._begun: int | None = None
         self._next = 1
 
     def _on_training_start(self) -> None:
@@ -36,6 +37,8 @@ class ProgressCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         now = time.monotonic()
+        if self._begun is None:  # a run that goes on has its steps from here only
+            self._begun = self.num_timesteps - self.training_env.num_envs
         tenth = self.num_timesteps >= self._next * self.total / PLAIN_LINES
         if tenth or now - self._shown > REFRESH_SECONDS:
             self._next = 1 + self.num_timesteps * PLAIN_LINES // self.total
@@ -44,7 +47,8 @@ class ProgressCallback(BaseCallback):
         return True
 
     def _state(self, now: float) -> str:
-        text = f"{self.num_timesteps:,} steps  {self.num_timesteps / max(now - self._started, 1e-9):,.0f}/s"
+        speed = (self.num_timesteps - (self._begun or 0)) / max(now - self._started, 1e-9)
+        text = f"{self.num_timesteps:,} steps  {speed:,.0f}/s"
         episodes: list[dict[str, Any]] = list(self.model.ep_info_buffer or ())
         if episodes:
             text += f"  return {sum(episode['r'] for episode in episodes) / len(episodes):,.1f}"
@@ -66,7 +70,7 @@ class Display:
     def __init__(self, labels: Sequence[str], total: int, console: Console) -> None:
         self.total, self.console = total, console
         self._lines = dict.fromkeys(labels, 0)
-        self._started = time.monotonic()
+        self._first: dict[str, tuple[float, int]] = {}
         self._bars: Progress | None = None
         if console.is_terminal:
             self._bars = Progress(
@@ -92,16 +96,23 @@ class Display:
 
     def update(self, label: str, steps: int, state: str) -> None:
         """Show how far a run has come."""
-        done = min(steps, self.total)
+        done, now = min(steps, self.total), time.monotonic()
+        first = self._first.setdefault(label, (now, done))
         if self._bars is not None:
             self._bars.update(self._tasks[label], completed=done, state=state)
             return
         if (line := done * PLAIN_LINES // self.total) > self._lines[label]:
             self._lines[label] = line
-            left = (time.monotonic() - self._started) * (self.total - done) / done
             self.console.print(
-                f"{label}  {done / self.total:4.0%}  {state}  {_duration(left)} left", highlight=False, soft_wrap=True
+                f"{label}  {done / self.total:4.0%}  {state}{self._left(done, now, *first)}",
+                highlight=False,
+                soft_wrap=True,
             )
+
+    def _left(self, done: int, now: float, since: float, begun: int) -> str:
+        if done <= begun:  # a run that goes on, and has just begun to
+            return ""
+        return f"  {_duration((now - since) * (self.total - done) / (done - begun))} left"
 
 
 def _duration(seconds: float) -> str:

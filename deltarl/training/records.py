@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
 
+from deltarl.training import disk
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS
+
+_OWN_KEYS = {"step", "wall_seconds"}
 
 
 class MetricsWriter(KVWriter):
@@ -22,9 +27,9 @@ class MetricsWriter(KVWriter):
     JSON knows no NaN and no infinity; such a value is written as null.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, elapsed_seconds: float) -> None:
         self._file = path.open("a")
-        self._start = time.monotonic()
+        self._start = time.monotonic() - elapsed_seconds
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         del key_excluded
@@ -37,16 +42,49 @@ class MetricsWriter(KVWriter):
         self._file.close()
 
 
-def make_logger(folder: Path) -> Logger:
-    """TensorBoard events, progress.csv and metrics.jsonl in the run's folder; nothing on stdout."""
+def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
+    """TensorBoard events, progress.csv and metrics.jsonl in the run's folder; nothing on stdout.
+
+    Args:
+        folder: the run's folder; where metrics.jsonl has rows already, all records go on from there.
+        elapsed_seconds: seconds of training before.
+    """
+    table = CSVOutputFormat(str(folder / PROGRESS))
+    # It has emptied its file, which is written again from the record that everything is derived from.
+    for row in _rows(folder / METRICS):
+        values = {key: math.nan if value is None else value for key, value in row.items() if key not in _OWN_KEYS}
+        table.write(values, {}, row["step"])
     return Logger(
-        str(folder),
-        [
-            TensorBoardOutputFormat(str(folder)),
-            CSVOutputFormat(str(folder / PROGRESS)),
-            MetricsWriter(folder / METRICS),
-        ],
+        str(folder), [TensorBoardOutputFormat(str(folder)), table, MetricsWriter(folder / METRICS, elapsed_seconds)]
     )
+
+
+def sizes(folder: Path, logger: Logger) -> dict[str, int]:
+    """How long the records are that only grow, once all that was logged is on the disk."""
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            output.writer.flush()
+    for path in _growing(folder):
+        disk.sync(path)
+    return {path.name: path.stat().st_size for path in _growing(folder)}
+
+
+def cut_back(folder: Path, lengths: Mapping[str, int]) -> None:
+    """Take from the records what came after `sizes` gave `lengths`."""
+    for path in _growing(folder):
+        if path.name not in lengths:
+            path.unlink()
+        elif path.stat().st_size > lengths[path.name]:
+            os.truncate(path, lengths[path.name])
+
+
+def _growing(folder: Path) -> list[Path]:
+    named = [folder / METRICS, folder / EVALUATIONS]
+    return [path for path in named if path.exists()] + sorted(folder.glob("events.out.tfevents.*"))
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Evaluation) -> None:

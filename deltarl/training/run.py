@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,18 +24,31 @@ from deltarl import rendering
 from deltarl.agents import build_agent, build_policy
 from deltarl.envs import build_envs, normalize
 from deltarl.errors import ConfigError
+from deltarl.training import checkpoint
 from deltarl.training import folder as files
+from deltarl.training.boundary import Boundary, Origin
+from deltarl.training.checkpoint import Store
 from deltarl.training.evaluation import Evaluation, evaluate_policy
+from deltarl.training.finite import FiniteEnvs, NonFiniteError
 from deltarl.training.parallel import default_jobs, run_seeds
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import Display, ProgressCallback, Report, default_console
 from deltarl.training.records import make_logger, record_evaluation
+from deltarl.training.resume import has_finished, reopen
+from deltarl.training.signals import StopRequest, stop_on_signals
 from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended; all but `folder` stands in its result.json."""
+    """How a run ended; all but `folder` stands in its result.json.
+
+    Attributes:
+        resumes: how often it was interrupted and gone on with.
+        continued: why it then is not to the last bit the run that an uninterrupted one would have been; empty if it is.
+    """
 
     folder: Path
     seed: int
@@ -45,6 +60,8 @@ class RunResult:
     final_return_mean: float
     final_return_std: float
     success_rate: float | None
+    resumes: int = 0
+    continued: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,26 +76,68 @@ class Run:
 
 
 class EvaluationCallback(BaseCallback):
-    """Evaluates every `spec.eval.every` steps; learning is the same whether it does or not."""
+    """Evaluates every `spec.eval.every` steps; learning is the same whether it does or not.
 
-    def __init__(self, spec: RunSpec, folder: Path, normalizer: VecNormalize | None) -> None:
+    Args:
+        spec: the run.
+        folder: of the run.
+        normalizer: what its observations are normalised with.
+        best: keeps the best policy.
+        steps: where the run goes on from.
+    """
+
+    def __init__(self, spec: RunSpec, folder: Path, normalizer: VecNormalize | None, best: Best, steps: int) -> None:
         super().__init__()
-        self.spec, self.folder, self.normalizer = spec, folder, normalizer
-        self._next = spec.eval.every or sys.maxsize
+        self.spec, self.folder, self.normalizer, self.best = spec, folder, normalizer, best
+        self._next = self._next_after(steps)
+
+    def _next_after(self, steps: int) -> int:
+        every = self.spec.eval.every
+        return sys.maxsize if every is None else (steps // every + 1) * every
 
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
-            assert self.spec.eval.every is not None
-            self._next = (self.num_timesteps // self.spec.eval.every + 1) * self.spec.eval.every
+            self._next = self._next_after(self.num_timesteps)
             evaluation = evaluate_policy(self.model, self.spec.env, self.normalizer, self.spec.eval.episodes)
             record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
+            self.best.offer(self.num_timesteps, evaluation)
             if self.spec.eval.video:
                 record_clip(self.logger, self.model, self.spec.env, self.normalizer, self.num_timesteps)
         return True
 
 
+class Best:
+    """Keeps the policy, and what its observations are normalised with, of the best evaluation."""
+
+    def __init__(self, store: Store, folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
+        self.store, self.model, self.normalizer = store, model, normalizer
+        known = checkpoint.best(folder)
+        self.score = -math.inf if known is None else float(known.manifest["return_mean"])
+
+    def offer(self, steps: int, evaluation: Evaluation) -> None:
+        """Keep the policy as it is now, if its mean return is higher than any before."""
+        if evaluation.return_mean <= self.score:
+            return
+        facts = {"return_mean": evaluation.return_mean, "success_rate": evaluation.success_rate}
+        try:
+            self.store.write_best(steps, self._write, facts)
+        except OSError as error:
+            log.warning("the best policy, of step %s, could not be kept: %s", f"{steps:,}", error.strerror or error)
+            return
+        self.score = evaluation.return_mean
+
+    def _write(self, folder: Path) -> None:
+        files.save_policy(self.model.policy, folder / files.POLICY)
+        if self.normalizer is not None:
+            files.save_normalizer(self.normalizer, folder / files.NORMALIZER)
+
+
 def train(
-    spec: RunSpec, console: Console | None = None, command: list[str] | None = None, jobs: int | None = None
+    spec: RunSpec,
+    console: Console | None = None,
+    command: list[str] | None = None,
+    jobs: int | None = None,
+    resume: bool = False,
 ) -> list[RunResult]:
     """Train `spec` once for each of its seeds.
 
@@ -86,78 +145,181 @@ def train(
     does not depend on how many at once. A script that trains several seeds needs Python's usual guard,
     `if __name__ == "__main__":`.
 
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 stop the runs once they have written a checkpoint; a second one ends the
+    process at once.
+
     Args:
         spec: the run.
         console: where progress goes, stderr if not given.
         command: what the provenance names as the command, this process's own if not given.
         jobs: processes at once; as many as the cores allow if not given; 1 trains in this process.
+        resume: go on with runs of this config that were interrupted, and leave alone those that have finished; those
+            that have not begun are begun. The same call is then right the first time and after every interruption.
 
     Returns:
         One result a seed, in the order of `spec.seeds`.
 
     Raises:
-        ConfigError: before anything is written, if a run of the same config has finished in its folder or is
-            training there, if the device is not to be had, if environment and algorithm do not fit each other, or if
-            `spec.init_from` is no run to start from.
+        ConfigError: before anything is written, if a run of the same config has finished in its folder, is
+            training there or can be resumed, if the device is not to be had, if environment and algorithm do not fit
+            each other, or if `spec.init_from` is no run to start from; with `resume`, if the run that is there has
+            another config or no checkpoint that verifies.
+        NonFiniteError: if an observation, a reward, a loss or a parameter is NaN or infinite.
+        TrainingStopped: if a signal asked for it, when all is stored.
         SeedFailedError: if a process failed in another way; the other seeds are trained all the same.
     """
+    if not resume:
+        for seed in spec.seeds:
+            files.choose_folder(spec, seed)
+        return _train([(spec, seed, None) for seed in spec.seeds], console, command, jobs)
+    found = {seed: files.find_run(spec, seed) for seed in spec.seeds}
+    done = {
+        seed: _result_in(folder) for seed, folder in found.items() if folder is not None and has_finished(folder, spec)
+    }
+    left = [(spec, seed, found[seed]) for seed in spec.seeds if seed not in done]
+    results = iter(_train(left, console, command, jobs)) if left else iter(())
+    return [done[seed] if seed in done else next(results) for seed in spec.seeds]
+
+
+def resume(
+    run: Path | str,
+    changed: Callable[[Path], RunSpec] | None = None,
+    console: Console | None = None,
+    command: list[str] | None = None,
+    jobs: int | None = None,
+) -> list[RunResult]:
+    """Go on with an interrupted run from its newest checkpoint that verifies, as if nothing had happened.
+
+    Args:
+        run: the folder of a run, or one that holds several seeds' runs, of which those that have finished are left.
+        changed: gives the config to go on with for a run's config file; its own if not given. It may differ in
+            `eval`, `checkpoint`, `threads`, `device`, and have a larger `total_timesteps`.
+        console: as in `train`.
+        command: as in `train`.
+        jobs: as in `train`.
+
+    Returns:
+        One result for each run that was gone on with.
+
+    Raises:
+        ConfigError: if there is no run, if all have finished, if the config differs where it must not, or if no
+            checkpoint verifies.
+        NonFiniteError, TrainingStopped, SeedFailedError: as in `train`.
+    """
+    run = Path(run)
+    folders = _runs_in(run)
+    jobs_to_do: list[_Job] = []
+    for folder in folders:
+        stored = files.load_spec(folder)
+        spec = stored if changed is None else changed(folder / files.CONFIG)
+        spec = spec.model_copy(update={name: getattr(stored, name) for name in ("name", "out", "seeds")})
+        if keys := files.fixed_differences(stored, spec):
+            raise files.differing(folder, keys)
+        if not has_finished(folder, spec):
+            jobs_to_do.append((spec, stored.seeds[0], folder))
+    if not jobs_to_do:
+        total = files.load_spec(folders[0]).total_timesteps
+        raise ConfigError(f"{run}: has finished, at {total:,} steps; to train longer, give a larger total_timesteps")
+    return _train(jobs_to_do, console, command, jobs)
+
+
+_Job = tuple[RunSpec, int, Path | None]  # a run, its seed, and the folder of one to go on with
+
+
+def _train(
+    todo: Sequence[_Job], console: Console | None, command: list[str] | None, jobs: int | None
+) -> list[RunResult]:
+    spec = todo[0][0]
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: PyTorch finds no CUDA device for '{spec.device}'; use device=cpu")
     if spec.eval.video:
         rendering.set_up()
-    for seed in spec.seeds:
-        files.choose_folder(spec, seed)
-    jobs = default_jobs(len(spec.seeds), spec.threads) if jobs is None else jobs
-    labels = {seed: f"seed {seed}" for seed in spec.seeds}
-    job = partial(_train_seed, spec, command or sys.argv)
-    with Display(list(labels.values()), spec.total_timesteps, console or default_console()) as display:
-        if jobs > 1 and len(spec.seeds) > 1:
-            with _built(spec, spec.seeds[0]):
+    jobs = default_jobs(len(todo), spec.threads) if jobs is None else jobs
+    labels = {seed: f"seed {seed}" for _, seed, _ in todo}
+    job = partial(_train_seed, {seed: (spec, folder) for spec, seed, folder in todo}, command or sys.argv)
+    with (
+        Display(list(labels.values()), spec.total_timesteps, console or default_console()) as display,
+        stop_on_signals() as stop,
+    ):
+        if jobs > 1 and len(todo) > 1:
+            with _built(*todo[0]):
                 pass  # what cannot be made is said once, and before any process starts
             return run_seeds(
-                job, spec.seeds, jobs, lambda seed, steps, state: display.update(labels[seed], steps, state)
+                job, list(labels), jobs, lambda seed, steps, state: display.update(labels[seed], steps, state), stop
             )
-        return [job(seed, partial(display.update, labels[seed])) for seed in spec.seeds]
+        return [job(seed, partial(display.update, labels[seed]), stop) for seed in labels]
 
 
-def _train_seed(spec: RunSpec, command: list[str], seed: int, report: Report) -> RunResult:
+def _train_seed(
+    places: Mapping[int, tuple[RunSpec, Path | None]], command: list[str], seed: int, report: Report, stop: StopRequest
+) -> RunResult:
+    spec, found = places[seed]
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
     try:
-        with _built(spec, seed) as (model, normalizer), files.claimed(spec, seed, command) as folder:
-            return _learn(spec, seed, model, normalizer, folder=folder, report=report)
+        with _built(spec, seed, found) as (model, normalizer), ExitStack() as held:
+            if found is None:
+                folder = held.enter_context(files.claimed(spec, seed, command))
+                store, origin = Store(folder, spec.checkpoint.keep), Origin()
+            else:
+                held.enter_context(files.reopened(folder := found))
+                store = Store(folder, spec.checkpoint.keep)
+                origin = reopen(folder, spec, store, command)
+            return _learn(
+                spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
+            )
     finally:
         torch.set_num_threads(threads)
 
 
 @contextmanager
-def _built(spec: RunSpec, seed: int) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
-    """The algorithm in its environments, ready to learn; nothing is written yet."""
+def _built(spec: RunSpec, seed: int, found: Path | None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
+    """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
     with ExitStack() as opened:
-        envs, normalizer = _make_envs(spec, seed)
+        envs, normalizer = _make_envs(spec, seed, watched=True)
         opened.callback(envs.close)
         model = _make_agent(spec, envs, seed)
-        if spec.init_from is not None:
+        if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
             _start_from(Path(spec.init_from).expanduser(), model, normalizer)
         yield model, normalizer
 
 
 def _learn(
-    spec: RunSpec, seed: int, model: BaseAlgorithm, normalizer: VecNormalize | None, *, folder: Path, report: Report
+    spec: RunSpec,
+    seed: int,
+    model: BaseAlgorithm,
+    normalizer: VecNormalize | None,
+    *,
+    folder: Path,
+    store: Store,
+    origin: Origin,
+    report: Report,
+    stop: StopRequest,
 ) -> RunResult:
     with ExitStack() as opened:
-        logger = make_logger(folder)
+        logger = make_logger(folder, origin.elapsed_seconds)
         opened.callback(logger.close)
         model.set_logger(logger)
-        callbacks = [EvaluationCallback(spec, folder, normalizer), ProgressCallback(spec.total_timesteps, report)]
-        started = time.monotonic()
-        model.learn(spec.total_timesteps, callback=callbacks)
-        wall_seconds = time.monotonic() - started
-        # Before the evaluation, which can fail or be interrupted and must not take the training with it.
+        boundary = Boundary(model, folder, store, every=spec.checkpoint.every, origin=origin, stop=stop)
+        best = Best(store, folder, model, normalizer)
+        callbacks: list[BaseCallback] = [
+            EvaluationCallback(spec, folder, normalizer, best, origin.steps),
+            ProgressCallback(spec.total_timesteps, report),
+        ]
+        try:
+            boundary.learn(spec.total_timesteps, callbacks)
+        except NonFiniteError as error:
+            kept = checkpoint.steps_of(folder)
+            before = f"the newest checkpoint is of step {kept[0]:,}" if kept else "there is no checkpoint yet"
+            raise NonFiniteError(f"{folder}: {error}; {before}") from None
+        wall_seconds = boundary.elapsed_seconds
         _save_model(model, normalizer, folder)
 
-        evaluation = evaluate_policy(model, spec.env, normalizer, spec.eval.episodes)
+        evaluation = evaluate_policy(
+            model, spec.env, normalizer, spec.eval.episodes, watch=lambda _: boundary.stop_if_asked()
+        )
         record_evaluation(folder, logger, model.num_timesteps, evaluation)
+        best.offer(model.num_timesteps, evaluation)
         if spec.eval.video:
             record_clip(logger, model, spec.env, normalizer, model.num_timesteps)
         result = RunResult(
@@ -171,9 +333,27 @@ def _learn(
             final_return_mean=evaluation.return_mean,
             final_return_std=evaluation.return_std,
             success_rate=evaluation.success_rate,
+            resumes=origin.resumes,
+            continued=tuple(boundary.continued),
         )
         files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
     return result
+
+
+def _result_in(folder: Path) -> RunResult:
+    with files.readable(folder / files.RESULT):
+        content = json.loads((folder / files.RESULT).read_text())
+        return RunResult(folder=folder, **{**content, "continued": tuple(content.get("continued", ()))})
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """A run's folder itself, or those of its seeds."""
+    if (folder / files.CONFIG).is_file():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob(f"seed-*/{files.CONFIG}") if path.parent.name[5:].isdigit())
+    if not found:
+        raise ConfigError(f"{folder}: no run there" if folder.is_dir() else f"{folder}: no such folder")
+    return found
 
 
 def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
@@ -193,9 +373,12 @@ def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | N
         files.load_normalizer(normalizer, folder / files.NORMALIZER)
 
 
-def _make_envs(spec: RunSpec, seed: int, n_envs: int | None = None) -> tuple[VecEnv, VecNormalize | None]:
+def _make_envs(
+    spec: RunSpec, seed: int, n_envs: int | None = None, watched: bool = False
+) -> tuple[VecEnv, VecNormalize | None]:
     with one_message(f"env: {spec.env.id} cannot be made as the config says"):
-        envs = normalize(build_envs(spec.env, seed, n_envs), spec.env.normalize, spec.agent.gamma)
+        envs = build_envs(spec.env, seed, n_envs)
+        envs = normalize(FiniteEnvs(envs) if watched else envs, spec.env.normalize, spec.agent.gamma)
     return envs, envs if isinstance(envs, VecNormalize) else None
 
 
@@ -223,32 +406,41 @@ def _save_model(model: BaseAlgorithm, normalizer: VecNormalize | None, folder: P
         normalizer.save(str(folder / files.SB3_NORMALIZER))
 
 
-def load_run(folder: Path | str, device: str = "auto") -> Run:
-    """Read a finished run back, from its safe formats alone: YAML, safetensors and NumPy without pickle.
+def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Run:
+    """Read a run back, from its safe formats alone: YAML, JSON, safetensors and NumPy without pickle.
 
     Args:
         folder: the run's folder, `.../seed-<n>`.
         device: where the policy goes, as Stable-Baselines3 takes it.
+        best: the policy of the best evaluation in the place of the final one; the run need not have finished.
 
     Raises:
-        ConfigError: if the folder holds no finished run, or one whose files are damaged.
+        ConfigError: if the folder holds no finished run (of `best`: none that was evaluated), or one whose files are
+            damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if seeds := sorted(path.name for path in folder.glob("seed-*")):
         raise ConfigError(f"{folder}: holds runs and is none itself; give one of {', '.join(seeds)} in it")
-    for needed in (files.CONFIG, files.RESULT, files.POLICY):
+    for needed in (files.CONFIG,) if best else (files.CONFIG, files.RESULT, files.POLICY):
         if not (folder / needed).is_file():
-            raise ConfigError(f"{folder}: no finished run there, {needed} is missing")
+            resumable = checkpoint.steps_of(folder) and not (folder / files.RESULT).is_file()
+            hint = f"; go on with it: deltarl resume {folder}" if resumable else ""
+            raise ConfigError(f"{folder}: no finished run there, {needed} is missing{hint}")
+    source = folder
+    if best:
+        if (found := checkpoint.best(folder)) is None:
+            raise ConfigError(f"{folder}: no best policy there; there is one from the first evaluation on (eval.every)")
+        source = found.folder
     spec = files.load_spec(folder)
     seed = spec.seeds[0]
     envs, normalizer = _make_envs(spec, seed, n_envs=1)
     envs.close()
     policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
-    files.load_policy(policy, folder / files.POLICY)
+    files.load_policy(policy, source / files.POLICY)
     if normalizer is not None:
-        files.load_normalizer(normalizer, folder / files.NORMALIZER)
+        files.load_normalizer(normalizer, source / files.NORMALIZER)
         normalizer.training = False
     return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
 

@@ -27,6 +27,15 @@ class EvaluationSpec(Spec):
     video: bool = Field(False, description="A clip of one episode in TensorBoard at each evaluation.")
 
 
+class CheckpointSpec(Spec):
+    """Checkpoints, from which an interrupted run goes on as if nothing had happened."""
+
+    every: Annotated[int, Field(ge=1)] | None = Field(
+        50_000, description="Training steps between checkpoints; null for one at the end, or when asked to stop, alone."
+    )
+    keep: Annotated[int, Field(ge=1, description="How many of the newest are kept.")] = 2
+
+
 class RunSpec(Spec):
     """Everything that determines a training run but the machine."""
 
@@ -42,6 +51,7 @@ class RunSpec(Spec):
         (0,), min_length=1, description="Seeds to train, each a run of its own; one number is a list of one."
     )
     eval: EvaluationSpec = Field(EvaluationSpec(), description="Evaluations.")
+    checkpoint: CheckpointSpec = Field(CheckpointSpec(), description="Checkpoints.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="PyTorch's threads; floating-point results depend on their number."
@@ -71,7 +81,7 @@ class RunSpec(Spec):
         return seeds
 
     def digest(self) -> str:
-        """Eight hex digits that two runs share if they differ at most in name, seeds, folder and known scores."""
-        scores = {"random_score", "reference_score"}
-        content = self.model_dump(mode="json", exclude={"name": True, "seeds": True, "out": True, "env": scores})
+        """Eight hex digits; runs share them that differ at most in name, seeds, folder, checkpoints or known scores."""
+        aside: dict[str, Any] = dict.fromkeys(("name", "seeds", "out", "checkpoint"), True)
+        content = self.model_dump(mode="json", exclude={**aside, "env": {"random_score", "reference_score"}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

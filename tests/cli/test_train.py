@@ -94,7 +94,7 @@ def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
     assert sorted(path.stem for path in tmp_path.rglob("*") if path.is_file()) == sorted(BAD_FILES)
 
 
-def test_an_interruption_says_what_stays_and_has_a_status_of_its_own(
+def test_an_interruption_has_a_status_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
@@ -106,7 +106,7 @@ def test_an_interruption_says_what_stays_and_has_a_status_of_its_own(
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 130
-    assert capsys.readouterr().err.startswith("deltarl: interrupted; an unfinished run keeps its records")
+    assert capsys.readouterr().err.== "deltarl: interrupted\n"
 
 
 def test_help_shows_an_example(tmp_path: Path) -> None:

@@ -11,17 +11,19 @@ import pytest
 from deltarl.errors import ConfigError
 from deltarl.training.parallel import SeedFailedError, default_jobs, run_seeds
 from deltarl.training.progress import Report
+from deltarl.training.signals import StopRequest, TrainingStopped
 
 Shown = list[tuple[int, int, str]]
 
 
-def double(seed: int, report: Report) -> tuple[int, int]:
+def double(seed: int, report: Report, stop: StopRequest) -> tuple[int, int]:
+    del stop
     report(seed, f"at {seed}")
     return 2 * seed, os.getpid()
 
 
-def wrong_where(bad: int, error: str, seed: int, report: Report) -> int:
-    del report
+def wrong_where(bad: int, error: str, seed: int, report: Report, stop: StopRequest) -> int:
+    del report, stop
     if seed == bad:
         if error == "config":
             raise ConfigError(f"seed {seed} is wrong")
@@ -34,7 +36,7 @@ def wrong_where(bad: int, error: str, seed: int, report: Report) -> int:
 
 def test_results_come_in_the_order_of_the_seeds_from_processes_of_their_own() -> None:
     shown: Shown = []
-    results = run_seeds(double, [3, 1, 2], 2, lambda *progress: shown.append(progress))
+    results = run_seeds(double, [3, 1, 2], 2, lambda *progress: shown.append(progress), StopRequest())
     assert [value for value, _ in results] == [6, 2, 4]
     assert len({os.getpid(), *(process for _, process in results)}) == 4
     assert sorted(shown) == [(1, 1, "at 1"), (2, 2, "at 2"), (3, 3, "at 3")]
@@ -42,7 +44,7 @@ def test_results_come_in_the_order_of_the_seeds_from_processes_of_their_own() ->
 
 def test_a_config_error_is_raised_as_it_is() -> None:
     with pytest.raises(ConfigError, match=r"^seed 1 is wrong$"):
-        run_seeds(partial(wrong_where, 1, "config"), [0, 1], 2, lambda *_: None)
+        run_seeds(partial(wrong_where, 1, "config"), [0, 1], 2, lambda *_: None, StopRequest())
 
 
 @pytest.mark.parametrize(
@@ -50,8 +52,31 @@ def test_a_config_error_is_raised_as_it_is() -> None:
 )
 def test_a_seed_that_fails_takes_no_other_with_it(error: str, message: str) -> None:
     with pytest.raises(SeedFailedError, match="seed 0 failed, 2 of 3 seeds have finished") as caught:
-        run_seeds(partial(wrong_where, 0, error), [0, 1, 2], 2, lambda *_: None)
+        run_seeds(partial(wrong_where, 0, error), [0, 1, 2], 2, lambda *_: None, StopRequest())
     assert message in str(caught.value)
+
+
+def until_stopped(seed: int, report: Report, stop: StopRequest) -> int:
+    while not stop:
+        report(seed, "going on")
+        time.sleep(0.01)
+    raise TrainingStopped(f"seed {seed}: {stop.reason}")
+
+
+def test_a_stop_reaches_the_running_jobs_and_begins_no_others() -> None:
+    stop = StopRequest()
+    seen: set[int] = set()
+
+    def report(seed: int, steps: int, state: str) -> None:
+        del steps, state
+        seen.add(seed)
+        if len(seen) == 2:
+            stop.make("SIGTERM")
+
+    with pytest.raises(TrainingStopped) as caught:
+        run_seeds(until_stopped, [0, 1, 2], 2, report, stop)
+    assert sorted(str(caught.value).split("\n")) == ["seed 0: SIGTERM", "seed 1: SIGTERM"]
+    assert caught.value.code == 75
 
 
 def test_there_are_as_many_processes_as_cores_allow() -> None:

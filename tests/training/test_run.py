@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def test_the_folder_holds_all_that_design_promises(finished: RunResult) -> None:
         "model.zip",
         "vecnormalize.pkl",
         "result.json",
+        "checkpoints",
     }
 
 
@@ -203,14 +205,23 @@ def test_another_config_of_the_same_name_gets_a_folder_of_its_own(finished: RunR
     assert choose_folder(spec, 0).parent.name == f"test-{spec.digest()}"
 
 
-def test_an_unfinished_run_is_moved_aside_not_overwritten(tmp_path: Path) -> None:
+def test_a_run_that_ended_before_its_first_checkpoint_is_moved_aside_not_overwritten(tmp_path: Path) -> None:
     spec = quick(tmp_path)
     result = run(spec)[0]
     (result.folder / "result.json").unlink()
+    shutil.rmtree(result.folder / "checkpoints")
     kept = (result.folder / "policy.safetensors").read_bytes()
     again = run(spec)[0]
     assert again.folder == result.folder
     assert (again.folder.with_name("seed-0.unfinished-1") / "policy.safetensors").read_bytes() == kept
+
+
+def test_a_run_that_can_be_gone_on_with_is_not_begun_anew(tmp_path: Path) -> None:
+    spec = quick(tmp_path)
+    folder = run(spec)[0].folder
+    (folder / "result.json").unlink()
+    with pytest.raises(ConfigError, match=r"after its checkpoint of step 64; go on with: deltarl resume .*seed-0; or"):
+        run(spec)
 
 
 def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""`deltarl resume RUN [key=value ...]`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from deltarl import training
+from deltarl.cli.train import JobsOption, OverridesArgument, summary
+from deltarl.errors import ConfigError
+from deltarl.library import load_config
+from deltarl.training import RunSpec
+from deltarl.training.progress import default_console
+
+# Of a run that is there already, these are where and what it is.
+FIXED = ("out", "seeds", "name")
+
+
+def resume(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder, or one that holds its seeds.", show_default=False)
+    ],
+    overrides: OverridesArgument = None,
+    jobs: JobsOption = None,
+) -> None:
+    """Go on with an interrupted run, from its newest checkpoint, as if nothing had happened.
+
+    What may change: eval, checkpoint, threads, device, and total_timesteps to a larger one.
+
+    Example: deltarl resume runs/quickstart/seed-0
+    """
+    for text in overrides or []:
+        if (key := re.split("[.=]", text)[0]) in FIXED:
+            raise ConfigError(f"command line: {key}: cannot change when a run is resumed")
+
+    def changed(config: Path) -> RunSpec:
+        return load_config(str(config), *overrides or [])
+
+    results = training.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs)
+    spec = load_config(str(results[0].folder / "config.yaml"))
+    Console().print(summary(spec, results), highlight=False, soft_wrap=True)

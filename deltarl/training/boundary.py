@@ -1,0 +1,260 @@
+"""The boundary between two rollouts, where a run is stored and restored.
+
+It lies just after an update, at the entry of `collect_rollouts`, and at the end of `learn`: nothing is under way there.
+Callbacks are the wrong place. An off-policy algorithm calls them before it stores the transition, and an on-policy one
+after it has drawn new exploration noise.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from deltarl.errors import ConfigError
+from deltarl.training import records
+from deltarl.training.checkpoint import Checkpoint, DamagedError, Store
+from deltarl.training.finite import check_losses, check_tensors
+from deltarl.training.folder import surroundings
+from deltarl.training.replay import Transitions
+from deltarl.training.signals import StopRequest, TrainingStopped
+from deltarl.training.state import MisfitError, Snapshot, capture, restore
+
+log = logging.getLogger(__name__)
+
+
+class _Done(Exception):  # noqa: N818 - a way out of `learn`
+    """The restored run has its steps already."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a run goes on from.
+
+    Attributes:
+        checkpoint: what it goes on from.
+        resumes: how often it has been gone on with, this time included.
+        continued: why it is not to the last bit the run that an uninterrupted one would have been; empty if it is.
+    """
+
+    checkpoint: Checkpoint | None = None
+    resumes: int = 0
+    continued: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return 0 if self.checkpoint is None else self.checkpoint.steps
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds of training before."""
+        return 0.0 if self.checkpoint is None else float(self.checkpoint.manifest["elapsed_seconds"])
+
+
+class Boundary:
+    """Restores at the first boundary of a run that goes on; then looks for faults, checkpoints, and stops on request.
+
+    Args:
+        model: the algorithm; its environments are stored with it.
+        folder: of the run.
+        store: its checkpoints.
+        every: steps between two checkpoints; None for one at the end alone.
+        origin: where the run goes on from.
+        stop: whether to stop.
+    """
+
+    def __init__(
+        self,
+        model: BaseAlgorithm,
+        folder: Path,
+        store: Store,
+        *,
+        every: int | None,
+        origin: Origin,
+        stop: StopRequest,
+    ) -> None:
+        self.model, self.folder, self.store, self.every, self.stop = model, folder, store, every, stop
+        self.origin, self.continued = origin, list(origin.continued)
+        self._pending = origin.checkpoint
+        self._stored = -1 if origin.checkpoint is None else origin.checkpoint.steps
+        self._next = self._next_after(max(0, self._stored))
+        self._surroundings = surroundings()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds of training, those before an interruption included."""
+        return (time.time_ns() - self.model.start_time) / 1e9
+
+    def learn(self, total_timesteps: int, callback: Any) -> None:
+        """Call the algorithm's `learn`, and leave a checkpoint of its end.
+
+        Raises:
+            TrainingStopped: on request, when all is stored.
+            NonFiniteError: if a loss, or anything that a checkpoint is to hold, is NaN or infinite.
+        """
+        with self._visited(), suppress(_Done):
+            self.model.learn(total_timesteps, callback=callback)
+        check_losses(self.model.num_timesteps, self.model.logger.name_to_value)
+        self._store()
+        self.stop_if_asked()
+
+    @contextmanager
+    def _visited(self) -> Iterator[None]:
+        # On the instance, for as long as it learns: the algorithm's class may be anybody's.
+        model: Any = self.model
+        collect, dump = model.collect_rollouts, model.dump_logs
+
+        def collect_rollouts(*args: Any, **options: Any) -> Any:
+            self._visit()
+            return collect(*args, **options)
+
+        def dump_logs(iteration: int = 0) -> None:
+            # On-policy algorithms count iterations in `learn` itself, from 1 also where a run goes on.
+            dump(model.num_timesteps // (model.n_steps * model.n_envs) if iteration else 0)
+
+        model.collect_rollouts = collect_rollouts
+        if issubclass(type(model), OnPolicyAlgorithm):
+            model.dump_logs = dump_logs
+        try:
+            yield
+        finally:
+            vars(model).pop("collect_rollouts")
+            vars(model).pop("dump_logs", None)
+
+    def _visit(self) -> None:
+        if self._pending is not None:
+            self._restore(self._pending)
+            self._pending = None
+            if self.model.num_timesteps >= self.model._total_timesteps:
+                raise _Done
+        check_losses(self.model.num_timesteps, self.model.logger.name_to_value)
+        if self.model.num_timesteps >= self._next or self.stop:
+            self._store()
+            self._next = self._next_after(self.model.num_timesteps)
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Leave, where a stop was asked for.
+
+        Raises:
+            TrainingStopped: saying how to go on.
+        """
+        if self.stop:
+            kept = "nothing is stored" if self._stored < 0 else f"stored at step {self._stored:,}"
+            raise TrainingStopped(
+                f"{self.stop.reason}: stopped at step {self.model.num_timesteps:,}, {kept}; go on with: "
+                f"deltarl resume {self.folder}"
+            )
+
+    def _next_after(self, steps: int) -> int:
+        return sys.maxsize if self.every is None else (steps // self.every + 1) * self.every
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        replay = _transitions(self.model)
+        try:
+            if replay is not None:
+                checkpoint.fill(replay)
+            missing = _put(self.model, checkpoint.snapshot(), replay)
+        except (MisfitError, DamagedError) as error:
+            raise ConfigError(
+                f"{checkpoint.folder}: does not fit the config as this version reads it: {error}"
+            ) from None
+        for path in missing:
+            log.warning("%s: goes on, but not exactly: the state of %s has no place to go to", self.folder, path)
+            self.continued.append(f"state: {path} could not be restored")
+        self.model.start_time = time.time_ns() - int(self.origin.elapsed_seconds * 1e9)
+
+    def _store(self) -> None:
+        steps = self.model.num_timesteps
+        if steps == self._stored:
+            return
+        replay = _transitions(self.model)
+        snapshot = _take(self.model, replay)
+        check_tensors(steps, _learned(snapshot))
+        facts = {
+            **self._surroundings,
+            "device": str(self.model.device),
+            "total_timesteps": self.model._total_timesteps,
+            "elapsed_seconds": self.elapsed_seconds,
+            "records": records.sizes(self.folder, self.model.logger),
+            "resumes": self.origin.resumes,
+            "continued": self.continued,
+        }
+        try:
+            self.store.write(steps, snapshot, replay, facts)
+        except OSError as error:
+            # A full disk is no reason to lose the run as well: the checkpoint before is whole.
+            log.warning(
+                "%s: no checkpoint of step %s, %s; the one before stays",
+                self.folder,
+                f"{steps:,}",
+                error.strerror or error,
+            )
+            return
+        self._stored = steps
+
+
+def _take(model: BaseAlgorithm, replay: Transitions | None) -> Snapshot:
+    everything = {"model": model, "log": _log_of(model), "random": _random_state()}
+    return capture(everything, _elsewhere(replay))
+
+
+def _put(model: BaseAlgorithm, snapshot: Snapshot, replay: Transitions | None) -> list[str]:
+    everything = {"model": model, "log": _log_of(model), "random": {}}
+    restored, missing = restore(everything, snapshot, _elsewhere(replay))
+    _set_random_state(restored["random"])  # last: whatever is restored may draw
+    return missing
+
+
+def _transitions(model: BaseAlgorithm) -> Transitions | None:
+    buffer = getattr(model, "replay_buffer", None)
+    return Transitions(buffer) if isinstance(buffer, ReplayBuffer) else None
+
+
+def _elsewhere(replay: Transitions | None) -> dict[str, np.ndarray[Any, Any]]:
+    if replay is None:
+        return {}
+    found = dict(replay.arrays)
+    if not getattr(replay.buffer, "copy_info_dict", True):
+        found["infos"] = replay.buffer.infos  # type: ignore[attr-defined]  # HER's, all of them empty
+    return found
+
+
+def _log_of(model: BaseAlgorithm) -> dict[str, Any]:
+    """What has been logged and not yet written out."""
+    logger = model.logger
+    return {"values": logger.name_to_value, "counts": logger.name_to_count, "excluded": logger.name_to_excluded}
+
+
+def _learned(snapshot: Snapshot) -> Iterator[tuple[str, torch.Tensor]]:
+    """All but the environments' own state, where infinity may have its place."""
+    return (item for item in snapshot.tensors.items() if "/envs/" not in item[0])
+
+
+def _random_state() -> dict[str, Any]:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

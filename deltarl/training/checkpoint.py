@@ -1,0 +1,366 @@
+"""Checkpoints on disk: a folder each, which is there as a whole or not at all.
+
+    checkpoints/50000/          state at step 50,000, all that a run goes on from
+      manifest.json             what it was made with and by; size and SHA-256 of each file, and of itself
+      state.json                the state as a tree; arrays stand in it by name
+      state.safetensors         the arrays
+      replay/00000.safetensors  transitions in segments of fixed length, linked where they have not changed
+      replay/parity             their exclusive or, from which one damaged segment is made again
+    checkpoints/best-40000/     policy.safetensors, normalizer.npz of the best evaluation, and their manifest
+
+A folder is written under a name that begins with a dot, its manifest last, and renamed when all is on the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from deltarl.training import disk
+from deltarl.training.replay import Parity, Transitions
+from deltarl.training.state import Snapshot
+
+FORMAT = 1
+FOLDER = "checkpoints"
+MANIFEST = "manifest.json"
+TREE = "state.json"
+TENSORS = "state.safetensors"
+REPLAY = "replay"
+PARITY = f"{REPLAY}/parity"
+BEST = "best-"
+
+log = logging.getLogger(__name__)
+
+
+class DamagedError(Exception):
+    """A checkpoint does not hold what its manifest says; the message names file and fault."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has its manifest; `verify` tells whether it has its files too."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        return int(self.manifest["steps"])
+
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        return dict(self.manifest["files"])
+
+    def read(self, name: str) -> bytes:
+        """A file's content, held against the manifest.
+
+        Raises:
+            DamagedError: if it is another than what was written.
+        """
+        entry = self.files[name]
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise DamagedError(f"{name}: {error.strerror}") from None
+        if len(content) != entry["bytes"]:
+            raise DamagedError(f"{name}: {len(content)} bytes, {entry['bytes']} were written")
+        if disk.digest(content) != entry["sha256"]:
+            raise DamagedError(f"{name}: its content is not what was written (SHA-256 differs)")
+        return content
+
+    def snapshot(self) -> Snapshot:
+        """The state, replay transitions apart."""
+        tensors = safetensors.torch.load(self.read(TENSORS))
+        return Snapshot(json.loads(self.read(TREE)), tensors, dict(self.manifest["unsupported"]))
+
+    def fill(self, transitions: Transitions) -> None:
+        """Put the replay transitions back.
+
+        Raises:
+            DamagedError: if they are of a buffer of another shape.
+        """
+        if self.manifest["replay"] != transitions.layout:
+            raise DamagedError("replay: the transitions are of a buffer of another size or of other observations")
+        for index, name in enumerate(self.segments):
+            transitions.fill(index, self.read(name))
+
+    @property
+    def segments(self) -> list[str]:
+        return sorted(name for name in self.files if name.startswith(f"{REPLAY}/") and name != PARITY)
+
+
+class Store:
+    """The checkpoints of a run.
+
+    Args:
+        run: the run's folder.
+        keep: how many of the newest stay.
+    """
+
+    def __init__(self, run: Path, keep: int) -> None:
+        self.folder, self.keep = run / FOLDER, keep
+        self._last: Checkpoint | None = None
+
+    def write(
+        self, steps: int, snapshot: Snapshot, transitions: Transitions | None, facts: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Write a checkpoint, and remove those that are no longer kept.
+
+        Args:
+            steps: the training step.
+            snapshot: the state.
+            transitions: of the replay buffer; None if there is none.
+            facts: what else the manifest says.
+
+        Raises:
+            OSError: if the disk is full or fails; the checkpoints before are as they were.
+        """
+        self.folder.mkdir(exist_ok=True)
+        tree = json.dumps(snapshot.tree, allow_nan=False).encode()
+        replay = None if transitions is None else _Replay(transitions, steps, self._last)
+        needed = len(tree) + sum(tensor.nbytes for tensor in snapshot.tensors.values()) + 2**20
+        self._look_at_space(needed + (0 if replay is None else replay.bytes_needed()))
+        with _Writing(self.folder, str(steps)) as writing:
+            writing.add(TREE, tree)
+            writing.add(TENSORS, safetensors.torch.save(snapshot.tensors))
+            if replay is not None:
+                replay.write(writing)
+            layout = None if transitions is None else transitions.layout
+            self._last = writing.finish(
+                {"steps": steps, **facts, "unsupported": snapshot.unsupported, "replay": layout}
+            )
+        self._prune(_numbered(self.folder)[self.keep :])
+        return self._last
+
+    def write_best(self, steps: int, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+        """Write the best policy so far, and remove the one before.
+
+        Args:
+            steps: the training step.
+            write: puts the files into a folder.
+            facts: what else the manifest says.
+
+        Raises:
+            OSError: as `write`.
+        """
+        self.folder.mkdir(exist_ok=True)
+        with _Writing(self.folder, f"{BEST}{steps}") as writing:
+            write(writing.folder)
+            writing.adopt_all()
+            writing.finish({"steps": steps, **facts})
+        self._prune([folder for folder in _best(self.folder) if folder.name != f"{BEST}{steps}"])
+
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Go on from `checkpoint`: what is newer has been passed over, and goes when the next one is written."""
+        self._last = checkpoint
+        for folder in _numbered(self.folder):
+            if int(folder.name) > checkpoint.steps:
+                disk.rename(folder, folder.with_name(f".passed-over-{folder.name}"))
+
+    def sweep(self) -> None:
+        """Remove what a process left that was killed while it wrote or removed."""
+        for folder in self.folder.glob(".*"):
+            disk.remove(folder)
+
+    def _look_at_space(self, needed: int) -> None:
+        if (free := disk.free(self.folder)) < needed:
+            raise OSError(errno.ENOSPC, f"{needed / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free")
+
+    def _prune(self, folders: list[Path]) -> None:
+        # A folder that is half removed must not look like a checkpoint.
+        for folder in folders:
+            folder.rename(folder.with_name(f".removing-{folder.name}"))
+        self.sweep()
+
+
+class _Replay:
+    """The replay transitions of a new checkpoint, of which the one before may have most."""
+
+    def __init__(self, transitions: Transitions, steps: int, before: Checkpoint | None) -> None:
+        self.transitions = transitions
+        self.before = before if before is not None and before.manifest["replay"] == transitions.layout else None
+        self.changed, self.old = set(range(transitions.segments)), set[str]()
+        if self.before is not None:
+            added = (steps - self.before.steps) // transitions.buffer.n_envs
+            self.old = set(self.before.segments)
+            self.changed = transitions.changed(added) | {i for i in self.changed if _segment(i) not in self.old}
+
+    def bytes_needed(self) -> int:
+        return (len(self.changed) + 1) * self.transitions.segment_bytes()
+
+    def write(self, writing: _Writing) -> None:
+        (writing.folder / REPLAY).mkdir()
+        parity = _parity_of(self.before)
+        for index in range(self.transitions.segments):
+            if index not in self.changed:
+                assert self.before is not None
+                writing.link(_segment(index), self.before)
+                continue
+            content = self.transitions.read(index)
+            writing.add(_segment(index), content)
+            parity = self._exchanged(parity, _segment(index), content)
+        if parity is None:
+            parity = Parity()
+            for index in range(self.transitions.segments):
+                parity.add(self.transitions.read(index))
+        writing.add(PARITY, parity.content())
+        disk.sync(writing.folder / REPLAY)
+
+    def _exchanged(self, parity: Parity | None, name: str, content: bytes) -> Parity | None:
+        """The parity with a segment's new content for its old; None where there is nothing sound to go on from."""
+        if parity is None:
+            return None
+        parity.add(content)
+        if self.before is not None and name in self.old:
+            try:
+                parity.add(self.before.read(name))
+            except DamagedError:
+                return None
+        return parity
+
+
+def _segment(index: int) -> str:
+    return f"{REPLAY}/{index:05}.safetensors"
+
+
+class _Writing:
+    """A folder that is being written; what is left unfinished is removed."""
+
+    def __init__(self, parent: Path, name: str) -> None:
+        self.target, self.folder = parent / name, parent / f".writing-{name}"
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> _Writing:
+        disk.remove(self.folder)
+        self.folder.mkdir()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        disk.remove(self.folder)
+
+    def add(self, name: str, content: bytes) -> None:
+        disk.write(self.folder / name, content)
+        self._files[name] = {"bytes": len(content), "sha256": disk.digest(content)}
+
+    def link(self, name: str, source: Checkpoint) -> None:
+        disk.link(source.folder / name, self.folder / name)
+        self._files[name] = source.files[name]
+
+    def adopt_all(self) -> None:
+        """Take over the files that somebody else has written into the folder."""
+        for path in sorted(self.folder.iterdir()):
+            disk.sync(path)
+            content = path.read_bytes()
+            self._files[path.name] = {"bytes": len(content), "sha256": disk.digest(content)}
+
+    def finish(self, facts: Mapping[str, Any]) -> Checkpoint:
+        manifest = {"format": FORMAT, **facts, "files": self._files}
+        manifest["sha256"] = _digest_of(manifest)
+        disk.write(self.folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
+        disk.sync(self.folder)
+        if self.target.exists():
+            self.target.rename(self.target.with_name(f".removing-{self.target.name}"))
+        disk.rename(self.folder, self.target)
+        return Checkpoint(self.target, manifest)
+
+
+def newest(run: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run that verifies; what is passed over or mended is said as a warning."""
+    return _first_sound(_numbered(run / FOLDER))
+
+
+def best(run: Path) -> Checkpoint | None:
+    """The policy of a run's best evaluation, as `newest`."""
+    return _first_sound(_best(run / FOLDER))
+
+
+def steps_of(run: Path) -> list[int]:
+    """The steps of which a run has checkpoints, newest first; whether they verify is not looked at."""
+    return [int(folder.name) for folder in _numbered(run / FOLDER)]
+
+
+def verify(folder: Path) -> Checkpoint:
+    """A checkpoint whose files are what was written; a single damaged replay segment is made anew.
+
+    Raises:
+        DamagedError: if it cannot be used.
+    """
+    checkpoint = _opened(folder)
+    faults: dict[str, DamagedError] = {}
+    for name in checkpoint.files:
+        try:
+            checkpoint.read(name)
+        except DamagedError as error:
+            faults[name] = error
+    lost = [name for name in faults if name in checkpoint.segments]
+    if len(lost) == 1 == len(faults):
+        _mend(checkpoint, lost[0])
+        log.warning("%s: %s; made anew from the others and their parity", folder, faults[lost[0]])
+    elif list(faults) == [PARITY]:
+        log.warning("%s: %s; the state itself is sound", folder, faults[PARITY])
+    elif faults:
+        raise next(iter(faults.values()))
+    return checkpoint
+
+
+def _first_sound(folders: list[Path]) -> Checkpoint | None:
+    for folder in folders:
+        try:
+            return verify(folder)
+        except DamagedError as error:
+            log.warning("%s: passed over, it is damaged: %s", folder, error)
+    return None
+
+
+def _opened(folder: Path) -> Checkpoint:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        given = manifest.pop("sha256")
+        written = _digest_of(manifest)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise DamagedError(f"{MANIFEST}: {error}") from None
+    if given != written:
+        raise DamagedError(f"{MANIFEST}: its content is not what was written (SHA-256 differs)")
+    if manifest["format"] != FORMAT:
+        raise DamagedError(f"{MANIFEST}: format {manifest['format']}, this version of deltarl reads {FORMAT}")
+    return Checkpoint(folder, manifest)
+
+
+def _mend(checkpoint: Checkpoint, lost: str) -> None:
+    parity = Parity(checkpoint.read(PARITY))
+    for name in checkpoint.segments:
+        if name != lost:
+            parity.add(checkpoint.read(name))
+    # Another inode: checkpoints that share the damaged file keep it, and mend their own.
+    disk.replace(checkpoint.folder / lost, parity.content()[: checkpoint.files[lost]["bytes"]])
+    checkpoint.read(lost)
+
+
+def _parity_of(before: Checkpoint | None) -> Parity | None:
+    if before is None:
+        return Parity()
+    try:
+        return Parity(before.read(PARITY))
+    except DamagedError:
+        return None
+
+
+def _digest_of(manifest: Mapping[str, Any]) -> str:
+    return disk.digest(json.dumps(manifest, sort_keys=True, allow_nan=False).encode())
+
+
+def _numbered(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("*") if path.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def _best(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob(f"{BEST}*") if path.name.removeprefix(BEST).isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(BEST)), reverse=True)

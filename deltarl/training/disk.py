@@ -1,0 +1,73 @@
+"""Files and folders that survive a kill and a power failure.
+
+Everything that a run's safety depends on is written here, in single system calls of `os`: what was written is forced
+to the disk before it gets its name, and a name is given by one rename. A reader sees the old state or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+_MODE = 0o666
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a new file, or over an old one, and force it to the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    try:
+        rest = memoryview(content).cast("B")
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put `content` in the place of a file at once: readers see the old file or the new one, never half of it."""
+    beside = path.with_name(f"{path.name}.tmp")
+    write(beside, content)
+    beside.rename(path)
+    sync(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder another name, for good when this returns."""
+    source.rename(target)
+    sync(target.parent)
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name for a file; a copy of it where the file system has no such names, or no more of them."""
+    try:
+        os.link(source, target)
+    except OSError:
+        write(target, source.read_bytes())
+
+
+def sync(path: Path) -> None:
+    """Force a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder; one that is gone already is no error."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def free(folder: Path) -> int:
+    """Bytes that can still be written beside `folder`."""
+    return shutil.disk_usage(folder).free
+
+
+def digest(content: bytes | memoryview) -> str:
+    """SHA-256 in hex digits."""
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,94 @@
+"""NaN and infinity stop a run where they come up, and before they reach what it has learned."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+
+class NonFiniteError(FloatingPointError):
+    """A number is NaN or infinite; the message names step, environment and key."""
+
+
+class FiniteEnvs(VecEnvWrapper):
+    """Looks at every observation and reward as the environments give them, before they are normalised.
+
+    Args:
+        venv: the environments.
+    """
+
+    def __init__(self, venv: VecEnv) -> None:
+        super().__init__(venv)
+        self.steps = 0
+
+    def reset(self) -> VecEnvObs:
+        """As the environments' own.
+
+        Raises:
+            NonFiniteError: if an observation is not finite.
+        """
+        observations = self.venv.reset()
+        self._look("observation", observations)
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """As the environments' own.
+
+        Raises:
+            NonFiniteError: if an observation, an episode's last one included, or a reward is not finite.
+        """
+        observations, rewards, dones, infos = self.venv.step_wait()
+        self.steps += self.num_envs
+        self._look("observation", observations)
+        self._look("reward", rewards)
+        for index in np.flatnonzero(dones):
+            if (last := infos[index].get("terminal_observation")) is not None:
+                self._look("last observation", last, only=int(index))
+        return observations, rewards, dones, infos
+
+    def _look(self, what: str, values: Any, only: int | None = None) -> None:
+        if isinstance(values, Mapping):
+            for key, value in values.items():
+                self._look(f"{what} '{key}'", value, only)
+            return
+        values = np.asarray(values)
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        value = values[place]
+        environment, rest = (only, place) if only is not None else (place[0], place[1:])
+        entry = f"[{', '.join(map(str, rest))}]" if rest else ""
+        raise NonFiniteError(f"step {self.steps:,}: {what}{entry} of environment {environment} is {value}")
+
+
+def check_losses(step: int, logged: Mapping[str, Any]) -> None:
+    """Look at the losses among what an algorithm has logged of its last update.
+
+    Raises:
+        NonFiniteError: if one is not finite.
+    """
+    for key, value in logged.items():
+        # Others may be NaN by right, as the explained variance of constant returns.
+        if ("loss" in key or "objective" in key) and not math.isfinite(value):
+            raise NonFiniteError(f"step {step:,}: {key} is {value}")
+
+
+def check_tensors(step: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Look at what a checkpoint is to hold.
+
+    Raises:
+        NonFiniteError: if a number is not finite.
+    """
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise NonFiniteError(f"step {step:,}: {name} holds {_first_of(tensor)}")
+
+
+def _first_of(tensor: torch.Tensor) -> float:
+    return float(tensor[~torch.isfinite(tensor)].flatten()[0])

@@ -1,0 +1,104 @@
+"""The transitions of a replay buffer in segments of fixed length, each a file, and their parity.
+
+A buffer of a million transitions is gigabytes, of which the steps between two checkpoints change little. Segments that
+did not change are linked into the next checkpoint; so that one damaged file cannot take all checkpoints with it, each
+checkpoint has the parity (exclusive or) of its segments, from which any single one can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import ReplayBuffer
+
+SEGMENT_BYTES = 16 * 2**20
+
+# Written back to front when an episode ends: stored as a whole with the rest of the state.
+_REWRITTEN = {"ep_start", "ep_length"}
+
+
+class Transitions:
+    """The arrays of a replay buffer that grow by one row a step.
+
+    Args:
+        buffer: the buffer; its arrays are read and filled in place.
+    """
+
+    def __init__(self, buffer: ReplayBuffer) -> None:
+        self.buffer = buffer
+        self.arrays = dict(_rows(buffer))
+        self._row_bytes: int = sum(array[0].nbytes for array in self.arrays.values())
+        self.rows = max(1, SEGMENT_BYTES // self._row_bytes)
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What two checkpoints must share for their segments to be interchangeable."""
+        arrays = {name: [str(array.dtype), *array.shape] for name, array in sorted(self.arrays.items())}
+        return {"rows": self.rows, "arrays": arrays}
+
+    @property
+    def filled(self) -> int:
+        """Rows that hold something."""
+        if self.buffer.full:
+            return int(self.buffer.buffer_size)
+        # Where observations are stored once, the next one stands ahead of the position.
+        return min(int(self.buffer.pos) + int(self.buffer.optimize_memory_usage), int(self.buffer.buffer_size))
+
+    @property
+    def segments(self) -> int:
+        return -(-self.filled // self.rows)
+
+    def changed(self, added: int) -> set[int]:
+        """The segments that the last `added` rows have touched."""
+        size = self.buffer.buffer_size
+        ahead = int(self.buffer.optimize_memory_usage)
+        first = self.buffer.pos - min(added, size)
+        touched = np.arange(first, self.buffer.pos + ahead) % size // self.rows
+        return set(np.unique(touched).tolist()) & set(range(self.segments))
+
+    def segment_bytes(self) -> int:
+        """Bytes of a full segment, without its header."""
+        return self.rows * self._row_bytes
+
+    def read(self, index: int) -> bytes:
+        """A segment as a safetensors file."""
+        rows = slice(index * self.rows, min((index + 1) * self.rows, self.filled))
+        return safetensors.numpy.save({name: array[rows] for name, array in self.arrays.items()})
+
+    def fill(self, index: int, content: bytes) -> None:
+        """Put a segment back where `read` found it."""
+        for name, part in safetensors.numpy.load(content).items():
+            self.arrays[name][index * self.rows : index * self.rows + len(part)] = part
+
+
+class Parity:
+    """Exclusive or of files' contents, the shorter ones taken as continued with zeros."""
+
+    def __init__(self, content: bytes = b"") -> None:
+        self._bytes: NDArray[np.uint8] = np.frombuffer(content, np.uint8).copy()
+
+    def add(self, content: bytes) -> None:
+        """Add a file; adding it again takes it out."""
+        if len(content) > len(self._bytes):
+            self._bytes = np.pad(self._bytes, (0, len(content) - len(self._bytes)))
+        self._bytes[: len(content)] ^= np.frombuffer(content, np.uint8)
+
+    def content(self) -> bytes:
+        return self._bytes.tobytes()
+
+
+def _rows(buffer: ReplayBuffer) -> Iterable[tuple[str, NDArray[Any]]]:
+    for name, value in vars(buffer).items():
+        if name in _REWRITTEN:
+            continue
+        for key, array in value.items() if isinstance(value, dict) else [(None, value)]:
+            if (
+                isinstance(array, np.ndarray)
+                and array.dtype.kind in "biuf"
+                and array.shape[:1] == (buffer.buffer_size,)
+            ):
+                yield name if key is None else f"{name}/{key}", array

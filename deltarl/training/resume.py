@@ -1,0 +1,100 @@
+"""From where a run goes on, and whether to the last bit."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.utils import get_device
+
+from deltarl.agents.base import LinearScheduleSpec
+from deltarl.errors import ConfigError
+from deltarl.training import checkpoint, records
+from deltarl.training import folder as files
+from deltarl.training.boundary import Origin
+from deltarl.training.checkpoint import Store
+from deltarl.training.spec import RunSpec
+
+log = logging.getLogger(__name__)
+
+# Its exploration rate falls over a share of the whole training.
+_SCHEDULED = ("dqn", "qrdqn")
+
+
+def has_finished(folder: Path, spec: RunSpec) -> bool:
+    """Whether a run has finished and `spec` asks for no more."""
+    return (folder / files.RESULT).exists() and spec.total_timesteps <= files.load_spec(folder).total_timesteps
+
+
+def reopen(folder: Path, spec: RunSpec, store: Store, command: list[str]) -> Origin:
+    """Make a run's folder ready to go on from its newest checkpoint that verifies.
+
+    Records are cut back to the checkpoint, the config takes what has changed, and `resumes.jsonl` gets a line. A run
+    that was interrupted before its first checkpoint starts anew.
+
+    Raises:
+        ConfigError: if there are checkpoints of which none verifies, or if the run had finished and has none.
+    """
+    store.sweep()
+    found = checkpoint.newest(folder)
+    if found is None and (steps := checkpoint.steps_of(folder)):
+        raise ConfigError(f"{folder}: none of its checkpoints (steps {', '.join(map(str, steps))}) verifies")
+    if found is None and (folder / files.RESULT).exists():
+        raise ConfigError(f"{folder}: the run has finished and holds no checkpoint to go on from")
+    if found is None:
+        log.warning("%s: no checkpoint yet; starts anew", folder)
+        records.cut_back(folder, {})
+        origin = Origin()
+    else:
+        store.resume_from(found)
+        if not _finished_at(folder, found.steps):
+            records.cut_back(folder, found.manifest["records"])
+        origin = _origin(found, spec)
+    (folder / files.RESULT).unlink(missing_ok=True)
+    [seed] = files.load_spec(folder).seeds
+    files.write_config(spec, seed, folder)
+    facts = {"from_step": 0 if found is None else found.steps, "continued": list(origin.continued)}
+    files.note_resumption(folder, command, facts)
+    return origin
+
+
+def _origin(found: checkpoint.Checkpoint, spec: RunSpec) -> Origin:
+    reasons = [*found.manifest["continued"], *_departures(found.manifest, spec)]
+    return Origin(found, int(found.manifest["resumes"]) + 1, tuple(dict.fromkeys(reasons)))
+
+
+def _departures(manifest: Mapping[str, Any], spec: RunSpec) -> Iterator[str]:
+    """Why the run cannot go on to the last bit as it would have."""
+    here = files.surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
+    there = {key: manifest[key] for key in here}
+    for name in sorted(here["packages"].keys() | there["packages"].keys()):
+        here[name], there[name] = here["packages"].get(name), there["packages"].get(name)
+    for key in sorted(here.keys() - {"packages"}):
+        if here[key] != there[key]:
+            yield f"{key}: {there[key]}, then {here[key]}"
+    if torch.device(here["device"]).type != "cpu":
+        yield "device: CUDA's results are not promised to repeat to the last bit"
+    if manifest["total_timesteps"] != spec.total_timesteps and (schedules := list(_schedules(spec))):
+        yield (
+            f"total_timesteps: {manifest['total_timesteps']}, then {spec.total_timesteps}, and "
+            f"{', '.join(schedules)} follows a schedule over it"
+        )
+    for path, kind in manifest["unsupported"].items():
+        yield f"state: {path} ({kind}) cannot be stored"
+
+
+def _schedules(spec: RunSpec) -> Iterator[str]:
+    if spec.agent.algorithm in _SCHEDULED:
+        yield "exploration"
+    for name in type(spec.agent).model_fields:
+        if isinstance(getattr(spec.agent, name), LinearScheduleSpec):
+            yield name
+
+
+def _finished_at(folder: Path, steps: int) -> bool:
+    path = folder / files.RESULT
+    return path.exists() and json.loads(path.read_text())["steps"] == steps

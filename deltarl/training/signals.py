@@ -1,0 +1,88 @@
+"""Signals that ask a run to stop: it writes a checkpoint at its next boundary and ends with a status of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from types import FrameType
+from typing import Any
+
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: not done, to be gone on with
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class TrainingStopped(SystemExit):
+    """A run was asked to stop and can be gone on with; a script that lets it pass ends with status 75."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(STOPPED_STATUS)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class StopRequest:
+    """Whether somebody asked for a stop."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.reason is not None
+
+    def make(self, reason: str) -> None:
+        """Ask for a stop; the first reason stays."""
+        self.reason = self.reason or reason
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """While the context lasts, SIGINT, SIGTERM or SIGUSR1 asks for a stop; a second one ends the process at once.
+
+    Handlers that were there before come back. Outside of the main thread, where Python allows none, nothing is caught.
+    """
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del frame
+        request.make(signal.Signals(number).name)
+        # The next one is the system's, which waits for no Python code to return.
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {number: signal.signal(number, handle) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def stop_on_message(connection: Connection[Any, Any]) -> Iterator[StopRequest]:
+    """In a process that another one looks after: anything that comes from there asks for a stop.
+
+    Signals that reach the whole group, as Ctrl-C does, are the parent's to understand. Where the parent dies, this
+    process ends at once.
+    """
+    request = StopRequest()
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+    def listen() -> None:
+        try:
+            request.make(connection.recv())
+            connection.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    yield request

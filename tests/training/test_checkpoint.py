@@ -1,0 +1,338 @@
+"""Checkpoints on disk: there as a whole or not at all, whatever happens while they are written or lie there."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+
+from deltarl.training import checkpoint, disk
+from deltarl.training.checkpoint import DamagedError, Store, newest, steps_of, verify
+from deltarl.training.replay import Transitions
+from deltarl.training.state import Snapshot
+
+BUFFER_ROWS, SEGMENT_ROWS, INTERVAL = 40, 8, 10
+# What a checkpoint asks of the system.
+CALLS = ("open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink", "rmdir")
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = sum(array[0].nbytes for array in Transitions(buffer()).arrays.values())
+    monkeypatch.setattr("deltarl.training.replay.SEGMENT_BYTES", SEGMENT_ROWS * row)
+
+
+def buffer() -> ReplayBuffer:
+    return ReplayBuffer(BUFFER_ROWS, spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)), device="cpu")
+
+
+def snapshot(steps: int) -> Snapshot:
+    return Snapshot({"steps": steps}, {"weights": torch.full((4,), float(steps))})
+
+
+class Run:
+    """A run that adds a random transition a step and stores itself every `INTERVAL` steps."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.store = folder, Store(folder, keep)
+        self.buffer, self.steps = buffer(), 0
+        self.random = np.random.default_rng(0)
+
+    def step(self) -> None:
+        observation, following = self.random.normal(size=(2, 1, 3))
+        self.buffer.add(
+            observation, following, self.random.normal(size=(1, 2)), np.ones(1), np.zeros(1, bool), [{}]
+        )
+        self.steps += 1
+
+    def on(self, intervals: int = 1) -> Run:
+        for _ in range(intervals):
+            for _ in range(INTERVAL):
+                self.step()
+            self.write()
+        return self
+
+    def write(self) -> None:
+        self.store.write(self.steps, snapshot(self.steps), Transitions(self.buffer), {"records": {}})
+
+
+def holds(run: Path, steps: int, transitions: ReplayBuffer) -> None:
+    """The newest checkpoint is of `steps`, and gives back state and transitions."""
+    found = newest(run)
+    assert found is not None
+    assert found.steps == steps
+    assert found.snapshot().tree == {"steps": steps}
+    assert torch.equal(found.snapshot().tensors["weights"], torch.full((4,), float(steps)))
+    into = buffer()
+    into.pos, into.full = transitions.pos, transitions.full
+    found.fill(Transitions(into))
+    filled = Transitions(transitions).filled
+    for name, array in Transitions(transitions).arrays.items():
+        assert np.array_equal(Transitions(into).arrays[name][:filled], array[:filled]), name
+
+
+def test_the_newest_are_kept_and_give_back_what_was_stored(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for interval in range(1, 12):  # past the point where the buffer is full and goes round
+        run.on()
+        holds(tmp_path, interval * INTERVAL, run.buffer)
+        assert steps_of(tmp_path) == [interval * INTERVAL, (interval - 1) * INTERVAL][: min(interval, 2)]
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"110", "100"}
+
+
+def test_segments_that_did_not_change_are_linked_and_others_are_not(tmp_path: Path) -> None:
+    Run(tmp_path).on(4)
+    before, after = (tmp_path / "checkpoints" / name / "replay" for name in ("30", "40"))
+    inodes = {path.stat().st_ino for path in before.iterdir()}
+    shared = {path.name for path in after.iterdir() if path.stat().st_ino in inodes}
+    # Rows 30 to 39 are new: the end of the segment that begins at 24, and the one at 32.
+    assert shared == {"00000.safetensors", "00001.safetensors", "00002.safetensors"}
+
+
+def test_where_there_are_no_links_segments_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    run = Run(tmp_path).on(4)
+    holds(tmp_path, 40, run.buffer)
+    assert all(path.stat().st_nlink == 1 for path in tmp_path.rglob("*.safetensors"))
+
+
+def test_a_manifest_says_what_every_file_holds(tmp_path: Path) -> None:
+    Run(tmp_path).on(2)
+    folder = tmp_path / "checkpoints" / "20"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert manifest["files"].keys() == files - {"manifest.json"}
+    for name, entry in manifest["files"].items():
+        content = (folder / name).read_bytes()
+        assert entry == {"bytes": len(content), "sha256": disk.digest(content)}
+
+
+@contextmanager
+def at_call(number: int, do: Callable[[str, Any], None]) -> Iterator[list[str]]:
+    """Call `do` in the place of the system call of that number; the list says which were made."""
+    made: list[str] = []
+
+    def counted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            made.append(name)
+            if len(made) == number:
+                do(name, args)
+            return original(*args, **options)
+
+        return call
+
+    originals = {name: getattr(os, name) for name in CALLS}
+    try:
+        for name, original in originals.items():
+            setattr(os, name, counted(name, original))
+        yield made
+    finally:
+        for name, original in originals.items():
+            setattr(os, name, original)
+
+
+def calls_of_a_checkpoint(template: Run) -> list[str]:
+    with at_call(0, lambda *_: None) as made:
+        template.on()
+    return made
+
+
+def killed(name: str, args: Any) -> None:
+    if name == "write":  # half of it reaches the disk
+        descriptor, content = args
+        os.pwrite(descriptor, bytes(content[: len(content) // 2]), 0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_kill_at_any_system_call_leaves_the_old_checkpoint_or_the_new(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = calls_of_a_checkpoint(Run(tmp_path / "counted").on(5))
+    assert set(calls) == set(CALLS)
+    ends = set()
+    for number in range(1, len(calls) + 1):
+        folder = tmp_path / f"killed-at-{number}"
+        run = Run(folder).on(5)
+        if (child := os.fork()) == 0:
+            with at_call(number, killed):
+                run.on()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), f"call {number} was not reached"
+
+        last = steps_of(folder)[0]
+        ends.add(last)
+        for _ in range(last - run.steps):  # the child's steps are not the parent's
+            run.step()
+        holds(folder, last, run.buffer)
+        # And the run goes on from there.
+        run.store = Store(folder, keep=2)
+        run.store.sweep()
+        found = newest(folder)
+        assert found is not None
+        run.store.resume_from(found)
+        run.on()
+        holds(folder, last + INTERVAL, run.buffer)
+        assert {path.name for path in (folder / "checkpoints").iterdir()} == {str(step) for step in steps_of(folder)}
+        shutil.rmtree(folder)
+    assert ends == {50, 60}
+    assert caplog.records == []
+
+
+def test_a_disk_that_is_full_at_any_system_call_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    def full(name: str, args: Any) -> None:
+        del args
+        if name in {"open", "write", "fsync", "mkdir", "rename"}:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    calls = calls_of_a_checkpoint(Run(tmp_path / "counted").on(5))
+    refused = 0
+    for number in range(1, len(calls) + 1):
+        run = Run(tmp_path / f"full-at-{number}").on(5)
+        with at_call(number, full):
+            try:
+                run.on()
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+                refused += 1
+        holds(run.folder, steps_of(run.folder)[0], _as_of(run, steps_of(run.folder)[0]))
+        run.on()  # there is room again
+        holds(run.folder, 70, run.buffer)
+        shutil.rmtree(run.folder)
+    assert refused > len(calls) // 3
+
+
+def _as_of(run: Run, steps: int) -> ReplayBuffer:
+    again = Run(run.folder)
+    for _ in range(steps):
+        again.step()
+    return again.buffer
+
+
+def test_space_is_looked_at_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path).on()
+    monkeypatch.setattr(disk, "free", lambda _: 1000)
+    with pytest.raises(OSError, match=r"1 MiB are needed, 0 MiB are free"):
+        run.on()
+    holds(tmp_path, 10, _as_of(run, 10))
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def truncated(content: bytes) -> bytes:
+    return content[:-1]
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, None], ids=["truncated", "flipped", "missing"])
+def test_a_damaged_file_costs_at_most_the_checkpoint_that_holds_it(
+    damage: Callable[[bytes], bytes] | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = Run(tmp_path / "whole").on(5)
+    names = files_of(whole.folder / "checkpoints" / "50")
+    assert len([name for name in names if name.startswith("replay/0")]) == 5
+    for name in names:
+        run = tmp_path / "damaged"
+        shutil.copytree(whole.folder, run, copy_function=os.link)  # as the checkpoints are linked to each other
+        path = run / "checkpoints" / "50" / name
+        if damage is None:
+            path.unlink()
+        else:
+            with path.open("r+b") as file:  # in place: whoever shares the file has the damage too
+                content = damage(file.read())
+                file.seek(0)
+                file.write(content)
+                file.truncate()
+        caplog.clear()
+        # A segment is made anew, and parity is not needed; anything else costs the checkpoint.
+        lost = not name.startswith("replay/")
+        steps = 40 if lost else 50
+        holds(run, steps, _as_of(whole, steps))
+        said = caplog.messages[0]
+        assert name.removeprefix("replay/") in said
+        assert ("passed over" in said) == lost
+        if name.startswith("replay/0"):
+            verify(run / "checkpoints" / "40")  # which shares some of the segments, and mends its own
+        shutil.rmtree(run)
+        shutil.rmtree(whole.folder)
+        whole = Run(tmp_path / "whole").on(5)
+
+
+def test_two_damaged_segments_cannot_be_mended(tmp_path: Path) -> None:
+    Run(tmp_path).on(5)
+    replay = tmp_path / "checkpoints" / "50" / "replay"
+    for name in ("00000.safetensors", "00003.safetensors"):
+        (replay / name).unlink()
+    with pytest.raises(DamagedError, match="00000"):
+        verify(tmp_path / "checkpoints" / "50")
+
+
+def test_a_segment_that_was_damaged_on_disk_does_not_spoil_the_next_parity(tmp_path: Path) -> None:
+    run = Run(tmp_path).on(3)
+    path = tmp_path / "checkpoints" / "30" / "replay" / "00003.safetensors"  # rows 24 to 31, to be rewritten
+    path.write_bytes(flipped(path.read_bytes()))
+    run.on()
+    (tmp_path / "checkpoints" / "40" / "replay" / "00001.safetensors").unlink()
+    holds(tmp_path, 40, run.buffer)
+
+
+def test_none_is_found_where_there_is_none_or_none_is_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert newest(tmp_path) is None
+    Run(tmp_path).on(2)
+    for folder in (tmp_path / "checkpoints").iterdir():
+        (folder / "manifest.json").write_text("{}")
+    assert newest(tmp_path) is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
+def test_a_checkpoint_of_a_newer_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", 99)
+    Run(tmp_path).on()
+    monkeypatch.undo()
+    with pytest.raises(DamagedError, match=r"format 99, this version of deltarl reads 1"):
+        verify(tmp_path / "checkpoints" / "10")
+
+
+def test_transitions_of_another_buffer_are_refused(tmp_path: Path) -> None:
+    Run(tmp_path).on()
+    found = newest(tmp_path)
+    assert found is not None
+    other = ReplayBuffer(BUFFER_ROWS + 1, spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)), device="cpu")
+    with pytest.raises(DamagedError, match="buffer of another size"):
+        found.fill(Transitions(other))
+
+
+def test_the_best_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    store = Store(tmp_path, keep=2)
+    for steps in (10, 20):
+        store.write_best(
+            steps, lambda folder: (folder / "policy").write_text("a policy") and None, {"return_mean": 1.0 * steps}
+        )
+    found = checkpoint.best(tmp_path)
+    assert found is not None
+    assert (found.steps, found.manifest["return_mean"], found.read("policy")) == (20, 20.0, b"a policy")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best-20"]
+    assert steps_of(tmp_path) == []

@@ -1,0 +1,211 @@
+"""2N steps against N, an interruption, and N more in a new process: the same to the last bit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from deltarl import RunResult, load_config, resume, train
+from deltarl.training.checkpoint import Checkpoint, newest
+
+SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1")
+ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")
+GSDE = ("agent.use_sde=true", "agent.sde_sample_freq=7")
+REPLAY = ("agent.learning_starts=60", "agent.batch_size=16", "agent.buffer_size=1000", "env.n_envs=1")
+
+
+def goals(first: int, envs: int) -> tuple[str, ...]:
+    sizes = ("agent.batch_size=16", "agent.buffer_size=1000")
+    return ("agent=sac_her", *sizes, f"agent.learning_starts={first}", f"env.n_envs={envs}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run of 2N steps.
+
+    Attributes:
+        name: of the case.
+        settings: overrides of the quickstart.
+        half: N, where no environment is at the start of an episode.
+        needed: part of the covering subset.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    half: int
+    needed: bool = True
+
+
+CASES = [
+    Case("ppo-hopper-normalised", (*ROLLOUTS, "env.n_envs=3"), 32 * 3 * 2),
+    Case(
+        "ppo-gsde-half_cheetah", ("env=half_cheetah", *ROLLOUTS, "agent.use_sde=true", "agent.sde_sample_freq=7"), 256
+    ),
+    Case("a2c-walker2d", ("agent=a2c", "env=walker2d", "env.n_envs=2"), 100),
+    Case("trpo-reacher", ("agent=trpo", "env=reacher", *ROLLOUTS, "env.n_envs=2"), 64 * 3),
+    Case("recurrent_ppo-hopper", ("agent=recurrent_ppo", *ROLLOUTS, "env.n_envs=2"), 64 * 3),
+    Case("sac-hopper-normalised", ("agent=sac", *REPLAY), 150),
+    Case("sac-gsde-half_cheetah", ("agent=sac", "env=half_cheetah", *REPLAY, *GSDE), 150),
+    Case("sac-memory-saving", ("agent=sac", *REPLAY, "agent.buffer_size=90", "agent.optimize_memory_usage=true"), 150),
+    Case("td3-ou-noise", ("agent=td3", *REPLAY, "agent.action_noise={kind: ornstein_uhlenbeck, std: 0.2}"), 150),
+    Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=120"), 150),
+    Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 150),
+    Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 150),
+    Case("dqn-pendulum", ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY), 152),
+    Case("qrdqn-pendulum", ("agent=qrdqn", "env=inverted_pendulum_discrete", *REPLAY), 152),
+    Case("her-fetch_reach", (*goals(100, 1), "env=fetch_reach"), 135),
+    Case("her-fetch_push", (*goals(200, 2), "env=fetch_push"), 270),
+    Case(
+        "her-point_maze",
+        (*goals(300, 1), "env=point_maze_umaze"),
+        350,
+    ),
+]
+
+
+def _resume(folder: Path) -> list[RunResult]:
+    torch.set_num_threads(1)
+    return resume(folder, console=Console(file=io.StringIO()))
+
+
+@pytest.fixture(scope="module")
+def new_process() -> Iterator[ProcessPoolExecutor]:
+    """A process that has trained nothing; spawned, so that nothing is inherited."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def parameters() -> list[Any]:
+    return [pytest.param(case, id=case.name, marks=[] if case.needed else pytest.mark.slow) for case in CASES]
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_an_interruption_changes_nothing(case: Case, tmp_path: Path, new_process: ProcessPoolExecutor) -> None:
+    spec = load_config(
+        "quickstart",
+        *case.settings,
+        *SMALL,
+        f"total_timesteps={2 * case.half}",
+        f"checkpoint.every={case.half}",
+        "checkpoint.keep=9",
+        f"eval.every={case.half // 2}",
+        f"out={tmp_path}",
+        "name=whole",
+        "device=cpu",
+    )
+    [whole] = train(spec, console=Console(file=io.StringIO()))
+    interrupted = interrupt(whole.folder, case.half)
+    assert in_an_episode(newest(interrupted))
+
+    [result] = new_process.submit(_resume, interrupted).result(timeout=300)
+
+    assert (result.resumes, result.continued) == (1, ())
+    assert result.final_return_mean == whole.final_return_mean
+    assert differences(newest(whole.folder), newest(interrupted)) == []
+    assert (interrupted / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
+    assert (interrupted / "evaluations.csv").read_text() == (whole.folder / "evaluations.csv").read_text()
+    assert metrics(interrupted) == metrics(whole.folder)
+    assert progress(interrupted) == progress(whole.folder)
+    assert curves(interrupted) == curves(whole.folder)
+
+
+def interrupt(folder: Path, steps: int) -> Path:
+    """The run as a kill would have left it some time after its checkpoint of `steps`."""
+    copy = folder.with_name("seed-0-interrupted")
+    shutil.copytree(folder, copy)
+    for name in ("result.json", "policy.safetensors", "model.zip", "normalizer.npz", "vecnormalize.pkl"):
+        (copy / name).unlink(missing_ok=True)
+    for checkpoint in (copy / "checkpoints").iterdir():
+        if checkpoint.name != str(steps):
+            shutil.rmtree(checkpoint)
+    return copy
+
+
+def in_an_episode(checkpoint: Checkpoint | None) -> bool:
+    """Whether all environments are in an episode, as their monitors count it."""
+    assert checkpoint is not None
+    tree = json.loads((checkpoint.folder / "state.json").read_text())
+    [monitors] = [node for node in find(tree, "envs") if "list" in node]
+    rewards = [found for monitor in monitors["list"] for found in find(monitor, "rewards")]
+    return bool(rewards) and all(any(r.values()) for r in rewards)
+
+
+def find(node: Any, name: str) -> Iterator[Any]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == name:
+                yield value
+            yield from find(value, name)
+    elif isinstance(node, list):
+        for value in node:
+            yield from find(value, name)
+
+
+def differences(one: Checkpoint | None, other: Checkpoint | None) -> list[str]:
+    """Where two checkpoints differ, times of the clock apart."""
+    assert one is not None
+    assert other is not None
+    first, second = load_file(one.folder / "state.safetensors"), load_file(other.folder / "state.safetensors")
+    found = sorted(first.keys() ^ second.keys())
+    found += [k for k in first.keys() & second.keys() if not torch.equal(bits(first[k]), bits(second[k]))]
+    found = [name for name in found if not name.endswith("episode_times")]
+    trees = [timeless(json.loads((each.folder / "state.json").read_text())) for each in (one, other)]
+    found += ["state.json"] * (trees[0] != trees[1])
+    found += [name for name in one.segments if one.files[name] != other.files[name]]
+    return found + ["segments"] * (one.segments != other.segments)
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(torch.uint8) if tensor.ndim else tensor.reshape(1).view(torch.uint8)
+
+
+def timeless(node: Any) -> Any:
+    """A state without seconds of the clock: of Monitor's episodes, and of the logger's speed."""
+    if isinstance(node, dict):
+        return {key: timeless(value) for key, value in node.items() if key != "episode_times"}
+    if isinstance(node, list):
+        if len(node) == 2 and isinstance(node[0], str) and node[0] in {"t", "time/fps", "time/time_elapsed"}:
+            return node[0]
+        return [timeless(value) for value in node]
+    return node
+
+
+CLOCK = {"wall_seconds", "time/fps", "time/time_elapsed"}
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in CLOCK} for row in rows]
+
+
+def progress(folder: Path) -> list[dict[str, np.float32 | None]]:
+    """Its rows; Stable-Baselines3 writes as many digits as a number's own precision has."""
+    with (folder / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{key: np.float32(text) if text else None for key, text in row.items() if key not in CLOCK} for row in rows]
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """All curves as TensorBoard reads them, each with steps that only grow."""
+    events = EventAccumulator(str(folder), purge_orphaned_data=False, size_guidance={"scalars": 0})
+    events.Reload()
+    found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    for tag, points in found.items():
+        steps = [step for step, _ in points]
+        assert steps == sorted(set(steps)), tag
+    return {tag: points for tag, points in found.items() if tag not in CLOCK}
