@@ -16,7 +16,7 @@ from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, T
 
 from deltarl.training import disk
 from deltarl.training.evaluation import Evaluation
-from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS
+from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS, readable
 
 _OWN_KEYS = {"step", "wall_seconds"}
 
@@ -48,10 +48,14 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
     Args:
         folder: the run's folder; where metrics.jsonl has rows already, all records go on from there.
         elapsed_seconds: seconds of training before.
+
+    Raises:
+        ConfigError: if metrics.jsonl is damaged.
     """
+    rows = _rows(folder / METRICS)
     table = CSVOutputFormat(str(folder / PROGRESS))
     # It has emptied its file, which is written again from the record that everything is derived from.
-    for row in _rows(folder / METRICS):
+    for row in rows:
         values = {key: math.nan if value is None else value for key, value in row.items() if key not in _OWN_KEYS}
         table.write(values, {}, row["step"])
     return Logger(
@@ -84,7 +88,10 @@ def _growing(folder: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    with readable(path):
+        return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Evaluation) -> None:

@@ -97,4 +97,7 @@ def _schedules(spec: RunSpec) -> Iterator[str]:
 
 def _finished_at(folder: Path, steps: int) -> bool:
     path = folder / files.RESULT
-    return path.exists() and json.loads(path.read_text())["steps"] == steps
+    if not path.exists():
+        return False
+    with files.readable(path):
+        return bool(json.loads(path.read_text())["steps"] == steps)

@@ -273,7 +273,7 @@ def _train_seed(
 
 
 @contextmanager
-def _built(spec: RunSpec, seed: int, found: Path | None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
+def _built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
     """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
     with ExitStack() as opened:
         envs, normalizer = _make_envs(spec, seed, watched=True)

@@ -343,7 +343,7 @@ def _packed(values: list[Any]) -> torch.Tensor | None:
     if kind is float:
         return torch.tensor(values, dtype=torch.float64)
     if kind is int:
-        with suppress(OverflowError, RuntimeError):
+        with suppress(OverflowError, ValueError, RuntimeError):
             return torch.tensor(values, dtype=torch.int64)
     return None
 

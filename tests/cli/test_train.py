@@ -106,7 +106,7 @@ def test_an_interruption_has_a_status_of_its_own(
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 130
-    assert capsys.readouterr().err.== "deltarl: interrupted\n"
+    assert capsys.readouterr().err == "deltarl: interrupted\n"
 
 
 def test_help_shows_an_example(tmp_path: Path) -> None:

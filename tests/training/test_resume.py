@@ -1,0 +1,327 @@
+"""Going on with a run: from where, with which config, with which records, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import logging
+import os
+import pickle
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from deltarl import ConfigError, RunResult, RunSpec, evaluate, load_config, load_run, resume, train
+from deltarl.training import disk
+from deltarl.training.checkpoint import best, newest, steps_of
+
+SETTINGS = (
+    "torso.width=8",
+    "torso.depth=1",
+    "agent.n_steps=16",
+    "agent.batch_size=32",
+    "env.n_envs=2",
+    "total_timesteps=128",
+    "checkpoint.every=32",
+    "eval.every=48",
+    "eval.episodes=2",
+    "device=cpu",
+    "name=run",
+)
+SAC = (
+    "agent=sac",
+    *(setting for setting in SETTINGS if "n_steps" not in setting),
+    "agent.learning_starts=16",
+    "agent.buffer_size=500",
+)
+
+
+def spec_of(out: Path, *more: str, base: tuple[str, ...] = SETTINGS) -> RunSpec:
+    return load_config("quickstart", *base, f"out={out}", *more)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    return train(spec_of(tmp_path_factory.mktemp("whole"), "checkpoint.keep=9"), quiet())[0]
+
+
+@pytest.fixture
+def interrupted(whole: RunResult, tmp_path: Path) -> Path:
+    """A run that was killed some time after its checkpoint of step 96."""
+    folder = tmp_path / "run" / "seed-0"
+    shutil.copytree(whole.folder, folder)
+    for name in ("result.json", "policy.safetensors", "model.zip", "normalizer.npz", "vecnormalize.pkl"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "checkpoints" / "128")
+    return folder
+
+
+def rows(folder: Path, name: str = "metrics.jsonl") -> list[Any]:
+    lines = (folder / name).read_text().splitlines()
+    return [json.loads(line) for line in lines] if name.endswith("jsonl") else lines
+
+
+def test_it_goes_on_from_the_newest_checkpoint(interrupted: Path, whole: RunResult) -> None:
+    [result] = resume(interrupted, console=quiet())
+    assert dataclasses.replace(result, folder=whole.folder, wall_seconds=whole.wall_seconds, resumes=0) == whole
+    assert (result.resumes, result.continued) == (1, ())
+    [line] = rows(interrupted, "resumes.jsonl")
+    assert (line["from_step"], line["continued"]) == (96, [])
+    assert line["packages"]["torch"] == torch.__version__
+    written = json.loads((interrupted / "result.json").read_text())
+    assert (written["resumes"], written["continued"]) == (1, [])
+
+
+def test_seconds_of_training_add_up(interrupted: Path, whole: RunResult) -> None:
+    found = newest(interrupted)
+    assert found is not None
+    [result] = resume(interrupted, console=quiet())
+    assert result.wall_seconds > found.manifest["elapsed_seconds"] > 0
+    seconds = [row["wall_seconds"] for row in rows(interrupted)]
+    assert seconds == sorted(seconds)
+    assert whole.wall_seconds > 0
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    os.truncate(interrupted / "checkpoints" / "96" / "state.safetensors", 100)
+    [result] = resume(interrupted, console=quiet())
+    assert "96: passed over, it is damaged: state.safetensors: 100 bytes" in caplog.text
+    assert rows(interrupted, "resumes.jsonl")[0]["from_step"] == 64
+    assert result.status == "finished"
+    steps = [row["step"] for row in rows(interrupted) if "time/fps" in row]
+    assert steps == [32, 64, 96, 128]
+    assert steps_of(interrupted) == [128, 96, 64, 32]
+
+
+def test_it_does_not_begin_anew_where_no_checkpoint_is_sound(interrupted: Path) -> None:
+    for folder in (interrupted / "checkpoints").iterdir():
+        (folder / "manifest.json").write_text("")
+    before = rows(interrupted)
+    with pytest.raises(ConfigError, match=r"none of its checkpoints \(steps 96, 64, 32\) verifies"):
+        resume(interrupted, console=quiet())
+    assert rows(interrupted) == before
+
+
+def test_without_a_checkpoint_it_begins_anew(
+    interrupted: Path, whole: RunResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(interrupted / "checkpoints")
+    [result] = resume(interrupted, console=quiet())
+    assert "no checkpoint yet; starts anew" in caplog.text
+    assert (result.resumes, result.final_return_mean) == (0, whole.final_return_mean)
+    assert rows(interrupted, "evaluations.csv") == rows(whole.folder, "evaluations.csv")
+
+
+def test_what_a_kill_left_half_written_is_swept(interrupted: Path) -> None:
+    leftover = interrupted / "checkpoints" / ".writing-128"
+    shutil.copytree(interrupted / "checkpoints" / "96", leftover)
+    resume(interrupted, console=quiet())
+    assert not leftover.exists()
+
+
+def test_a_finished_run_is_left_alone(whole: RunResult) -> None:
+    with pytest.raises(ConfigError, match="has finished, at 128 steps; to train longer, give a larger total_timesteps"):
+        resume(whole.folder, console=quiet())
+
+
+def longer(total: int) -> Any:
+    return lambda config: load_config(str(config), f"total_timesteps={total}")
+
+
+def test_a_finished_run_can_be_trained_longer_exactly_where_nothing_follows_a_schedule(
+    whole: RunResult, tmp_path: Path
+) -> None:
+    folder = tmp_path / "seed-0"
+    shutil.copytree(whole.folder, folder)
+    [result] = resume(folder, longer(192), quiet())
+    [direct] = train(spec_of(tmp_path / "direct", "total_timesteps=192"), quiet())
+    assert (result.steps, result.resumes, result.continued) == (192, 1, ())
+    assert (folder / "policy.safetensors").read_bytes() == (direct.folder / "policy.safetensors").read_bytes()
+    assert load_run(folder).spec.total_timesteps == 192
+    # The evaluation at the end of the shorter run stays.
+    evaluated = {line.split(",")[0] for line in rows(folder, "evaluations.csv")[1:]}
+    assert evaluated == {"48", "96", "128", "144", "192"}
+
+
+def test_under_a_schedule_a_longer_run_is_continued_not_exact(tmp_path: Path) -> None:
+    [first] = train(spec_of(tmp_path, "agent.learning_rate={schedule: linear, start: 1.0e-3}"), quiet())
+    [result] = resume(first.folder, longer(192), quiet())
+    assert result.continued == ("total_timesteps: 128, then 192, and learning_rate follows a schedule over it",)
+    assert json.loads((first.folder / "result.json").read_text())["continued"] == list(result.continued)
+    # And what was once continued stays so.
+    [again] = resume(first.folder, longer(256), quiet())
+    assert len(again.continued) == 2
+
+
+def test_another_number_of_threads_is_continued_not_exact(interrupted: Path) -> None:
+    [result] = resume(interrupted, lambda config: load_config(str(config), "threads=2"), quiet())
+    assert result.continued == ("threads: 1, then 2",)
+
+
+def test_another_version_is_continued_not_exact(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deltarl.training.folder.version", lambda name: "9.9" if name == "torch" else "same")
+    [result] = resume(interrupted, console=quiet())
+    assert f"torch: {torch.__version__}, then 9.9" in result.continued
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("agent.gamma=0.5",), "agent.gamma (0.99 there, 0.5 here)"),
+        (("env.n_envs=4",), "env.n_envs (2 there, 4 here)"),
+        (("agent=a2c", "agent.n_steps=16"), "agent.algorithm (ppo there, a2c here), "),
+        (("total_timesteps=64",), "total_timesteps (128 there, 64 here; it can only grow)"),
+    ],
+)
+def test_another_config_is_refused_by_the_keys_that_differ(
+    changes: tuple[str, ...], message: str, interrupted: Path
+) -> None:
+    before = sorted(interrupted.rglob("*"))
+    with pytest.raises(ConfigError) as caught:
+        resume(interrupted, lambda config: load_config(str(config), *changes), quiet())
+    assert f"these differ: {message}" in str(caught.value)
+    assert "; eval, checkpoint, threads, device and a larger total_timesteps may" in str(caught.value)
+    assert sorted(interrupted.rglob("*")) == before
+
+
+def test_cadences_may_change(interrupted: Path, whole: RunResult) -> None:
+    changed = ("eval.every=16", "eval.episodes=1", "checkpoint.every=16", "checkpoint.keep=1")
+    [result] = resume(interrupted, lambda config: load_config(str(config), *changed), quiet())
+    assert result.continued == ()
+    assert steps_of(interrupted) == [128]
+    assert load_run(interrupted).spec.eval.every == 16
+    assert (interrupted / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
+
+
+def test_the_same_call_is_right_the_first_time_and_after_every_interruption(
+    interrupted: Path, whole: RunResult, tmp_path: Path
+) -> None:
+    spec = spec_of(tmp_path, "checkpoint.keep=9").model_copy(update={"seeds": (0, 1)})
+    first = train(spec, quiet(), jobs=1, resume=True)
+    assert [(result.seed, result.resumes) for result in first] == [(0, 1), (1, 0)]
+    assert first[0].final_return_mean == whole.final_return_mean
+    assert train(spec, quiet(), resume=True) == first
+    assert interrupted.exists()
+
+
+def test_the_same_call_with_another_config_is_refused(interrupted: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"these differ: agent.gamma \(0.99 there, 0.5 here\)"):
+        train(spec_of(tmp_path, "agent.gamma=0.5"), quiet(), resume=True)
+    assert interrupted.exists()
+
+
+def test_all_seeds_of_a_folder_go_on(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "seeds=[0,1]")
+    results = train(spec, quiet(), jobs=1)
+    (results[1].folder / "result.json").unlink()
+    again = resume(tmp_path / "run", console=quiet())
+    assert [(result.seed, result.final_return_mean) for result in again] == [(1, results[1].final_return_mean)]
+
+
+def test_where_there_is_no_run_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere: no such folder"):
+        resume(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"no run there"):
+        resume(tmp_path)
+
+
+def test_a_moved_run_goes_on_where_it_is(interrupted: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    interrupted.rename(elsewhere)
+    [result] = resume(elsewhere, console=quiet())
+    assert result.folder == elsewhere
+    assert (elsewhere / "result.json").exists()
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(disk, "free", lambda _: 0)
+    [result] = train(spec_of(tmp_path), quiet())
+    assert result.status == "finished"
+    assert "no checkpoint of step 32, 1 MiB are needed, 0 MiB are free; the one before stays" in caplog.text
+    assert steps_of(result.folder) == []
+
+
+def test_checkpoints_change_nothing_of_what_is_learned(whole: RunResult, tmp_path: Path) -> None:
+    [without] = train(spec_of(tmp_path, "checkpoint.every=null"), quiet())
+    assert steps_of(without.folder) == [128]
+    assert (without.folder / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
+
+
+def test_the_best_policy_is_kept_and_can_be_evaluated_before_the_end(interrupted: Path) -> None:
+    found = best(interrupted)
+    assert found is not None
+    scores: dict[int, list[float]] = {}
+    for line in rows(interrupted, "evaluations.csv")[1:]:
+        step, _, score, *_ = line.split(",")
+        scores.setdefault(int(step), []).append(float(score))
+    means = {step: sum(each) / len(each) for step, each in scores.items()}
+    assert found.steps == max(means, key=lambda step: means[step])
+    run = load_run(interrupted, best=True)
+    assert evaluate(run).return_mean == pytest.approx(means[found.steps])
+    with pytest.raises(ConfigError, match=r"no finished run there, result.json is missing; go on with it: deltarl res"):
+        load_run(interrupted)
+
+
+def test_without_an_evaluation_there_is_no_best(interrupted: Path) -> None:
+    shutil.rmtree(next((interrupted / "checkpoints").glob("best-*")))
+    with pytest.raises(ConfigError, match="no best policy there"):
+        load_run(interrupted, best=True)
+
+
+class Payload:
+    """Leaves a folder behind when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("opened",)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, SAC], ids=["ppo", "sac"])
+def test_a_pickle_in_the_place_of_any_file_is_never_opened(
+    settings: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    payload = pickle.dumps(Payload())
+    pickle.loads(payload)
+    Path("opened").rmdir()  # it does work
+    [result] = train(spec_of(tmp_path, base=settings), quiet())
+    files = [path.relative_to(result.folder) for path in result.folder.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    for name in [*files, Path("policy.pkl"), Path("checkpoints/128/state.pt"), Path("checkpoints/128/replay/0.npy")]:
+        folder = tmp_path / "planted"
+        shutil.copytree(result.folder, folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(payload)
+        with suppress(ConfigError):
+            evaluate(folder, episodes=1)
+        with suppress(ConfigError):
+            evaluate(load_run(folder, best=True), episodes=1)
+        (folder / "result.json").unlink()
+        with suppress(ConfigError):
+            resume(folder, longer(160), quiet())
+        shutil.rmtree(folder)
+        assert not Path("opened").exists(), name
+
+
+def test_a_checkpoint_that_does_not_fit_the_config_is_refused(interrupted: Path) -> None:
+    config = interrupted / "config.yaml"
+    config.write_text(config.read_text().replace("width: 8", "width: 16"))
+    with pytest.raises(ConfigError, match=r"96: does not fit the config as .*: /model/policy/.*\(8,.* there"):
+        resume(interrupted, console=quiet())
+
+
+def test_warnings_are_the_librarys_own(caplog: pytest.LogCaptureFixture, interrupted: Path) -> None:
+    shutil.rmtree(interrupted / "checkpoints")
+    resume(interrupted, console=quiet())
+    assert {(record.name.split(".")[0], record.levelno) for record in caplog.records} == {("deltarl", logging.WARNING)}
