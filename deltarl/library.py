@@ -139,8 +139,8 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     known = {*RunSpec.model_fields, "torso"}
     for key in tree.data:
         if key not in known:
-            deeper = [f"{holder}.{key}" for holder, fields in _FIELDS if key in fields]
-            hint = f"; did you mean '{deeper[0]}'?" if deeper else suggestion(key, sorted(known))
+            deeper = [f"'{holder}.{key}'" for holder, fields in _FIELDS if key in fields]
+            hint = f"; did you mean {' or '.join(deeper)}?" if deeper else suggestion(key, sorted(known))
             if key == "base":
                 hint = "; a config has none, but `deltarl copy` makes one of your own from a shipped one"
             raise tree.complain((key,), f"unknown key{hint}", base.source)

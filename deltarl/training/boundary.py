@@ -26,7 +26,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from deltarl.errors import ConfigError
 from deltarl.training import records
 from deltarl.training.checkpoint import Checkpoint, DamagedError, Store
-from deltarl.training.finite import check_losses, check_tensors
+from deltarl.training.finite import check_losses, check_tensors, distributions_named
 from deltarl.training.folder import surroundings
 from deltarl.training.replay import Transitions
 from deltarl.training.signals import StopRequest, TrainingStopped
@@ -104,7 +104,7 @@ class Boundary:
             TrainingStopped: on request, when all is stored.
             NonFiniteError: if a loss, or anything that a checkpoint is to hold, is NaN or infinite.
         """
-        with self._visited(), suppress(_Done):
+        with self._visited(), distributions_named(self.model), suppress(_Done):
             self.model.learn(total_timesteps, callback=callback)
         check_losses(self.model.num_timesteps, self.model.logger.name_to_value)
         self._store()

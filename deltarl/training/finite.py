@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
@@ -88,6 +90,24 @@ def check_tensors(step: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> Non
     for name, tensor in tensors:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise NonFiniteError(f"step {step:,}: {name} holds {_first_of(tensor)}")
+
+
+@contextmanager
+def distributions_named(model: BaseAlgorithm) -> Iterator[None]:
+    """What PyTorch says of a distribution of NaN, which a policy that has overflowed gives, as our own error.
+
+    Raises:
+        NonFiniteError: in its place.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "found invalid values" not in str(error):
+            raise
+        which = str(error).split(" (", 1)[0].removeprefix("Expected ")
+        raise NonFiniteError(
+            f"step {model.num_timesteps:,}: {which} of the policy's actions is not finite; its networks have overflowed"
+        ) from error
 
 
 def _first_of(tensor: torch.Tensor) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return train(spec, console=Console(file=io.StringIO()))[0]
 
 
-VERBS = ("train", "evaluate", "play", "list", "show", "copy", "validate", "schema", "doctor")
+VERBS = ("train", "resume", "evaluate", "play", "list", "show", "copy", "validate", "schema", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -213,3 +215,76 @@ def test_a_window_needs_a_screen(deltarl: Deltarl, monkeypatch: pytest.MonkeyPat
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
     assert "there is no screen for a window; give --video FILE.mp4" in deltarl("play", "nowhere")[2]
+
+
+# resume
+
+
+@pytest.fixture
+def interrupted(finished: RunResult, tmp_path: Path) -> Path:
+    """A run that ended after its training and before its score."""
+    folder = tmp_path / "runs" / "done" / "seed-0"
+    shutil.copytree(finished.folder, folder)
+    (folder / "result.json").unlink()
+    return folder
+
+
+def test_resume_goes_on_and_says_how_exactly(interrupted: Path, deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("resume", "runs/done", "total_timesteps=96")
+    assert status == 0
+    assert "  resumed  1 time, exactly" in out
+    assert "96 steps in" in out
+    assert json.loads((interrupted / "result.json").read_text())["steps"] == 96
+
+
+def test_train_can_be_given_again_with_resume(interrupted: Path, deltarl: Deltarl) -> None:
+    command = ("train", str(interrupted / "config.yaml"), "out=runs", "name=done", "seeds=[0]", "--resume")
+    for _ in range(2):  # the second time there is nothing left to do, and it says the same
+        status, out, _ = deltarl(*command)
+        assert status == 0
+        assert "  resumed  1 time, exactly" in out
+    status, _, error = deltarl(*command[:-1])
+    assert (status, "this very run has finished" in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("runs/nowhere",), "runs/nowhere: no such folder"),
+        (("runs",), "runs: no run there"),
+        (("runs/done/seed-0", "agent.gamma=0.5"), "cannot go on with another config; these differ: agent.gamma (0.99"),
+        (("runs/done/seed-0", "agent.gama=0.5"), "unknown key; did you mean 'gamma'?"),
+        (("runs/done/seed-0", "out=elsewhere"), "command line: out: cannot change when a run is resumed"),
+        (("runs/done/seed-0", "seeds=[1]"), "command line: seeds: cannot change when a run is resumed"),
+        (("runs/done/seed-0", "total_timesteps=32"), "total_timesteps (64 there, 32 here; it can only grow)"),
+        (("runs/done/seed-0", "every=3"), "did you mean 'eval.every' or 'checkpoint.every'?"),
+    ],
+)
+def test_resume_refuses_in_one_line(
+    arguments: tuple[str, ...], message: str, interrupted: Path, deltarl: Deltarl, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    status, out, error = deltarl("resume", *arguments)
+    assert (status, out) == (2, "")
+    assert error.startswith("deltarl: error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not (interrupted / "result.json").exists()
+
+
+def test_the_best_policy_can_be_evaluated_and_played(finished: RunResult, deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("evaluate", finished.folder, "--best", "--episodes", "2")
+    assert status == 0
+    assert f"return {finished.final_return_mean:,.1f} " in out  # of a run with one evaluation, that one
+    assert deltarl("evaluate", finished.folder.parent, "--best")[0] == 2
+
+
+def test_a_number_that_is_not_finite_ends_in_one_line_and_status_1(deltarl: Deltarl) -> None:
+    # Steps so large that the first update overflows.
+    status, out, error = deltarl(
+        "train", "quickstart", *QUICK, "agent.target_kl=null", "agent.learning_rate=1.0e+30", "out=runs"
+    )
+    assert (status, out) == (1, "")
+    assert re.search(r"^deltarl: error: .*seed-0: step 32: .* (is nan|is -?inf|is not finite).*; there is no checkpoint yet$", error.splitlines()[-1])
+    assert "Traceback" not in error
