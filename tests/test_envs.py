@@ -14,7 +14,7 @@ from deltarl import RunSpec
 from deltarl.agents import OffPolicySpec
 from deltarl.envs import EnvSpec, SuccessInfo, SuccessSpec, build_envs
 from deltarl.library import load_config, names
-from deltarl.training.run import _built
+from deltarl.training.run import built
 
 GOALS = {"fetch_push", "fetch_reach", "fetch_slide", "fetch_pick_and_place", "point_maze_umaze"}
 DISCRETE = {"inverted_pendulum_discrete"}
@@ -59,7 +59,7 @@ def small(agent: str, env: str) -> RunSpec:
 @pytest.mark.parametrize(("env", "agent"), pairs())
 def test_an_agent_learns_in_an_environment(env: str, agent: str) -> None:
     spec = small(agent, env)
-    with _built(spec, seed=0) as (model, _):
+    with built(spec, seed=0) as (model, _):
         steps = getattr(spec.agent, "learning_starts", 0) + 40
         model.learn(steps)
         assert model.num_timesteps >= steps

@@ -107,7 +107,7 @@ class Boundary:
         with self._visited(), distributions_named(self.model), suppress(_Done):
             self.model.learn(total_timesteps, callback=callback)
         check_losses(self.model.num_timesteps, self.model.logger.name_to_value)
-        self._store()
+        self.write_checkpoint()
         self.stop_if_asked()
 
     @contextmanager
@@ -141,7 +141,7 @@ class Boundary:
                 raise _Done
         check_losses(self.model.num_timesteps, self.model.logger.name_to_value)
         if self.model.num_timesteps >= self._next or self.stop:
-            self._store()
+            self.write_checkpoint()
             self._next = self._next_after(self.model.num_timesteps)
         self.stop_if_asked()
 
@@ -176,7 +176,12 @@ class Boundary:
             self.continued.append(f"state: {path} could not be restored")
         self.model.start_time = time.time_ns() - int(self.origin.elapsed_seconds * 1e9)
 
-    def _store(self) -> None:
+    def write_checkpoint(self) -> None:
+        """Store the run as it is; where the disk refuses, that is said and the run goes on.
+
+        Raises:
+            NonFiniteError: if something that was learned is NaN or infinite.
+        """
         steps = self.model.num_timesteps
         if steps == self._stored:
             return

@@ -17,8 +17,10 @@ import errno
 import json
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import safetensors.torch
@@ -35,6 +37,7 @@ TENSORS = "state.safetensors"
 REPLAY = "replay"
 PARITY = f"{REPLAY}/parity"
 BEST = "best-"
+_WRITERS = 2
 
 log = logging.getLogger(__name__)
 
@@ -197,15 +200,11 @@ class _Replay:
 
     def write(self, writing: _Writing) -> None:
         (writing.folder / REPLAY).mkdir()
-        parity = _parity_of(self.before)
-        for index in range(self.transitions.segments):
-            if index not in self.changed:
-                assert self.before is not None
-                writing.link(_segment(index), self.before)
-                continue
-            content = self.transitions.read(index)
-            writing.add(_segment(index), content)
-            parity = self._exchanged(parity, _segment(index), content)
+        kept = [index for index in range(self.transitions.segments) if index not in self.changed]
+        for index in kept:
+            assert self.before is not None
+            writing.link(_segment(index), self.before)
+        parity = self._exchanged(_parity_of(self.before), writing)
         if parity is None:
             parity = Parity()
             for index in range(self.transitions.segments):
@@ -213,17 +212,28 @@ class _Replay:
         writing.add(PARITY, parity.content())
         disk.sync(writing.folder / REPLAY)
 
-    def _exchanged(self, parity: Parity | None, name: str, content: bytes) -> Parity | None:
-        """The parity with a segment's new content for its old; None where there is nothing sound to go on from."""
-        if parity is None:
-            return None
-        parity.add(content)
-        if self.before is not None and name in self.old:
+    def _exchanged(self, parity: Parity | None, writing: _Writing) -> Parity | None:
+        """Write the changed segments; the parity with their new content for the old, None if that was not sound."""
+        is_sound = parity is not None
+        parity = parity or Parity()
+        lock = Lock()
+
+        def exchange(index: int) -> bool:
+            name = _segment(index)
+            content = self.transitions.read(index)
+            writing.add(name, content)
             try:
-                parity.add(self.before.read(name))
+                old = self.before.read(name) if self.before is not None and name in self.old else b""
             except DamagedError:
-                return None
-        return parity
+                return False
+            with lock:
+                parity.add(content)
+                parity.add(old)
+            return True
+
+        # Copying, hashing and writing leave Python's lock: one of them can wait for the disk while the other computes.
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            return parity if all(list(pool.map(exchange, sorted(self.changed)))) and is_sound else None
 
 
 def _segment(index: int) -> str:
@@ -261,7 +271,7 @@ class _Writing:
             self._files[path.name] = {"bytes": len(content), "sha256": disk.digest(content)}
 
     def finish(self, facts: Mapping[str, Any]) -> Checkpoint:
-        manifest = {"format": FORMAT, **facts, "files": self._files}
+        manifest = {"format": FORMAT, **facts, "files": dict(sorted(self._files.items()))}
         manifest["sha256"] = _digest_of(manifest)
         disk.write(self.folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
         disk.sync(self.folder)

@@ -15,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 
-SEGMENT_BYTES = 16 * 2**20
+SEGMENT_BYTES = 8 * 2**20
 
 # Written back to front when an episode ends: stored as a whole with the rest of the state.
 _REWRITTEN = {"ep_start", "ep_length"}

@@ -242,7 +242,7 @@ def _train(
         stop_on_signals() as stop,
     ):
         if jobs > 1 and len(todo) > 1:
-            with _built(*todo[0]):
+            with built(*todo[0]):
                 pass  # what cannot be made is said once, and before any process starts
             return run_seeds(
                 job, list(labels), jobs, lambda seed, steps, state: display.update(labels[seed], steps, state), stop
@@ -257,7 +257,7 @@ def _train_seed(
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
     try:
-        with _built(spec, seed, found) as (model, normalizer), ExitStack() as held:
+        with built(spec, seed, found) as (model, normalizer), ExitStack() as held:
             if found is None:
                 folder = held.enter_context(files.claimed(spec, seed, command))
                 store, origin = Store(folder, spec.checkpoint.keep), Origin()
@@ -273,7 +273,7 @@ def _train_seed(
 
 
 @contextmanager
-def _built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
+def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
     """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
     with ExitStack() as opened:
         envs, normalizer = _make_envs(spec, seed, watched=True)
