@@ -23,7 +23,7 @@ train: runs/quickstart/seed-0/result.json
 	@echo "Trained: runs/quickstart/seed-0; look at it with: $(BIN)/tensorboard --logdir runs"
 
 runs/quickstart/seed-0/result.json: | $(INSTALLED)
-	$(BIN)/deltarl train quickstart $(ARGS)
+	$(BIN)/deltarl train quickstart --resume $(ARGS)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow"

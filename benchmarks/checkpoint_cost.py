@@ -1,6 +1,6 @@
 """What a checkpoint costs beside Stable-Baselines3's own `save` and `save_replay_buffer`, with a full replay buffer.
 
-    python benchmarks/checkpoint_cost.py [--transitions 1000000] [--later 10000] [--repeats 3] [--write FILE]
+    python benchmarks/checkpoint_cost.py [--transitions 1000000] [--later 10000] [--repeats 5] [--write FILE]
 
 SAC on Humanoid-v5: real transitions of random actions fill the buffer, repeated until it is full. Then, in one process
 and one after the other: the first checkpoint and SB3's save; some steps later, and again, a later checkpoint and SB3's
@@ -158,7 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--transitions", type=int, default=1_000_000)
     parser.add_argument("--later", type=int, default=10_000, help="steps between two saves")
-    parser.add_argument("--repeats", type=int, default=3, help="later saves")
+    parser.add_argument("--repeats", type=int, default=5, help="later saves")
     parser.add_argument("--write", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,12 +33,14 @@ TABLED = [
     "docs/torsos.md",
     "docs/policies.md",
     "docs/learning.md",
+    "docs/long-runs.md",
     "docs/environments.md",
     "docs/configs.md",
 ]
 # What a verb prints when all is well.
 PRINTED = {
     "train": r"tensorboard --logdir",
+    "resume": r"resumed  \d times?, exactly",
     "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
     "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
     "list": r"^(quickstart|half_cheetah|ppo|runs/quickstart/seed-0) .*",
@@ -119,6 +122,9 @@ def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
         own_name = any(argument.startswith("name=") for argument in arguments)
         short = [f"total_timesteps={SHORT_STEPS}", "eval.episodes=2"]
         command = [*command, *short, *([] if own_name else [f"name={Path(subject).stem}"])]
+    if verb == "resume":
+        command = [re.sub(r"total_timesteps=\d+", f"total_timesteps={2 * SHORT_STEPS}", each) for each in command]
+        (cwd / subject / "result.json").unlink(missing_ok=True)  # as if it had been interrupted
     outcome = attempt([program, *command], cwd)
     if verb == "play" and outcome.returncode != 0:
         assert rendering.working_backend() is None, outcome.stderr
@@ -131,6 +137,30 @@ def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
         assert (cwd / arguments[arguments.index("--video") + 1]).stat().st_size > 0
     if target is not None:
         (cwd / target).write_text(outcome.stdout)
+
+
+def run_job(script: str, cwd: Path) -> None:
+    """A Slurm script, with the two commands of Slurm's that it calls: signalled as Slurm does, requeued, and run on."""
+    for name, does in {"srun": 'exec "$@"', "scontrol": f'echo "$@" >> "{cwd}/requeued"'}.items():
+        (cwd / name).write_text(f"#!/bin/bash\n{does}\n")
+        (cwd / name).chmod(0o755)
+    brief = "total_timesteps=40000 agent.learning_starts=50000 agent.buffer_size=20000 eval.episodes=2"
+    short = re.sub(r"total_timesteps=\d+", brief, script)
+    (cwd / "job").write_text(short.replace("seeds=[0,1,2]", "seeds=0"))
+    env = {**os.environ, "PATH": f"{cwd}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(["bash", "job"], cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
+    metrics = cwd / "runs" / "cheetah" / "seed-0" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert job.poll() is None
+        time.sleep(0.1)
+    [step] = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    os.kill(int(step), signal.SIGUSR1)
+    said = job.communicate(timeout=120)[1]
+    assert job.returncode == 75, said
+    assert (cwd / "requeued").read_text() == "requeue 7\n"
+    again = subprocess.run(["bash", "job"], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert again.returncode == 0, again.stderr
+    assert "resumed  1 time, exactly" in again.stdout
 
 
 def serve(command: list[str], cwd: Path) -> None:
@@ -156,6 +186,8 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
         if language == "bash":
             for line in code.strip().splitlines():
                 run_line(line, checkout)
+        elif language == "sh":
+            run_job(code, checkout)
         elif language == "yaml":
             # The text before it names the file.
             before = (ROOT / page).read_text().split(code)[0]

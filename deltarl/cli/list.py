@@ -14,6 +14,7 @@ from rich.table import Table
 
 from deltarl.errors import ConfigError
 from deltarl.library import find, names, read_yaml, resolve
+from deltarl.training import checkpoint
 from deltarl.training import folder as files
 
 UNLIMITED_WIDTH = 1_000
@@ -98,7 +99,8 @@ def _runs(out: Path) -> Iterator[tuple[str, ...]]:
             continue
         result = _result(run)
         status = result.get("status") or ("training" if files.is_training(run) else "unfinished")
-        steps = f"{result['steps']:,}" if "steps" in result else ""
+        stored = [result["steps"]] if "steps" in result else checkpoint.steps_of(run)
+        steps = f"{stored[0]:,}" if stored else ""
         score = (
             f"{result['final_return_mean']:,.1f} +- {result['final_return_std']:,.1f}"
             if "final_return_mean" in result

@@ -286,5 +286,6 @@ def test_a_number_that_is_not_finite_ends_in_one_line_and_status_1(deltarl: Delt
         "train", "quickstart", *QUICK, "agent.target_kl=null", "agent.learning_rate=1.0e+30", "out=runs"
     )
     assert (status, out) == (1, "")
-    assert re.search(r"^deltarl: error: .*seed-0: step 32: .* (is nan|is -?inf|is not finite).*; there is no checkpoint yet$", error.splitlines()[-1])
+    pattern = r"^deltarl: error: .*seed-0: step 32: .*(is nan|is -?inf|is not finite).*; there is no checkpoint yet$"
+    assert re.search(pattern, error.splitlines()[-1])
     assert "Traceback" not in error
