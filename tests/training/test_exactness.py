@@ -69,7 +69,7 @@ CASES = [
     Case("td3-ou-noise", ("agent=td3", *REPLAY, "agent.action_noise={kind: ornstein_uhlenbeck, std: 0.2}"), 100),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100),
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100),
-    Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 100),
+    Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
     Case("dqn-pendulum", ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY), 100),
     Case("qrdqn-pendulum", ("agent=qrdqn", "env=inverted_pendulum_discrete", *REPLAY), 100),
     Case("her-fetch_reach", (*goals(100, 1), "env=fetch_reach"), 135),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from deltarl.training.checkpoint import newest, steps_of
@@ -162,3 +163,32 @@ def test_a_stop_is_an_exit_and_no_exception_that_a_script_would_swallow() -> Non
     assert not issubclass(TrainingStopped, Exception)
     assert TrainingStopped("why").code == 75
     assert str(TrainingStopped("why")) == "why"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("agent", ["ppo", "sac"])
+def test_kills_at_any_moment_change_nothing(agent: str, tmp_path: Path) -> None:
+    ppo = ("total_timesteps=10000", "checkpoint.every=300", "agent.n_steps=32", "agent.batch_size=32", "env.n_envs=2")
+    sac = ("agent=sac", "total_timesteps=1500", "checkpoint.every=100", "agent.learning_starts=50", "env.n_envs=1")
+    settings = (*SMALL, *(ppo if agent == "ppo" else sac), "eval.every=1000", "eval.episodes=1")
+    command = [DELTARL, "train", "quickstart", *settings, "--resume"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run([*command, f"out={whole}"], capture_output=True, check=True)
+    random = np.random.default_rng(0)
+    kills = 0
+    while not (killed / "run" / "seed-0" / "result.json").exists():
+        process = subprocess.Popen([*command, f"out={killed}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=random.uniform(3, 6))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert kills > 1
+    first, second = whole / "run" / "seed-0", killed / "run" / "seed-0"
+    for name in ("policy.safetensors", "evaluations.csv"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    result = json.loads((second / "result.json").read_text())
+    assert result["continued"] == []
+    steps = [json.loads(line)["step"] for line in (second / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [json.loads(line)["step"] for line in (first / "metrics.jsonl").read_text().splitlines()]
