@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pickle
 import re
 import shutil
 import sys
@@ -66,15 +68,28 @@ def test_evaluate_repeats_the_runs_own_score(finished: RunResult, deltarl: Delta
     assert "over 1 episode\n" in deltarl("evaluate", finished.folder, "--episodes", "1", "--seed", "7")[1]
 
 
-def test_play_writes_a_film(finished: RunResult, deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch) -> None:
+class Payload:
+    """Leaves a folder behind when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, ("opened",)
+
+
+def test_play_writes_a_film_and_opens_no_pickle(
+    finished: RunResult, deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = rendering.working_backend()
     if backend is None:
         pytest.skip("no frame can be drawn here")
     monkeypatch.setenv("MUJOCO_GL", backend)
-    status, out, _ = deltarl("play", finished.folder, "--video", "film.mp4")
+    shutil.copytree(finished.folder, "seed-0")
+    for name in ("model.zip", "vecnormalize.pkl", "policy.pkl"):
+        Path("seed-0", name).write_bytes(pickle.dumps(Payload()))
+    status, out, _ = deltarl("play", "seed-0", "--video", "film.mp4")
     assert status == 0
     assert out.startswith("film.mp4: ")
     assert Path("film.mp4").stat().st_size > 1000
+    assert not Path("opened").exists()
 
 
 # list
