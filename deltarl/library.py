@@ -19,7 +19,7 @@ from deltarl.agents import AnyAgentSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.specs import DeltaTorsoSpec, merge_torso
-from deltarl.training.spec import CheckpointSpec, EvaluationSpec, RunSpec
+from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
@@ -30,7 +30,7 @@ COMMAND_LINE = "command line"
 # What an environment's file says of its own id and would be wrong of another.
 OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
-UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint")
+UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
 # Where a key belongs that was given without its holder.
 _FIELDS = (
     ("torso", DeltaTorsoSpec.model_fields),
@@ -38,6 +38,7 @@ _FIELDS = (
     ("env", EnvSpec.model_fields),
     ("eval", EvaluationSpec.model_fields),
     ("checkpoint", CheckpointSpec.model_fields),
+    ("gates", GatesSpec.model_fields),
 )
 
 

@@ -73,6 +73,7 @@ class Boundary:
         every: steps between two checkpoints; None for one at the end alone.
         origin: where the run goes on from.
         stop: whether to stop.
+        also: what else is to be stored and restored, by name: the state of callbacks.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Boundary:
         every: int | None,
         origin: Origin,
         stop: StopRequest,
+        also: Mapping[str, object] | None = None,
     ) -> None:
         self.model, self.folder, self.store, self.every, self.stop = model, folder, store, every, stop
         self.origin, self.continued = origin, list(origin.continued)
@@ -91,6 +93,7 @@ class Boundary:
         self._stored = -1 if origin.checkpoint is None else origin.checkpoint.steps
         self._next = self._next_after(max(0, self._stored))
         self._surroundings = surroundings()
+        self._also = dict(also or {})
 
     @property
     def elapsed_seconds(self) -> float:
@@ -166,7 +169,7 @@ class Boundary:
         try:
             if replay is not None:
                 checkpoint.fill(replay)
-            missing = _put(self.model, checkpoint.snapshot(), replay)
+            missing = _put(self.model, self._also, checkpoint.snapshot(), replay)
         except (MisfitError, DamagedError) as error:
             raise ConfigError(
                 f"{checkpoint.folder}: does not fit the config as this version reads it: {error}"
@@ -186,7 +189,7 @@ class Boundary:
         if steps == self._stored:
             return
         replay = _transitions(self.model)
-        snapshot = _take(self.model, replay)
+        snapshot = _take(self.model, self._also, replay)
         check_tensors(steps, _learned(snapshot))
         facts = {
             **self._surroundings,
@@ -211,13 +214,13 @@ class Boundary:
         self._stored = steps
 
 
-def _take(model: BaseAlgorithm, replay: Transitions | None) -> Snapshot:
-    everything = {"model": model, "log": _log_of(model), "random": _random_state()}
+def _take(model: BaseAlgorithm, also: Mapping[str, object], replay: Transitions | None) -> Snapshot:
+    everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": _random_state()}
     return capture(everything, _elsewhere(replay))
 
 
-def _put(model: BaseAlgorithm, snapshot: Snapshot, replay: Transitions | None) -> list[str]:
-    everything = {"model": model, "log": _log_of(model), "random": {}}
+def _put(model: BaseAlgorithm, also: Mapping[str, object], snapshot: Snapshot, replay: Transitions | None) -> list[str]:
+    everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": {}}
     restored, missing = restore(everything, snapshot, _elsewhere(replay))
     _set_random_state(restored["random"])  # last: whatever is restored may draw
     return missing
@@ -244,8 +247,8 @@ def _log_of(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def _learned(snapshot: Snapshot) -> Iterator[tuple[str, torch.Tensor]]:
-    """All but the environments' own state, where infinity may have its place."""
-    return (item for item in snapshot.tensors.items() if "/envs/" not in item[0])
+    """The algorithm's state, but for the environments' own, where infinity may have its place."""
+    return (item for item in snapshot.tensors.items() if item[0].startswith("/model/") and "/envs/" not in item[0])
 
 
 def _random_state() -> dict[str, Any]:

@@ -37,6 +37,7 @@ EVALUATIONS = "evaluations.csv"
 POLICY = "policy.safetensors"
 NORMALIZER = "normalizer.npz"
 RESULT = "result.json"
+GATES = "gates.npz"
 RESUMES = "resumes.jsonl"
 _FREE = (
     "name",
@@ -44,6 +45,7 @@ _FREE = (
     "seeds",
     "eval.",
     "checkpoint.",
+    "gates.",
     "threads",
     "device",
     "total_timesteps",
@@ -123,7 +125,7 @@ def differing(folder: Path, keys: list[str]) -> ConfigError:
     """What is said when a run is to go on with another config."""
     return ConfigError(
         f"{folder}: cannot go on with another config; these differ: {', '.join(keys)}; "
-        "eval, checkpoint, threads, device and a larger total_timesteps may"
+        "eval, checkpoint, gates, threads, device and a larger total_timesteps may"
     )
 
 

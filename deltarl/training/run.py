@@ -24,6 +24,7 @@ from deltarl import rendering
 from deltarl.agents import build_agent, build_policy
 from deltarl.envs import build_envs, normalize
 from deltarl.errors import ConfigError
+from deltarl.gates import GateCallback
 from deltarl.training import checkpoint
 from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
@@ -300,11 +301,16 @@ def _learn(
         logger = make_logger(folder, origin.elapsed_seconds)
         opened.callback(logger.close)
         model.set_logger(logger)
-        boundary = Boundary(model, folder, store, every=spec.checkpoint.every, origin=origin, stop=stop)
+        gates = (
+            None if spec.gates.every is None else GateCallback(spec.gates.every, spec.gates.rows, folder / files.GATES)
+        )
+        also = {} if gates is None else {"gates": gates.state}
+        boundary = Boundary(model, folder, store, every=spec.checkpoint.every, origin=origin, stop=stop, also=also)
         best = Best(store, folder, model, normalizer)
         callbacks: list[BaseCallback] = [
             EvaluationCallback(spec, folder, normalizer, best, origin.steps),
             ProgressCallback(spec.total_timesteps, report),
+            *([] if gates is None else [gates]),
         ]
         try:
             boundary.learn(spec.total_timesteps, callbacks)
@@ -313,6 +319,8 @@ def _learn(
             before = f"the newest checkpoint is of step {kept[0]:,}" if kept else "there is no checkpoint yet"
             raise NonFiniteError(f"{folder}: {error}; {before}") from None
         wall_seconds = boundary.elapsed_seconds
+        if gates is not None:
+            gates.save()
         _save_model(model, normalizer, folder)
 
         evaluation = evaluate_policy(

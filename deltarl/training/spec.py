@@ -27,6 +27,15 @@ class EvaluationSpec(Spec):
     video: bool = Field(False, description="A clip of one episode in TensorBoard at each evaluation.")
 
 
+class GatesSpec(Spec):
+    """Measurement of the gates while learning; learning is the same with it and without."""
+
+    every: Annotated[int, Field(ge=1)] | None = Field(
+        10_000, description="Training steps between measurements; null for none."
+    )
+    rows: Annotated[int, Field(ge=2, description="Observations of the rollout or replay buffer to measure on.")] = 256
+
+
 class CheckpointSpec(Spec):
     """Checkpoints, from which an interrupted run goes on as if nothing had happened."""
 
@@ -52,6 +61,7 @@ class RunSpec(Spec):
     )
     eval: EvaluationSpec = Field(EvaluationSpec(), description="Evaluations.")
     checkpoint: CheckpointSpec = Field(CheckpointSpec(), description="Checkpoints.")
+    gates: GatesSpec = Field(GatesSpec(), description="Measurement of the gates.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="PyTorch's threads; floating-point results depend on their number."
@@ -81,7 +91,7 @@ class RunSpec(Spec):
         return seeds
 
     def digest(self) -> str:
-        """Eight hex digits; runs share them that differ at most in name, seeds, folder, checkpoints or known scores."""
-        aside: dict[str, Any] = dict.fromkeys(("name", "seeds", "out", "checkpoint"), True)
+        """Eight hex digits; runs share them that differ at most in name, seeds, folder, cadences or known scores."""
+        aside: dict[str, Any] = dict.fromkeys(("name", "seeds", "out", "checkpoint", "gates"), True)
         content = self.model_dump(mode="json", exclude={**aside, "env": {"random_score", "reference_score"}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

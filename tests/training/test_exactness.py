@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltarl import RunResult, load_config, resume, train
+from deltarl.gates import read_record
 from deltarl.training.checkpoint import Checkpoint, newest
 
 SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1")
@@ -108,6 +109,8 @@ def test_an_interruption_changes_nothing(case: Case, tmp_path: Path, new_process
         f"checkpoint.every={case.half}",
         "checkpoint.keep=9",
         f"eval.every={3 * case.half // 2}",
+        f"gates.every={case.half // 3}",
+        "gates.rows=8",
         f"out={tmp_path}",
         "name=whole",
         "device=cpu",
@@ -124,6 +127,7 @@ def test_an_interruption_changes_nothing(case: Case, tmp_path: Path, new_process
     assert (interrupted / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
     assert (interrupted / "evaluations.csv").read_text() == (whole.folder / "evaluations.csv").read_text()
     assert metrics(interrupted) == metrics(whole.folder)
+    assert gates(interrupted) == gates(whole.folder)
     assert progress(interrupted) == progress(whole.folder)
     assert curves(interrupted) == curves(whole.folder)
 
@@ -202,6 +206,12 @@ def progress(folder: Path) -> list[dict[str, np.float32 | None]]:
     with (folder / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [{key: np.float32(text) if text else None for key, text in row.items() if key not in CLOCK} for row in rows]
+
+
+def gates(folder: Path) -> dict[str, bytes]:
+    record = read_record(folder / "gates.npz")
+    assert len(record["steps"]) > 1
+    return {name: array.tobytes() for name, array in record.items()}
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,0 +1,99 @@
+"""Batches to measure on, read from the buffers of an algorithm without a random draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
+from deltarl.gates.measure import Batch
+
+# Plain data, so that a probe can be stored in a checkpoint: the fields of a Batch as tensors, tuples and dicts.
+Fields = dict[str, Any]
+
+
+def from_buffer(model: BaseAlgorithm, rows: int) -> Fields | None:
+    """Rows spread evenly over what the rollout or replay buffer holds, as the policy sees them.
+
+    Args:
+        model: the algorithm.
+        rows: how many.
+
+    Returns:
+        The fields of a `Batch`; None while the buffer holds fewer.
+    """
+    if isinstance(model, OnPolicyAlgorithm):
+        return _from_rollout(model, rows)
+    return _from_replay(model, rows)
+
+
+def batch_of(fields: Fields) -> Batch:
+    """The batch whose fields are given as plain data."""
+    lstm = fields.get("lstm_states")
+    return Batch(**{**fields, "lstm_states": None if lstm is None else RNNStates(*lstm)})
+
+
+def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields | None:
+    buffer = model.rollout_buffer
+    place = _spread(buffer.buffer_size if buffer.full else buffer.pos, buffer.n_envs, rows)
+    if place is None:
+        return None
+    if buffer.generator_ready:  # an update has laid it out flat, environment after environment
+        place = (place[1] * buffer.buffer_size + place[0],)
+    fields: Fields = {"observations": _tensors(buffer.observations, place, model.device)}
+    if isinstance(buffer, RecurrentRolloutBuffer | RecurrentDictRolloutBuffer):
+
+        def state(array: NDArray[Any]) -> torch.Tensor:
+            # [steps, layers, environments, hidden], or flat [rows, layers, hidden], to [layers, rows, hidden]
+            picked = array[place] if len(place) == 1 else array[place[0], :, place[1]]
+            return torch.as_tensor(picked.swapaxes(0, 1).copy(), device=model.device)
+
+        fields["lstm_states"] = (
+            (state(buffer.hidden_states_pi), state(buffer.cell_states_pi)),
+            (state(buffer.hidden_states_vf), state(buffer.cell_states_vf)),
+        )
+        fields["episode_starts"] = torch.as_tensor(buffer.episode_starts[place], device=model.device)
+    return fields
+
+
+def _from_replay(model: Any, rows: int) -> Fields | None:
+    buffer = model.replay_buffer
+    place = _spread(buffer.buffer_size if buffer.full else buffer.pos, buffer.n_envs, rows)
+    if place is None:
+        return None
+    seen = _rows(buffer.observations, place)
+    if (normalizer := model.get_vec_normalize_env()) is not None:  # the buffer has them as they came
+        seen = normalizer.normalize_obs(seen)
+    fields: Fields = {"observations": _tensors(seen, ..., model.device)}
+    if isinstance(model.action_space, spaces.Box):
+        fields["actions"] = torch.as_tensor(buffer.actions[place], device=model.device)
+    return fields
+
+
+def _spread(steps: int, envs: int, rows: int) -> tuple[NDArray[np.int64], ...] | None:
+    """Step and environment of `rows` entries, evenly over `steps` x `envs`."""
+    if (total := steps * envs) < rows:
+        return None
+    step, env = np.divmod(np.linspace(0, total - 1, rows).astype(np.int64), envs)
+    return step, env
+
+
+def _rows(arrays: Any, place: Any) -> Any:
+    if isinstance(arrays, Mapping):
+        return {key: array[place] for key, array in arrays.items()}
+    return arrays[place]
+
+
+def _tensors(arrays: Any, place: Any, device: torch.device) -> Any:
+    picked = _rows(arrays, place)
+    if isinstance(picked, Mapping):
+        return {key: torch.as_tensor(array, device=device) for key, array in picked.items()}
+    return torch.as_tensor(picked, device=device)

@@ -1,0 +1,207 @@
+"""The callback that measures gates while an algorithm learns."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat
+from torch.utils.tensorboard import SummaryWriter
+
+from deltarl.errors import ConfigError
+from deltarl.gates.batches import Fields, batch_of, from_buffer
+from deltarl.gates.measure import NetworkRecord, measure, networks
+from deltarl.gates.statistics import block_statistics, neighbour_cosines, network_statistics
+
+log = logging.getLogger(__name__)
+
+BINS = 40  # of the record's histograms, from 0 to BETA_END
+BETA_END = 2.0
+# The batch of the moment, and the fixed one: what moves in the first alone is the data, in both the network.
+SOURCES = ("gates", "gates_probe")
+
+
+class GateState:
+    """What a callback goes on with after an interruption; plain data, for a checkpoint.
+
+    Attributes:
+        next: the step from which on it measures next.
+        probe: the fixed batch, None until it is frozen.
+        record: all that was measured; first axis: time.
+    """
+
+    def __init__(self) -> None:
+        self.next = 0
+        self.probe: Fields | None = None
+        self.record: dict[str, NDArray[Any]] = {}
+
+
+class GateCallback(BaseCallback):
+    """Measures the networks of a policy every so often, and writes to TensorBoard and to a compact record.
+
+    It measures on observations spread evenly over the rollout or replay buffer, as the policy sees them (tags
+    `gates/...`), and on a fixed batch, the first of those (`gates_probe/...`). Learning is the same with it and
+    without. TensorBoard is the one output of the logger that gets the values: there are too many for a table.
+
+    Args:
+        every: steps between two measurements, at least 1; they fall on the ends of rollouts.
+        rows: observations that are measured on, at least 2; nothing is measured before the buffer holds as many.
+        path: file of the record, ending in .npz (see `read_record`); None for none.
+
+    Raises:
+        ConfigError: if a number is too small.
+    """
+
+    def __init__(self, every: int = 10_000, rows: int = 256, path: Path | str | None = None) -> None:
+        super().__init__()
+        for name, value, least in (("every", every, 1), ("rows", rows, 2)):
+            if value < least:
+                raise ConfigError(f"GateCallback: {name} has to be at least {least}; got {value}")
+        self.every, self.rows, self.path = every, rows, None if path is None else Path(path)
+        self.state = GateState()
+        self._said: set[str] = set()
+
+    def _on_training_start(self) -> None:
+        for writer in self._writers():
+            writer.add_custom_scalars(layout(list(networks(self.model.policy))))
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps < self.state.next:
+            return
+        fields = from_buffer(self.model, self.rows)
+        if fields is None:
+            return
+        if self.state.probe is None:
+            self.state.probe = fields
+        self.state.next = (self.num_timesteps // self.every + 1) * self.every
+        row: dict[str, NDArray[Any]] = {"steps": np.array(self.num_timesteps)}
+        for source, batch in zip(SOURCES, (fields, self.state.probe), strict=True):
+            for name, record in measure(self.model.policy, batch_of(batch)).items():
+                row |= self._blocks(f"{source}/{name}", record)
+                if source == "gates":
+                    row |= self._network(f"network/{name}", record)
+        self.state.record = appended(self.state.record, row)
+        self.save()
+
+    def save(self) -> None:
+        """Write the record, if it has a place to go to and anything to say."""
+        if self.path is not None and self.state.record:
+            write_record(self.path, self.state.record)
+
+    def _blocks(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
+        """Write what there is of a network's blocks; what of it goes into the record."""
+        columns: dict[str, list[float]] = {}
+        cosines = neighbour_cosines(record)
+        for index, block in enumerate(record.blocks):
+            values = block_statistics(block)
+            if not math.isnan(norm := record.gate_grad_norms[index]):
+                values["gate_grad_norm"] = norm
+            if index < len(cosines):
+                values["cos_k_next"] = cosines[index]
+            for name, value in values.items():
+                columns.setdefault(name, [math.nan] * len(record.blocks))[index] = value
+                self._scalar(f"{tag}/{index}/{name}", value)
+            if block.beta is not None:
+                self._histogram(f"{tag}/{index}/beta", block.beta)
+        row: dict[str, NDArray[Any]] = {
+            f"{tag}/{name}": np.array(values, np.float32) for name, values in columns.items()
+        }
+        counts = [_counts(block.beta) for block in record.blocks if block.beta is not None]
+        return row | ({f"{tag}/beta_counts": np.stack(counts)} if counts else {})
+
+    def _network(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
+        values = network_statistics(record)
+        for name, value in values.items():
+            self._scalar(f"{tag}/{name}", value)
+        return {f"{tag}/{name}": np.array(value, np.float32) for name, value in values.items()}
+
+    def _scalar(self, tag: str, value: float) -> None:
+        if not math.isfinite(value):
+            self._say(f"{tag} is {value}; such values are left out")
+            return
+        for writer in self._writers():
+            writer.add_scalar(tag, value, self.num_timesteps)
+
+    def _histogram(self, tag: str, values: torch.Tensor) -> None:
+        if not (values.numel() and torch.isfinite(values).all()):
+            self._say(f"{tag} is not finite; no histogram")
+            return
+        for writer in self._writers():
+            writer.add_histogram(tag, values, self.num_timesteps)
+
+    def _say(self, message: str) -> None:
+        """Once for each kind of message: a run is long."""
+        kind = message.rsplit("/", maxsplit=1)[-1]
+        if kind not in self._said:
+            self._said.add(kind)
+            log.warning("gates, step %s: %s", f"{self.num_timesteps:,}", message)
+
+    def _writers(self) -> list[SummaryWriter]:
+        return [output.writer for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
+
+
+def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
+    """TensorBoard's custom scalars: a chart for each network and statistic, with a line for each block."""
+    charts = {
+        "beta": "beta_mean",
+        "update ratio": "update_ratio",
+        "readout error": "readout_error",
+        "erase share": "erase_share",
+        "gate gradient": "gate_grad_norm",
+    }
+    return {
+        f"{source} {net}": {
+            f"{net}: {title}": ["Multiline", [rf"^{source}/{net}/\d+/{name}$"]] for title, name in charts.items()
+        }
+        for source in SOURCES
+        for net in nets
+    }
+
+
+def appended(record: dict[str, NDArray[Any]], row: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The record with one more entry along time."""
+    if not record:
+        return {name: value[np.newaxis] for name, value in row.items()}
+    return {name: np.concatenate([record[name], value[np.newaxis]]) for name, value in row.items()}
+
+
+def write_record(path: Path, record: dict[str, NDArray[Any]]) -> None:
+    """Write the record beside its place and rename it: a reader never sees half of it."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **record)  # type: ignore[arg-type]
+    beside = path.with_name(f"{path.name}.tmp")
+    beside.write_bytes(content.getvalue())
+    beside.rename(path)
+
+
+def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
+    """What a `GateCallback` has measured: arrays whose first axis is time, without pickle.
+
+    `steps` `[T]`; `gates/<net>/<statistic>` and `gates_probe/<net>/<statistic>` `[T, blocks]`, NaN where a block has
+    no such thing; `.../beta_counts` `[T, blocks, heads, bins]`, counts of beta in bins of equal width from 0 to 2;
+    `network/<net>/<statistic>` `[T]`.
+
+    Raises:
+        ConfigError: if the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"{path}: no record of gates, or damaged: {error}") from error
+
+
+def _counts(beta: torch.Tensor) -> NDArray[np.uint32]:
+    """Histograms of beta, one a head; the ends of the range belong to the outer bins, NaN to none."""
+    columns = np.clip(beta.double().cpu().numpy(), 0, BETA_END).T
+    return np.stack([np.histogram(c[np.isfinite(c)], BINS, (0, BETA_END))[0] for c in columns]).astype(np.uint32)

@@ -1,0 +1,326 @@
+"""What the gates of a policy's networks do on a batch of observations.
+
+A measurement looks and changes nothing: no parameter, buffer, gradient, mode or random number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from torch import Tensor, nn
+
+from deltarl.blocks import ACTIVATIONS, AdditiveBlock, DeltaBlock, RankOneBlock
+from deltarl.torso import Torso
+
+Observations = Tensor | Mapping[str, Tensor]
+_ACTIVATIONS = tuple(ACTIVATIONS.values())
+_ACTOR_CRITICS = (ActorCriticPolicy, MaskableActorCriticPolicy)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a policy is measured on.
+
+    Attributes:
+        observations: as the policy gets them: normalised, images channel-first.
+        actions: as the critics get them, scaled to [-1, 1]; only off-policy algorithms with continuous actions have
+            critics that read them.
+        lstm_states: of a recurrent policy, `[layers, batch, hidden]` each.
+        episode_starts: of a recurrent policy, `[batch]`, 1 where an episode starts.
+    """
+
+    observations: Observations
+    actions: Tensor | None = None
+    lstm_states: RNNStates | None = None
+    episode_starts: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BlockRecord:
+    """One block on a batch of N; None where a block of its kind has no such thing.
+
+    Attributes:
+        update_ratio: `|X' - X| / |X|`, `[N]`.
+        k: direction, `[N, heads, width / heads]`.
+        v: value, `[N, heads, channels]`; of an additive block, which has one for all inputs, that.
+        beta: gate, `[N, heads]`.
+        readout: `k^T X`, `[N, heads, channels]`.
+        readout_after: `k^T X'`, `[N, heads, channels]`.
+        cos: `|k^T X| / |X|` within a head, for each channel, `[N, heads, channels]`.
+    """
+
+    update_ratio: Tensor
+    k: Tensor | None = None
+    v: Tensor | None = None
+    beta: Tensor | None = None
+    readout: Tensor | None = None
+    readout_after: Tensor | None = None
+    cos: Tensor | None = None
+
+    @property
+    def eigenvalue(self) -> Tensor | None:
+        """`1 - beta`, the shortcut's eigenvalue along k, `[N, heads]` (paper, proposition 2.1)."""
+        return None if self.beta is None else 1 - self.beta
+
+    @property
+    def erase_share(self) -> Tensor | None:
+        """`|k^T X| / (|k^T X| + |v|)`: how much of the rewrite is erasure, `[N, heads, channels]`."""
+        if self.beta is None or self.readout is None or self.v is None:
+            return None
+        erased = self.readout.abs()
+        return erased / (erased + self.v.abs())
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """One network on a batch of N.
+
+    Attributes:
+        blocks: of its torso, in order; empty for an MLP.
+        gate_grad_norms: for each block, the norm over its gate's parameters of the gradient of the network's mean
+            output; NaN where there is no learned gate.
+        features: what the network's head reads, `[N, features]`.
+        dormant: share of the activations' units that are dormant; None where no module is an activation.
+        weight_norm: Euclidean norm of all parameters.
+        action_gradient: mean norm of dQ/da over the batch; None but for critics that read actions.
+    """
+
+    blocks: tuple[BlockRecord, ...]
+    gate_grad_norms: tuple[float, ...]
+    features: Tensor
+    dormant: float | None
+    weight_norm: float
+    action_gradient: float | None = None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network between its features and its head, as Stable-Baselines3 builds it."""
+
+    whole: nn.Module  # what is called with the features
+    trunk: nn.Sequential
+    head: nn.Module
+
+
+def networks(policy: BasePolicy) -> dict[str, Network]:
+    """The networks of a policy by name: policy and value; actor, qf0, qf1, ...; or q. Targets are left out."""
+    if isinstance(policy, _ACTOR_CRITICS):
+        extractor = policy.mlp_extractor
+        return {
+            "policy": Network(extractor.policy_net, extractor.policy_net, policy.action_net),
+            "value": Network(extractor.value_net, extractor.value_net, policy.value_net),
+        }
+    for name in ("q_net", "quantile_net"):
+        if (found := getattr(policy, name, None)) is not None:
+            return {"q": _split(getattr(found, name))}
+    actor: Any = policy.actor
+    trunk = getattr(actor, "latent_pi", None)
+    own = _split(actor.mu) if trunk is None else Network(trunk, trunk, actor.mu)
+    return {"actor": own} | {f"qf{index}": _split(network) for index, network in enumerate(policy.critic.q_networks)}  # type: ignore[union-attr,arg-type]
+
+
+def _split(network: nn.Sequential) -> Network:
+    """A network that ends in its head: the last Linear, and what comes after it."""
+    last = max(index for index, child in enumerate(network) if isinstance(child, nn.Linear))
+    trunk = network[:last]
+    assert isinstance(trunk, nn.Sequential)
+    return Network(network, trunk, network[last:])
+
+
+def measure(policy: BasePolicy, batch: Batch) -> dict[str, NetworkRecord]:
+    """Measure every network of `policy` on `batch`.
+
+    Args:
+        policy: of any algorithm, with torsos of deltarl or without.
+        batch: on the policy's device.
+
+    Returns:
+        One record a network, by the names of `networks`. All tensors are detached. Critics are left out where the
+        batch has no actions for them.
+    """
+    found = networks(policy)
+    with _evaluating(policy):
+        with torch.no_grad(), _inputs(found) as inputs:
+            _run(policy, batch)
+        return {
+            name: _network(network, inputs[name], _width_of_action(name, batch))
+            for name, network in found.items()
+            if name in inputs
+        }
+
+
+def _run(policy: BasePolicy, batch: Batch) -> None:
+    """Have every network called once, by the policy's own code and without sampling an action."""
+    observations: Any = batch.observations
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        states: Any = batch.lstm_states
+        starts = batch.episode_starts
+        assert states is not None
+        assert starts is not None
+        policy.get_distribution(observations, states.pi, starts)
+        policy.predict_values(observations, states.vf, starts)
+    elif isinstance(policy, _ACTOR_CRITICS):
+        policy.get_distribution(observations)
+        policy.predict_values(observations)
+    else:
+        policy._predict(observations, deterministic=True)
+        if (critic := getattr(policy, "critic", None)) is not None and batch.actions is not None:
+            critic(observations, batch.actions)
+
+
+def _network(network: Network, features: Tensor, actions: int) -> NetworkRecord:
+    torso = next((child for child in network.trunk if isinstance(child, Torso)), None)
+    with torch.no_grad(), _passes(torso) as passes, _activations(network.trunk) as activity:
+        latent = network.trunk(features)
+    blocks = () if torso is None else tuple(_block(block, *passes[block]) for block in torso.blocks)
+    action_gradient = None
+    if actions:
+        with torch.enable_grad():
+            through = features.detach().clone().requires_grad_()
+            [gradient] = torch.autograd.grad(network.head(network.trunk(through)).mean(-1).sum(), through)
+        action_gradient = float(gradient[..., -actions:].norm(dim=-1).mean())
+    modules = nn.ModuleList([network.trunk, network.head])
+    return NetworkRecord(
+        blocks=blocks,
+        gate_grad_norms=() if torso is None else _gate_gradients(network, torso, features),
+        features=latent,
+        dormant=_dormant(activity),
+        weight_norm=float(torch.stack([p.detach().norm() for p in modules.parameters()]).norm()),
+        action_gradient=action_gradient,
+    )
+
+
+def _block(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:
+    update_ratio = (after - x).flatten(1).norm(dim=-1) / x.flatten(1).norm(dim=-1)
+    if not isinstance(block, RankOneBlock):
+        return BlockRecord(update_ratio)
+    with torch.no_grad():
+        k, source = block.direction(x)
+        v, beta = None, None
+        if isinstance(block, DeltaBlock):
+            v, beta = block.value_and_gate(source)
+            beta = beta.squeeze(-1)
+        elif isinstance(block, AdditiveBlock):
+            v = block.magnitude.expand(len(x), -1, -1)
+        state, rewritten = (_with_channels(block, each) for each in (x, after))
+        readout, readout_after = ((k.unsqueeze(-1) * each).sum(-2) for each in (state, rewritten))
+        cos = readout.abs() / state.norm(dim=-2)
+    return BlockRecord(update_ratio, k, v, beta, readout, readout_after, cos)
+
+
+def _with_channels(block: RankOneBlock, x: Tensor) -> Tensor:
+    """The state as `[N, heads, width / heads, channels]`."""
+    split = block.split_heads(x)
+    return split.unsqueeze(-1) if block.channels == 1 else split
+
+
+def _gate_gradients(network: Network, torso: Torso, features: Tensor) -> tuple[float, ...]:
+    gated = [block for block in torso.blocks if isinstance(block, DeltaBlock) and block.gate_width]
+    weights = [p for block in gated for p in _gate_parameters(block)]
+    if not weights or not len(features):
+        return (float("nan"),) * len(torso.blocks)
+    with torch.enable_grad():
+        output = network.head(network.trunk(features.detach())).mean()
+        # Not backward: what the parameters' own .grad holds is the optimizer's.
+        gradients = dict(zip(map(id, weights), torch.autograd.grad(output, weights, allow_unused=True), strict=True))
+
+    def norm(block: nn.Module) -> float:
+        if block not in gated:
+            return float("nan")
+        assert isinstance(block, DeltaBlock)
+        rows = [gradients[id(p)] for p in _gate_parameters(block)]
+        # One Linear makes gate and value; the gate's are its first rows.
+        own = [
+            g if p is not block.write.weight and p is not block.write.bias else g[: block.gate_width]
+            for g, p in zip(rows, _gate_parameters(block), strict=True)
+            if g is not None
+        ]
+        return float(torch.stack([g.norm() for g in own]).norm()) if own else 0.0
+
+    return tuple(norm(block) for block in torso.blocks)
+
+
+def _gate_parameters(block: DeltaBlock) -> list[nn.Parameter]:
+    return [p for linear in (block.write, block.gate_out) if linear is not None for p in linear.parameters()]
+
+
+def _dormant(activity: list[Tensor], threshold: float = 0.025) -> float | None:
+    """Share of units with a mean |activation| up to `threshold` of their layer's (Sokar et al., arXiv 2302.12902)."""
+    if not activity:
+        return None
+    units = torch.cat([each / each.mean() for each in activity])
+    return float((~(units > threshold)).float().mean())
+
+
+def _width_of_action(name: str, batch: Batch) -> int:
+    """Of a critic, how many of its last inputs are the action."""
+    return 0 if batch.actions is None or not name.startswith("qf") else int(batch.actions.shape[-1])
+
+
+@contextmanager
+def _evaluating(policy: BasePolicy) -> Iterator[None]:
+    """Evaluation mode: running statistics stand still, nothing drops out. Each module then has its own mode back."""
+    modes = [(module, module.training) for module in policy.modules()]
+    try:
+        policy.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _inputs(found: Mapping[str, Network]) -> Iterator[dict[str, Tensor]]:
+    """What each network is called with, while the context lasts."""
+    inputs: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        return lambda _, args: inputs.__setitem__(name, args[0].detach())
+
+    handles = [network.whole.register_forward_pre_hook(keep(name)) for name, network in found.items()]
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _passes(torso: Torso | None) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+    """What goes into each block and comes out of it, while the context lasts."""
+    passes: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def keep(block: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        passes[block] = (args[0].detach(), output.detach())
+
+    handles = [block.register_forward_hook(keep) for block in (() if torso is None else torso.blocks)]
+    try:
+        yield passes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _activations(trunk: nn.Module) -> Iterator[list[Tensor]]:
+    """Mean |activation| of each unit, one tensor a layer, while the context lasts."""
+    activity: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        del module, args
+        activity.append(output.detach().abs().reshape(-1, output.shape[-1]).mean(0))
+
+    handles = [module.register_forward_hook(keep) for module in trunk.modules() if isinstance(module, _ACTIVATIONS)]
+    try:
+        yield activity
+    finally:
+        for handle in handles:
+            handle.remove()

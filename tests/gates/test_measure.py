@@ -1,0 +1,224 @@
+"""What is measured of a network: against an explicit recomputation, for every algorithm, and changing nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deltarl.gates import Batch, BlockRecord, NetworkRecord, measure
+from deltarl.gates.batches import batch_of, from_buffer
+from deltarl.gates.measure import networks
+from deltarl.gates.statistics import (
+    REGIMES,
+    block_statistics,
+    effective_rank,
+    gate_statistics,
+    neighbour_cosines,
+    network_statistics,
+    regimes,
+)
+from deltarl.torso import Torso
+from tests.policies.matrix import SUBJECTS, Case, make, parameters
+
+ROWS = 8
+
+
+def learned(case: Case, **given: Any) -> Any:
+    """A model that has learned a little, and has a buffer to measure on."""
+    model = make(case.subject, case.observation, torso=case.torso, **given)
+    model.learn(48)
+    return model
+
+
+def batch_from(model: Any) -> Batch:
+    fields = from_buffer(model, ROWS)
+    assert fields is not None
+    return batch_of(fields)
+
+
+NAMES = {
+    "DQN": ["q"],
+    "QRDQN": ["q"],
+    **{name: ["policy", "value"] for name in ("A2C", "PPO", "TRPO", "MaskablePPO", "RecurrentPPO")},
+    **{name: ["actor", "qf0", "qf1"] for name in ("SAC", "TD3", "TQC", "CrossQ")},
+    "DDPG": ["actor", "qf0"],
+}
+
+
+@pytest.mark.parametrize("case", parameters())
+def test_every_network_of_every_algorithm_is_measured(case: Case) -> None:
+    model = learned(case)
+    records = measure(model.policy, batch_from(model))
+    assert list(records) == NAMES[case.subject.name]
+    for name, record in records.items():
+        blocks = {"delta": 2, "residual": 1, "plain": 1, "custom": 2, "mlp": 0}[case.kind]
+        assert len(record.blocks) == len(record.gate_grad_norms) == blocks
+        assert all(math.isfinite(value) for value in network_statistics(record).values())
+        assert (record.action_gradient is not None) == name.startswith("qf")
+        for block in record.blocks:
+            assert all(math.isfinite(value) for value in block_statistics(block).values())
+            assert (block.beta is not None) == (case.kind == "delta")
+
+
+DELTA = {"kind": "delta", "width": 12, "depth": 2}
+
+
+def of(name: str) -> Any:
+    return next(subject for subject in SUBJECTS if subject.name == name)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"heads": 3}, {"channels": 2}, {"heads": 2, "channels": 3}, {"gate_layers": 2}]
+)
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
+def test_the_record_equals_an_explicit_recomputation_in_float64(algorithm: str, options: dict[str, int]) -> None:
+    model = make(of(algorithm), torso={**DELTA, **options})
+    model.learn(48)
+    batch = batch_from(model)
+    records = measure(model.policy, batch)
+    # The networks once more in double precision, step by step from what enters their torsos.
+    for name, network in networks(model.policy).items():
+        [torso] = [child for child in network.trunk if isinstance(child, Torso)]
+        entering = features_of(batch, name).double()
+        double = torso.double().eval()
+        x = double.stem(entering)
+        heads, channels, width = options.get("heads", 1), options.get("channels", 1), 12
+        x = x.unsqueeze(-1).expand(*x.shape, channels)
+        for index, block in enumerate(double.blocks):
+            assert isinstance(block, torch.nn.Module)
+            context = block.norm(block.compress(x if channels > 1 else x.squeeze(-1)))
+            h = block.sublayer(context).reshape(ROWS, heads, width // heads)
+            k = h / (h.square().sum(-1, keepdim=True) + block.eps**2).sqrt()
+            v, beta = block.value_and_gate(context)
+            state = x.reshape(ROWS, heads, width // heads, channels)
+            readout = torch.einsum("nhd,nhdc->nhc", k, state)
+            after = state + torch.einsum("nh,nhd,nhc->nhdc", beta.squeeze(-1), k, v - readout)
+            record = records[name].blocks[index]
+            close(record.k, k)
+            close(record.v, v)
+            close(record.beta, beta.squeeze(-1))
+            close(record.eigenvalue, 1 - beta.squeeze(-1))
+            close(record.readout, readout)
+            close(record.readout_after, torch.einsum("nhd,nhdc->nhc", k, after))
+            close(
+                record.update_ratio, (after - state).reshape(ROWS, -1).norm(dim=-1) / x.reshape(ROWS, -1).norm(dim=-1)
+            )
+            close(record.cos, readout.abs() / state.norm(dim=-2))
+            close(record.erase_share, readout.abs() / (readout.abs() + v.abs()))
+            x = after.reshape(ROWS, width, channels)
+        torso.float()
+
+
+def features_of(batch: Batch, name: str) -> torch.Tensor:
+    """What enters a network, written out for observations that are flat."""
+    observations = batch.observations
+    assert isinstance(observations, torch.Tensor)
+    flat = observations.float().flatten(1)
+    return torch.cat([flat, batch.actions], dim=1) if name.startswith("qf") and batch.actions is not None else flat
+
+
+def close(measured: torch.Tensor | None, expected: torch.Tensor) -> None:
+    assert measured is not None
+    assert measured.shape == expected.shape
+    torch.testing.assert_close(measured.double(), expected, rtol=2e-4, atol=2e-5)
+
+
+def test_the_gradient_of_the_gate_is_that_of_the_mean_output() -> None:
+    model = make(of("SAC"), torso=DELTA)
+    model.learn(48)
+    batch = batch_from(model)
+    records = measure(model.policy, batch)
+    q = model.policy.critic.q_networks[1]
+    q.zero_grad()
+    inputs = features_of(batch, "qf1").requires_grad_()
+    q(inputs).mean().backward()
+    for index, block in enumerate(q[0].blocks):
+        weight, bias = block.write.weight.grad[: block.gate_width], block.write.bias.grad[: block.gate_width]
+        expected = float(torch.cat([weight.flatten(), bias]).norm())
+        assert records["qf1"].gate_grad_norms[index] == pytest.approx(expected, rel=1e-4)
+    rows = inputs.grad[:, -batch.actions.shape[1] :] * len(inputs)  # type: ignore[index,union-attr]
+    assert records["qf1"].action_gradient == pytest.approx(float(rows.norm(dim=-1).mean()), rel=1e-4)
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC", "CrossQ", "RecurrentPPO"])
+def test_it_changes_nothing(algorithm: str) -> None:
+    model = make(of(algorithm), torso={"kind": "delta", "width": 12, "depth": 2})
+    model.learn(48)
+    policy = model.policy
+    policy.train()
+    next(iter(policy.children())).eval()  # modes are each module's own
+    for parameter in policy.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    modes = [module.training for module in policy.modules()]
+    random = torch.get_rng_state()
+    numpy_random = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    measure(policy, batch_from(model))
+    assert all(torch.equal(before[name], tensor) for name, tensor in policy.state_dict().items())
+    assert [module.training for module in policy.modules()] == modes
+    assert all((parameter.grad == 1).all() for parameter in policy.parameters() if parameter.grad is not None)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert np.array_equal(np.random.get_state()[1], numpy_random)  # type: ignore[index]
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
+
+
+@pytest.mark.parametrize("update", ["write_only", "additive", "lerp"])
+def test_other_updates_have_what_exists_of_them(update: str) -> None:
+    model = make(of("PPO"), torso={"kind": "delta", "width": 12, "depth": 2, "update": update})
+    model.learn(48)
+    block = measure(model.policy, batch_from(model))["policy"].blocks[0]
+    statistics = block_statistics(block)
+    assert statistics["update_ratio"] > 0
+    assert ("beta_mean" in statistics) == (update == "write_only")
+    assert ("cos_k_x" in statistics) == (update != "lerp")
+
+
+def test_an_empty_batch_has_no_numbers_and_does_no_harm() -> None:
+    model = make(of("PPO"), torso=DELTA)
+    records = measure(model.policy, Batch(torch.zeros(0, *model.observation_space.shape)))
+    for record in records.values():
+        assert all(math.isnan(value) for value in record.gate_grad_norms)
+        assert math.isnan(network_statistics(record)["effective_rank"])
+        assert math.isnan(block_statistics(record.blocks[0])["update_ratio"])
+
+
+def test_regimes_are_shares_of_all_gates() -> None:
+    beta = torch.tensor([[0.0, 0.1, 0.5], [1.0, 1.2, 1.5], [1.8, 2.0, 1.74]])
+    assert regimes(beta) == pytest.approx(
+        {
+            "identity_fraction": 2 / 9,
+            "projection_fraction": 2 / 9,
+            "reflection_fraction": 2 / 9,
+            "between_fraction": 3 / 9,
+        }
+    )
+    assert set(regimes(beta)) == set(REGIMES)
+
+
+def test_saturated_gates_are_named_for_what_they_are() -> None:
+    for value, regime in ((0.0, "identity_fraction"), (2.0, "reflection_fraction")):
+        found = gate_statistics(torch.full((5, 2), value))
+        assert found[regime] == 1.0
+        assert found["beta_std"] == 0.0
+        assert found["beta_p10"] == found["beta_p90"] == value
+
+
+def test_effective_rank_is_that_of_known_spectra() -> None:
+    torch.manual_seed(0)
+    one = torch.randn(50, 1) @ torch.randn(1, 8)
+    assert effective_rank(one) == pytest.approx(1.0, abs=1e-4)
+    orthogonal = torch.linalg.qr(torch.randn(50, 4) - 0.0)[0]
+    centred = torch.linalg.qr(orthogonal - orthogonal.mean(0))[0]
+    assert effective_rank(centred - centred.mean(0)) == pytest.approx(4.0, rel=1e-3)
+    assert math.isnan(effective_rank(torch.zeros(1, 3)))
+
+
+def test_neighbours_that_share_a_direction_have_cosine_1() -> None:
+    k = torch.nn.functional.normalize(torch.randn(6, 2, 4), dim=-1)
+    blocks = tuple(BlockRecord(torch.ones(6), k=each) for each in (k, -k))
+    record = NetworkRecord(blocks, (math.nan,) * 2, torch.zeros(6, 4), 0.0, 1.0)
+    assert neighbour_cosines(record) == pytest.approx([1.0])
