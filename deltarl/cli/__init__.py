@@ -18,6 +18,7 @@ from deltarl.cli.train import train
 from deltarl.cli.validate import validate
 from deltarl.errors import ConfigError
 from deltarl.training import NonFiniteError, TrainingStopped
+from deltarl.training.parallel import SeedFailedError
 
 FAILED = 1
 BAD_INPUT = 2
@@ -56,7 +57,7 @@ def main() -> None:
         message = str(error) if isinstance(error, ConfigError) else error.format_message()
         typer.echo(f"deltarl: error: {' '.join(message.split())}", err=True)
         status = BAD_INPUT
-    except NonFiniteError as error:
+    except (NonFiniteError, SeedFailedError) as error:
         typer.echo(f"deltarl: error: {error}", err=True)
         status = FAILED
     except TrainingStopped as stop:

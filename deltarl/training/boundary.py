@@ -165,16 +165,7 @@ class Boundary:
         return sys.maxsize if self.every is None else (steps // self.every + 1) * self.every
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        replay = _transitions(self.model)
-        try:
-            if replay is not None:
-                checkpoint.fill(replay)
-            missing = _put(self.model, self._also, checkpoint.snapshot(), replay)
-        except (MisfitError, DamagedError) as error:
-            raise ConfigError(
-                f"{checkpoint.folder}: does not fit the config as this version reads it: {error}"
-            ) from None
-        for path in missing:
+        for path in put(self.model, self._also, checkpoint):
             log.warning("%s: goes on, but not exactly: the state of %s has no place to go to", self.folder, path)
             self.continued.append(f"state: {path} could not be restored")
         self.model.start_time = time.time_ns() - int(self.origin.elapsed_seconds * 1e9)
@@ -189,18 +180,24 @@ class Boundary:
         if steps == self._stored:
             return
         replay = _transitions(self.model)
-        snapshot = _take(self.model, self._also, replay)
+        try:
+            snapshot = _take(self.model, self._also, replay)
+        except RecursionError:
+            log.warning(
+                "%s: no checkpoint of step %s, the environment's objects are too deep", self.folder, f"{steps:,}"
+            )
+            return
         check_tensors(steps, _learned(snapshot))
         facts = {
             **self._surroundings,
             "device": str(self.model.device),
             "total_timesteps": self.model._total_timesteps,
             "elapsed_seconds": self.elapsed_seconds,
-            "records": records.sizes(self.folder, self.model.logger),
             "resumes": self.origin.resumes,
             "continued": self.continued,
         }
         try:
+            facts["records"] = records.sizes(self.folder, self.model.logger)
             self.store.write(steps, snapshot, replay, facts)
         except OSError as error:
             # A full disk is no reason to lose the run as well: the checkpoint before is whole.
@@ -219,9 +216,28 @@ def _take(model: BaseAlgorithm, also: Mapping[str, object], replay: Transitions 
     return capture(everything, _elsewhere(replay))
 
 
-def _put(model: BaseAlgorithm, also: Mapping[str, object], snapshot: Snapshot, replay: Transitions | None) -> list[str]:
+def put(
+    model: BaseAlgorithm, also: Mapping[str, object], checkpoint: Checkpoint, transitions: bool = True
+) -> list[str]:
+    """Fill an algorithm, and what else was stored, from a checkpoint; the paths of what had no place to go to.
+
+    Args:
+        model: the algorithm, with a logger.
+        also: what else was stored.
+        checkpoint: where from.
+        transitions: whether to read those of a replay buffer too; that their shapes fit is looked at anyhow.
+
+    Raises:
+        ConfigError: if the checkpoint is of another algorithm, other networks or other environments.
+    """
+    replay = _transitions(model)
     everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": {}}
-    restored, missing = restore(everything, snapshot, _elsewhere(replay))
+    try:
+        if replay is not None:
+            checkpoint.fill(replay, nothing=not transitions)
+        restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay))
+    except (MisfitError, DamagedError) as error:
+        raise ConfigError(f"{checkpoint.folder}: does not fit the config as this version reads it: {error}") from None
     _set_random_state(restored["random"])  # last: whatever is restored may draw
     return missing
 

@@ -18,6 +18,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -37,6 +38,7 @@ TENSORS = "state.safetensors"
 REPLAY = "replay"
 PARITY = f"{REPLAY}/parity"
 BEST = "best-"
+WRITING, REMOVING, PASSED_OVER = ".writing-", ".removing-", ".passed-over-"
 _WRITERS = 2
 
 log = logging.getLogger(__name__)
@@ -83,15 +85,15 @@ class Checkpoint:
         tensors = safetensors.torch.load(self.read(TENSORS))
         return Snapshot(json.loads(self.read(TREE)), tensors, dict(self.manifest["unsupported"]))
 
-    def fill(self, transitions: Transitions) -> None:
-        """Put the replay transitions back.
+    def fill(self, transitions: Transitions, nothing: bool = False) -> None:
+        """Put the replay transitions back; with `nothing`, see whether that can be done.
 
         Raises:
             DamagedError: if they are of a buffer of another shape.
         """
         if self.manifest["replay"] != transitions.layout:
             raise DamagedError("replay: the transitions are of a buffer of another size or of other observations")
-        for index, name in enumerate(self.segments):
+        for index, name in enumerate(() if nothing else self.segments):
             transitions.fill(index, self.read(name))
 
     @property
@@ -125,7 +127,7 @@ class Store:
         Raises:
             OSError: if the disk is full or fails; the checkpoints before are as they were.
         """
-        self.folder.mkdir(exist_ok=True)
+        self._make_folder()
         tree = json.dumps(snapshot.tree, allow_nan=False).encode()
         replay = None if transitions is None else _Replay(transitions, steps, self._last)
         needed = len(tree) + sum(tensor.nbytes for tensor in snapshot.tensors.values()) + 2**20
@@ -153,7 +155,7 @@ class Store:
         Raises:
             OSError: as `write`.
         """
-        self.folder.mkdir(exist_ok=True)
+        self._make_folder()
         with _Writing(self.folder, f"{BEST}{steps}") as writing:
             write(writing.folder)
             writing.adopt_all()
@@ -165,12 +167,21 @@ class Store:
         self._last = checkpoint
         for folder in _numbered(self.folder):
             if int(folder.name) > checkpoint.steps:
-                disk.rename(folder, folder.with_name(f".passed-over-{folder.name}"))
+                disk.rename(folder, folder.with_name(f"{PASSED_OVER}{folder.name}"))
+
+    def _make_folder(self) -> None:
+        if not self.folder.exists():
+            self.folder.mkdir()
+            disk.sync(self.folder.parent)
 
     def sweep(self) -> None:
-        """Remove what a process left that was killed while it wrote or removed."""
-        for folder in self.folder.glob(".*"):
-            disk.remove(folder)
+        """Remove what a process left that was killed while it wrote or removed; what cannot be removed is said."""
+        for prefix in (WRITING, REMOVING, PASSED_OVER):
+            for folder in self.folder.glob(f"{prefix}*"):
+                try:
+                    disk.remove(folder)
+                except OSError as error:
+                    log.warning("%s: cannot be removed: %s", folder, error.strerror or error)
 
     def _look_at_space(self, needed: int) -> None:
         if (free := disk.free(self.folder)) < needed:
@@ -179,7 +190,8 @@ class Store:
     def _prune(self, folders: list[Path]) -> None:
         # A folder that is half removed must not look like a checkpoint.
         for folder in folders:
-            folder.rename(folder.with_name(f".removing-{folder.name}"))
+            with suppress(OSError):  # the checkpoint that takes its place is written all the same
+                folder.rename(folder.with_name(f"{REMOVING}{folder.name}"))
         self.sweep()
 
 
@@ -200,10 +212,10 @@ class _Replay:
 
     def write(self, writing: _Writing) -> None:
         (writing.folder / REPLAY).mkdir()
-        kept = [index for index in range(self.transitions.segments) if index not in self.changed]
-        for index in kept:
+        for index in set(range(self.transitions.segments)) - self.changed:
             assert self.before is not None
-            writing.link(_segment(index), self.before)
+            if not writing.link(_segment(index), self.before):
+                writing.add(_segment(index), self.transitions.read(index))
         parity = self._exchanged(_parity_of(self.before), writing)
         if parity is None:
             parity = Parity()
@@ -244,7 +256,7 @@ class _Writing:
     """A folder that is being written; what is left unfinished is removed."""
 
     def __init__(self, parent: Path, name: str) -> None:
-        self.target, self.folder = parent / name, parent / f".writing-{name}"
+        self.target, self.folder = parent / name, parent / f"{WRITING}{name}"
         self._files: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> _Writing:
@@ -259,9 +271,11 @@ class _Writing:
         disk.write(self.folder / name, content)
         self._files[name] = {"bytes": len(content), "sha256": disk.digest(content)}
 
-    def link(self, name: str, source: Checkpoint) -> None:
-        disk.link(source.folder / name, self.folder / name)
+    def link(self, name: str, source: Checkpoint) -> bool:
+        if not disk.link(source.folder / name, self.folder / name):
+            return False
         self._files[name] = source.files[name]
+        return True
 
     def adopt_all(self) -> None:
         """Take over the files that somebody else has written into the folder."""
@@ -276,7 +290,7 @@ class _Writing:
         disk.write(self.folder / MANIFEST, json.dumps(manifest, indent=1, allow_nan=False).encode())
         disk.sync(self.folder)
         if self.target.exists():
-            self.target.rename(self.target.with_name(f".removing-{self.target.name}"))
+            self.target.rename(self.target.with_name(f"{REMOVING}{self.target.name}"))
         disk.rename(self.folder, self.target)
         return Checkpoint(self.target, manifest)
 
@@ -334,7 +348,7 @@ def _opened(folder: Path) -> Checkpoint:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         given = manifest.pop("sha256")
         written = _digest_of(manifest)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{MANIFEST}: {error}") from None
     if given != written:
         raise DamagedError(f"{MANIFEST}: its content is not what was written (SHA-256 differs)")
@@ -349,7 +363,10 @@ def _mend(checkpoint: Checkpoint, lost: str) -> None:
         if name != lost:
             parity.add(checkpoint.read(name))
     # Another inode: checkpoints that share the damaged file keep it, and mend their own.
-    disk.replace(checkpoint.folder / lost, parity.content()[: checkpoint.files[lost]["bytes"]])
+    try:
+        disk.replace(checkpoint.folder / lost, parity.content()[: checkpoint.files[lost]["bytes"]])
+    except OSError as error:
+        raise DamagedError(f"{lost}: damaged, and cannot be made anew: {error.strerror}") from None
     checkpoint.read(lost)
 
 

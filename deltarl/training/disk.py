@@ -40,12 +40,13 @@ def rename(source: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def link(source: Path, target: Path) -> None:
-    """A second name for a file; a copy of it where the file system has no such names, or no more of them."""
+def link(source: Path, target: Path) -> bool:
+    """A second name for a file; False where there can be none: no such file (any more), or no links on this disk."""
     try:
         os.link(source, target)
     except OSError:
-        write(target, source.read_bytes())
+        return False
+    return True
 
 
 def sync(path: Path) -> None:
@@ -57,10 +58,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder; one that is gone already is no error."""
-    if folder.exists():
-        shutil.rmtree(folder)
+def remove(path: Path) -> None:
+    """Remove a folder, a file or a link; what is gone already is no error."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def free(folder: Path) -> int:

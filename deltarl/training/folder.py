@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import platform
@@ -109,8 +110,10 @@ def find_run(spec: RunSpec, seed: int) -> Path | None:
     Raises:
         ConfigError: if the only run of that name has another config; the message names the keys that differ.
     """
+    first, *_ = _places(spec, seed)
+    others = sorted(first.parent.parent.glob(f"{glob.escape(spec.name)}-*/seed-{seed}"))
     refused: tuple[Path, list[str]] | None = None
-    for folder in _places(spec, seed):
+    for folder in [first, *others]:
         if not (folder / CONFIG).exists():
             continue
         if not (keys := fixed_differences(load_spec(folder), spec)):
@@ -208,8 +211,10 @@ def is_training(folder: Path) -> bool:
     try:
         with _locked(folder / PROVENANCE):
             return False
-    except (ConfigError, OSError):
+    except ConfigError:
         return True
+    except OSError:  # a place that may not be written; nobody else can be there either
+        return False
 
 
 def _taken(folder: Path) -> ConfigError:

@@ -32,6 +32,25 @@ def default_jobs(seeds: int, threads: int) -> int:
     return max(1, min(seeds, cores // threads))
 
 
+def run_in_turn(
+    job: Job[Result], seeds: Sequence[int], report: Callable[[int], Report], stop: StopRequest
+) -> list[Result]:
+    """Call `job(seed, report(seed), stop)` for each seed, one after the other, in this process.
+
+    A seed that fails takes no other with it: what the first one raised is raised when all have ended. A stop ends all.
+    """
+    results: list[Result] = []
+    failures: list[Exception] = []
+    for seed in seeds:
+        try:
+            results.append(job(seed, report(seed), stop))
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return results
+
+
 def run_seeds(
     job: Job[Result],
     seeds: Sequence[int],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import os
 import time
@@ -16,7 +17,9 @@ from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, T
 
 from deltarl.training import disk
 from deltarl.training.evaluation import Evaluation
-from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS, readable
+from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS
+
+log = logging.getLogger(__name__)
 
 _OWN_KEYS = {"step", "wall_seconds"}
 
@@ -48,9 +51,6 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
     Args:
         folder: the run's folder; where metrics.jsonl has rows already, all records go on from there.
         elapsed_seconds: seconds of training before.
-
-    Raises:
-        ConfigError: if metrics.jsonl is damaged.
     """
     rows = _rows(folder / METRICS)
     table = CSVOutputFormat(str(folder / PROGRESS))
@@ -82,16 +82,23 @@ def cut_back(folder: Path, lengths: Mapping[str, int]) -> None:
             os.truncate(path, lengths[path.name])
 
 
+def set_damaged_aside(folder: Path) -> None:
+    """Rename a metrics.jsonl that cannot be read, with a warning: a lost record is no reason to lose the run."""
+    try:
+        _rows(folder / METRICS)
+    except ValueError as error:
+        kept = folder / f"{METRICS}.damaged"
+        (folder / METRICS).rename(kept)
+        log.warning("%s: damaged (%s); kept as %s, and begun anew", folder / METRICS, error, kept.name)
+
+
 def _growing(folder: Path) -> list[Path]:
     named = [folder / METRICS, folder / EVALUATIONS]
     return [path for path in named if path.exists()] + sorted(folder.glob("events.out.tfevents.*"))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with readable(path):
-        return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Evaluation) -> None:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import get_device
 
 from deltarl.agents.base import LinearScheduleSpec
 from deltarl.errors import ConfigError
 from deltarl.training import checkpoint, records
 from deltarl.training import folder as files
-from deltarl.training.boundary import Origin
+from deltarl.training.boundary import Origin, put
 from deltarl.training.checkpoint import Store
 from deltarl.training.spec import RunSpec
 
@@ -30,14 +32,15 @@ def has_finished(folder: Path, spec: RunSpec) -> bool:
     return (folder / files.RESULT).exists() and spec.total_timesteps <= files.load_spec(folder).total_timesteps
 
 
-def reopen(folder: Path, spec: RunSpec, store: Store, command: list[str]) -> Origin:
+def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, command: list[str]) -> Origin:
     """Make a run's folder ready to go on from its newest checkpoint that verifies.
 
-    Records are cut back to the checkpoint, the config takes what has changed, and `resumes.jsonl` gets a line. A run
-    that was interrupted before its first checkpoint starts anew.
+    Records are cut back to the checkpoint, the config takes what has changed, and `resumes.jsonl` gets a line; nothing
+    of that before it is sure that the checkpoint can be put into `model`. A run that was interrupted before its first
+    checkpoint starts anew.
 
     Raises:
-        ConfigError: if there are checkpoints of which none verifies, or if the run had finished and has none.
+        ConfigError: if there are checkpoints of which none verifies or fits, or if the run had finished and has none.
     """
     store.sweep()
     found = checkpoint.newest(folder)
@@ -47,18 +50,21 @@ def reopen(folder: Path, spec: RunSpec, store: Store, command: list[str]) -> Ori
         raise ConfigError(f"{folder}: the run has finished and holds no checkpoint to go on from")
     if found is None:
         log.warning("%s: no checkpoint yet; starts anew", folder)
-        records.cut_back(folder, {})
-        origin = Origin()
+        lengths, origin = {}, Origin()
     else:
+        # A trial: it is put there for good when `learn` has set the algorithm up.
+        model.set_logger(Logger(None, []))
+        put(model, {}, found, transitions=False)
         store.resume_from(found)
-        if not _finished_at(folder, found.steps):
-            records.cut_back(folder, found.manifest["records"])
-        origin = _origin(found, spec)
-    (folder / files.RESULT).unlink(missing_ok=True)
+        lengths, origin = found.manifest["records"], _origin(found, spec)
+    if found is None or not _finished_at(folder, found.steps):
+        records.cut_back(folder, lengths)
+    records.set_damaged_aside(folder)
     [seed] = files.load_spec(folder).seeds
     files.write_config(spec, seed, folder)
     facts = {"from_step": 0 if found is None else found.steps, "continued": list(origin.continued)}
     files.note_resumption(folder, command, facts)
+    (folder / files.RESULT).unlink(missing_ok=True)
     return origin
 
 
@@ -96,8 +102,7 @@ def _schedules(spec: RunSpec) -> Iterator[str]:
 
 
 def _finished_at(folder: Path, steps: int) -> bool:
-    path = folder / files.RESULT
-    if not path.exists():
+    try:
+        return bool(json.loads((folder / files.RESULT).read_text())["steps"] == steps)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    with files.readable(path):
-        return bool(json.loads(path.read_text())["steps"] == steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -30,13 +31,13 @@ from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.checkpoint import Store
 from deltarl.training.evaluation import Evaluation, evaluate_policy
-from deltarl.training.finite import FiniteEnvs, NonFiniteError
-from deltarl.training.parallel import default_jobs, run_seeds
+from deltarl.training.finite import FiniteEnvs, NonFiniteError, check_tensors
+from deltarl.training.parallel import default_jobs, run_in_turn, run_seeds
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import Display, ProgressCallback, Report, default_console
 from deltarl.training.records import make_logger, record_evaluation
 from deltarl.training.resume import has_finished, reopen
-from deltarl.training.signals import StopRequest, stop_on_signals
+from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,8 @@ class EvaluationCallback(BaseCallback):
         if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
             self._next = self._next_after(self.num_timesteps)
             evaluation = evaluate_policy(self.model, self.spec.env, self.normalizer, self.spec.eval.episodes)
-            record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
             self.best.offer(self.num_timesteps, evaluation)
+            record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
             if self.spec.eval.video:
                 record_clip(self.logger, self.model, self.spec.env, self.normalizer, self.num_timesteps)
         return True
@@ -116,9 +117,16 @@ class Best:
         self.score = -math.inf if known is None else float(known.manifest["return_mean"])
 
     def offer(self, steps: int, evaluation: Evaluation) -> None:
-        """Keep the policy as it is now, if its mean return is higher than any before."""
+        """Keep the policy as it is now, if its mean return is higher than any before.
+
+        Raises:
+            NonFiniteError: if the return, or the policy, is NaN or infinite.
+        """
+        if not math.isfinite(evaluation.return_mean):
+            raise NonFiniteError(f"step {steps:,}: the mean return of the evaluation is {evaluation.return_mean}")
         if evaluation.return_mean <= self.score:
             return
+        check_tensors(steps, self.model.policy.state_dict().items())
         facts = {"return_mean": evaluation.return_mean, "success_rate": evaluation.success_rate}
         try:
             self.store.write_best(steps, self._write, facts)
@@ -218,6 +226,8 @@ def resume(
             raise files.differing(folder, keys)
         if not has_finished(folder, spec):
             jobs_to_do.append((spec, stored.seeds[0], folder))
+    if len({seed for _, seed, _ in jobs_to_do}) < len(jobs_to_do):
+        raise ConfigError(f"{run}: holds the same seed's run twice; resume one folder at a time")
     if not jobs_to_do:
         total = files.load_spec(folders[0]).total_timesteps
         raise ConfigError(f"{run}: has finished, at {total:,} steps; to train longer, give a larger total_timesteps")
@@ -248,7 +258,7 @@ def _train(
             return run_seeds(
                 job, list(labels), jobs, lambda seed, steps, state: display.update(labels[seed], steps, state), stop
             )
-        return [job(seed, partial(display.update, labels[seed]), stop) for seed in labels]
+        return run_in_turn(job, list(labels), lambda seed: partial(display.update, labels[seed]), stop)
 
 
 def _train_seed(
@@ -264,11 +274,20 @@ def _train_seed(
                 store, origin = Store(folder, spec.checkpoint.keep), Origin()
             else:
                 held.enter_context(files.reopened(folder := found))
+                if has_finished(folder, spec):  # meanwhile, by another process
+                    return _result_in(folder)
                 store = Store(folder, spec.checkpoint.keep)
-                origin = reopen(folder, spec, store, command)
-            return _learn(
-                spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
-            )
+                origin = reopen(folder, spec, store, model, command)
+            try:
+                return _learn(
+                    spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
+                )
+            except OSError as error:
+                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+                    raise
+                raise TrainingStopped(
+                    f"{error.strerror}: stopped; when there is room again: deltarl resume {folder}"
+                ) from error
     finally:
         torch.set_num_threads(threads)
 
@@ -326,8 +345,8 @@ def _learn(
         evaluation = evaluate_policy(
             model, spec.env, normalizer, spec.eval.episodes, watch=lambda _: boundary.stop_if_asked()
         )
-        record_evaluation(folder, logger, model.num_timesteps, evaluation)
         best.offer(model.num_timesteps, evaluation)
+        record_evaluation(folder, logger, model.num_timesteps, evaluation)
         if spec.eval.video:
             record_clip(logger, model, spec.env, normalizer, model.num_timesteps)
         result = RunResult(

@@ -3,22 +3,25 @@
 `capture` walks everything that can be reached from an object, an SB3 algorithm with its environments for instance,
 and `restore` fills an object that was built in the same way. No list of attributes has to be kept: what a wrapper, an
 environment or an algorithm of somebody else's holds is stored because it is there. Nothing is ever constructed from
-what a file says but numbers, strings, containers and arrays.
+what a file says but numbers, strings, containers, arrays and random generators; an object that was not built already
+is reported, and left out.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import logging
 import math
 import random
+import sys
 import types
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, EnumMeta
 from pathlib import PurePath
 from typing import Any
 
@@ -26,38 +29,42 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from deltarl.training import physics
 
-# Made from the config, the same in every process; or, as a rollout buffer, made anew before it is read again.
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+# Made from the config, the same in every process.
 _CONSTANT = (
     types.ModuleType,
-    types.FunctionType,
-    types.MethodType,
-    types.BuiltinFunctionType,
-    functools.partial,
     type,
-    Enum,
     PurePath,
     EnvSpec,
     torch.device,
     torch.dtype,
     np.dtype,
     np.ufunc,
-    Logger,
-    logging.Logger,
-    RolloutBuffer,
-    torch.distributions.Distribution,
-    weakref.ReferenceType,
+    property,
 )
-# The infos of the last step, which hold anything and have been read; clocks, which do not go on between processes;
-# the budget, which a resumed run may be given anew.
-_PASSING = {"buf_infos", "reset_infos", "t_start", "start_time", "_total_timesteps", "class_attributes"}
-_TORCH_MODULE = set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}
-_ARRAY_KINDS = "biuf"
+# Made anew before it is read again, or of this process alone.
+_MADE_ANEW = (RolloutBuffer, torch.distributions.Distribution, weakref.ReferenceType, Logger, logging.Logger)
+# What passes: infos of the last step, which hold anything and have been read; clocks, which do not go on between
+# processes; the budget, which a resumed run may be given anew; what is hooked into an algorithm while it learns.
+_PASSING: tuple[tuple[type, set[str]], ...] = (
+    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs"}),
+    (DummyVecEnv, {"buf_infos", "reset_infos"}),
+    (VecEnvWrapper, {"class_attributes"}),
+    (Monitor, {"t_start"}),
+    (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
+)
+_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 _PACKED_LENGTH = 64
+_MISSING: Any = object()
 
 
 class MisfitError(Exception):
@@ -79,57 +86,65 @@ class Snapshot:
     unsupported: dict[str, str] = field(default_factory=dict)
 
 
-def capture(root: object, elsewhere: Mapping[str, np.ndarray[Any, Any]] | None = None) -> Snapshot:
+def capture(root: object, elsewhere: Arrays | None = None) -> Snapshot:
     """A copy of everything that can be reached from `root`.
 
     Args:
         root: an object, or a dict of them.
         elsewhere: arrays, by a name of their own, that are stored in another way and only referred to here.
+
+    Raises:
+        RecursionError: if objects hold each other some hundred levels deep.
     """
     return _Capture(elsewhere or {}).run(root)
 
 
-def restore(
-    root: object, snapshot: Snapshot, elsewhere: Mapping[str, np.ndarray[Any, Any]] | None = None
-) -> tuple[Any, list[str]]:
+def restore(root: object, snapshot: Snapshot, elsewhere: Arrays | None = None) -> tuple[Any, list[str]]:
     """Fill `root`, built as the captured object was, from a snapshot.
 
     Returns:
-        `root` itself, or what takes its place if it is a number, a string or a tuple; and the paths of objects that
-        `root` has not (yet), which nothing could be put into.
+        `root` itself, or what takes its place if it is a number, a string or a tuple; and the paths of what has no
+        place to go to in `root`, and was left as it is.
 
     Raises:
         MisfitError: if `root` has another shape; it may then be filled in part.
     """
     restoring = _Restore(snapshot, elsewhere or {})
-    return restoring.fill(root, snapshot.tree, ""), restoring.missing
-
-
-def named_attributes(thing: Any) -> dict[str, Any]:
-    """The attributes of an object that hold state."""
-    skipped = _PASSING | _TORCH_MODULE if isinstance(thing, torch.nn.Module) else _PASSING
-    return {name: value for name, value in vars(thing).items() if name not in skipped}
+    filled = restoring.fill(root, snapshot.tree, "")
+    return (root if filled is _MISSING else filled), restoring.missing
 
 
 class _Capture:
-    def __init__(self, elsewhere: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def __init__(self, elsewhere: Arrays) -> None:
         self.snapshot = Snapshot(tree=None)
         self.paths = {id(array): f"elsewhere/{name}" for name, array in elsewhere.items()}
         self.alive: list[Any] = []  # an id is an object's own only while it lives
+        self.views: dict[str, Any] = {}
 
     def run(self, root: object) -> Snapshot:
         self.snapshot.tree = self.node(root, "")
+        for path, base in self.views.items():
+            if id(base) in self.paths:
+                self.snapshot.unsupported[path] = f"a view of {self.paths[id(base)]}"
         return self.snapshot
 
-    def node(self, value: Any, path: str) -> Any:
+    def node(self, value: Any, path: str) -> Any:  # noqa: PLR0911 - one case a kind
+        if isinstance(value, Enum):
+            return {"enum": value.name, "class": _class_of(value)}
         if value is None or isinstance(value, bool | str) or type(value) is int:
             return value
         if type(value) is float:
             return value if math.isfinite(value) else {"float": str(value)}
-        if isinstance(value, _CONSTANT) or _is_renderer(value):
-            return {"constant": type(value).__name__}
-        if isinstance(value, np.generic) and value.dtype.kind in _ARRAY_KINDS:
+        if isinstance(value, np.generic) and _is_storable(value.dtype):
             return {"scalar": self.array(np.asarray(value), path)}
+        if isinstance(value, bytes):
+            return {"bytes": base64.b64encode(value).decode()}
+        if isinstance(value, range | slice):
+            return {type(value).__name__: [self.node(x, path) for x in (value.start, value.stop, value.step)]}
+        if isinstance(value, _MADE_ANEW) or _draws(value):
+            return {"made_anew": type(value).__name__}
+        if isinstance(value, _CONSTANT):
+            return {"constant": type(value).__name__}
         if id(value) in self.paths:
             return {"same": self.paths[id(value)]}
         self.paths[id(value)] = path
@@ -140,27 +155,31 @@ class _Capture:
         match value:
             case torch.Tensor():
                 return {"tensor": self.tensor(value, path)}
-            case np.ndarray() if value.dtype.kind in _ARRAY_KINDS:
+            case np.ndarray() if type(value) is np.ndarray and _is_storable(value.dtype):
+                if not value.flags.owndata and not _is_window(value):
+                    self.views[path] = _root(value)
                 return {"array": self.array(value, path)}
-            case np.ndarray() if value.dtype.kind == "U":
+            case np.ndarray() if type(value) is np.ndarray and value.dtype.kind == "U":
                 return {"strings": value.tolist()}
-            case list() if (packed := _packed(value)) is not None:
+            case list() if type(value) is list and (packed := _packed(value)) is not None:
                 return {"packed": self.tensor(packed, path)}
-            case list():
+            case list() if type(value) is list:
                 return {"list": self.items(value, path)}
-            case tuple():
-                return {"tuple": self.items(value, path)}
-            case set() | frozenset():
-                return {"set": self.items(sorted(value, key=repr), path)}
-            case deque():
+            case tuple() if type(value) is tuple or hasattr(value, "_fields"):
+                return {"tuple": self.items(value, path), **_class_unless(value, tuple)}
+            case set() | frozenset() if type(value) in {set, frozenset}:
+                return {type(value).__name__: self.items(sorted(value, key=repr), path)}
+            case deque() if type(value) is deque:
                 return {"deque": self.items(value, path), "maxlen": value.maxlen}
             case torch.optim.Optimizer():
                 return {"optimizer": self.node(value.state_dict(), f"{path}/state")}
-            case dict():
-                return {"dict": [[self.node(k, f"{path}/key"), self.node(v, f"{path}/{k}")] for k, v in value.items()]}
+            case dict() if type(value).__module__ in {"builtins", "collections"}:
+                return {"dict": self.entries(value, path), **_class_unless(value, dict)}
             case np.random.Generator():
                 return {"generator": self.node(value.bit_generator.state, f"{path}/state")}
-            case random.Random():
+            case np.random.RandomState():
+                return {"random_state": self.node(value.get_state(legacy=False), f"{path}/state")}
+            case random.Random() if type(value) is random.Random:
                 return {"random": self.node(value.getstate(), f"{path}/state")}
             case _ if physics.is_data(value):
                 return {"mjdata": self.arrays(physics.read_data(value.model, value), path)}
@@ -169,11 +188,23 @@ class _Capture:
             case gym.Space():
                 # What a space allows is the config's; what it draws from is state.
                 own = {k: v for k, v in vars(value).items() if k in {"_np_random", "spaces"}}
-                return {"object": {k: self.node(v, f"{path}/{k}") for k, v in own.items()}}
-        if not hasattr(value, "__dict__"):
-            self.snapshot.unsupported[path] = f"{type(value).__module__}.{type(value).__qualname__}"
+                return {"object": self.named(own, path), "class": _class_of(value)}
+        if isinstance(value, _CALLABLE):
+            return {"callable": _name_of(value), "held": self.items(_held(value), path)}
+        plain = all(base.__module__ != "builtins" or base is object for base in type(value).__mro__)
+        if not hasattr(value, "__dict__") or not plain or isinstance(value, np.ndarray | random.Random):
+            self.snapshot.unsupported[path] = _class_of(value)
             return {"constant": type(value).__name__}
-        return {"object": {k: self.node(v, f"{path}/{k}") for k, v in named_attributes(value).items()}}
+        return {"object": self.named(attributes_of(value), path), "class": _class_of(value)}
+
+    def named(self, values: Mapping[str, Any], path: str) -> dict[str, Any]:
+        return {name: self.node(value, _below(path, index, name)) for index, (name, value) in enumerate(values.items())}
+
+    def entries(self, values: Mapping[Any, Any], path: str) -> list[list[Any]]:
+        return [
+            [self.node(key, f"{path}/#key{index}"), self.node(value, _below(path, index, key))]
+            for index, (key, value) in enumerate(values.items())
+        ]
 
     def items(self, values: Iterable[Any], path: str) -> list[Any]:
         return [self.node(value, f"{path}/{index}") for index, value in enumerate(values)]
@@ -192,28 +223,43 @@ class _Capture:
 
 
 class _Restore:
-    def __init__(self, snapshot: Snapshot, elsewhere: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    def __init__(self, snapshot: Snapshot, elsewhere: Arrays) -> None:
         self.tensors = snapshot.tensors
         self.missing: list[str] = []
         self.done: dict[str, Any] = {f"elsewhere/{name}": array for name, array in elsewhere.items()}
+        # Two places may share an object in a fresh build that were two objects in the captured one.
+        self.taken: dict[int, Any] = {}
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
+        """What is to stand in the place of `old`; `_MISSING` where that cannot be had."""
         if not isinstance(node, dict):
             return node
         kind, content = next(iter(node.items()))
         if kind == "same":
-            return self.done[content]
-        if kind in {"constant", "float", "scalar"}:
-            return old if kind == "constant" else self.value(old, kind, content, node, path)
+            return self.done[content] if content in self.done else self.miss(path)
         # A container may hold itself: it is known before it is filled.
         self.done[path] = old
         self.done[path] = new = self.value(old, kind, content, node, path)
         return new
 
+    def miss(self, path: str) -> Any:
+        self.missing.append(path)
+        return _MISSING
+
     def value(self, old: Any, kind: str, content: Any, node: dict[str, Any], path: str) -> Any:  # noqa: PLR0911, PLR0912
         match kind:
+            case "made_anew":
+                return old
+            case "constant":
+                return self.miss(path) if old is None else old
             case "float":
                 return float(content)
+            case "enum":
+                return self.put_enum(old, content, node["class"], path)
+            case "bytes":
+                return base64.b64decode(content)
+            case "range" | "slice":
+                return {"range": range, "slice": slice}[kind](*(self.fill(None, each, path) for each in content))
             case "scalar":
                 return self.array(content)[()]
             case "array":
@@ -223,29 +269,44 @@ class _Restore:
             case "tensor":
                 return self.put_tensor(old, self.tensors[content], path)
             case "packed":
-                return self.tensors[content].tolist()
+                return self.put_list(old, self.tensors[content].tolist())
             case "list":
-                return self.put_list(old, content, path)
+                items = self.items(old if isinstance(old, list) else (), content, path)
+                return _MISSING if items is _MISSING else self.put_list(old, items)
             case "tuple":
-                return self.put_tuple(old, content, path)
-            case "set":
-                return (frozenset if isinstance(old, frozenset) else set)(self.items((), content, path))
+                return self.put_tuple(old, content, node.get("class"), path)
+            case "set" | "frozenset":
+                items = self.items((), content, path)
+                return items if items is _MISSING else {"set": set, "frozenset": frozenset}[kind](items)
             case "deque":
-                return deque(self.items(old if isinstance(old, deque) else (), content, path), node["maxlen"])
+                items = self.items(old if isinstance(old, deque) else (), content, path)
+                return items if items is _MISSING else deque(items, node["maxlen"])
             case "dict":
-                return self.put_dict(old, content, path)
+                return self.put_dict(old, content, node.get("class"), path)
+            case "callable":
+                return self.put_callable(old, content, node["held"], path)
             case "generator":
                 return self.put_generator(old, self.fill({}, content, f"{path}/state"))
+            case "random_state":
+                state = self.fill({}, content, f"{path}/state")
+                return self.seeded(old, np.random.RandomState, lambda generator: generator.set_state(state))
             case "random":
-                self.wanted(old, random.Random, path).setstate(self.fill((), content, f"{path}/state"))
+                state = self.fill((), content, f"{path}/state")
+                return self.seeded(old, random.Random, lambda generator: generator.setstate(state))
             case "optimizer":
-                self.wanted(old, torch.optim.Optimizer, path).load_state_dict(self.fill({}, content, f"{path}/state"))
+                if not isinstance(old, torch.optim.Optimizer):
+                    return self.miss(path)
+                old.load_state_dict(self.fill({}, content, f"{path}/state"))
             case "mjdata":
+                if not physics.is_data(old):
+                    return self.miss(path)
                 self.simulation(lambda arrays: physics.write_data(old.model, old, arrays), content, path)
             case "mjmodel":
+                if not physics.is_model(old):
+                    return self.miss(path)
                 self.simulation(lambda arrays: physics.write_model(old, arrays), content, path)
             case "object":
-                self.put_object(old, content, path)
+                return self.put_object(old, content, node["class"], path)
             case _:
                 raise MisfitError(f"{path}: '{kind}' is of a newer version")
         return old
@@ -253,43 +314,79 @@ class _Restore:
     def array(self, key: str) -> np.ndarray[Any, Any]:
         return self.tensors[key].numpy().copy()
 
-    def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> list[Any]:
+    def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
+        """All of them, or `_MISSING`: a list with holes is of no use to anybody."""
         known = list(old)
         known += [None] * (len(nodes) - len(known))
-        return [self.fill(known[index], node, f"{path}/{index}") for index, node in enumerate(nodes)]
+        filled = [self.fill(known[index], node, f"{path}/{index}") for index, node in enumerate(nodes)]
+        return _MISSING if any(item is _MISSING for item in filled) else filled
 
-    def put_list(self, old: Any, nodes: list[Any], path: str) -> list[Any]:
-        items = self.items(old if isinstance(old, list) else (), nodes, path)
-        if not isinstance(old, list):
+    def is_free(self, old: Any) -> bool:
+        """Whether nothing else has been put into `old` yet; from now on something has."""
+        if id(old) in self.taken:
+            return False
+        self.taken[id(old)] = old
+        return True
+
+    def put_list(self, old: Any, items: list[Any]) -> list[Any]:
+        if type(old) is not list or not self.is_free(old):
             return items
         old[:] = items
         return old
 
-    def put_tuple(self, old: Any, nodes: list[Any], path: str) -> tuple[Any, ...]:
+    def put_tuple(self, old: Any, nodes: list[Any], name: str | None, path: str) -> Any:
         items = self.items(old if isinstance(old, tuple) else (), nodes, path)
-        return old._make(items) if hasattr(old, "_make") else tuple(items)
+        if items is _MISSING or name is None:
+            return items if items is _MISSING else tuple(items)
+        kind = type(old) if _class_of(old) == name else _loaded(name, tuple)
+        return self.miss(path) if kind is None else tuple.__new__(kind, items)
 
-    def put_dict(self, old: Any, nodes: list[list[Any]], path: str) -> dict[Any, Any]:
-        known = old if isinstance(old, dict) else {}
-        items = {}
-        for key_node, node in nodes:
-            key = self.fill(None, key_node, f"{path}/key")
-            items[key] = self.fill(known.get(key), node, f"{path}/{key}")
-        known.clear()
-        known.update(items)
-        return known
+    def put_dict(self, old: Any, nodes: list[list[Any]], name: str | None, path: str) -> Any:
+        fits = isinstance(old, dict) and _class_of(old) == (name or "builtins.dict")
+        known = old if fits else {}
+        filled: list[tuple[Any, Any]] = []
+        for index, (key_node, node) in enumerate(nodes):
+            key = self.fill(None, key_node, f"{path}/#key{index}")
+            if key is _MISSING:
+                return _MISSING
+            filled.append((key, self.fill(known.get(key), node, _below(path, index, key))))
+        if any(value is _MISSING for _, value in filled):
+            return _MISSING
+        if not fits or not self.is_free(old):
+            if name is not None and name != _class_of(OrderedDict()):
+                return self.miss(path)
+            return dict(filled) if name is None else OrderedDict(filled)
+        old.clear()
+        old.update(filled)
+        return old
 
-    def put_object(self, old: Any, nodes: dict[str, Any], path: str) -> None:
-        if not hasattr(old, "__dict__"):
-            self.missing.append(path)
-            return
+    def put_object(self, old: Any, nodes: dict[str, Any], name: str, path: str) -> Any:
+        if _class_of(old) != name or not hasattr(old, "__dict__") or not self.is_free(old):
+            return self.miss(path)
         attributes = vars(old)
-        for name, node in nodes.items():
-            if name not in attributes and isinstance(node, dict) and "constant" in node:
-                continue
-            new = self.fill(attributes.get(name), node, f"{path}/{name}")
-            if name not in attributes or new is not attributes[name]:
-                attributes[name] = new
+        for index, (attribute, node) in enumerate(nodes.items()):
+            new = self.fill(attributes.get(attribute), node, _below(path, index, attribute))
+            if new is not _MISSING and (attribute not in attributes or new is not attributes[attribute]):
+                attributes[attribute] = new
+        if not isinstance(old, gym.Space):
+            for attribute in attributes_of(old).keys() - nodes.keys():
+                del attributes[attribute]
+        return old
+
+    def put_callable(self, old: Any, name: str, nodes: list[Any], path: str) -> Any:
+        if not isinstance(old, _CALLABLE) or _name_of(old) != name:
+            return self.miss(path)
+        held = _held(old)
+        filled = self.items(held, nodes, path)
+        if filled is _MISSING or len(filled) != len(held):
+            return _MISSING if filled is _MISSING else self.miss(path)
+        # What a callable holds is filled where it is; another number or array cannot be put there.
+        return old if all(map(_equal, filled, held)) else self.miss(path)
+
+    def put_enum(self, old: Any, member: str, name: str, path: str) -> Any:
+        kind = type(old) if isinstance(old, Enum) and _class_of(old) == name else _loaded(name, Enum)
+        found = None if kind is None else kind.__members__.get(member)
+        return self.miss(path) if found is None else found
 
     def put_array(self, old: Any, new: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         # A window on memory that is not NumPy's, MuJoCo's for instance, stays a window. Anything else is replaced:
@@ -318,21 +415,86 @@ class _Restore:
         generator.bit_generator.state = state
         return generator
 
+    def seeded(self, old: Any, kind: type, put: Callable[[Any], None]) -> Any:
+        generator = old if type(old) is kind else kind()
+        put(generator)
+        return generator
+
     def simulation(self, write: Callable[[physics.Arrays], None], names: list[str], path: str) -> None:
         arrays = {name: self.array(f"{path}/{name}") for name in names}
         try:
             write(arrays)
-        except (AttributeError, KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError) as error:
             raise MisfitError(f"{path}: the simulation has another model: {error}") from error
 
-    def wanted(self, old: Any, kind: type, path: str) -> Any:
-        if not isinstance(old, kind):
-            raise MisfitError(f"{path}: a {kind.__name__} is wanted, there is {type(old).__name__}")
-        return old
+
+def attributes_of(thing: Any) -> dict[str, Any]:
+    """The attributes of an object that hold state."""
+    passing = set().union(*(names for kind, names in _PASSING if isinstance(thing, kind)))
+    return {name: value for name, value in vars(thing).items() if name not in passing}
 
 
-def _is_renderer(value: object) -> bool:
-    return type(value).__module__ == "gymnasium.envs.mujoco.mujoco_rendering"
+def _below(path: str, index: int, key: Any) -> str:
+    """The path of an entry: by its name where that is one, by its place where names could meet."""
+    return f"{path}/{key}" if type(key) is str and "/" not in key and not key.startswith("#") else f"{path}/#{index}"
+
+
+def _class_of(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def _class_unless(value: Any, plain: type) -> dict[str, str]:
+    return {} if type(value) is plain else {"class": _class_of(value)}
+
+
+def _loaded(name: str, base: type) -> Any:
+    """A class by its name, if it has been imported already and is an Enum or a named tuple: data, and nothing else."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(sys.modules.get(module), attribute, None)
+    if not isinstance(found, type) or not (isinstance(found, EnumMeta) or hasattr(found, "_fields")):
+        return None
+    return found if issubclass(found, base) else None
+
+
+def _name_of(value: Any) -> str:
+    if isinstance(value, functools.partial):
+        return f"partial {_name_of(value.func)}"
+    return str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _held(value: Any) -> list[Any]:
+    """What a callable holds: its object, its arguments, its closure."""
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.FunctionType):
+        return [cell.cell_contents for cell in value.__closure__ or () if _is_set(cell)]
+    owner = getattr(value, "__self__", None)
+    return [] if owner is None or isinstance(owner, types.ModuleType | type) else [owner]
+
+
+def _is_set(cell: types.CellType) -> bool:
+    with suppress(ValueError):
+        return cell.cell_contents is not _MISSING
+    return False
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and isinstance(one, str | int | float | tuple | Enum) and one == other
+
+
+def _draws(value: object) -> bool:
+    """Whether this only draws pictures: the renderers and contexts of MuJoCo and Gymnasium."""
+    module = type(value).__module__
+    is_simulation = physics.is_data(value) or physics.is_model(value)
+    return module == "gymnasium.envs.mujoco.mujoco_rendering" or (module.startswith("mujoco") and not is_simulation)
+
+
+def _is_storable(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biuf" and dtype.isnative and dtype.itemsize <= 8
 
 
 def _packed(values: list[Any]) -> torch.Tensor | None:
@@ -348,9 +510,13 @@ def _packed(values: list[Any]) -> torch.Tensor | None:
     return None
 
 
-def _is_window(array: Any) -> bool:
-    if not isinstance(array, np.ndarray) or array.flags.owndata:
-        return False
+def _root(array: np.ndarray[Any, Any]) -> Any:
+    """The array, or other memory, that an array is a view of."""
     while isinstance(array.base, np.ndarray):
         array = array.base
-    return array.base is not None
+    return array if array.base is None else array.base
+
+
+def _is_window(array: Any) -> bool:
+    """Whether an array shows memory that is not NumPy's own."""
+    return isinstance(array, np.ndarray) and not array.flags.owndata and not isinstance(_root(array), np.ndarray)

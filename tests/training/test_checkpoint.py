@@ -278,6 +278,37 @@ def test_a_damaged_file_costs_at_most_the_checkpoint_that_holds_it(
         whole = Run(tmp_path / "whole").on(5)
 
 
+def test_when_the_checkpoint_before_goes_away_the_next_is_whole(tmp_path: Path) -> None:
+    run = Run(tmp_path).on(3)
+    shutil.rmtree(tmp_path / "checkpoints" / "30")
+    run.on(2)
+    holds(tmp_path, 50, run.buffer)
+    verify(tmp_path / "checkpoints" / "40")
+
+
+def test_what_cannot_be_removed_is_said_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    run = Run(tmp_path).on(2)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        run.on()
+    assert "cannot be removed: Device or resource busy" in caplog.text
+    run.on()
+    holds(tmp_path, 40, run.buffer)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"40", "30"}
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "null", "{", '{"sha256": 1}', "[" * 100_000])
+def test_a_manifest_of_something_else_is_passed_over(content: str, tmp_path: Path) -> None:
+    run = Run(tmp_path).on(2)
+    (tmp_path / "checkpoints" / "20" / "manifest.json").write_text(content)
+    holds(tmp_path, 10, _as_of(run, 10))
+
+
 def test_two_damaged_segments_cannot_be_mended(tmp_path: Path) -> None:
     Run(tmp_path).on(5)
     replay = tmp_path / "checkpoints" / "50" / "replay"

@@ -16,12 +16,13 @@ from rich.console import Console
 from deltarl import NonFiniteError, RunResult, load_config, train
 from deltarl.training.checkpoint import newest, steps_of
 from deltarl.training.finite import check_losses, check_tensors
+from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 EPISODE = 20
 
 
 class Faulty(gym.Env[Any, Any]):
-    """Finite, but for one value at one step of the environment that is seeded with 1.
+    """Finite, but for one value at one step of one environment.
 
     Args:
         where: "reset", "observation", "end" (of an episode), "reward" or "nowhere".
@@ -29,6 +30,7 @@ class Faulty(gym.Env[Any, Any]):
         value: what is given there.
         keys: whether observations are a Dict.
         scale: of the rewards.
+        of: seed of the environment.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Faulty(gym.Env[Any, Any]):
         value: float = float("nan"),
         keys: bool = False,
         scale: float = 1.0,
+        of: int = 1,
         render_mode: str | None = None,
     ) -> None:
         del render_mode
@@ -46,12 +49,12 @@ class Faulty(gym.Env[Any, Any]):
         self.observation_space = gym.spaces.Dict({"arm": box, "goal": box}) if keys else box
         self.action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
         self.where, self.at, self.value, self.keys, self.scale = where, step, value, keys, scale
-        self.steps = self.resets = 0
+        self.of, self.steps = of, 0
         self.is_faulty = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed, options=options)
-        self.is_faulty = self.is_faulty or seed == 1
+        self.is_faulty = self.is_faulty or seed == self.of
         return self._observation("reset"), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -146,6 +149,11 @@ def test_a_loss_that_overflows_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match=r"step \d+: train/critic_loss is inf"):
         run(tmp_path, "{scale: 1.0e+30}", *SAC, normal)
     assert steps_of(tmp_path / "run" / "seed-0") == []
+
+
+def test_a_return_of_an_evaluation_counts_too(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"step 256: the mean return of the evaluation is nan"):
+        run(tmp_path, f"{{where: reward, step: 5, of: {FIRST_EVALUATION_SEED}}}", *SAC)
 
 
 def test_with_finite_numbers_the_same_run_ends(tmp_path: Path) -> None:

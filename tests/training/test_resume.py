@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import logging
@@ -17,7 +18,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from deltarl import ConfigError, RunResult, RunSpec, evaluate, load_config, load_run, resume, train
+from deltarl import (
+    ConfigError,
+    RunResult,
+    RunSpec,
+    TrainingStopped,
+    evaluate,
+    load_config,
+    load_run,
+    resume,
+    train,
+)
 from deltarl.training import disk
 from deltarl.training.checkpoint import best, newest, steps_of
 
@@ -190,7 +201,7 @@ def test_another_config_is_refused_by_the_keys_that_differ(
     with pytest.raises(ConfigError) as caught:
         resume(interrupted, lambda config: load_config(str(config), *changes), quiet())
     assert f"these differ: {message}" in str(caught.value)
-    assert "; eval, checkpoint, threads, device and a larger total_timesteps may" in str(caught.value)
+    assert "; eval, checkpoint, gates, threads, device and a larger total_timesteps may" in str(caught.value)
     assert sorted(interrupted.rglob("*")) == before
 
 
@@ -321,6 +332,90 @@ def test_a_checkpoint_that_does_not_fit_the_config_is_refused(interrupted: Path)
     config.write_text(config.read_text().replace("width: 8", "width: 16"))
     with pytest.raises(ConfigError, match=r"96: does not fit the config as .*: /model/policy/.*\(8,.* there"):
         resume(interrupted, console=quiet())
+
+
+def test_a_finished_run_that_cannot_be_trained_longer_stays_finished(whole: RunResult, tmp_path: Path) -> None:
+    folder = tmp_path / "seed-0"
+    shutil.copytree(whole.folder, folder)
+    # The config is edited by hand, so that no checkpoint fits it any more.
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("width: 8", "width: 16"))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match="does not fit the config"):
+        resume(folder, longer(192), quiet())
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_record_is_set_aside_and_the_run_goes_on(
+    interrupted: Path, whole: RunResult, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = interrupted / "metrics.jsonl"
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+    [result] = resume(interrupted, console=quiet())
+    assert "kept as metrics.jsonl.damaged" in caplog.text
+    assert result.final_return_mean == whole.final_return_mean
+    assert [row["step"] for row in rows(interrupted)] == [128, 128]
+
+
+def test_files_that_others_leave_among_the_checkpoints_are_let_be(
+    interrupted: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (".DS_Store", ".nfs0001", "notes.txt"):
+        (interrupted / "checkpoints" / name).write_text("mine")
+    resume(interrupted, console=quiet())
+    assert caplog.records == []
+    assert (interrupted / "checkpoints" / ".nfs0001").exists()
+    assert steps_of(interrupted)[0] == 128
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_touched(interrupted: Path, whole: RunResult) -> None:
+    def finished_now(config: Path) -> RunSpec:
+        shutil.copy(whole.folder / "result.json", interrupted / "result.json")
+        return load_config(str(config))
+
+    with pytest.raises(ConfigError, match="has finished"):
+        resume(interrupted, finished_now, quiet())
+
+
+def test_a_seed_that_cannot_go_on_takes_no_other_with_it(tmp_path: Path) -> None:
+    results = train(spec_of(tmp_path, "seeds=[0,1]"), quiet(), jobs=1)
+    for result in results:
+        (result.folder / "result.json").unlink()
+    for manifest in results[0].folder.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("[]")
+    with pytest.raises(ConfigError, match="seed-0: none of its checkpoints"):
+        resume(tmp_path / "run", console=quiet(), jobs=1)
+    assert (results[1].folder / "result.json").exists()
+
+
+def test_two_folders_of_the_same_seed_are_refused(interrupted: Path) -> None:
+    shutil.copytree(interrupted, interrupted.with_name("seed-1"))
+    with pytest.raises(ConfigError, match="holds the same seed's run twice"):
+        resume(interrupted.parent, console=quiet())
+
+
+def test_a_run_of_a_longer_name_is_found_again(interrupted: Path, tmp_path: Path) -> None:
+    # Another config had the name, so that this one's folder has its digest too; and its total was larger since then.
+    train(spec_of(tmp_path, "agent.gamma=0.5"), quiet())
+    [again] = train(spec_of(tmp_path, "agent.gamma=0.5", "total_timesteps=160"), quiet(), resume=True)
+    assert again.folder.parent.name.startswith("run-")
+    assert (again.resumes, again.steps) == (1, 160)
+    assert interrupted.exists()
+
+
+def test_a_disk_that_is_full_stops_the_run_where_it_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: RunResult
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deltarl.training.run.record_evaluation", full)
+        with pytest.raises(TrainingStopped, match=r"No space left on device: stopped; .* deltarl resume .*seed-0"):
+            train(spec_of(tmp_path), quiet())
+    [result] = resume(tmp_path / "run" / "seed-0", console=quiet())
+    assert (result.resumes, result.continued) == (1, ())
+    assert result.final_return_mean == whole.final_return_mean
 
 
 def test_warnings_are_the_librarys_own(caplog: pytest.LogCaptureFixture, interrupted: Path) -> None:
