@@ -30,7 +30,7 @@ from deltarl.errors import Spec
 from deltarl.library import read_yaml
 from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec
 from deltarl.training import RunSpec
-from deltarl.training.spec import CheckpointSpec, EvaluationSpec
+from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 LEARNING = ROOT / "results" / "learning"
@@ -467,6 +467,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "run": partial(fields_table, RunSpec, name="the file's name"),
         "evaluation": partial(fields_table, EvaluationSpec),
         "checkpoint": partial(fields_table, CheckpointSpec),
+        "gates": partial(fields_table, GatesSpec),
         "env": partial(fields_table, EnvSpec),
         "normalize": partial(fields_table, NormalizeSpec),
         "success": partial(fields_table, SuccessSpec),

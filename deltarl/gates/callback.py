@@ -86,10 +86,17 @@ class GateCallback(BaseCallback):
         self.state.next = (self.num_timesteps // self.every + 1) * self.every
         row: dict[str, NDArray[Any]] = {"steps": np.array(self.num_timesteps)}
         for source, batch in zip(SOURCES, (fields, self.state.probe), strict=True):
-            for name, record in measure(self.model.policy, batch_of(batch)).items():
+            try:
+                records = measure(self.model.policy, batch_of(batch))
+            except ValueError as error:  # PyTorch's, of a distribution of NaN
+                self._say(f"{source} cannot be measured: {str(error).splitlines()[0]}")
+                continue
+            for name, record in records.items():
                 row |= self._blocks(f"{source}/{name}", record)
                 if source == "gates":
                     row |= self._network(f"network/{name}", record)
+        if self.state.record and row.keys() != self.state.record.keys():
+            return  # a measurement that failed in part has no place in arrays
         self.state.record = appended(self.state.record, row)
         self.save()
 

@@ -33,7 +33,11 @@ def is_model(value: object) -> bool:
 
 
 def read_data(model: mujoco.MjModel, data: mujoco.MjData) -> Arrays:
-    """Everything that the next step depends on, and every array that a task may read before it."""
+    """Everything that the next step depends on, and the arrays that a task may read before it.
+
+    Contacts and constraint forces (`contact`, `efc_*`) are not among them: `write_data` computes those of the present
+    state, while after a step MuJoCo has those of the state before.
+    """
     import mujoco  # noqa: PLC0415
 
     kind = mujoco.mjtState.mjSTATE_INTEGRATION

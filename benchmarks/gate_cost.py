@@ -1,0 +1,74 @@
+"""What measuring the gates costs: seconds in `GateCallback` beside those of the whole training, at the default cadence.
+
+    python benchmarks/gate_cost.py [--steps 100000 20000] [--write FILE]
+
+PPO on Hopper (the quickstart) and SAC on HalfCheetah, each trained once; the callback's own time is taken inside the
+run, so that nothing else on the machine enters the ratio but what enters both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import platform
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from deltarl import load_config, train
+from deltarl.gates import GateCallback
+
+CASES = {
+    "PPO on Hopper-v5": ("quickstart",),
+    "SAC on HalfCheetah-v5": ("half_cheetah_sac", "agent.learning_starts=1000"),
+}
+
+
+def measure(config: str, overrides: tuple[str, ...], steps: int, folder: str) -> dict[str, Any]:
+    """Seconds of a training, and of the callback in it."""
+    spent = 0.0
+    original = GateCallback._on_rollout_end
+
+    def timed(self: GateCallback) -> None:
+        nonlocal spent
+        start = time.perf_counter()
+        original(self)
+        spent += time.perf_counter() - start
+
+    spec = load_config(config, *overrides, f"total_timesteps={steps}", "eval.episodes=1", "device=cpu", f"out={folder}")
+    GateCallback._on_rollout_end = timed  # type: ignore[method-assign]
+    try:
+        [result] = train(spec, Console(file=io.StringIO()))
+    finally:
+        GateCallback._on_rollout_end = original  # type: ignore[method-assign]
+    return {
+        "steps": result.steps,
+        "every": spec.gates.every,
+        "rows": spec.gates.rows,
+        "seconds": result.wall_seconds,
+        "gates_seconds": round(spent, 3),
+        "share": round(spent / result.wall_seconds, 4),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, nargs=2, default=[100_000, 20_000], help="of PPO and of SAC")
+    parser.add_argument("--write", type=Path, help="a JSON file for the results")
+    arguments = parser.parse_args()
+    results: dict[str, Any] = {"machine": platform.platform(), "torch": torch.__version__, "threads": 1, "cases": {}}
+    for (name, (config, *overrides)), steps in zip(CASES.items(), arguments.steps, strict=True):
+        with tempfile.TemporaryDirectory() as folder:
+            results["cases"][name] = measure(config, tuple(overrides), steps, folder)
+        print(name, json.dumps(results["cases"][name]), flush=True)
+    if arguments.write is not None:
+        arguments.write.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The callback in a run: learning is the same with it, and what cannot be measured is said once and left out."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from stable_baselines3.common.logger import configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from deltarl import ConfigError, load_config, train
+from deltarl.gates import GateCallback, measure, read_record
+from deltarl.gates.batches import batch_of, from_buffer
+from deltarl.gates.callback import BINS, layout
+from deltarl.gates.statistics import block_statistics
+from tests.policies.matrix import SUBJECTS, make
+
+DELTA = {"kind": "delta", "width": 12, "depth": 2, "heads": 2}
+
+
+def of(name: str) -> Any:
+    return next(subject for subject in SUBJECTS if subject.name == name)
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC", "RecurrentPPO", "CrossQ", "DQN"])
+def test_learning_is_the_same_to_the_last_bit(algorithm: str, tmp_path: Path) -> None:
+    def learned(callback: Any) -> dict[str, torch.Tensor]:
+        model = make(of(algorithm), torso=DELTA)
+        model.set_logger(configure(str(tmp_path / str(callback is None)), ["tensorboard"]))
+        model.learn(96, callback=callback)
+        model.logger.close()
+        return dict(model.policy.state_dict())
+
+    callback = GateCallback(every=16, rows=8, path=tmp_path / "gates.npz")
+    with_it, without = learned(callback), learned(None)
+    assert len(read_record(tmp_path / "gates.npz")["steps"]) > 2
+    for name, tensor in without.items():
+        assert torch.equal(tensor, with_it[name]), name
+
+
+def curves(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0})
+    events.Reload()
+    return events
+
+
+def test_a_run_has_its_gates_in_tensorboard_and_in_a_record(tmp_path: Path) -> None:
+    spec = load_config(
+        "quickstart",
+        "torso.width=12",
+        "torso.depth=2",
+        "torso.heads=2",
+        "agent.n_steps=16",
+        "agent.batch_size=32",
+        "env.n_envs=2",
+        "total_timesteps=128",
+        "eval.episodes=1",
+        "gates.every=32",
+        "gates.rows=16",
+        "device=cpu",
+        "name=run",
+        f"out={tmp_path}",
+    )
+    [result] = train(spec, Console(file=io.StringIO()))
+    record = read_record(result.folder / "gates.npz")
+    assert record["steps"].tolist() == [32, 64, 96, 128]
+    assert record["gates/policy/beta_mean"].shape == (4, 2)
+    assert record["gates_probe/value/beta_counts"].shape == (4, 2, 2, BINS)
+    assert (record["gates/policy/beta_counts"].sum(-1) == 16).all()
+    assert record["network/value/effective_rank"].shape == (4,)
+    events = curves(result.folder)
+    for net in ("policy", "value"):
+        for block in (0, 1):
+            points = events.Scalars(f"gates/{net}/{block}/beta_mean")
+            assert [point.step for point in points] == [32, 64, 96, 128]
+            values = np.float32([point.value for point in points])
+            assert np.array_equal(values, record[f"gates/{net}/beta_mean"][:, block])
+            assert len(events.Histograms(f"gates_probe/{net}/{block}/beta")) == 4
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    # They are too many for the tables.
+    assert "gates/" not in (result.folder / "progress.csv").read_text()
+    assert "gates/" not in (result.folder / "metrics.jsonl").read_text()
+
+
+def test_the_probe_stays_and_the_batch_moves(tmp_path: Path) -> None:
+    model = make(of("PPO"), torso=DELTA)
+    model.set_logger(configure(str(tmp_path), []))
+    callback = GateCallback(every=1, rows=8)
+    model.learn(16, callback=callback)
+    probe = callback.state.probe
+    assert probe is not None
+    first = probe["observations"].clone()
+    model.learn(64, callback=callback, reset_num_timesteps=False)
+    assert torch.equal(callback.state.probe["observations"], first)  # type: ignore[index]
+    now = from_buffer(model, 8)
+    assert now is not None
+    assert not torch.equal(now["observations"], first)
+    # The last entry is what a measurement of the two gives now, but for the update since.
+    record = measure(model.policy, batch_of(probe))["policy"].blocks[1]
+    assert callback.state.record["gates_probe/policy/beta_mean"].shape[1] == 2
+    assert block_statistics(record)["beta_mean"] == pytest.approx(
+        callback.state.record["gates_probe/policy/beta_mean"][-1, 1], abs=0.05
+    )
+
+
+@pytest.mark.parametrize("kind", ["residual", "plain", "mlp"])
+def test_a_network_without_gates_has_what_exists_of_it(kind: str, tmp_path: Path) -> None:
+    torso = {"kind": kind} if kind == "mlp" else {"kind": kind, "width": 12, "depth": 2}
+    model = make(of("PPO"), torso=torso)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    callback = GateCallback(every=16, rows=8)
+    model.learn(64, callback=callback)
+    model.logger.close()
+    keys = callback.state.record.keys()
+    assert ("gates/policy/update_ratio" in keys) == (kind != "mlp")
+    assert "network/policy/effective_rank" in keys
+    assert not any("beta" in key for key in keys)
+
+
+def test_nothing_is_measured_before_the_buffer_holds_enough(tmp_path: Path) -> None:
+    model = make(of("SAC"), torso=DELTA)
+    model.set_logger(configure(str(tmp_path), []))
+    callback = GateCallback(every=10, rows=40)
+    model.learn(45, callback=callback)
+    assert callback.state.record["steps"].tolist() == [40]
+    model.learn(30, callback=callback, reset_num_timesteps=False)
+    assert callback.state.record["steps"].tolist() == [40, 50, 60, 70]
+
+
+def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = make(of("PPO"), torso=DELTA)
+    model.learn(16)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    callback = GateCallback(every=1, rows=8)
+    callback.init_callback(model)
+    extractor = model.policy.mlp_extractor
+
+    def measured(*steps: int) -> None:
+        for step in steps:
+            callback.num_timesteps = step
+            callback._on_rollout_end()
+
+    with torch.no_grad():
+        extractor.value_net[0].blocks[1].write.bias.fill_(float("nan"))
+    measured(1, 2, 3)
+    messages = [message for message in caplog.messages if "beta_mean" in message]
+    assert messages == ["gates, step 1: gates/value/1/beta_mean is nan; such values are left out"]
+    with torch.no_grad():
+        extractor.policy_net[0].blocks[1].write.bias.fill_(float("nan"))
+    measured(4, 5)
+    assert [message for message in caplog.messages if "cannot be measured" in message][0].startswith("gates, step 4")
+    model.logger.close()
+    tags = curves(tmp_path).Tags()["scalars"]
+    assert "gates/value/1/beta_mean" not in tags
+    assert "gates/value/0/beta_mean" in tags
+    assert callback.state.record["steps"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("option", "value"), [("every", 0), ("rows", 1)])
+def test_numbers_that_are_too_small_are_refused(option: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"GateCallback: {option} has to be at least"):
+        GateCallback(**{option: value})
+
+
+def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gates.npz").write_bytes(b"x")
+    for name in ("gates.npz", "nothing.npz"):
+        with pytest.raises(ConfigError, match=f"{name}: no record of gates, or damaged"):
+            read_record(tmp_path / name)
+
+
+def test_each_chart_has_a_line_for_each_block() -> None:
+    charts = layout(["actor", "qf0"])
+    assert charts["gates actor"]["actor: beta"] == ["Multiline", [r"^gates/actor/\d+/beta_mean$"]]
+    assert len(charts) == 4
