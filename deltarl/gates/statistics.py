@@ -83,8 +83,11 @@ def neighbour_cosines(record: NetworkRecord) -> list[float]:
 
 
 def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007), of centred features `[N, d]`."""
-    if len(features) < 2:
+    """exp of the entropy of the normalised singular values (Roy and Vetterli, 2007), of centred features `[N, d]`.
+
+    NaN for fewer than two rows, and where a feature is not finite.
+    """
+    if len(features) < 2 or not torch.isfinite(features).all():
         return math.nan
     values = torch.linalg.svdvals((features - features.mean(0)).double())
     shares = values / values.sum()

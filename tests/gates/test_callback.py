@@ -153,7 +153,8 @@ def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: py
     with torch.no_grad():
         extractor.policy_net[0].blocks[1].write.bias.fill_(float("nan"))
     measured(4, 5)
-    assert [message for message in caplog.messages if "cannot be measured" in message][0].startswith("gates, step 4")
+    failed = [message for message in caplog.messages if "cannot be measured" in message]
+    assert failed[0].startswith("gates, step 4: gates cannot be measured: Expected parameter loc")
     model.logger.close()
     tags = curves(tmp_path).Tags()["scalars"]
     assert "gates/value/1/beta_mean" not in tags
