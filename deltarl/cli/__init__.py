@@ -9,6 +9,7 @@ import typer
 from deltarl.cli.copy import copy
 from deltarl.cli.doctor import doctor
 from deltarl.cli.evaluate import evaluate
+from deltarl.cli.gates import gates
 from deltarl.cli.list import list_
 from deltarl.cli.play import play
 from deltarl.cli.resume import resume
@@ -43,7 +44,7 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, evaluate, play, show, copy, validate, schema, doctor):
+for verb in (train, resume, evaluate, play, gates, show, copy, validate, schema, doctor):
     app.command()(verb)
 app.command("list")(list_)
 

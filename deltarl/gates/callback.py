@@ -17,12 +17,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from deltarl.errors import ConfigError
 from deltarl.gates.batches import Fields, batch_of, from_buffer
+from deltarl.gates.figures import FIGURES, gated_networks
 from deltarl.gates.measure import NetworkRecord, measure, networks
 from deltarl.gates.statistics import block_statistics, neighbour_cosines, network_statistics
 
 log = logging.getLogger(__name__)
 
-BINS = 40  # of the record's histograms, from 0 to BETA_END
+BINS = 41  # of the record's histograms, from 0 to BETA_END; odd, so that beta = 1 is in the middle of one
 BETA_END = 2.0
 # The batch of the moment, and the fixed one: what moves in the first alone is the data, in both the network.
 SOURCES = ("gates", "gates_probe")
@@ -104,6 +105,14 @@ class GateCallback(BaseCallback):
         """Write the record, if it has a place to go to and anything to say."""
         if self.path is not None and self.state.record:
             write_record(self.path, self.state.record)
+
+    def draw(self) -> None:
+        """Put the figures of the record, as they are by now, into TensorBoard (`gates_figures/...`)."""
+        if not gated_networks(self.state.record):
+            return
+        for writer in self._writers():
+            for name, figure in FIGURES.items():
+                writer.add_figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
 
     def _blocks(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
         """Write what there is of a network's blocks; what of it goes into the record."""

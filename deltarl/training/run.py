@@ -340,6 +340,7 @@ def _learn(
         wall_seconds = boundary.elapsed_seconds
         if gates is not None:
             gates.save()
+            gates.draw()
         _save_model(model, normalizer, folder)
 
         evaluation = evaluate_policy(

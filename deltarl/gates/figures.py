@@ -1,0 +1,139 @@
+"""Pictures of a gate record: beta by block over training, its regimes, and the eigenvalues of the shortcut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from deltarl.gates.statistics import REGIMES
+
+Record = Mapping[str, NDArray[Any]]
+
+# Okabe and Ito's colours, which stay apart for colour-blind readers.
+REGIME_COLOURS = dict(zip(REGIMES, ("#bdd7e7", "#0072b2", "#d5dbe1", "#d55e00"), strict=True))
+REGIME_LABELS = {
+    "identity_fraction": "passes through (β < 0.25)",
+    "projection_fraction": "overwrites (|β \N{MINUS SIGN} 1| ≤ 0.25)",
+    "between_fraction": "between",
+    "reflection_fraction": "reflects (β > 1.75)",
+}
+FIRST, LAST = "#56b4e9", "#d55e00"
+INK, RULE = "#1f2933", "#d5dbe1"
+MINUS = "\N{MINUS SIGN}"
+WIDTH, ROW = 8.0, 0.95
+
+
+def gated_networks(record: Record, source: str = "gates") -> list[str]:
+    """The networks of a record that have gates."""
+    suffix = "/beta_mean"
+    keys = [key for key in record if key.startswith(f"{source}/") and key.endswith(suffix)]
+    return [key.removeprefix(f"{source}/").removesuffix(suffix) for key in keys]
+
+
+def heat_map(record: Record, source: str = "gates") -> Figure:
+    """Mean beta of each block over training, a row of blocks a network."""
+    nets = gated_networks(record, source)
+    heights = [0.45 + 0.22 * _depth(record, net, source) for net in nets]
+    figure = _figure(sum(heights))
+    axes = figure.subplots(len(nets), 1, sharex=True, squeeze=False, height_ratios=heights)
+    steps = record["steps"]
+    for net, axis in zip(nets, axes[:, 0], strict=True):
+        beta = record[f"{source}/{net}/beta_mean"].T
+        edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:] + 1])
+        image = axis.pcolormesh(edges, np.arange(len(beta) + 1) - 0.5, beta, cmap="RdBu_r", vmin=0, vmax=2)
+        axis.set_yticks(range(len(beta)), [str(block) for block in range(len(beta))])
+        axis.invert_yaxis()
+        axis.set_ylabel(f"{net}\nblock")
+    bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.015, ticks=[0, 0.5, 1, 1.5, 2])
+    bar.set_label("mean β")
+    bar.outline.set_visible(False)
+    return _finished(figure, "Gate β by block over training")
+
+
+def regimes(record: Record, source: str = "gates") -> Figure:
+    """Shares of gates in each regime over training, a panel a block."""
+    figure = _figure(ROW * _deepest(record, source))
+    for net, block, axis in _panels(figure, record, source):
+        shares = [record[f"{source}/{net}/{name}"][:, block] for name in REGIMES]
+        colours = [REGIME_COLOURS[name] for name in REGIMES]
+        axis.stackplot(record["steps"], shares, colors=colours, labels=[REGIME_LABELS[name] for name in REGIMES])
+        axis.set_ylim(0, 1)
+        axis.set_yticks([0, 1], ["0", "1"])
+    return _finished(figure, "What the gates do over training, share of gates", legend=True)
+
+
+def eigenvalues(record: Record, source: str = "gates") -> Figure:
+    """Distribution of the eigenvalue 1 - beta at the first and at the last measurement, a panel a block."""
+    figure = _figure(ROW * _deepest(record, source))
+    for net, block, axis in _panels(figure, record, source):
+        counts = record[f"{source}/{net}/beta_counts"][:, block].sum(1).astype(float)
+        edges = 1 - np.linspace(0, 2, counts.shape[-1] + 1)
+        for row, colour, label in ((0, FIRST, "first"), (-1, LAST, "last")):
+            # Each to its own height: the first is one spike, where the gates start.
+            heights = counts[row] / max(counts[row].max(), 1)
+            name = f"{label} (step {record['steps'][row]:,})"
+            axis.stairs(heights[::-1], edges[::-1], fill=True, color=colour, alpha=0.65, label=name)
+        axis.set_xlim(-1, 1)
+        axis.set_xticks([-1, -0.5, 0, 0.5, 1], [f"{MINUS}1", "", "0", "", "1"])
+        axis.set_yticks([])
+    title = f"Eigenvalue 1 {MINUS} β of the shortcut along k: 1 keeps, 0 erases, {MINUS}1 reflects"
+    return _finished(figure, title, label=f"eigenvalue 1 {MINUS} β", legend=True)
+
+
+FIGURES: dict[str, Callable[[Record], Figure]] = {
+    "beta": heat_map,
+    "regimes": regimes,
+    "eigenvalues": eigenvalues,
+}
+
+
+def _depth(record: Record, net: str, source: str) -> int:
+    return int(record[f"{source}/{net}/beta_mean"].shape[1])
+
+
+def _deepest(record: Record, source: str) -> int:
+    return max(_depth(record, net, source) for net in gated_networks(record, source))
+
+
+def _figure(height: float) -> Figure:
+    # Not pyplot, which holds figures and a backend for the whole process.
+    return Figure(figsize=(WIDTH, 1.5 + height), dpi=110, layout="constrained")
+
+
+def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, int, Axes]]:
+    """A column a network, a row a block."""
+    nets = gated_networks(record, source)
+    axes = figure.subplots(_deepest(record, source), len(nets), sharex=True, sharey=True, squeeze=False)
+    for column, net in enumerate(nets):
+        axes[0, column].set_title(net, fontsize=10, color=INK)
+        for block in range(len(axes)):
+            if block >= _depth(record, net, source):
+                axes[block, column].set_visible(False)
+                continue
+            if column == 0:
+                axes[block, column].set_ylabel(f"block {block}")
+            yield net, block, axes[block, column]
+
+
+def _finished(figure: Figure, title: str, label: str = "training steps", legend: bool = False) -> Figure:
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    figure.supxlabel(label, fontsize=9, color=INK)
+    for axis in figure.axes:
+        axis.spines[:].set_color(RULE)
+        axis.tick_params(color=RULE, labelcolor=INK, labelsize=8)
+        if axis.get_ylabel() != "mean β":
+            axis.yaxis.label.set(rotation=0, ha="right", va="center", fontsize=9, color=INK)
+            axis.margins(x=0)
+        if label == "training steps" and axis.get_ylabel() != "mean β":
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0")
+    if legend:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
