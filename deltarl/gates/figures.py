@@ -123,8 +123,9 @@ def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, 
 
 def _finished(figure: Figure, title: str, label: str = "training steps", legend: bool = False) -> Figure:
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    figure.supxlabel(label, fontsize=9, color=INK)
     for axis in figure.axes:
+        if (place := axis.get_subplotspec()) is not None and place.is_last_row():
+            axis.set_xlabel(label, fontsize=9, color=INK)
         axis.spines[:].set_color(RULE)
         axis.tick_params(color=RULE, labelcolor=INK, labelsize=8)
         if axis.get_ylabel() != "mean β":

@@ -15,6 +15,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from deltarl import RunResult, load_config, rendering, train
@@ -47,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return train(spec, console=Console(file=io.StringIO()))[0]
 
 
-VERBS = ("train", "resume", "evaluate", "play", "list", "show", "copy", "validate", "schema", "doctor")
+VERBS = ("train", "resume", "evaluate", "play", "gates", "list", "show", "copy", "validate", "schema", "doctor")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -230,6 +231,48 @@ def test_a_window_needs_a_screen(deltarl: Deltarl, monkeypatch: pytest.MonkeyPat
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
     assert "there is no screen for a window; give --video FILE.mp4" in deltarl("play", "nowhere")[2]
+
+
+# gates
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    out = tmp_path_factory.mktemp("gates")
+    small = ("torso.width=8", "gates.every=16", "gates.rows=8")
+    spec = load_config("quickstart", *QUICK, *small, f"out={out}", "name=gates", "device=cpu")
+    return train(spec, console=Console(file=io.StringIO()))[0]
+
+
+def test_gates_says_and_draws_what_was_measured(measured: RunResult, deltarl: Deltarl, tmp_path: Path) -> None:
+    status, out, _ = deltarl("gates", measured.folder, "--out", tmp_path / "figures")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("at step 64; first: at step 32")
+    assert lines[1].split()[:4] == ["network", "block", "first", "beta"]
+    assert [line.split()[:2] for line in lines[2:6]] == [[net, b] for net in ("policy", "value") for b in ("0", "1")]
+    drawn = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert drawn == {f"gates_{name}.{kind}" for name in ("beta", "regimes", "eigenvalues") for kind in ("png", "svg")}
+    with Image.open(tmp_path / "figures" / "gates_beta.png") as image:
+        assert image.size[0] > 800
+    for path in (tmp_path / "figures").glob("*.svg"):
+        assert "<svg" in path.read_text()
+
+
+def test_gates_needs_a_run_with_gates(
+    finished: RunResult, measured: RunResult, deltarl: Deltarl, tmp_path: Path
+) -> None:
+    for run, message in (
+        (finished.folder, "no gates were measured there; gates.npz is missing"),
+        ("nowhere", "nowhere: no such folder"),
+    ):
+        status, out, error = deltarl("gates", run)
+        assert (status, out) == (2, "")
+        assert message in error
+    Path("damaged").mkdir()
+    Path("damaged", "gates.npz").write_bytes((measured.folder / "gates.npz").read_bytes()[:100])
+    status, _, error = deltarl("gates", "damaged")
+    assert (status, "no record of gates, or damaged" in error) == (2, True)
 
 
 # resume

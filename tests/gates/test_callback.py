@@ -81,6 +81,7 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_a_record(tmp_path: Path) -> N
             values = np.float32([point.value for point in points])
             assert np.array_equal(values, record[f"gates/{net}/beta_mean"][:, block])
             assert len(events.Histograms(f"gates_probe/{net}/{block}/beta")) == 4
+    assert {f"gates_figures/{name}" for name in ("beta", "regimes", "eigenvalues")} <= set(events.Tags()["images"])
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     # They are too many for the tables.
     assert "gates/" not in (result.folder / "progress.csv").read_text()
