@@ -259,9 +259,7 @@ def test_gates_says_and_draws_what_was_measured(measured: RunResult, deltarl: De
         assert "<svg" in path.read_text()
 
 
-def test_gates_needs_a_run_with_gates(
-    finished: RunResult, measured: RunResult, deltarl: Deltarl, tmp_path: Path
-) -> None:
+def test_gates_needs_a_run_with_gates(finished: RunResult, measured: RunResult, deltarl: Deltarl) -> None:
     for run, message in (
         (finished.folder, "no gates were measured there; gates.npz is missing"),
         ("nowhere", "nowhere: no such folder"),
