@@ -27,6 +27,7 @@ from deltarl.agents.base import AlgorithmSpec, GSDESpec, WindowSpec
 from deltarl.cli.list import about
 from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, WrapperSpec, build_envs
 from deltarl.errors import Spec
+from deltarl.gates import read_record
 from deltarl.library import read_yaml
 from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec
 from deltarl.training import RunSpec
@@ -176,6 +177,36 @@ def checkpoint_cost_table() -> str:
             "",
             f"A later checkpoint was {cheaper['median']} times cheaper ({min(cheaper['each'])} to "
             f"{max(cheaper['each'])} in {len(cheaper['each'])} repeats).",
+        ]
+    )
+
+
+def gates_seen_table() -> str:
+    """Mean beta of each block at the end, on the data of the moment and on the fixed batch."""
+    record = read_record(ROOT / "results" / "gates" / "hopper_ppo" / "gates.npz")
+    rows = []
+    for net in ("policy", "value"):
+        data, probe = (record[f"{source}/{net}/beta_mean"][-1] for source in ("gates", "gates_probe"))
+        rows += [f"| {net} | {block} | {data[block]:.2f} | {probe[block]:.2f} |" for block in range(len(data))]
+    head = f"| network | block | mean beta at step {record['steps'][-1]:,}, rollout | fixed batch |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
+
+
+def gate_cost_table() -> str:
+    """Share of the training time that goes into measuring."""
+    found = json.loads((ROOT / "results" / "gate_cost.json").read_text())
+    rows = [
+        f"| {name} | {case['steps']:,} | {case['every']:,} | {case['seconds']:,.0f} | {case['gates_seconds']:.2f} "
+        f"| {case['share']:.2%} |"
+        for name, case in found["cases"].items()
+    ]
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/gate_cost.py`, one thread, with other work on the machine:",
+            "",
+            "| training | steps | every | seconds | of them measuring | share |",
+            "|---|---|---|---|---|---|",
+            *rows,
         ]
     )
 
@@ -462,6 +493,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
     "docs/long-runs.md": {"checkpoint_cost": checkpoint_cost_table},
+    "docs/gates.md": {"gates_seen": gates_seen_table, "gate_cost": gate_cost_table},
     "docs/environments.md": {"environments": environments_table, "configs": configs_table},
     "docs/configs.md": {
         "run": partial(fields_table, RunSpec, name="the file's name"),

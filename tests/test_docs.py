@@ -34,6 +34,7 @@ TABLED = [
     "docs/policies.md",
     "docs/learning.md",
     "docs/long-runs.md",
+    "docs/gates.md",
     "docs/environments.md",
     "docs/configs.md",
 ]
@@ -41,6 +42,7 @@ TABLED = [
 PRINTED = {
     "train": r"tensorboard --logdir",
     "resume": r"resumed  \d times?, exactly",
+    "gates": r"^network +block +first +beta",
     "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
     "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
     "list": r"^(quickstart|half_cheetah|ppo|runs/quickstart/seed-0) .*",
@@ -225,6 +227,18 @@ def test_the_table_of_costs_is_of_the_committed_measurement_and_its_bounds_hold(
 def test_the_figure_is_what_its_script_draws() -> None:
     script = load(ROOT / "docs" / "figures" / "delta_block.py")
     assert (ROOT / "docs" / "figures" / "delta_block.svg").read_text() == script.draw()
+
+
+def test_measuring_the_gates_takes_no_more_than_is_promised() -> None:
+    cases = json.loads((ROOT / "results" / "gate_cost.json").read_text())["cases"].values()
+    assert len(cases) == 2
+    assert max(case["share"] for case in cases) <= 0.02
+
+
+def test_a_later_checkpoint_is_as_cheap_as_is_promised() -> None:
+    found = json.loads((ROOT / "results" / "checkpoint_cost.json").read_text())
+    assert min(found["later_times_cheaper_than_sb3"]["seconds"]["each"]) >= 10
+    assert max(row["memory_mib"] for row in found["rows"]) <= 200
 
 
 def test_the_quickstart_is_shown_to_reach_what_is_promised_for_each_of_three_seeds() -> None:
