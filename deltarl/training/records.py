@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.logger import CSVOutputFormat, KVWriter, Logger, TensorBoardOutputFormat
+import yaml
+from stable_baselines3.common.logger import CSVOutputFormat, HParam, KVWriter, Logger, TensorBoardOutputFormat
 
 from deltarl.training import disk
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS
+from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
+MOST_SECONDS = 2
 _OWN_KEYS = {"step", "wall_seconds"}
 
 
@@ -53,6 +56,7 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
         elapsed_seconds: seconds of training before.
     """
     rows = _rows(folder / METRICS)
+    _wait_for_a_later_second(folder)
     table = CSVOutputFormat(str(folder / PROGRESS))
     # It has emptied its file, which is written again from the record that everything is derived from.
     for row in rows:
@@ -61,6 +65,41 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
     return Logger(
         str(folder), [TensorBoardOutputFormat(str(folder)), table, MetricsWriter(folder / METRICS, elapsed_seconds)]
     )
+
+
+def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
+    """Put a run's config into TensorBoard as text, and its main settings beside its scores (HParams)."""
+    content = spec.model_copy(update={"seeds": (seed,)}).model_dump(mode="json")
+    numbers = (bool, int, float, str)
+    settings = {
+        "algorithm": spec.agent.algorithm,
+        "env": spec.env.id,
+        "seed": seed,
+        **{f"agent.{key}": value for key, value in content["agent"].items() if isinstance(value, numbers)},
+        **{
+            f"{role}.{key}": value
+            for role in ROLES
+            for key, value in content[role].items()
+            if isinstance(value, numbers)
+        },
+    }
+    scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
+    text = f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}```"
+    for output in logger.output_formats:
+        if isinstance(output, TensorBoardOutputFormat):
+            output.writer.add_text("config", text.replace("\n", "  \n"))
+            output.write({"hparams": HParam(settings, scores)}, {"hparams": ()})
+
+
+def _wait_for_a_later_second(folder: Path) -> None:
+    """TensorBoard reads event files in the order of their names, and these begin with the second of their making."""
+    made = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    if not made:
+        return
+    if (wait := max(made) + 1 - time.time()) > MOST_SECONDS:
+        log.warning("%s: its event files are of a time to come; TensorBoard may show its curves out of order", folder)
+    elif wait > 0:
+        time.sleep(wait)
 
 
 def sizes(folder: Path, logger: Logger) -> dict[str, int]:

@@ -35,7 +35,7 @@ from deltarl.training.finite import FiniteEnvs, NonFiniteError, check_tensors
 from deltarl.training.parallel import default_jobs, run_in_turn, run_seeds
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import Display, ProgressCallback, Report, default_console
-from deltarl.training.records import make_logger, record_evaluation
+from deltarl.training.records import describe, make_logger, record_evaluation
 from deltarl.training.resume import has_finished, reopen
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
@@ -320,6 +320,8 @@ def _learn(
         logger = make_logger(folder, origin.elapsed_seconds)
         opened.callback(logger.close)
         model.set_logger(logger)
+        if not origin.resumes:
+            describe(logger, spec, seed)
         gates = (
             None if spec.gates.every is None else GateCallback(spec.gates.every, spec.gates.rows, folder / files.GATES)
         )

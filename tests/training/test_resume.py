@@ -9,7 +9,9 @@ import json
 import logging
 import os
 import pickle
+import re
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from deltarl import (
 )
 from deltarl.training import disk
 from deltarl.training.checkpoint import best, newest, steps_of
+from deltarl.training.records import make_logger
 
 SETTINGS = (
     "torso.width=8",
@@ -422,3 +425,16 @@ def test_warnings_are_the_librarys_own(caplog: pytest.LogCaptureFixture, interru
     shutil.rmtree(interrupted / "checkpoints")
     resume(interrupted, console=quiet())
     assert {(record.name.split(".")[0], record.levelno) for record in caplog.records} == {("deltarl", logging.WARNING)}
+
+
+def test_event_files_sort_in_the_order_of_their_making(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
+    [events] = interrupted.glob("events.out.tfevents.*")
+    now = int(time.time())
+    for stamp, said in ((now, 0), (now + 1000, 1)):
+        prefix, _, rest = re.split(r"\.(\d{10})\.", events.name)
+        events = events.rename(events.with_name(f"{prefix}.{stamp}.{rest}"))
+        make_logger(interrupted).close()
+        [made] = [path for path in interrupted.glob("events.out.tfevents.*") if path != events]
+        assert (made.name > events.name) == (not said)
+        assert len([message for message in caplog.messages if "of a time to come" in message]) == said
+        made.unlink()

@@ -20,6 +20,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from deltarl import ConfigError, RunResult, RunSpec, evaluate, load_config, load_run, train
 from deltarl.training.folder import choose_folder, claimed
@@ -202,6 +203,27 @@ def test_one_finished_seed_refuses_the_whole_command_before_any_other_is_trained
 def test_another_config_of_the_same_name_gets_a_folder_of_its_own(finished: RunResult) -> None:
     spec = load_config(str(finished.folder / "config.yaml"), "agent.gamma=0.5", "name=test")
     assert choose_folder(spec, 0).parent.name == f"test-{spec.digest()}"
+
+
+def test_tensorboard_has_the_config_as_text_and_the_main_settings_as_hparams(finished: RunResult) -> None:
+    events = EventAccumulator(str(finished.folder))
+    events.Reload()
+    [text] = events.Tensors("config/text_summary")
+    assert "algorithm: ppo" in text.tensor_proto.string_val[0].decode()
+    [start] = [
+        HParamsPluginData.FromString(content).session_start_info
+        for tag, content in events.PluginTagToContent("hparams").items()
+        if tag.endswith("session_start_info")
+    ]
+    assert start.hparams["env"].string_value == "Hopper-v5"
+    assert start.hparams["agent.n_steps"].number_value == 16
+    assert start.hparams["actor_torso.kind"].string_value == "delta"
+    [experiment] = [
+        HParamsPluginData.FromString(content).experiment
+        for tag, content in events.PluginTagToContent("hparams").items()
+        if tag.endswith("experiment")
+    ]
+    assert [info.name.tag for info in experiment.metric_infos] == ["eval/return_mean"]
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_moved_aside_not_overwritten(tmp_path: Path) -> None:
