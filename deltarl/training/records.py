@@ -70,19 +70,10 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
 def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
     """Put a run's config into TensorBoard as text, and its main settings beside its scores (HParams)."""
     content = spec.model_copy(update={"seeds": (seed,)}).model_dump(mode="json")
-    numbers = (bool, int, float, str)
-    settings = {
-        "algorithm": spec.agent.algorithm,
-        "env": spec.env.id,
-        "seed": seed,
-        **{f"agent.{key}": value for key, value in content["agent"].items() if isinstance(value, numbers)},
-        **{
-            f"{role}.{key}": value
-            for role in ROLES
-            for key, value in content[role].items()
-            if isinstance(value, numbers)
-        },
-    }
+    settings: dict[str, Any] = {"env": spec.env.id, "seed": seed}
+    for part in ("agent", "actor_torso", "critic_torso"):
+        plain = {key: value for key, value in content[part].items() if isinstance(value, bool | int | float | str)}
+        settings |= {f"{part}.{key}": value for key, value in plain.items()}
     scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
     text = f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}```"
     for output in logger.output_formats:
