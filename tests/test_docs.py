@@ -42,7 +42,7 @@ TABLED = [
 PRINTED = {
     "train": r"tensorboard --logdir",
     "resume": r"resumed  \d times?, exactly",
-    "gates": r"^network +block +first +beta",
+    "gates": r"^network +block +first +beta|gates_episode.svg$",
     "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
     "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
     "list": r"^(quickstart|half_cheetah|ppo|runs/quickstart/seed-0) .*",

@@ -6,15 +6,20 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from deltarl.cli.evaluate import RunArgument
+from deltarl import training
+from deltarl.cli.evaluate import RunArgument, SeedOption
 from deltarl.cli.list import UNLIMITED_WIDTH
 from deltarl.errors import ConfigError
 from deltarl.gates import read_record
+from deltarl.gates.episode import draw_episode, play_episode
 from deltarl.gates.figures import FIGURES, Record, gated_networks
 from deltarl.training import folder as files
+from deltarl.training.run import one_message
+from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 # Statistic, heading, format.
 COLUMNS = (
@@ -35,13 +40,19 @@ def gates(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures; `figures` in the run's if not given.")
     ] = None,
+    episode: Annotated[bool, typer.Option("--episode", help="Draw the gates along one episode.")] = False,
+    seed: SeedOption = FIRST_EVALUATION_SEED,
 ) -> None:
-    """Say and draw what a run's gates did while it learned.
+    """Say and draw what a run's gates did while it learned, or what they do along one episode.
 
     Example: deltarl gates runs/quickstart/seed-0
     """
     if not run.is_dir():
         raise ConfigError(f"{run}: no such folder")
+    folder = run / "figures" if out is None else out
+    if episode:
+        _save("gates_episode", _episode(run, seed), folder)
+        return
     if not (run / files.GATES).is_file():
         raise ConfigError(f"{run}: no gates were measured there; {files.GATES} is missing")
     record = read_record(run / files.GATES)
@@ -51,13 +62,29 @@ def gates(
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH  # nobody cuts a pipe's lines
     console.print(_table(record))
-    folder = run / "figures" if out is None else out
-    folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
+        _save(f"gates_{name}", draw(record), folder)
+
+
+def _episode(run: Path, seed: int) -> Figure:
+    loaded = training.load_run(run)
+    with one_message(f"env: {loaded.spec.env.id} cannot be played"):
+        episode = play_episode(loaded.policy, loaded.spec.env, loaded.normalizer, seed)
+    if not episode.beta:
+        raise ConfigError(f"{run}: its networks have no gates")
+    return draw_episode(episode)
+
+
+def _save(name: str, figure: Figure, folder: Path) -> None:
+    """As PNG and SVG; their paths are printed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
-            path = folder / f"gates_{name}.{suffix}"
-            draw(record).savefig(path, metadata={"Date": None} if suffix == "svg" else None)
-            console.print(str(path), highlight=False, soft_wrap=True)
+            path = folder / f"{name}.{suffix}"
+            figure.savefig(path, metadata={"Date": None} if suffix == "svg" else None)
+            typer.echo(str(path))
+    except OSError as error:
+        raise ConfigError(f"--out: {folder} cannot be used: {error.strerror or error}") from None
 
 
 def _table(record: Record) -> Table:

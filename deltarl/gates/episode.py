@@ -1,0 +1,147 @@
+"""The gates along one episode, beside what the agent does in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.common.recurrent.type_aliases import RNNStates
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl.envs import EnvSpec, build_envs
+from deltarl.gates.figures import INK, RULE
+from deltarl.gates.measure import Batch, NetworkRecord, measure
+
+COLOURS = {"reward": "#0072b2", "speed": "#00805e", "distance to goal": "#00805e", "contact force": "#c44e00"}
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of T steps.
+
+    Attributes:
+        networks: what was measured of each network, on the T observations.
+        curves: by name, each `[T]`: reward; speed, along x as the task gives it, or distance to the goal; and the sum
+            of the magnitudes of the external forces on bodies, in newton. What a task has not is left out.
+    """
+
+    networks: dict[str, NetworkRecord]
+    curves: dict[str, NDArray[np.floating[Any]]]
+
+    @property
+    def beta(self) -> dict[str, NDArray[np.floating[Any]]]:
+        """Gates of each network that has any, heads pooled: `[T, blocks]`."""
+        found = {}
+        for name, record in self.networks.items():
+            gates = [block.beta.mean(-1) for block in record.blocks if block.beta is not None]
+            if gates:
+                found[name] = torch.stack(gates, dim=-1).cpu().numpy()
+        return found
+
+
+@dataclass
+class _Seen:
+    observations: list[Any] = field(default_factory=list)
+    actions: list[Any] = field(default_factory=list)
+    states: list[Any] = field(default_factory=list)
+    starts: list[Any] = field(default_factory=list)
+    curves: dict[str, list[float]] = field(default_factory=dict)
+
+
+def play_episode(policy: BasePolicy, env: EnvSpec, normalizer: VecNormalize | None, seed: int) -> Episode:
+    """Play one deterministic episode and measure the policy's networks on its observations."""
+    envs = build_envs(env, seed, n_envs=1)
+    seen = _Seen()
+    try:
+        observation: Any = envs.reset()
+        state, start = None, np.ones(1, bool)
+        while True:
+            normal = observation if normalizer is None else normalizer.normalize_obs(observation)
+            seen.observations.append(normal)
+            seen.states.append(state)
+            seen.starts.append(start)
+            action, state = policy.predict(normal, state=state, episode_start=start, deterministic=True)
+            seen.actions.append(action)
+            observation, reward, start, [info] = envs.step(action)
+            values = {"reward": float(reward[0]), **_motion(info, observation), **_force(envs.get_attr("unwrapped")[0])}
+            for name, value in values.items():
+                seen.curves.setdefault(name, []).append(value)
+            if start[0]:
+                break
+    finally:
+        envs.close()
+    return Episode(measure(policy, _batch(policy, seen)), {name: np.array(c) for name, c in seen.curves.items()})
+
+
+def _motion(info: dict[str, Any], observation: Any) -> dict[str, float]:
+    if isinstance(observation, dict) and {"achieved_goal", "desired_goal"} <= observation.keys():
+        there = info.get("terminal_observation", {key: value[0] for key, value in observation.items()})
+        return {"distance to goal": float(np.linalg.norm(there["achieved_goal"] - there["desired_goal"]))}
+    return {"speed": float(info["x_velocity"])} if "x_velocity" in info else {}
+
+
+def _force(env: Any) -> dict[str, float]:
+    data = getattr(env, "data", None)
+    forces = getattr(data, "cfrc_ext", None)  # torque and force on each body
+    return {} if forces is None else {"contact force": float(np.linalg.norm(forces[:, 3:], axis=-1).sum())}
+
+
+def _batch(policy: BasePolicy, seen: _Seen) -> Batch:
+    def joined(values: list[Any]) -> Any:
+        if isinstance(values[0], dict):
+            return {key: joined([value[key] for value in values]) for key in values[0]}
+        return torch.as_tensor(np.concatenate(values), device=policy.device)
+
+    observations = joined(seen.observations)
+    if not isinstance(observations, dict):
+        observations, _ = policy.obs_to_tensor(observations.cpu().numpy())
+    actions = None
+    if isinstance(policy.action_space, spaces.Box) and policy.squash_output:
+        actions = torch.as_tensor(policy.scale_action(np.concatenate(seen.actions)), device=policy.device)
+    if not isinstance(policy, RecurrentActorCriticPolicy):
+        return Batch(observations, actions)
+    blank = tuple(np.zeros_like(part) for part in seen.states[1] or _fresh(policy))
+    states = [blank if state is None else state for state in seen.states]
+    # [layers, 1, hidden] a step to [layers, steps, hidden].
+    lstm = tuple(torch.as_tensor(np.concatenate([s[part] for s in states], 1), device=policy.device) for part in (0, 1))
+    starts = torch.as_tensor(np.concatenate(seen.starts), device=policy.device).float()
+    return Batch(observations, actions, RNNStates(lstm, lstm), starts)
+
+
+def _fresh(policy: RecurrentActorCriticPolicy) -> tuple[NDArray[Any], ...]:
+    layers, _, hidden = policy.lstm_hidden_state_shape
+    return tuple(np.zeros((layers, 1, hidden), np.float32) for _ in range(2))
+
+
+def draw_episode(episode: Episode) -> Figure:
+    """Beta of each block along time, above what the agent does."""
+    beta, curves = episode.beta, episode.curves
+    heights = [0.4 + 0.2 * gates.shape[1] for gates in beta.values()] + [0.8] * len(curves)
+    figure = Figure(figsize=(8.0, 0.9 + sum(heights)), dpi=110, layout="constrained")
+    axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for (name, gates), axis in zip(beta.items(), axes, strict=False):
+        extent = (-0.5, len(gates) - 0.5, gates.shape[1] - 0.5, -0.5)
+        image = axis.imshow(
+            gates.T, aspect="auto", cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest", extent=extent
+        )
+        axis.set_yticks(range(gates.shape[1]))
+        axis.set_ylabel(f"β of {name}\nblock")
+    for (name, values), axis in zip(curves.items(), axes[len(beta) :], strict=True):
+        axis.plot(values, color=COLOURS[name], linewidth=1)
+        axis.set_ylabel(name)
+    for axis in axes:
+        axis.spines[:].set_color(RULE)
+        axis.tick_params(color=RULE, labelcolor=INK, labelsize=8)
+        axis.yaxis.label.set(rotation=0, ha="right", va="center", fontsize=9, color=INK)
+    axes[-1].set_xlabel("step of the episode", fontsize=9, color=INK)
+    bar = figure.colorbar(image, ax=list(axes[: len(beta)]), shrink=0.9, pad=0.015, ticks=[0, 1, 2])
+    bar.outline.set_visible(False)
+    figure.suptitle(f"Gates along one episode, return {curves['reward'].sum():,.1f}", x=0.01, ha="left", fontsize=11)
+    return figure
