@@ -24,6 +24,13 @@ from deltarl.training.spec import RunSpec
 log = logging.getLogger(__name__)
 
 MOST_SECONDS = 2
+# TensorBoard shows settings as columns; these are worth one.
+_TORSO = ("kind", "width", "depth", "heads", "channels", "update")
+MAIN_SETTINGS = {
+    "agent": ("algorithm", "learning_rate", "batch_size", "gamma"),
+    "actor_torso": _TORSO,
+    "critic_torso": _TORSO,
+}
 _OWN_KEYS = {"step", "wall_seconds"}
 
 
@@ -71,9 +78,8 @@ def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
     """Put a run's config into TensorBoard as text, and its main settings beside its scores (HParams)."""
     content = spec.model_copy(update={"seeds": (seed,)}).model_dump(mode="json")
     settings: dict[str, Any] = {"env": spec.env.id, "seed": seed}
-    for part in ("agent", "actor_torso", "critic_torso"):
-        plain = {key: value for key, value in content[part].items() if isinstance(value, bool | int | float | str)}
-        settings |= {f"{part}.{key}": value for key, value in plain.items()}
+    for part, keys in MAIN_SETTINGS.items():
+        settings |= {f"{part}.{key}": content[part][key] for key in keys if _is_plain(content[part].get(key))}
     scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
     text = f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}```"
     for output in logger.output_formats:
@@ -159,6 +165,10 @@ def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Eval
     for output in logger.output_formats:
         assert isinstance(output, KVWriter)
         output.write(row, excluded, steps)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)
 
 
 def _number(value: Any) -> Any:

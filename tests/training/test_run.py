@@ -216,7 +216,7 @@ def test_tensorboard_has_the_config_as_text_and_the_main_settings_as_hparams(fin
         if tag.endswith("session_start_info")
     ]
     assert start.hparams["env"].string_value == "Hopper-v5"
-    assert start.hparams["agent.n_steps"].number_value == 16
+    assert start.hparams["agent.batch_size"].number_value == 32
     assert start.hparams["actor_torso.kind"].string_value == "delta"
     [experiment] = [
         HParamsPluginData.FromString(content).experiment
