@@ -10,7 +10,7 @@ import platform
 import shlex
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -111,16 +111,16 @@ def find_run(spec: RunSpec, seed: int) -> Path | None:
         ConfigError: if the only run of that name has another config; the message names the keys that differ.
     """
     first, *_ = _places(spec, seed)
-    others = sorted(first.parent.parent.glob(f"{glob.escape(spec.name)}-*/seed-{seed}"))
-    refused: tuple[Path, list[str]] | None = None
-    for folder in [first, *others]:
-        if not (folder / CONFIG).exists():
-            continue
-        if not (keys := fixed_differences(load_spec(folder), spec)):
-            return folder
-        refused = refused or (folder, keys)
-    if refused is not None:
-        raise differing(*refused)
+    keys = fixed_differences(load_spec(first), spec) if (first / CONFIG).exists() else None
+    if keys == []:
+        return first
+    # Where another config had the name first, the folder's has a digest too: of the config as it then was.
+    for folder in sorted(first.parent.parent.glob(f"{glob.escape(spec.name)}-*/seed-{seed}")):
+        with suppress(ConfigError):
+            if not fixed_differences(load_spec(folder), spec):
+                return folder
+    if keys:
+        raise differing(first, keys)
     return None
 
 

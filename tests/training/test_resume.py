@@ -406,6 +406,12 @@ def test_a_run_of_a_longer_name_is_found_again(interrupted: Path, tmp_path: Path
     assert interrupted.exists()
 
 
+def test_a_run_of_another_name_that_begins_the_same_is_no_hindrance(interrupted: Path, tmp_path: Path) -> None:
+    interrupted.parent.rename(tmp_path / "run-other")
+    [result] = train(spec_of(tmp_path, "agent.gamma=0.5"), quiet(), resume=True)
+    assert (result.folder.parent.name, result.resumes) == ("run", 0)
+
+
 def test_a_disk_that_is_full_stops_the_run_where_it_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: RunResult
 ) -> None:
