@@ -128,7 +128,7 @@ class Boundary:
             dump(model.num_timesteps // (model.n_steps * model.n_envs) if iteration else 0)
 
         model.collect_rollouts = collect_rollouts
-        if issubclass(type(model), OnPolicyAlgorithm):
+        if isinstance(self.model, OnPolicyAlgorithm):
             model.dump_logs = dump_logs
         try:
             yield

@@ -61,10 +61,11 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
         records.cut_back(folder, lengths)
     records.set_damaged_aside(folder)
     [seed] = files.load_spec(folder).seeds
+    # Before the config: a kill between the two must not leave an old result beside a larger total.
+    (folder / files.RESULT).unlink(missing_ok=True)
     files.write_config(spec, seed, folder)
     facts = {"from_step": 0 if found is None else found.steps, "continued": list(origin.continued)}
     files.note_resumption(folder, command, facts)
-    (folder / files.RESULT).unlink(missing_ok=True)
     return origin
 
 

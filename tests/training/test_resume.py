@@ -444,3 +444,22 @@ def test_event_files_sort_in_the_order_of_their_making(interrupted: Path, caplog
         assert (made.name > events.name) == (not said)
         assert len([message for message in caplog.messages if "of a time to come" in message]) == said
         made.unlink()
+
+
+def test_a_kill_while_a_finished_run_is_extended_leaves_one_that_goes_on(
+    whole: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "seed-0"
+    shutil.copytree(whole.folder, folder)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for step in ("write_config", "note_resumption"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"deltarl.training.folder.{step}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                resume(folder, longer(160), quiet())
+        assert not (folder / "result.json").exists()
+    [result] = resume(folder, longer(160), quiet())
+    assert (result.steps, result.status) == (160, "finished")
