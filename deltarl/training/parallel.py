@@ -1,4 +1,4 @@
-"""The seeds of a run in processes of their own, side by side."""
+"""Jobs in processes of their own, side by side: the seeds of a run, or the runs of a comparison."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from deltarl.errors import ConfigError
 from deltarl.training.finite import NonFiniteError
@@ -19,7 +20,23 @@ from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_messa
 EXIT_SECONDS = 10
 LOOK_SECONDS = 0.2
 Result = TypeVar("Result")
-Job = Callable[[int, Report, StopRequest], Result]  # trains one seed
+Job = Callable[[int, Report, StopRequest], Result]  # called with its number, of a seed or whatever it may be
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """How a job ended.
+
+    Attributes:
+        result: what it returned, if it finished.
+        failure: what it raised, or of what the user need not know the type, its traceback.
+        stopped: what it said when it was asked to stop.
+    """
+
+    kind: Literal["result", "failure", "stopped"]
+    result: Result | None = None
+    failure: Exception | str | None = None
+    stopped: str | None = None
 
 
 class SeedFailedError(RuntimeError):
@@ -58,24 +75,52 @@ def run_seeds(
     report: Callable[[int, int, str], None],
     stop: StopRequest,
 ) -> list[Result]:
-    """Call `job(seed, report, stop)` for each seed, at most `jobs` at once, each in a fresh Python process.
-
-    A seed that fails takes no other with it: what it raised is raised when all have ended.
-
-    Args:
-        job: a picklable callable.
-        seeds: what it is called with.
-        jobs: processes at once.
-        report: called with seed, steps and state as the jobs report them.
-        stop: when it is made, the running jobs are asked to stop, and no others are begun.
+    """`run_apart` for the seeds of one run: their results in order, or one exception for all.
 
     Raises:
         ConfigError, NonFiniteError: if a job raised one.
         TrainingStopped: if the jobs were asked to stop, when they have.
         SeedFailedError: if a job raised anything else, or its process died.
     """
-    waiting = list(seeds)
-    outcomes: dict[int, tuple[str, Any]] = {}
+    outcomes = run_apart(job, seeds, jobs, report, stop)
+    results = {seed: outcome.result for seed, outcome in outcomes.items() if outcome.kind == "result"}
+    failures = {seed: outcome.failure for seed, outcome in outcomes.items() if outcome.kind == "failure"}
+    for seed, failure in failures.items():
+        if isinstance(failure, Exception):
+            raise failure
+        raise SeedFailedError(f"seed {seed} failed, {len(results)} of {len(seeds)} seeds have finished:\n{failure}")
+    if len(results) < len(seeds):
+        stopped = [outcome.stopped for outcome in outcomes.values() if outcome.stopped is not None]
+        raise TrainingStopped("\n".join(stopped) or f"{stop.reason}: stopped before anything had begun")
+    return [results[seed] for seed in seeds]  # type: ignore[misc]  # None only where the job itself returns it
+
+
+def run_apart(
+    job: Job[Result],
+    numbers: Sequence[int],
+    jobs: int,
+    report: Callable[[int, int, str], None],
+    stop: StopRequest,
+    *,
+    ended: Callable[[int, Outcome[Result]], None] = lambda _number, _outcome: None,
+) -> dict[int, Outcome[Result]]:
+    """Call `job(number, report, stop)` for each number, at most `jobs` at once, each in a fresh Python process.
+
+    A job that fails takes no other with it.
+
+    Args:
+        job: a picklable callable.
+        numbers: what it is called with.
+        jobs: processes at once.
+        report: called with number, steps and state as the jobs report them.
+        stop: when it is made, the running jobs are asked to stop, and no others are begun.
+        ended: called with number and outcome as the jobs end.
+
+    Returns:
+        The outcome of each job that was begun.
+    """
+    waiting = list(numbers)
+    outcomes: dict[int, Outcome[Result]] = {}
     with _Children(job) as children:
         while waiting or children.running:
             if stop:
@@ -83,29 +128,17 @@ def run_seeds(
                 children.tell(stop.reason)
             while waiting and len(children.running) < jobs:
                 children.start(waiting.pop(0))
-            for seed, kind, content in children.messages():
+            for number, kind, content in children.messages():
                 if kind == "progress":
-                    report(seed, *content)
+                    report(number, *content)
                 else:
-                    outcomes[seed] = (kind, content)
-    return _results(seeds, outcomes, stop)
-
-
-def _results(seeds: Sequence[int], outcomes: dict[int, tuple[str, Any]], stop: StopRequest) -> list[Any]:
-    results = {seed: content for seed, (kind, content) in outcomes.items() if kind == "result"}
-    failures = {seed: content for seed, (kind, content) in outcomes.items() if kind == "failure"}
-    for seed, failure in failures.items():
-        if isinstance(failure, Exception):
-            raise failure
-        raise SeedFailedError(f"seed {seed} failed, {len(results)} of {len(seeds)} seeds have finished:\n{failure}")
-    if len(results) < len(seeds):
-        stopped = [content for kind, content in outcomes.values() if kind == "stopped"]
-        raise TrainingStopped("\n".join(stopped) or f"{stop.reason}: stopped before anything had begun")
-    return [results[seed] for seed in seeds]
+                    outcomes[number] = Outcome(kind, **{kind: content})  # type: ignore[arg-type]
+                    ended(number, outcomes[number])
+    return outcomes
 
 
 class _Children:
-    """Processes, each with a seed and a pipe; none outlives the context."""
+    """Processes, each with a number and a pipe; none outlives the context."""
 
     def __init__(self, job: Job[Any]) -> None:
         # A fork of a process that has run PyTorch or a renderer can hang.
@@ -122,12 +155,12 @@ class _Children:
             process.kill()
             process.join()
 
-    def start(self, seed: int) -> None:
+    def start(self, number: int) -> None:
         ours, theirs = self._context.Pipe()
-        child = self._context.Process(target=_run, args=(self._job, seed, theirs), name=f"seed {seed}")
+        child = self._context.Process(target=_run, args=(self._job, number, theirs), name=f"job {number}")
         child.start()
         theirs.close()
-        self.running[ours] = (seed, child)
+        self.running[ours] = (number, child)
 
     def tell(self, reason: str | None) -> None:
         """Ask all to stop, once."""
@@ -137,10 +170,10 @@ class _Children:
         self._told = True
 
     def messages(self) -> Iterator[tuple[int, str, Any]]:
-        """Seed, kind and content of what has come; of a process that says no more, its end."""
+        """Number, kind and content of what has come; of a process that says no more, its end."""
         for connection in wait(list(self.running), timeout=LOOK_SECONDS):
             assert isinstance(connection, Connection)
-            seed, process = self.running[connection]
+            number, process = self.running[connection]
             kind, content = self._receive(connection, process)
             if kind != "progress":
                 # Its work is done and written; what hangs in its exit is nobody's loss.
@@ -148,7 +181,7 @@ class _Children:
                 if process.is_alive():
                     process.kill()
                 del self.running[connection]
-            yield seed, kind, content
+            yield number, kind, content
 
     def _receive(self, connection: Connection[Any, Any], process: BaseProcess) -> tuple[str, Any]:
         try:
@@ -161,10 +194,10 @@ class _Children:
         return kind, content
 
 
-def _run(job: Job[Any], seed: int, connection: Connection[Any, Any]) -> None:
+def _run(job: Job[Any], number: int, connection: Connection[Any, Any]) -> None:
     with stop_on_message(connection) as stop:
         try:
-            result = job(seed, lambda steps, state: connection.send(("progress", (steps, state))), stop)
+            result = job(number, lambda steps, state: connection.send(("progress", (steps, state))), stop)
             connection.send(("result", result))
         except TrainingStopped as error:
             connection.send(("stopped", str(error)))

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import math
+import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -48,6 +49,8 @@ class RunResult:
     """How a run ended; all but `folder` stands in its result.json.
 
     Attributes:
+        peak_memory_mib: the most memory that the process had, in MiB of 2^20 bytes, whatever else it did before; None
+            where the system does not say.
         resumes: how often it was interrupted and gone on with.
         continued: why it then is not to the last bit the run that an uninterrupted one would have been; empty if it is.
     """
@@ -62,6 +65,7 @@ class RunResult:
     final_return_mean: float
     final_return_std: float
     success_rate: float | None
+    peak_memory_mib: float | None = None
     resumes: int = 0
     continued: tuple[str, ...] = ()
 
@@ -183,7 +187,7 @@ def train(
         return _train([(spec, seed, None) for seed in spec.seeds], console, command, jobs)
     found = {seed: files.find_run(spec, seed) for seed in spec.seeds}
     done = {
-        seed: _result_in(folder) for seed, folder in found.items() if folder is not None and has_finished(folder, spec)
+        seed: result_in(folder) for seed, folder in found.items() if folder is not None and has_finished(folder, spec)
     }
     left = [(spec, seed, found[seed]) for seed in spec.seeds if seed not in done]
     results = iter(_train(left, console, command, jobs)) if left else iter(())
@@ -265,6 +269,25 @@ def _train_seed(
     places: Mapping[int, tuple[RunSpec, Path | None]], command: list[str], seed: int, report: Report, stop: StopRequest
 ) -> RunResult:
     spec, found = places[seed]
+    return train_one(spec, seed, found, command=command, report=report, stop=stop)
+
+
+def train_one(
+    spec: RunSpec, seed: int, found: Path | None, *, command: list[str], report: Report, stop: StopRequest
+) -> RunResult:
+    """Train one seed in this process.
+
+    Args:
+        spec: the run.
+        seed: the seed.
+        found: the folder of a run to go on with, None to begin one.
+        command: what the provenance names as the command.
+        report: told of the progress.
+        stop: looked at at every boundary.
+
+    Raises:
+        ConfigError, NonFiniteError, TrainingStopped: as in `train`.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
     try:
@@ -275,7 +298,7 @@ def _train_seed(
             else:
                 held.enter_context(files.reopened(folder := found))
                 if has_finished(folder, spec):  # meanwhile, by another process
-                    return _result_in(folder)
+                    return result_in(folder)
                 store = Store(folder, spec.checkpoint.keep)
                 origin = reopen(folder, spec, store, model, command)
             try:
@@ -363,6 +386,7 @@ def _learn(
             final_return_mean=evaluation.return_mean,
             final_return_std=evaluation.return_std,
             success_rate=evaluation.success_rate,
+            peak_memory_mib=_peak_memory(),
             resumes=origin.resumes,
             continued=tuple(boundary.continued),
         )
@@ -370,7 +394,18 @@ def _learn(
     return result
 
 
-def _result_in(folder: Path) -> RunResult:
+def _peak_memory() -> float | None:
+    if not sys.platform.startswith("linux"):  # elsewhere the unit is another
+        return None
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def result_in(folder: Path) -> RunResult:
+    """The result of a finished run.
+
+    Raises:
+        ConfigError: if there is none, or it is damaged.
+    """
     with files.readable(folder / files.RESULT):
         content = json.loads((folder / files.RESULT).read_text())
         return RunResult(folder=folder, **{**content, "continued": tuple(content.get("continued", ()))})
