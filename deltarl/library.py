@@ -1,4 +1,4 @@
-"""Finds and reads agents, environments and configs, lays overrides over them, and names file and line in errors.
+"""Finds and reads agents, environments, configs and comparisons; lays overrides over them; errors name file and line.
 
 Look-up of a bare name: the working directory's `agents/`, `envs/` and `configs/`, then what is shipped.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +24,8 @@ from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, Run
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
-KINDS = ("agents", "envs", "configs")
+# Folders of YAML files, and what one file in them is called.
+KINDS = {"agents": "agent", "envs": "env", "configs": "config", "configs/compare": "comparison"}
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
 COMMAND_LINE = "command line"
@@ -57,6 +59,14 @@ class Layer:
     data: dict[str, Any]
     places: dict[Key, str]
     source: str
+
+    def under(self, *key: str) -> Layer:
+        """The mapping under a key as a layer of its own."""
+        data: Any = self.data
+        for part in key:
+            data = data[part]
+        inner = {path[len(key) :]: place for path, place in self.places.items() if path[: len(key)] == key}
+        return Layer(data, inner, self.place(key))
 
     def place(self, key: Key) -> str:
         """The place of a key, or of the nearest one above it."""
@@ -130,7 +140,33 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
     """
     path = find("configs", config, f"{COMMAND_LINE}: config")
     base = read_yaml(path)
-    changes = [parse_override(text) for text in overrides]
+    resolution = compose([base, *map(parse_override, overrides)], path.stem)
+    if any(text.startswith("name=") for text in overrides):
+        return resolution
+    spec = resolution.spec
+    return replace(resolution, spec=spec.model_copy(update={"name": name_with(spec.name, overrides, spec.digest())}))
+
+
+def name_with(name: str, overrides: Sequence[str], digest: str) -> str:
+    """A name that tells of the overrides; the digest keeps apart what it cannot tell."""
+    chosen = [text for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES]
+    if not chosen:
+        return name
+    readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:80]
+    return f"{name}+{readable}-{digest}"
+
+
+def compose(layers: Sequence[Layer], name: str) -> Resolution:
+    """Lay configs over each other, the first at the bottom, and validate the whole.
+
+    Args:
+        layers: of which the first may name an agent and an environment that a later one replaces.
+        name: of the run, where no layer gives one.
+
+    Raises:
+        ConfigError: naming file or command line, key, and what would be right.
+    """
+    base, *changes = deepcopy(list(layers))
     notes = list(_replace_base(base, changes))
     tree = _Tree()
     for kind in ("agent", "env"):
@@ -145,18 +181,12 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
             if key == "base":
                 hint = "; a config has none, but `deltarl copy` makes one of your own from a shipped one"
             raise tree.complain((key,), f"unknown key{hint}", base.source)
-    chosen = [text for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES]
-    if any(text.startswith("name=") for text in overrides):
-        chosen = []
-    tree.data.setdefault("name", path.stem)
+    tree.data.setdefault("name", name)
     try:
         spec = RunSpec.model_validate(tree.data)
     except ValidationError as error:
         where, message = first_complaint(error, tree.data)
         raise tree.complain(where, message, base.source) from None
-    if chosen:
-        readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:80]
-        spec = spec.model_copy(update={"name": f"{spec.name}+{readable}-{spec.digest()}"})
     idle = getattr(spec.agent, "learning_starts", 0)
     if idle >= spec.total_timesteps:
         notes.append(
@@ -195,7 +225,7 @@ def find(kind: str, name: str, asker: str) -> Path:
     """The file of a named agent, environment or config.
 
     Args:
-        kind: "agents", "envs" or "configs".
+        kind: one of `KINDS`.
         name: a name, or a path that ends in .yaml or .yml.
         asker: who wants it, for the message.
     """
@@ -215,11 +245,11 @@ def find(kind: str, name: str, asker: str) -> Path:
             raise
         raise ConfigError(f"{asker}: '{name[:80]}' cannot be looked up: {error}") from None
     hint = "; a Gymnasium id is given as env.id=" if kind == "envs" and "-v" in name else suggestion(name, names(kind))
-    raise ConfigError(f"{asker}: no {kind.removesuffix('s')} '{name}'{hint}")
+    raise ConfigError(f"{asker}: no {KINDS[kind]} '{name}'{hint}")
 
 
 def names(kind: str) -> list[str]:
-    """Names of all agents, environments or configs that can be found from here."""
+    """Names of all files of a kind that can be found from here."""
     return sorted({path.stem for folder in _folders(kind) for path in folder.glob("*.yaml")})
 
 

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from deltarl.cli.compare import compare
 from deltarl.cli.copy import copy
 from deltarl.cli.doctor import doctor
 from deltarl.cli.evaluate import evaluate
@@ -44,7 +45,7 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, evaluate, play, gates, show, copy, validate, schema, doctor):
+for verb in (train, resume, compare, evaluate, play, gates, show, copy, validate, schema, doctor):
     app.command()(verb)
 app.command("list")(list_)
 

@@ -112,10 +112,11 @@ class Display:
     def _left(self, done: int, now: float, since: float, begun: int) -> str:
         if done <= begun:  # a run that goes on, and has just begun to
             return ""
-        return f"  {_duration((now - since) * (self.total - done) / (done - begun))} left"
+        return f"  {duration((now - since) * (self.total - done) / (done - begun))} left"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -1,0 +1,52 @@
+"""`deltarl compare NAME [key=value ...]`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Annotated
+
+import typer
+
+from deltarl.cli.train import OverridesArgument
+from deltarl.comparison import compare as run_cells
+from deltarl.comparison import load_comparison
+from deltarl.errors import ConfigError
+from deltarl.training.progress import default_console
+
+
+def compare(
+    comparison: Annotated[
+        str, typer.Argument(metavar="NAME", help="A comparison's name or YAML file.", show_default=False)
+    ],
+    overrides: OverridesArgument = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at once; as many as the cores allow if not given.", show_default=False),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="The share of machine I of N; their folders can be copied into one.")
+    ] = "1/1",
+) -> None:
+    """Train all arms of a comparison on all of its tasks and seeds, and report what the scores allow to say.
+
+    What has finished is left alone, and what was interrupted goes on, so that the same command is right each time.
+
+    Example: deltarl compare quick "seeds=[0,1,2]" --jobs 2
+    """
+    resolved = load_comparison(comparison, *overrides or [])
+    console = default_console()
+    for note in resolved.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    compared = run_cells(resolved, console, ["deltarl", *sys.argv[1:]], jobs, _shard(shard))
+    typer.echo(f"{len(compared.finished)} runs have finished: {compared.folder}")
+    for label, failure in compared.failed.items():
+        typer.echo(f"deltarl: error: {label} failed: {failure}", err=True)
+    if compared.failed:
+        raise typer.Exit(1)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    if (found := re.fullmatch(r"(\d+)/(\d+)", text)) is None:
+        raise ConfigError(f"--shard: '{text}' is not of the form I/N, such as 1/4")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,163 @@
+"""Arms of equal size: the inner widths that give every arm the parameters, or the FLOPs, of the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from stable_baselines3.common.policies import BasePolicy
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from deltarl.agents import build_policy
+from deltarl.envs import build_envs
+from deltarl.errors import ConfigError
+from deltarl.gates.measure import networks
+from deltarl.specs import MLPTorsoSpec, StackSpec
+from deltarl.training.spec import RunSpec
+
+MOST_MISMATCH = 0.02
+ROLES = ("actor_torso", "critic_torso")
+Match = Literal["width", "parameters", "flops"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large an arm's networks are.
+
+    Attributes:
+        parameters: trainable parameters of the policy, target networks left out.
+        flops: of one forward pass of every network, for one observation: twice the multiplications of all matrix
+            products, as PyTorch counts them; what is done elementwise, the rank-1 update too, is not in it.
+        inner: inner width of the actor's and the critic's blocks, or widths of an MLP's layers.
+        mismatch: how much larger than the reference it is in what is matched; None where nothing is.
+    """
+
+    parameters: int
+    flops: int
+    inner: dict[str, int | tuple[int, ...] | None]
+    mismatch: float | None
+
+
+def parameters_of(policy: BasePolicy) -> int:
+    """Trainable parameters, each once; those of target networks follow others and are left out."""
+    found = {
+        id(parameter): parameter.numel()
+        for name, parameter in policy.named_parameters()
+        if not name.split(".")[0].endswith("_target")
+    }
+    return sum(found.values())
+
+
+def flops_of(policy: BasePolicy) -> int:
+    """FLOPs of one forward pass of every network for one observation, features extractors apart."""
+    policy.set_training_mode(False)
+    total = 0
+    for network in networks(policy).values():
+        first = next(module for module in network.trunk.modules() if isinstance(module, nn.Linear))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.head(network.trunk(first.weight.new_zeros(1, first.in_features)))
+        total += counter.get_total_flops()
+    return total
+
+
+MEASURES: dict[Match, Callable[[BasePolicy], int]] = {
+    "width": parameters_of,
+    "parameters": parameters_of,
+    "flops": flops_of,
+}
+
+
+def match_sizes(
+    arms: Mapping[str, RunSpec], reference: str, match: Match
+) -> tuple[dict[str, RunSpec], dict[str, Size]]:
+    """The runs of one task's arms, their inner widths chosen, and how large they then are.
+
+    One factor scales the inner widths of an arm's actor and critic. An MLP whose `net_arch` is not given is
+    Stable-Baselines3's own and stays as it is, whatever its size.
+
+    Args:
+        arms: runs of one task by arm.
+        reference: the arm that the others are matched to.
+        match: what they are to have in common.
+
+    Raises:
+        ConfigError: if an arm cannot come within 2% of the reference.
+    """
+    with closing(build_envs(next(iter(arms.values())).env, 0, 1)) as envs:
+
+        def built(spec: RunSpec) -> BasePolicy:
+            return build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+
+        goal = MEASURES[match](built(arms[reference]))
+        matched: dict[str, RunSpec] = {}
+        sizes: dict[str, Size] = {}
+        for arm, spec in arms.items():
+            solved = match != "width" and arm != reference and _is_scalable(spec)
+            chosen = _solve(spec, lambda run: MEASURES[match](built(run)), goal) if solved else spec
+            policy = built(chosen)
+            mismatch = MEASURES[match](policy) / goal - 1
+            if solved and abs(mismatch) > MOST_MISMATCH:
+                raise ConfigError(
+                    f"arm {arm}: its {match} cannot come nearer to those of {reference} than {mismatch:+.1%}, and "
+                    f"{MOST_MISMATCH:.0%} is the most; give other widths or match: width"
+                )
+            matched[arm] = chosen
+            sizes[arm] = Size(
+                parameters_of(policy),
+                flops_of(policy),
+                {role: _inner(getattr(chosen, role)) for role in ROLES},
+                None if match == "width" else mismatch,
+            )
+    return matched, sizes
+
+
+def _is_scalable(spec: RunSpec) -> bool:
+    return all(_inner(getattr(spec, role)) is not None for role in ROLES)
+
+
+def _inner(torso: Any) -> int | tuple[int, ...] | None:
+    if isinstance(torso, StackSpec):
+        return torso.hidden
+    return torso.net_arch if isinstance(torso, MLPTorsoSpec) else None
+
+
+def _scaled(spec: RunSpec, factor: float) -> RunSpec:
+    """The run with the inner widths of both roles times a factor, and at least 1."""
+
+    def rounded(width: int) -> int:
+        return max(1, round(width * factor))
+
+    changed = {}
+    for role in ROLES:
+        torso = getattr(spec, role)
+        inner = (
+            {"hidden": rounded(torso.hidden)}
+            if isinstance(torso, StackSpec)
+            else {"net_arch": tuple(map(rounded, torso.net_arch))}
+        )
+        changed[role] = torso.model_copy(update=inner)
+    return spec.model_copy(update=changed)
+
+
+def _solve(spec: RunSpec, measured: Callable[[RunSpec], int], goal: int) -> RunSpec:
+    """The run whose measure is nearest to the goal; more width is never less of it."""
+    low, high = 0.0, 1.0
+    while measured(_scaled(spec, high)) < goal:
+        low, high = high, 2 * high
+    # Below half a unit of the widest layer nothing changes any more.
+    while (high - low) * max(_widths(spec)) > 0.5:
+        middle = (low + high) / 2
+        low, high = (middle, high) if measured(_scaled(spec, middle)) < goal else (low, middle)
+    return min((_scaled(spec, low), _scaled(spec, high)), key=lambda run: abs(measured(run) - goal))
+
+
+def _widths(spec: RunSpec) -> list[int]:
+    found: list[int] = []
+    for role in ROLES:
+        inner = _inner(getattr(spec, role))
+        found += [inner] if isinstance(inner, int) else list(inner or ())
+    return found

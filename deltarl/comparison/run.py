@@ -1,0 +1,159 @@
+"""Runs the cells of a comparison that have not finished, side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from deltarl import rendering
+from deltarl.comparison.progress import Board
+from deltarl.comparison.spec import Cell, Comparison
+from deltarl.errors import ConfigError
+from deltarl.training import RunResult, TrainingStopped
+from deltarl.training import folder as files
+from deltarl.training.parallel import default_jobs, run_apart
+from deltarl.training.progress import Report, default_console
+from deltarl.training.resume import has_finished
+from deltarl.training.run import built, train_one
+from deltarl.training.signals import StopRequest, stop_on_signals
+from deltarl.training.spec import RunSpec
+
+COMPARISON = "comparison.yaml"
+SIZES = "sizes.json"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How a comparison ended.
+
+    Attributes:
+        folder: of all its runs.
+        finished: cells that have finished, now or before.
+        failed: what was said of each that failed, by its label.
+    """
+
+    folder: Path
+    finished: tuple[Cell, ...]
+    failed: dict[str, str]
+
+
+def compare(
+    comparison: Comparison,
+    console: Console | None = None,
+    command: list[str] | None = None,
+    jobs: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> Compared:
+    """Train every cell that has not finished, each in a process of its own, and go on with those that were begun.
+
+    A cell that fails takes no other with it; the next call begins it again. A script needs Python's usual guard,
+    `if __name__ == "__main__":`.
+
+    Args:
+        comparison: from `load_comparison`.
+        console: where progress goes, stderr if not given.
+        command: what the provenance names as the command, this process's own if not given.
+        jobs: processes at once; as many as the cores allow if not given.
+        shard: (i, n) for the i-th of n machines, from 1; their folders can be copied into one.
+
+    Raises:
+        ConfigError: before anything is written, if the folder holds runs of another config, or if a run cannot be made
+            as its config says.
+        TrainingStopped: if a signal asked for it, when all is stored.
+    """
+    index, count = shard
+    if not 1 <= index <= count:
+        raise ConfigError(f"shard: {index}/{count} is not among 1/{count} to {count}/{count}")
+    cells = comparison.shard(index, count)
+    found = {cell.label: _found(cell) for cell in cells}
+    done = [cell for cell in cells if (folder := found[cell.label]) is not None and has_finished(folder, cell.spec)]
+    todo = [cell for cell in cells if cell not in done]
+    _check(todo)
+    _write(comparison)
+    if not todo:
+        return Compared(comparison.folder, tuple(done), {})
+    jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
+    work = [(_placed(cell.spec, number), cell.seed, found[cell.label]) for number, cell in enumerate(todo)]
+    with (
+        Board(cells, done, console or default_console()) as board,
+        stop_on_signals() as stop,
+    ):
+        outcomes = run_apart(
+            partial(_train_cell, work, command or sys.argv),
+            range(len(todo)),
+            jobs,
+            lambda number, steps, state: board.update(todo[number], steps, state),
+            stop,
+            ended=lambda number, outcome: board.end(todo[number], outcome),
+        )
+    if stop:
+        ended = len(done) + sum(outcome.kind == "result" for outcome in outcomes.values())
+        raise TrainingStopped(
+            f"{stop.reason}: stopped with {ended} of {len(cells)} runs finished; the same command goes on"
+        )
+    return Compared(
+        comparison.folder,
+        (*done, *(todo[number] for number, outcome in outcomes.items() if outcome.kind == "result")),
+        {todo[number].label: str(outcome.failure) for number, outcome in outcomes.items() if outcome.kind == "failure"},
+    )
+
+
+def _train_cell(
+    work: Sequence[tuple[RunSpec, int, Path | None]],
+    command: list[str],
+    number: int,
+    report: Report,
+    stop: StopRequest,
+) -> RunResult:
+    spec, seed, found = work[number]
+    return train_one(spec, seed, found, command=command, report=report, stop=stop)
+
+
+def _found(cell: Cell) -> Path | None:
+    """The folder of a cell that was begun.
+
+    Raises:
+        ConfigError: if it is of another config.
+    """
+    if not (cell.folder / files.CONFIG).exists():
+        return None
+    if keys := files.fixed_differences(files.load_spec(cell.folder), cell.spec):
+        raise ConfigError(f"{files.differing(cell.folder, keys)}; or give the comparison another name=")
+    return cell.folder
+
+
+def _check(todo: Sequence[Cell]) -> None:
+    """Make one run of each task and arm: what cannot be made is said once, and before any process starts."""
+    for cell in {(cell.task, cell.arm): cell for cell in todo}.values():
+        if cell.spec.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"device: PyTorch finds no CUDA device for '{cell.spec.device}'; use device=cpu")
+        if cell.spec.eval.video:
+            rendering.set_up()
+        with built(cell.spec, cell.seed):
+            pass
+
+
+def _placed(spec: RunSpec, number: int) -> RunSpec:
+    """Runs that name no GPU of several take turns on them."""
+    count = torch.cuda.device_count()
+    if count < 2 or spec.device not in {"auto", "cuda"}:
+        return spec
+    return spec.model_copy(update={"device": f"cuda:{number % count}"})
+
+
+def _write(comparison: Comparison) -> None:
+    """What the folder says of itself: the comparison, and how large its arms are."""
+    try:
+        comparison.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: {comparison.folder} cannot be used: {error.strerror or error}") from None
+    files.write_text(comparison.folder / COMPARISON, comparison.text)
+    sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}
+    files.write_text(comparison.folder / SIZES, json.dumps(sizes, indent=2) + "\n")

@@ -1,0 +1,216 @@
+"""A comparison as data, and the runs that it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from deltarl.comparison.matching import Size, match_sizes
+from deltarl.errors import ConfigError, Spec, complaint, first_complaint, suggestion
+from deltarl.library import COMMAND_LINE, KINDS, Layer, compose, find, name_with, parse_override, read_yaml
+from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
+
+KIND = "configs/compare"
+assert KIND in KINDS
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
+# What an arm may change. Everything else decides on what is compared, not on what with.
+ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
+# What every cell gets of the comparison itself.
+OF_THE_COMPARISON = ("name", "seeds")
+
+
+class ComparisonSpec(Spec):
+    """What a comparison adds to the keys of a config, which hold for all of its runs."""
+
+    name: str = Field("comparison", pattern=r"^[^/\x00.][^/\x00]*$", max_length=200, description="Folder below `out`.")
+    tasks: dict[Name, dict[str, Any]] = Field(
+        min_length=1,
+        description="Keys of a config that hold in one task, such as its `env`; `config` names one to start from.",
+    )
+    arms: dict[Name, dict[str, Any]] = Field(
+        min_length=2, description=f"What is compared: {', '.join(ARM_KEYS)}; all else is equal."
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field(
+        (0, 1, 2, 3, 4), min_length=1, description="Seeds, the same for every arm and task."
+    )
+    reference: str = Field(description="The arm that the others are matched to and compared with.")
+    match: Literal["width", "parameters", "flops"] = Field(
+        "parameters",
+        description="What arms have in common: the width as it stands, or, by the choice of `hidden`, the number of "
+        "parameters or the FLOPs of a forward pass.",
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise complaint(f"the same seed twice in {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _reference_is_an_arm(self) -> ComparisonSpec:
+        if self.reference not in self.arms:
+            raise complaint(f"no arm '{self.reference}'{suggestion(self.reference, self.arms)}", key="reference")
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    task: str
+    arm: str
+    seed: int
+    spec: RunSpec
+
+    @property
+    def folder(self) -> Path:
+        """Where it goes: `<out>/<comparison>/<task>/<arm>/seed-<n>`."""
+        return Path(self.spec.out).expanduser() / self.spec.name / f"seed-{self.seed}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.task}/{self.arm}/seed-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison, resolved.
+
+    Attributes:
+        spec: arms, tasks and seeds.
+        folder: of all its runs.
+        cells: its runs; all tasks and arms of one seed before the next seed.
+        sizes: what was counted of every task's arms, by task and arm.
+        text: YAML that gives the same comparison when given to `deltarl compare`.
+        notes: for the user to read.
+    """
+
+    spec: ComparisonSpec
+    folder: Path
+    cells: tuple[Cell, ...]
+    sizes: dict[str, dict[str, Size]]
+    text: str
+    notes: tuple[str, ...]
+
+    def shard(self, index: int, count: int) -> tuple[Cell, ...]:
+        """The cells of one of `count` machines, from 1; all arms of a task and seed are on the same.
+
+        Differences between arms are then none between machines.
+        """
+        pairs = list(dict.fromkeys((cell.task, cell.seed) for cell in self.cells))
+        own = set(pairs[index - 1 :: count])
+        return tuple(cell for cell in self.cells if (cell.task, cell.seed) in own)
+
+
+def load_comparison(name: str, *overrides: str) -> Comparison:
+    """The comparison of a name or path, with `key.path=value` overrides of what stands in its file.
+
+    `arms.NAME=null` and `tasks.NAME=null` leave one out.
+
+    Raises:
+        ConfigError: naming file or command line, key, and what would be right.
+    """
+    path = find(KIND, name, f"{COMMAND_LINE}: comparison")
+    layer = read_yaml(path)
+    for text in overrides:
+        _lay_over(layer, parse_override(text))
+    for group in ("arms", "tasks"):
+        if isinstance(held := layer.data.get(group), dict):
+            layer.data[group] = {key: _as_mapping(group, value) for key, value in held.items() if value is not None}
+    spec = _own(layer, path.stem)
+    if not any(text.startswith("name=") for text in overrides):
+        digest = hashlib.sha256(json.dumps(layer.data, sort_keys=True).encode()).hexdigest()[:8]
+        spec = spec.model_copy(update={"name": name_with(spec.name, overrides, digest)})
+    layer.data["name"] = spec.name
+    text = yaml.safe_dump(layer.data, sort_keys=False)
+    return _resolved(spec, layer, text)
+
+
+def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
+    _check_arms(layer)
+    common = Layer(
+        {key: value for key, value in layer.data.items() if key not in ComparisonSpec.model_fields},
+        layer.places,
+        layer.source,
+    )
+    notes: dict[str, None] = {}
+    sizes: dict[str, dict[str, Size]] = {}
+    by_task: dict[str, dict[str, RunSpec]] = {}
+    for task in spec.tasks:
+        own = layer.under("tasks", task)
+        base = Layer({}, {}, layer.source)
+        if (config := own.data.pop("config", None)) is not None:
+            base = read_yaml(find("configs", str(config), f"{layer.place(('tasks', task, 'config'))}: config"))
+            for key in OF_THE_COMPARISON:
+                base.data.pop(key, None)
+        arms: dict[str, RunSpec] = {}
+        for arm in spec.arms:
+            resolution = compose([base, common, own, layer.under("arms", arm)], arm)
+            notes |= dict.fromkeys(resolution.notes)
+            arms[arm] = resolution.spec
+        try:
+            by_task[task], sizes[task] = match_sizes(arms, spec.reference, spec.match)
+        except ConfigError as error:
+            raise ConfigError(f"{layer.source}: {task}: {error}") from None
+    out = next(iter(next(iter(by_task.values())).values())).out
+    cells = tuple(
+        Cell(
+            task, arm, seed, run.model_copy(update={"name": arm, "out": f"{out}/{spec.name}/{task}", "seeds": (seed,)})
+        )
+        for seed in spec.seeds
+        for task, arms in by_task.items()
+        for arm, run in arms.items()
+    )
+    return Comparison(spec, Path(out).expanduser() / spec.name, cells, sizes, text, tuple(notes))
+
+
+def _own(layer: Layer, name: str) -> ComparisonSpec:
+    """The part of the file that is the comparison's own."""
+    own = {key: value for key, value in layer.data.items() if key in ComparisonSpec.model_fields}
+    try:
+        return ComparisonSpec.model_validate({"name": name, **own})
+    except ValidationError as error:
+        where, message = first_complaint(error, own)
+        raise ConfigError(f"{layer.place(where)}: {'.'.join(where)}: {message}") from None
+
+
+def _check_arms(layer: Layer) -> None:
+    """An arm that changed the task, the budget or the evaluation would be compared with nothing."""
+    for arm, changes in layer.data["arms"].items():
+        for key in changes:
+            if key not in ARM_KEYS:
+                where = ("arms", arm, key)
+                raise ConfigError(
+                    f"{layer.place(where)}: {'.'.join(where)}: an arm may change {', '.join(ARM_KEYS)} alone; "
+                    "what holds for all arms stands above them, or in a task"
+                )
+
+
+def _as_mapping(group: str, value: Any) -> Any:
+    """A bare word is a torso's kind as an arm, and a config as a task."""
+    if not isinstance(value, str):
+        return value
+    return {"torso": value} if group == "arms" else {"config": value}
+
+
+def _lay_over(layer: Layer, change: Layer, key: Sequence[str] = ()) -> None:
+    """Merge an override of one value into the comparison's own data."""
+    into, value = layer.data, deepcopy(change.data)
+    path: tuple[str, ...] = tuple(key)
+    while isinstance(value, dict) and len(value) == 1:
+        [(part, value)] = value.items()
+        path = (*path, part)
+        if not isinstance(value, dict) or not isinstance(into.get(part), dict):
+            into[part] = value
+            break
+        into = into[part]
+    layer.places[path] = change.source
