@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from deltarl.comparison import statistics
-from deltarl.comparison.statistics import Interval
+from deltarl.comparison.statistics import Array, Interval
 
-Array = NDArray[np.floating[Any]]
 SIMULATIONS = 1_000
 RESAMPLES = 499
 FAILING = 0.2  # share of seeds that fail in the second world
@@ -49,6 +47,12 @@ def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> 
     if found[0].low is None:
         return None
     return float(np.mean([not each.excludes(truth) for each in found]))
+
+
+def of_difference(seeds: int, world: str, rng: np.random.Generator) -> float:
+    """The same of Welch's interval for the difference between two arms whose scores are alike."""
+    pairs = WORLDS[world](rng, (SIMULATIONS, 2, seeds))
+    return float(np.mean([not statistics.difference(*pair).excludes(0.0) for pair in pairs]))
 
 
 def of_aggregate(seeds: int, tasks: int, world: str, rng: np.random.Generator, widen: bool = True) -> float:

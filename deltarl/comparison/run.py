@@ -27,6 +27,7 @@ from deltarl.training.spec import RunSpec
 
 COMPARISON = "comparison.yaml"
 SIZES = "sizes.json"
+COSTS = "costs.json"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-Scores = NDArray[np.floating[Any]]
+Array = NDArray[np.floating[Any]]
 LEVEL = 0.95
 RESAMPLES = 9_999
 CUT = 0.25  # of each end, for the interquartile mean
@@ -35,20 +35,20 @@ class Interval:
         return self.low is not None and self.high is not None and not self.low <= value <= self.high
 
 
-def mean(scores: Scores, level: float = LEVEL) -> Interval:
+def mean(scores: Array, level: float = LEVEL) -> Interval:
     """The mean, with Student's t interval; from 2 scores on."""
     return _t_interval(float(np.mean(scores)), _standard_error(scores), len(scores) - 1, level)
 
 
-def median(scores: Scores, level: float = LEVEL) -> Interval:
+def median(scores: Array, level: float = LEVEL) -> Interval:
     """The median, with the exact interval between order statistics; at 95% that takes 6 scores."""
-    found = stats.quantile_test(scores, p=0.5).confidence_interval(level)
+    found: Any = stats.quantile_test(scores, p=0.5).confidence_interval(level)
     if math.isnan(found.low) or math.isnan(found.high):
         return Interval(float(np.median(scores)), None, None)
     return Interval(float(np.median(scores)), float(found.low), float(found.high))
 
 
-def iqm(scores: Scores, level: float = LEVEL) -> Interval:
+def iqm(scores: Array, level: float = LEVEL) -> Interval:
     """The interquartile mean, with Tukey and McLaughlin's interval for a trimmed mean.
 
     Of n scores the int(n / 4) lowest and highest are cut; of 3 none, so that it is the mean.
@@ -62,7 +62,7 @@ def iqm(scores: Scores, level: float = LEVEL) -> Interval:
     return _t_interval(estimate, _standard_error(winsorized) / (1 - 2 * cut / n), n - 2 * cut - 1, level)
 
 
-def difference(scores: Scores, others: Scores, level: float = LEVEL) -> Interval:
+def difference(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     """Mean of `scores` less that of `others`, with Welch's interval, which lets their variances differ."""
     estimate = float(np.mean(scores) - np.mean(others))
     if min(len(scores), len(others)) < 2:
@@ -73,12 +73,12 @@ def difference(scores: Scores, others: Scores, level: float = LEVEL) -> Interval
     return Interval(estimate, float(found.low), float(found.high))
 
 
-def paired_difference(scores: Scores, others: Scores, level: float = LEVEL) -> Interval:
+def paired_difference(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     """Mean difference over common seeds, with Student's t interval of the differences."""
     return mean(np.asarray(scores) - np.asarray(others), level)
 
 
-def effect_size(scores: Scores, others: Scores, level: float = LEVEL) -> Interval:
+def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     """Hedges' g: the difference of means in pooled standard deviations, without its bias at few seeds.
 
     The interval inverts the noncentral t distribution (Hedges and Olkin 1985), which assumes equal variances.
@@ -101,7 +101,7 @@ def effect_size(scores: Scores, others: Scores, level: float = LEVEL) -> Interva
     return Interval(float(t / root * unbiased), end(1 - tail), end(tail))
 
 
-def detectable_difference(scores: Scores, others: Scores, level: float = LEVEL, power: float = POWER) -> float | None:
+def detectable_difference(scores: Array, others: Array, level: float = LEVEL, power: float = POWER) -> float | None:
     """The smallest true difference that a t test would have shown with probability `power` at these numbers of seeds.
 
     From the pooled standard deviation as it was seen; None with fewer than 2 seeds an arm.
@@ -125,7 +125,7 @@ def detectable_effect(n: int, m: int, level: float = LEVEL, power: float = POWER
     return float(optimize.brentq(lacking, 0, 100))
 
 
-def welch_p(scores: Scores, others: Scores) -> float | None:
+def welch_p(scores: Array, others: Array) -> float | None:
     """Two-sided p of Welch's test of equal means; None with fewer than 2 seeds an arm."""
     if min(len(scores), len(others)) < 2:
         return None
@@ -134,7 +134,7 @@ def welch_p(scores: Scores, others: Scores) -> float | None:
     return float(stats.ttest_ind(scores, others, equal_var=False).pvalue)
 
 
-def permutation_p(scores: Scores, others: Scores, rng: np.random.Generator) -> float:
+def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> float:
     """Two-sided p of the permutation test of equal distributions on the difference of means; exact where it can be.
 
     With 5 seeds an arm none is below 2/252.
@@ -149,7 +149,7 @@ def permutation_p(scores: Scores, others: Scores, rng: np.random.Generator) -> f
     return float(found.pvalue)
 
 
-def paired_permutation_p(scores: Sequence[Scores], others: Sequence[Scores], rng: np.random.Generator) -> float:
+def paired_permutation_p(scores: Sequence[Array], others: Sequence[Array], rng: np.random.Generator) -> float:
     """Two-sided p of the permutation test that exchanges the arms within each task and seed, over all tasks."""
 
     def statistic(x: Any, y: Any, axis: int) -> Any:
@@ -191,7 +191,7 @@ def pooled_iqm(*tasks: Any, axis: int = -1) -> Any:
 
 
 def aggregate(
-    tasks: Sequence[Scores],
+    tasks: Sequence[Array],
     statistic: Callable[..., Any],
     rng: np.random.Generator,
     level: float = LEVEL,
@@ -234,7 +234,7 @@ def widened(level: float, seeds: Sequence[int]) -> float:
 
 
 def probability_of_improvement(
-    tasks: Sequence[Scores], others: Sequence[Scores], rng: np.random.Generator, level: float = LEVEL
+    tasks: Sequence[Array], others: Sequence[Array], rng: np.random.Generator, level: float = LEVEL
 ) -> Interval:
     """The chance that a run of one arm scores above a run of the other, ties as half, averaged over tasks.
 
@@ -255,8 +255,8 @@ def probability_of_improvement(
 
 
 def performance_profile(
-    tasks: Sequence[Scores], thresholds: NDArray[np.floating[Any]], rng: np.random.Generator, level: float = LEVEL
-) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    tasks: Sequence[Array], thresholds: Array, rng: np.random.Generator, level: float = LEVEL
+) -> tuple[Array, Array, Array]:
     """Share of runs that score above each threshold, averaged over tasks, and the ends of its pointwise interval."""
 
     def statistic(*samples: Any, axis: int = -1) -> Any:
@@ -279,11 +279,11 @@ def _t_interval(estimate: float, error: float, freedom: int, level: float) -> In
     return Interval(estimate, estimate - reach, estimate + reach)
 
 
-def _standard_error(scores: Scores) -> float:
+def _standard_error(scores: Array) -> float:
     return float(np.std(scores, ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
 
 
-def _pooled_deviation(scores: Scores, others: Scores) -> float:
+def _pooled_deviation(scores: Array, others: Array) -> float:
     n, m = len(scores), len(others)
     squares = np.sum((scores - np.mean(scores)) ** 2) + np.sum((others - np.mean(others)) ** 2)
     return math.sqrt(float(squares) / (n + m - 2))

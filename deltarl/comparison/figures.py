@@ -1,0 +1,281 @@
+"""Figures of a report, one panel each so that a phone shows them as well as a page does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle, islice
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from deltarl.comparison.analysis import METRICS, Analysis, Metric
+from deltarl.comparison.records import Record, Study
+from deltarl.comparison.statistics import Array, Interval, mean
+from deltarl.errors import ConfigError
+from deltarl.gates import read_record
+from deltarl.gates.figures import gated_networks
+from deltarl.training import folder as files
+
+INK, RULE = "#1f2933", "#d5dbe1"
+# Okabe and Ito's colours, which stay apart for colour-blind readers, less those that a white or a dark page swallows.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c")
+DASHES = ("-", "--", "-.", ":")
+MARKERS = "osD^vP*Xhd"
+WIDTH, HEIGHT = 4.6, 3.5
+ROW = 0.34  # height of one arm among intervals
+
+Axis = Callable[[Study, Record], Array]
+
+
+def _steps(study: Study, record: Record) -> Array:
+    del study
+    return record.steps
+
+
+def _minutes(study: Study, record: Record) -> Array:
+    del study
+    return record.seconds / 60
+
+
+def flops(study: Study, record: Record) -> Array:
+    """FLOPs of inference and training up to each evaluation of a run, `[T]`; NaN where they were not measured."""
+    cost = study.costs.get(record.task, {}).get(record.arm)
+    if cost is None:
+        return np.full_like(record.steps, np.nan)
+    trained: Array = cost["flops_per_step"] * record.steps + cost["flops_per_update"] * record.updates
+    return trained
+
+
+AXES: Mapping[str, tuple[str, Axis]] = {
+    "steps": ("environment steps", _steps),
+    "minutes": ("minutes of training", _minutes),
+    "flops": ("FLOPs of inference and training", flops),
+}
+
+
+def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
+    """Name, description and figure of all that a report shows, in its order."""
+    study = analysis.study
+    yield "learning", "Learning curves of all tasks", learning(analysis)
+    for kind, (label, _) in AXES.items():
+        for task in study.tasks:
+            if (figure := curves(study, task, kind)) is not None:
+                yield f"curves-{kind}-{task}", f"{task}: mean return of the evaluations against {label}", figure
+    for task in study.tasks:
+        yield f"final-{task}", f"{task}: return of the final policies, by arm", finals(analysis, task)
+    if analysis.aggregates:
+        for metric, label in METRICS.items():
+            yield f"aggregates-{metric}", f"Over all tasks, normalised: {label}", aggregates(analysis, metric)
+        yield "improvement", f"Chance to score above {analysis.reference}", improvement(analysis)
+        yield "profile", "Share of runs above each normalised score", profile(analysis)
+    for task in study.tasks:
+        for arm in study.arms:
+            if (figure := gates(study, task, arm)) is not None:
+                yield f"gates-{task}-{arm}", f"{task}, {arm}: mean gate of each block while learning", figure
+
+
+def styles(arms: list[str]) -> dict[str, tuple[str, str, str]]:
+    """Colour, dash and marker of each arm; of more arms than colours, those of one colour differ in the others."""
+    dashes = [DASHES[(index // len(COLOURS)) % len(DASHES)] for index in range(len(arms))]
+    return dict(
+        zip(
+            arms,
+            zip(islice(cycle(COLOURS), len(arms)), dashes, islice(cycle(MARKERS), len(arms)), strict=True),
+            strict=True,
+        )
+    )
+
+
+def learning(analysis: Analysis) -> Figure:
+    """Learning curves of all tasks side by side: the figure to show elsewhere."""
+    study = analysis.study
+    columns = min(3, len(study.tasks))
+    rows = -(-len(study.tasks) // columns)
+    figure = Figure(figsize=(0.4 + 3.1 * columns, 0.5 + 2.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, task in zip(panels, study.tasks, strict=False):
+        _draw_curves(panel, study, task, "steps")
+        panel.set_title(task, color=INK, fontsize=10)
+    for panel in panels[len(study.tasks) :]:
+        panel.remove()
+    return _with_legend(figure, panels[0])
+
+
+def curves(study: Study, task: str, kind: str) -> Figure | None:
+    """Mean and pointwise interval over seeds against one of `AXES`; None where that was not measured."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axis = figure.subplots()
+    if not _draw_curves(axis, study, task, kind):
+        return None
+    axis.set_title(task, color=INK, fontsize=10)
+    return _with_legend(figure, axis)
+
+
+def finals(analysis: Analysis, task: str) -> Figure:
+    """Each seed's final return, and the mean with its interval."""
+    arms = analysis.study.arms
+    figure, axis = _rows(len(arms))
+    for row, (arm, (colour, _, marker)) in enumerate(styles(arms).items()):
+        summary = analysis.summary(task, arm)
+        axis.plot(summary.scores, np.full(len(summary.scores), row), "|", color=colour, alpha=0.6, markersize=9)
+        _interval(axis, row, summary.mean, colour, marker)
+    axis.set_yticks(range(len(arms)), arms)
+    axis.set_xlabel("return of the final policy: seeds, mean, 95% interval")
+    axis.set_title(task, color=INK, fontsize=10)
+    return figure
+
+
+def aggregates(analysis: Analysis, metric: Metric) -> Figure:
+    """IQM, median and mean of normalised scores over all tasks."""
+    found = [each for each in analysis.aggregates if each.metric == metric]
+    names = list(found[0].statistics)
+    figure = Figure(figsize=(WIDTH, 0.8 + 0.75 * ROW * len(found) * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), 1, sharex=True, squeeze=False).ravel()
+    looks = styles(analysis.study.arms)
+    for panel, name in zip(panels, names, strict=True):
+        _plain(panel)
+        for row, each in enumerate(found):
+            colour, _, marker = looks[each.arm]
+            _interval(panel, row, each.statistics[name], colour, marker)
+        panel.set_yticks(range(len(found)), [each.arm for each in found])
+        panel.set_ylim(len(found) - 0.4, -0.6)
+        panel.set_title(name.upper() if name == "iqm" else name, color=INK, fontsize=9, loc="left")
+    panels[-1].set_xlabel(f"normalised {METRICS[metric]}")
+    return figure
+
+
+def improvement(analysis: Analysis) -> Figure:
+    """Chance that a run of an arm scores above one of the reference, over all tasks, for the final policy."""
+    found = [each for each in analysis.aggregates if each.metric == "final" and each.improvement is not None]
+    figure, axis = _rows(len(found))
+    looks = styles(analysis.study.arms)
+    axis.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
+    for row, each in enumerate(found):
+        assert each.improvement is not None
+        colour, _, marker = looks[each.arm]
+        _interval(axis, row, each.improvement, colour, marker)
+    axis.set_yticks(range(len(found)), [each.arm for each in found])
+    axis.set_xlim(-0.02, 1.02)
+    axis.set_xlabel(f"chance to score above {analysis.reference}")
+    return figure
+
+
+def profile(analysis: Analysis) -> Figure:
+    """Share of runs whose normalised final score is above each threshold."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    axis = figure.subplots()
+    _plain(axis)
+    thresholds = analysis.thresholds["final"]
+    looks = styles(analysis.study.arms)
+    for each in analysis.aggregates:
+        if each.metric == "final":
+            colour, dash, _ = looks[each.arm]
+            share, low, high = each.profile
+            axis.plot(thresholds, share, color=colour, linestyle=dash, label=each.arm)
+            axis.fill_between(thresholds, low, high, color=colour, alpha=0.12, linewidth=0)
+    axis.set_xlabel("normalised score τ")
+    axis.set_ylabel("share of runs above τ")
+    axis.set_ylim(-0.02, 1.02)
+    return _with_legend(figure, axis)
+
+
+def gates(study: Study, task: str, arm: str) -> Figure | None:
+    """Mean beta of each block over training, a panel a network: seeds thin, their mean thick. None without gates."""
+    records = [found for record in study.of(task, arm) if (found := _gates_of(record)) is not None]
+    nets = gated_networks(records[0]) if records else []
+    if not nets:
+        return None
+    figure = Figure(figsize=(WIDTH, 0.7 + 1.35 * len(nets)), layout="constrained")
+    panels = figure.subplots(len(nets), 1, sharex=True, squeeze=False).ravel()
+    for panel, net in zip(panels, nets, strict=True):
+        _plain(panel)
+        runs = [record[f"gates/{net}/beta_mean"] for record in records]
+        for block in range(runs[0].shape[1]):
+            colour, dash, _ = styles([str(index) for index in range(runs[0].shape[1])])[str(block)]
+            for record, run in zip(records, runs, strict=True):
+                panel.plot(record["steps"], run[:, block], color=colour, linewidth=0.6, alpha=0.5)
+            shortest = min(map(len, runs))
+            average = np.mean([run[:shortest, block] for run in runs], axis=0)
+            panel.plot(records[0]["steps"][:shortest], average, color=colour, linestyle=dash, label=f"block {block}")
+        panel.axhline(1, color=INK, linewidth=0.6, linestyle=":")
+        panel.set_ylabel(f"{net}\nmean β")
+    panels[0].set_title(f"{task}, {arm}", color=INK, fontsize=10)
+    _thousands(panels[-1])
+    panels[-1].set_xlabel("environment steps")
+    return _with_legend(figure, panels[0])
+
+
+def _gates_of(record: Record) -> Mapping[str, Array] | None:
+    try:
+        return read_record(record.folder / files.GATES)
+    except ConfigError:  # a run without gates, or whose record was not kept
+        return None
+
+
+def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
+    """Draw the arms' curves; whether there was anything to draw against."""
+    label, along = AXES[kind]
+    _plain(axis)
+    drawn = False
+    for arm, (colour, dash, marker) in styles(study.arms).items():
+        runs = study.of(task, arm)
+        # The evaluations that all seeds have; a resumed or extended run may have others besides.
+        common = sorted(set.intersection(*(set(run.steps) for run in runs)))
+        picked = [np.searchsorted(run.steps, common) for run in runs]
+        x = np.mean([along(study, run)[rows] for run, rows in zip(runs, picked, strict=True)], axis=0)
+        if not np.isfinite(x).any():
+            continue
+        scores = np.stack([run.returns[rows] for run, rows in zip(runs, picked, strict=True)])
+        found = [mean(column) for column in scores.T]
+        axis.plot(
+            x, [each.estimate for each in found], color=colour, linestyle=dash, marker=marker, markersize=3, label=arm
+        )
+        if found[0].low is not None:
+            axis.fill_between(
+                x, [each.low for each in found], [each.high for each in found], color=colour, alpha=0.12, linewidth=0
+            )
+        drawn = True
+    _thousands(axis)
+    axis.set_xlabel(label)
+    axis.set_ylabel("return")
+    return drawn
+
+
+def _rows(count: int) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(WIDTH, 0.9 + ROW * count), layout="constrained")
+    axis = figure.subplots()
+    _plain(axis)
+    axis.set_ylim(count - 0.4, -0.6)
+    return figure, axis
+
+
+def _interval(axis: Axes, row: float, interval: Interval, colour: str, marker: str) -> None:
+    if interval.low is not None and interval.high is not None:
+        axis.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+    axis.plot([interval.estimate], [row], marker, color=colour, markersize=6, markeredgecolor=INK, markeredgewidth=0.5)
+
+
+def _plain(axis: Axes) -> None:
+    axis.grid(color=RULE, linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(colors=INK, labelsize=8, length=0)
+    axis.patch.set_visible(False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    for text in (axis.xaxis.label, axis.yaxis.label):
+        text.set_color(INK)
+        text.set_fontsize(9)
+
+
+def _thousands(axis: Axes) -> None:
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def _with_legend(figure: Figure, axis: Axes) -> Figure:
+    handles, labels = axis.get_legend_handles_labels()
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / 1.25)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
+    return figure

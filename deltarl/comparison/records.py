@@ -1,0 +1,167 @@
+"""What the finished runs of a comparison left behind, read from their folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from deltarl.comparison.run import COMPARISON, COSTS, SIZES
+from deltarl.comparison.spec import ComparisonSpec
+from deltarl.comparison.statistics import Array
+from deltarl.errors import ConfigError, first_complaint
+from deltarl.library import read_yaml
+from deltarl.training import RunResult, RunSpec
+from deltarl.training import folder as files
+from deltarl.training.run import result_in
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run.
+
+    Attributes:
+        steps: training steps at its T evaluations, the last one of the final policy.
+        returns: mean return of each evaluation, `[T]`.
+        seconds: since the start of the training, evaluations included, `[T]`.
+        updates: of the networks, as Stable-Baselines3 counts them, `[T]`; NaN where it had not counted yet.
+    """
+
+    task: str
+    arm: str
+    seed: int
+    folder: Path
+    spec: RunSpec
+    result: RunResult
+    provenance: dict[str, Any]
+    steps: Array
+    returns: Array
+    seconds: Array
+    updates: Array
+
+    @property
+    def final(self) -> float:
+        """Mean return of the final policy."""
+        return self.result.final_return_mean
+
+    @property
+    def area(self) -> float:
+        """Area under the learning curve over its length: the mean return of the evaluations over training."""
+        if len(self.steps) < 2:
+            return self.final
+        return float(np.trapezoid(self.returns, self.steps) / (self.steps[-1] - self.steps[0]))
+
+    def normalized(self, score: float) -> float | None:
+        """0 for the random policy's score and 1 for the reference score of the environment's file."""
+        random, reference = self.spec.env.random_score, self.spec.env.reference_score
+        if random is None or reference is None or random.mean == reference.mean:
+            return None
+        return (score - random.mean) / (reference.mean - random.mean)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished runs of a comparison.
+
+    Attributes:
+        missing: labels of the runs that have not finished.
+        sizes: what was counted of each task's arms; the fields of `matching.Size`.
+        costs: what was measured of each task's arms; the fields of `costs.Cost`. Empty if that was not done.
+    """
+
+    folder: Path
+    spec: ComparisonSpec
+    records: tuple[Record, ...]
+    missing: tuple[str, ...]
+    sizes: dict[str, dict[str, dict[str, Any]]]
+    costs: dict[str, dict[str, dict[str, Any]]]
+
+    def of(self, task: str, arm: str) -> list[Record]:
+        """The runs of an arm on a task, by seed."""
+        return [record for record in self.records if (record.task, record.arm) == (task, arm)]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks on which every arm has a finished run."""
+        return [task for task in self.spec.tasks if all(self.of(task, arm) for arm in self.spec.arms)]
+
+    @property
+    def arms(self) -> list[str]:
+        return list(self.spec.arms)
+
+
+def read_study(folder: Path | str) -> Study:
+    """The records of a comparison's folder.
+
+    Raises:
+        ConfigError: if it is none, if a record is damaged, or if there is no task on which every arm has finished.
+    """
+    folder = Path(folder)
+    if not (folder / COMPARISON).is_file():
+        what = "no comparison there" if folder.is_dir() else "no such folder"
+        raise ConfigError(f"{folder}: {what}; deltarl compare makes them")
+    layer = read_yaml(folder / COMPARISON)
+    own = {key: value for key, value in layer.data.items() if key in ComparisonSpec.model_fields}
+    try:
+        spec = ComparisonSpec.model_validate(own)
+    except ValidationError as error:
+        where, message = first_complaint(error, own)
+        raise ConfigError(f"{layer.place(where)}: {'.'.join(where)}: {message}") from None
+    records, missing = [], []
+    for task in spec.tasks:
+        for arm in spec.arms:
+            for seed in spec.seeds:
+                run = folder / task / arm / f"seed-{seed}"
+                if (run / files.RESULT).is_file():
+                    records.append(_read_run(run, task, arm, seed))
+                else:
+                    missing.append(f"{task}/{arm}/seed-{seed}")
+    study = Study(folder, spec, tuple(records), tuple(missing), _read_json(folder / SIZES), _read_json(folder / COSTS))
+    if not study.tasks:
+        raise ConfigError(f"{folder}: there is no task yet on which a run of every arm has finished")
+    return study
+
+
+def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
+    rows: dict[int, list[float]] = {}
+    with files.readable(folder / files.EVALUATIONS), (folder / files.EVALUATIONS).open(newline="") as file:
+        for row in csv.DictReader(file):
+            rows.setdefault(int(row["step"]), []).append(float(row["return"]))
+    with files.readable(folder / files.METRICS):
+        metrics = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    with files.readable(folder / files.PROVENANCE):
+        provenance = json.loads((folder / files.PROVENANCE).read_text())
+    steps = sorted(rows)
+    seconds = {row["step"]: row["wall_seconds"] for row in metrics if "eval/return_mean" in row}
+    counted = [(row["step"], row["train/n_updates"]) for row in metrics if row.get("train/n_updates") is not None]
+    return Record(
+        task,
+        arm,
+        seed,
+        folder,
+        files.load_spec(folder),
+        result_in(folder),
+        provenance,
+        steps=np.array(steps, float),
+        returns=np.array([np.mean(rows[step]) for step in steps]),
+        seconds=np.array([seconds.get(step, np.nan) for step in steps]),
+        updates=np.array([_newest(counted, step) for step in steps]),
+    )
+
+
+def _newest(counted: Sequence[tuple[int, float]], step: int) -> float:
+    return max((value for at, value in counted if at <= step), default=float("nan"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    with files.readable(path):
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
