@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from deltarl import policies
 from deltarl.blocks import DeltaBlock, ResidualBlock
+from deltarl.comparison import compare, load_comparison, write_report
 from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
 from deltarl.library import load_config
@@ -44,11 +45,14 @@ __all__ = [
     "RunSpec",
     "Torso",
     "TrainingStopped",
+    "compare",
     "delta_update",
     "evaluate",
+    "load_comparison",
     "load_config",
     "load_run",
     "policies",
     "resume",
     "train",
+    "write_report",
 ]

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from deltarl.agents import AnyAgentSpec
+from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
 from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec
@@ -23,6 +24,7 @@ class Kind(StrEnum):
     config = "config"
     agent = "agent"
     env = "env"
+    comparison = "comparison"
 
 
 def schema_of(kind: Kind) -> dict[str, Any]:
@@ -39,16 +41,34 @@ def schema_of(kind: Kind) -> dict[str, Any]:
         schema = _object(list(get_args(AnyAgentSpec)), definitions, required=["algorithm"])
         schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
     else:
-        schema = _object([RunSpec], definitions, required=["agent", "env", "total_timesteps"])
-        files: dict[str, list[type[Spec]]] = {"agent": list(get_args(AnyAgentSpec)), "env": [EnvSpec]}
-        for name, models in files.items():
-            partial = _object(models, definitions)
-            partial["properties"]["base"] = {"type": "string", "description": "Name or file that this one changes."}
-            if name == "agent":
-                partial["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
-            schema["properties"][name] = {"anyOf": [{"type": "string", "description": "Name or file."}, partial]}
-        schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+        schema = _config(definitions, torso)
+    if kind is Kind.comparison:
+        schema = _comparison(schema, definitions)
     return {"$schema": DIALECT, "title": f"deltarl {kind}", **schema, "$defs": definitions}
+
+
+def _config(definitions: dict[str, Any], torso: dict[str, Any]) -> dict[str, Any]:
+    schema = _object([RunSpec], definitions, required=["agent", "env", "total_timesteps"])
+    files: dict[str, list[type[Spec]]] = {"agent": list(get_args(AnyAgentSpec)), "env": [EnvSpec]}
+    for name, models in files.items():
+        partial = _object(models, definitions)
+        partial["properties"]["base"] = {"type": "string", "description": "Name or file that this one changes."}
+        if name == "agent":
+            partial["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+        schema["properties"][name] = {"anyOf": [{"type": "string", "description": "Name or file."}, partial]}
+    schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+    return schema
+
+
+def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A comparison's own keys, beside those of a config, which all of its runs share."""
+    own = _object([ComparisonSpec], definitions, required=["arms", "reference", "tasks"])
+    shared = config["properties"]
+    task = {**config, "required": [], "properties": {**shared, "config": {"type": "string"}}}
+    arm = {**config, "required": [], "properties": {key: shared[key] for key in ARM_KEYS}}
+    for group, form in (("tasks", task), ("arms", arm)):
+        own["properties"][group]["additionalProperties"] = {"anyOf": [{"type": "string"}, form]}
+    return {**own, "properties": {**shared, **own["properties"]}}
 
 
 def _torso(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from deltarl.cli.evaluate import evaluate
 from deltarl.cli.gates import gates
 from deltarl.cli.list import list_
 from deltarl.cli.play import play
+from deltarl.cli.report import report
 from deltarl.cli.resume import resume
 from deltarl.cli.schema import schema
 from deltarl.cli.show import show
@@ -45,7 +46,7 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, compare, evaluate, play, gates, show, copy, validate, schema, doctor):
+for verb in (train, resume, compare, report, evaluate, play, gates, show, copy, validate, schema, doctor):
     app.command()(verb)
 app.command("list")(list_)
 

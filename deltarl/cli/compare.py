@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deltarl.cli.train import OverridesArgument
-from deltarl.comparison import compare as run_cells
+from deltarl.comparison import compare as run
 from deltarl.comparison import load_comparison
 from deltarl.errors import ConfigError
 from deltarl.training.progress import default_console
@@ -38,10 +38,12 @@ def compare(
     console = default_console()
     for note in resolved.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
-    compared = run_cells(resolved, console, ["deltarl", *sys.argv[1:]], jobs, _shard(shard))
-    typer.echo(f"{len(compared.finished)} runs have finished: {compared.folder}")
+    compared = run(resolved, console, ["deltarl", *sys.argv[1:]], jobs, _shard(shard))
+    typer.echo(f"{compared.finished} runs have finished: {compared.folder}")
+    if compared.report is not None:
+        typer.echo(f"report: {compared.report}")
     for label, failure in compared.failed.items():
-        typer.echo(f"deltarl: error: {label} failed: {failure}", err=True)
+        typer.echo(f"deltarl: error: {label} failed: {failure.strip().splitlines()[-1]}", err=True)
     if compared.failed:
         raise typer.Exit(1)
 

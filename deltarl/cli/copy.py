@@ -14,7 +14,8 @@ from deltarl.library import KINDS, find, names
 
 def copy(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="An agent, environment or config, or KIND/NAME.", show_default=False)
+        str,
+        typer.Argument(metavar="NAME", help="A shipped file's name, or KIND/NAME.", show_default=False),
     ],
     to: Annotated[
         str | None, typer.Option("--to", metavar="NAME", help="What the copy is called; its own name if not given.")
@@ -31,7 +32,7 @@ def copy(
     if target.exists():
         raise ConfigError(f"copy: {target} is there already; give --to another name")
     source = find(kind, base, "copy")
-    target.parent.mkdir(exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     typer.echo(f"{target}, a copy of {source}")
 
@@ -45,7 +46,7 @@ def _which(name: str) -> tuple[str, str]:
     kinds = [kind for kind in KINDS if name in names(kind)]
     if not kinds:
         known = sorted({found for kind in KINDS for found in names(kind)})
-        raise ConfigError(f"copy: no agent, environment or config '{name}'{suggestion(name, known)}")
+        raise ConfigError(f"copy: no agent, environment, config or comparison '{name}'{suggestion(name, known)}")
     if len(kinds) > 1:
         raise ConfigError(f"copy: '{name}' is among {' and '.join(kinds)}; give {kinds[0]}/{name}")
     return kinds[0], name

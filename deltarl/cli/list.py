@@ -1,4 +1,4 @@
-"""`deltarl list agents|envs|configs|runs`."""
+"""`deltarl list agents|envs|configs|comparisons|runs`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from deltarl.comparison.spec import KIND as COMPARISONS
+from deltarl.comparison.spec import read_comparison
 from deltarl.errors import ConfigError
 from deltarl.library import find, names, read_yaml, resolve
 from deltarl.training import checkpoint
@@ -26,11 +28,12 @@ class Kind(StrEnum):
     agents = "agents"
     envs = "envs"
     configs = "configs"
+    comparisons = "comparisons"
     runs = "runs"
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|runs", show_default=False)],
+    kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|comparisons|runs", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(help="Folder that holds runs; runs if not given.", show_default=False)
     ] = None,
@@ -45,6 +48,7 @@ def list_(
         Kind.agents: (("agent", "algorithm", "about"), _agents),
         Kind.envs: (("env", "id", "kind", "about"), _envs),
         Kind.configs: (("config", "agent", "env", "steps"), _configs),
+        Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
         Kind.runs: (
             ("run", "status", "agent", "env", "steps", "return", "success"),
             lambda: _runs(out or Path("runs")),
@@ -85,6 +89,15 @@ def _configs() -> Iterator[tuple[str, ...]]:
     for name in names("configs"):
         spec = resolve(name).spec
         yield name, spec.agent.algorithm, spec.env.id, f"{spec.total_timesteps:,}"
+
+
+def _comparisons() -> Iterator[tuple[str, ...]]:
+    for name in names(COMPARISONS):
+        path = find(COMPARISONS, name, "list")
+        spec, layer = read_comparison(path)
+        steps = layer.data.get("total_timesteps")
+        told = f"{steps:,}" if isinstance(steps, int) else ""
+        yield name, str(len(spec.arms)), str(len(spec.tasks)), str(len(spec.seeds)), told, about(path)
 
 
 def _runs(out: Path) -> Iterator[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from deltarl.schema import Kind, schema_of
 
 
 def schema(
-    kind: Annotated[Kind, typer.Argument(metavar="config|agent|env", help="What the file is.")] = Kind.config,
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="config, agent, env or comparison.")] = Kind.config,
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors that complete and check YAML.
 

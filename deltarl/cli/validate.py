@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from deltarl.comparison import load_comparison
 from deltarl.errors import ConfigError
-from deltarl.library import KINDS, check, find, names
+from deltarl.library import KINDS, check, find, names, read_yaml
 
 
 def validate(
@@ -17,7 +18,7 @@ def validate(
         typer.Argument(metavar="FILES", help="YAML files; all that can be found if none is given.", show_default=False),
     ] = None,
 ) -> None:
-    """Check agents, environments and configs without training.
+    """Check agents, environments, configs and comparisons without training.
 
     Example: deltarl validate configs/mine.yaml
     """
@@ -25,7 +26,7 @@ def validate(
     failures = []
     for path in paths:
         try:
-            check(path)
+            _check(path)
         except ConfigError as error:
             failures.append(str(error))
     if len(failures) > 1:
@@ -34,3 +35,10 @@ def validate(
     if failures:
         raise ConfigError(failures[-1])
     typer.echo(f"{len(paths)} file{'s are' if len(paths) > 1 else ' is'} valid")
+
+
+def _check(path: Path) -> None:
+    if path.suffix in {".yaml", ".yml"} and "arms" in read_yaml(path).data:
+        load_comparison(str(path))
+    else:
+        check(path)

@@ -60,7 +60,7 @@ class Pair:
     effect: Interval
     detectable: float | None
     p_welch: float | None
-    p_permutation: float
+    p_permutation: float | None
     adjusted: tuple[float, float]
     verdict: Literal["higher", "lower", "no difference shown"]
 
@@ -143,10 +143,8 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
     if not unknown:
         for metric in METRICS:
             everything = np.concatenate([np.concatenate(tasks) for tasks in normalised[metric].values()])
-            thresholds[metric] = np.linspace(min(0.0, everything.min()), everything.max(), PROFILE_POINTS)
-            aggregates += _aggregates(
-                study, normalised[metric], metric, reference, thresholds=thresholds[metric], rng=rng
-            )
+            points = thresholds[metric] = np.linspace(min(0.0, everything.min()), everything.max(), PROFILE_POINTS)
+            aggregates += _aggregates(study, normalised[metric], metric, reference, thresholds=points, rng=rng)
     seeds = min(len(each.scores) for each in summaries)
     return Analysis(
         study,
@@ -193,7 +191,7 @@ def _pairs(study: Study, metric: Metric, reference: str, rng: np.random.Generato
     }
     welch = {cell: statistics.welch_p(*scores) for cell, scores in all_scores.items()}
     exact = {cell: statistics.permutation_p(*scores, rng) for cell, scores in all_scores.items()}
-    adjusted_welch = statistics.holm([1.0 if p is None else p for p in welch.values()])
+    adjusted_welch = statistics.holm(list(welch.values()))
     adjusted_exact = statistics.holm(list(exact.values()))
     pairs = []
     for cell, *adjusted in zip(cells, adjusted_welch, adjusted_exact, strict=True):

@@ -232,10 +232,9 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
         axis.plot(
             x, [each.estimate for each in found], color=colour, linestyle=dash, marker=marker, markersize=3, label=arm
         )
-        if found[0].low is not None:
-            axis.fill_between(
-                x, [each.low for each in found], [each.high for each in found], color=colour, alpha=0.12, linewidth=0
-            )
+        # NaN where a single seed allows no interval, which matplotlib leaves out.
+        ends = np.array([(each.low, each.high) for each in found], float)
+        axis.fill_between(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.12, linewidth=0)
         drawn = True
     _thousands(axis)
     axis.set_xlabel(label)
@@ -270,8 +269,9 @@ def _plain(axis: Axes) -> None:
 
 
 def _thousands(axis: Axes) -> None:
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.xaxis.set_major_locator(MaxNLocator(5))
+    if axis.get_xlim()[1] > 1_000:
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def _with_legend(figure: Figure, axis: Axes) -> Figure:

@@ -20,6 +20,7 @@ from deltarl.specs import MLPTorsoSpec, StackSpec
 from deltarl.training.spec import RunSpec
 
 MOST_MISMATCH = 0.02
+MOST_TRIALS = 12
 ROLES = ("actor_torso", "critic_torso")
 Match = Literal["width", "parameters", "flops"]
 
@@ -40,6 +41,15 @@ class Size:
     flops: int
     inner: dict[str, int | tuple[int, ...] | None]
     mismatch: float | None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A run, and the size of its networks; as in `Size`."""
+
+    spec: RunSpec
+    parameters: int
+    flops: int
 
 
 def parameters_of(policy: BasePolicy) -> int:
@@ -64,13 +74,6 @@ def flops_of(policy: BasePolicy) -> int:
     return total
 
 
-MEASURES: dict[Match, Callable[[BasePolicy], int]] = {
-    "width": parameters_of,
-    "parameters": parameters_of,
-    "flops": flops_of,
-}
-
-
 def match_sizes(
     arms: Mapping[str, RunSpec], reference: str, match: Match
 ) -> tuple[dict[str, RunSpec], dict[str, Size]]:
@@ -89,30 +92,34 @@ def match_sizes(
     """
     with closing(build_envs(next(iter(arms.values())).env, 0, 1)) as envs:
 
-        def built(spec: RunSpec) -> BasePolicy:
-            return build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+        def measured(spec: RunSpec) -> Counted:
+            policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+            return Counted(spec, parameters_of(policy), flops_of(policy))
 
-        goal = MEASURES[match](built(arms[reference]))
-        matched: dict[str, RunSpec] = {}
-        sizes: dict[str, Size] = {}
-        for arm, spec in arms.items():
-            solved = match != "width" and arm != reference and _is_scalable(spec)
-            chosen = _solve(spec, lambda run: MEASURES[match](built(run)), goal) if solved else spec
-            policy = built(chosen)
-            mismatch = MEASURES[match](policy) / goal - 1
-            if solved and abs(mismatch) > MOST_MISMATCH:
-                raise ConfigError(
-                    f"arm {arm}: its {match} cannot come nearer to those of {reference} than {mismatch:+.1%}, and "
-                    f"{MOST_MISMATCH:.0%} is the most; give other widths or match: width"
-                )
-            matched[arm] = chosen
-            sizes[arm] = Size(
-                parameters_of(policy),
-                flops_of(policy),
-                {role: _inner(getattr(chosen, role)) for role in ROLES},
-                None if match == "width" else mismatch,
-            )
-    return matched, sizes
+        def amount(counted: Counted) -> int:
+            return counted.flops if match == "flops" else counted.parameters
+
+        found = {arm: measured(spec) for arm, spec in arms.items()}
+        goal = amount(found[reference])
+        if match != "width":
+            for arm, counted in found.items():
+                if arm != reference and _is_scalable(counted.spec):
+                    found[arm] = _solve(counted, measured, amount, goal)
+                    if abs(left := amount(found[arm]) / goal - 1) > MOST_MISMATCH:
+                        raise ConfigError(
+                            f"arm {arm}: its {match} cannot come nearer to those of {reference} than {left:+.1%}, and "
+                            f"{MOST_MISMATCH:.0%} is the most; give other widths or match: width"
+                        )
+    sizes = {
+        arm: Size(
+            counted.parameters,
+            counted.flops,
+            {role: _inner(getattr(counted.spec, role)) for role in ROLES},
+            None if match == "width" else amount(counted) / goal - 1,
+        )
+        for arm, counted in found.items()
+    }
+    return {arm: counted.spec for arm, counted in found.items()}, sizes
 
 
 def _is_scalable(spec: RunSpec) -> bool:
@@ -143,16 +150,27 @@ def _scaled(spec: RunSpec, factor: float) -> RunSpec:
     return spec.model_copy(update=changed)
 
 
-def _solve(spec: RunSpec, measured: Callable[[RunSpec], int], goal: int) -> RunSpec:
-    """The run whose measure is nearest to the goal; more width is never less of it."""
-    low, high = 0.0, 1.0
-    while measured(_scaled(spec, high)) < goal:
-        low, high = high, 2 * high
-    # Below half a unit of the widest layer nothing changes any more.
-    while (high - low) * max(_widths(spec)) > 0.5:
-        middle = (low + high) / 2
-        low, high = (middle, high) if measured(_scaled(spec, middle)) < goal else (low, middle)
-    return min((_scaled(spec, low), _scaled(spec, high)), key=lambda run: abs(measured(run) - goal))
+def _solve(
+    start: Counted, measured: Callable[[RunSpec], Counted], amount: Callable[[Counted], int], goal: int
+) -> Counted:
+    """What comes nearest to the goal, by the secant method over the factor of the inner widths.
+
+    Sizes are linear in the inner width of a block, and all but quadratic in the widths of an MLP.
+    """
+    tried = {tuple(_widths(start.spec)): start}
+    before, factor = (0.0, 0), 1.0
+    for _ in range(MOST_TRIALS):
+        scaled = _scaled(start.spec, factor)
+        widths = tuple(_widths(scaled))
+        new = widths not in tried
+        if new:
+            tried[widths] = measured(scaled)
+        size = amount(tried[widths])
+        if size in (goal, before[1]) or not (new or factor == 1.0):
+            break
+        slope = (size - before[1]) / (factor - before[0])
+        before, factor = (factor, size), max(factor + (goal - size) / slope, factor / 4)
+    return min(tried.values(), key=lambda counted: abs(amount(counted) - goal))
 
 
 def _widths(spec: RunSpec) -> list[int]:

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from deltarl.comparison.run import COMPARISON, COSTS, SIZES
-from deltarl.comparison.spec import ComparisonSpec
+from deltarl.comparison.spec import COMPARISON, COSTS, SIZES, ComparisonSpec, read_comparison
 from deltarl.comparison.statistics import Array
-from deltarl.errors import ConfigError, first_complaint
-from deltarl.library import read_yaml
+from deltarl.errors import ConfigError
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
 from deltarl.training.run import result_in
@@ -106,13 +103,7 @@ def read_study(folder: Path | str) -> Study:
     if not (folder / COMPARISON).is_file():
         what = "no comparison there" if folder.is_dir() else "no such folder"
         raise ConfigError(f"{folder}: {what}; deltarl compare makes them")
-    layer = read_yaml(folder / COMPARISON)
-    own = {key: value for key, value in layer.data.items() if key in ComparisonSpec.model_fields}
-    try:
-        spec = ComparisonSpec.model_validate(own)
-    except ValidationError as error:
-        where, message = first_complaint(error, own)
-        raise ConfigError(f"{layer.place(where)}: {'.'.join(where)}: {message}") from None
+    spec, _ = read_comparison(folder / COMPARISON)
     records, missing = [], []
     for task in spec.tasks:
         for arm in spec.arms:

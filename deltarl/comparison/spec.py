@@ -20,6 +20,10 @@ from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
 
 KIND = "configs/compare"
 assert KIND in KINDS
+# What stands in the folder of a comparison beside its runs.
+COMPARISON = "comparison.yaml"
+SIZES = "sizes.json"
+COSTS = "costs.json"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
 # What an arm may change. Everything else decides on what is compared, not on what with.
 ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
@@ -119,20 +123,28 @@ def load_comparison(name: str, *overrides: str) -> Comparison:
     Raises:
         ConfigError: naming file or command line, key, and what would be right.
     """
-    path = find(KIND, name, f"{COMMAND_LINE}: comparison")
-    layer = read_yaml(path)
-    for text in overrides:
-        _lay_over(layer, parse_override(text))
-    for group in ("arms", "tasks"):
-        if isinstance(held := layer.data.get(group), dict):
-            layer.data[group] = {key: _as_mapping(group, value) for key, value in held.items() if value is not None}
-    spec = _own(layer, path.stem)
+    spec, layer = read_comparison(find(KIND, name, f"{COMMAND_LINE}: comparison"), *overrides)
     if not any(text.startswith("name=") for text in overrides):
         digest = hashlib.sha256(json.dumps(layer.data, sort_keys=True).encode()).hexdigest()[:8]
         spec = spec.model_copy(update={"name": name_with(spec.name, overrides, digest)})
     layer.data["name"] = spec.name
     text = yaml.safe_dump(layer.data, sort_keys=False)
     return _resolved(spec, layer, text)
+
+
+def read_comparison(path: Path, *overrides: str) -> tuple[ComparisonSpec, Layer]:
+    """What a comparison's file says, its overrides laid over it; the runs are not looked at.
+
+    Raises:
+        ConfigError: naming file or command line, key, and what would be right.
+    """
+    layer = read_yaml(path)
+    for text in overrides:
+        _lay_over(layer, parse_override(text))
+    for group in ("arms", "tasks"):
+        if isinstance(held := layer.data.get(group), dict):
+            layer.data[group] = {key: _as_mapping(group, value) for key, value in held.items() if value is not None}
+    return _own(layer, path.stem), layer
 
 
 def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:

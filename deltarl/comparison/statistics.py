@@ -89,14 +89,19 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     if spread == 0:
         return Interval(math.nan, None, None)
     root = math.sqrt(n * m / (n + m))
-    t = (np.mean(scores) - np.mean(others)) / spread * root
+    t = float(np.mean(scores) - np.mean(others)) / spread * root
     unbiased = math.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2)) / math.sqrt(freedom / 2)
     tail = (1 - level) / 2
 
     def end(share: float) -> float:
-        reach = abs(t) + 40
-        found = optimize.brentq(lambda shift: stats.nct.cdf(t, freedom, shift) - share, t - reach, t + reach)
-        return float(found) / root * unbiased
+        def lacking(shift: float) -> float:
+            return float(stats.nct.cdf(t, freedom, shift) - share)
+
+        # It falls with the shift; far out SciPy has no value, so the bracket grows no more than it must.
+        outer = step = 1.0 if share < 0.5 else -1.0
+        while lacking(t + outer) * step > 0:
+            outer += step
+        return float(optimize.brentq(lacking, t + outer - step, t + outer)) / root * unbiased
 
     return Interval(float(t / root * unbiased), end(1 - tail), end(tail))
 
@@ -119,10 +124,14 @@ def detectable_effect(n: int, m: int, level: float = LEVEL, power: float = POWER
 
     def lacking(effect: float) -> float:
         shift = effect * root
-        shown = stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift)
-        return float(shown - power)
+        # The chance of a difference of the wrong sign vanishes, and SciPy has no value for it then.
+        wrong = np.nan_to_num(stats.nct.cdf(-critical, freedom, shift))
+        return float(stats.nct.sf(critical, freedom, shift) + wrong - power)
 
-    return float(optimize.brentq(lacking, 0, 100))
+    outer = 1.0
+    while lacking(outer) < 0:
+        outer *= 1.5
+    return float(optimize.brentq(lacking, 0, outer))
 
 
 def welch_p(scores: Array, others: Array) -> float | None:
@@ -134,11 +143,13 @@ def welch_p(scores: Array, others: Array) -> float | None:
     return float(stats.ttest_ind(scores, others, equal_var=False).pvalue)
 
 
-def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> float:
+def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> float | None:
     """Two-sided p of the permutation test of equal distributions on the difference of means; exact where it can be.
 
-    With 5 seeds an arm none is below 2/252.
+    With 5 seeds an arm none is below 2/252, and with fewer than 2 there is none.
     """
+    if min(len(scores), len(others)) < 2:
+        return None
 
     def statistic(x: Any, y: Any, axis: int) -> Any:
         return np.mean(x, axis=axis) - np.mean(y, axis=axis)
@@ -149,8 +160,13 @@ def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> flo
     return float(found.pvalue)
 
 
-def paired_permutation_p(scores: Sequence[Array], others: Sequence[Array], rng: np.random.Generator) -> float:
-    """Two-sided p of the permutation test that exchanges the arms within each task and seed, over all tasks."""
+def paired_permutation_p(scores: Sequence[Array], others: Sequence[Array], rng: np.random.Generator) -> float | None:
+    """Two-sided p of the permutation test that exchanges the arms within each task and seed, over all tasks.
+
+    None with fewer than 2 pairs in all.
+    """
+    if sum(map(len, scores)) < 2:
+        return None
 
     def statistic(x: Any, y: Any, axis: int) -> Any:
         return np.mean(x - y, axis=axis)
@@ -167,11 +183,15 @@ def paired_permutation_p(scores: Sequence[Array], others: Sequence[Array], rng: 
     return float(found.pvalue)
 
 
-def holm(values: Sequence[float]) -> list[float]:
-    """p values adjusted for their number (Holm 1979), so that the chance of any false claim stays below the level."""
-    order = np.argsort(values)
-    adjusted = np.empty(len(values))
-    adjusted[order] = np.maximum.accumulate(np.asarray(values)[order] * np.arange(len(values), 0, -1))
+def holm(values: Sequence[float | None]) -> list[float]:
+    """p values adjusted for their number (Holm 1979), so that the chance of any false claim stays below the level.
+
+    A test that could not be made counts as one that found nothing.
+    """
+    found = np.array([1.0 if p is None else p for p in values])
+    order = np.argsort(found)
+    adjusted = np.empty(len(found))
+    adjusted[order] = np.maximum.accumulate(found[order] * np.arange(len(found), 0, -1))
     return [float(p) for p in np.minimum(adjusted, 1)]
 
 

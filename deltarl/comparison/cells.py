@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,60 +13,53 @@ from rich.console import Console
 
 from deltarl import rendering
 from deltarl.comparison.progress import Board
-from deltarl.comparison.spec import Cell, Comparison
+from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
 from deltarl.training import RunResult, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.parallel import default_jobs, run_apart
-from deltarl.training.progress import Report, default_console
+from deltarl.training.progress import Report
 from deltarl.training.resume import has_finished
 from deltarl.training.run import built, train_one
 from deltarl.training.signals import StopRequest, stop_on_signals
 from deltarl.training.spec import RunSpec
 
-COMPARISON = "comparison.yaml"
-SIZES = "sizes.json"
-COSTS = "costs.json"
-
 
 @dataclass(frozen=True)
-class Compared:
-    """How a comparison ended.
+class Ran:
+    """How the cells of a comparison ended.
 
     Attributes:
-        folder: of all its runs.
-        finished: cells that have finished, now or before.
+        before: those that had finished before.
+        now: those that finished now.
         failed: what was said of each that failed, by its label.
     """
 
-    folder: Path
-    finished: tuple[Cell, ...]
-    failed: dict[str, str]
+    before: tuple[Cell, ...]
+    now: tuple[Cell, ...] = ()
+    failed: dict[str, str] = field(default_factory=dict)
 
 
-def compare(
+def run_cells(
     comparison: Comparison,
-    console: Console | None = None,
-    command: list[str] | None = None,
-    jobs: int | None = None,
-    shard: tuple[int, int] = (1, 1),
-) -> Compared:
+    console: Console,
+    command: list[str],
+    jobs: int | None,
+    shard: tuple[int, int],
+) -> Ran:
     """Train every cell that has not finished, each in a process of its own, and go on with those that were begun.
 
-    A cell that fails takes no other with it; the next call begins it again. A script needs Python's usual guard,
-    `if __name__ == "__main__":`.
+    A cell that fails takes no other with it.
 
     Args:
         comparison: from `load_comparison`.
-        console: where progress goes, stderr if not given.
-        command: what the provenance names as the command, this process's own if not given.
+        console: where progress goes.
+        command: what the provenance names as the command.
         jobs: processes at once; as many as the cores allow if not given.
-        shard: (i, n) for the i-th of n machines, from 1; their folders can be copied into one.
+        shard: (i, n) for the i-th of n machines, from 1.
 
     Raises:
-        ConfigError: before anything is written, if the folder holds runs of another config, or if a run cannot be made
-            as its config says.
-        TrainingStopped: if a signal asked for it, when all is stored.
+        ConfigError, TrainingStopped: as in `compare`.
     """
     index, count = shard
     if not 1 <= index <= count:
@@ -79,15 +71,15 @@ def compare(
     _check(todo)
     _write(comparison)
     if not todo:
-        return Compared(comparison.folder, tuple(done), {})
+        return Ran(tuple(done))
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
     work = [(_placed(cell.spec, number), cell.seed, found[cell.label]) for number, cell in enumerate(todo)]
     with (
-        Board(cells, done, console or default_console()) as board,
+        Board(cells, done, console) as board,
         stop_on_signals() as stop,
     ):
         outcomes = run_apart(
-            partial(_train_cell, work, command or sys.argv),
+            partial(_train_cell, work, command),
             range(len(todo)),
             jobs,
             lambda number, steps, state: board.update(todo[number], steps, state),
@@ -99,9 +91,9 @@ def compare(
         raise TrainingStopped(
             f"{stop.reason}: stopped with {ended} of {len(cells)} runs finished; the same command goes on"
         )
-    return Compared(
-        comparison.folder,
-        (*done, *(todo[number] for number, outcome in outcomes.items() if outcome.kind == "result")),
+    return Ran(
+        tuple(done),
+        tuple(todo[number] for number, outcome in outcomes.items() if outcome.kind == "result"),
         {todo[number].label: str(outcome.failure) for number, outcome in outcomes.items() if outcome.kind == "failure"},
     )
 

@@ -1,0 +1,26 @@
+"""`deltarl report DIR`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltarl.comparison import write_report
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A comparison's folder.", show_default=False)],
+    reference: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Compare the others with this arm.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where it goes; report/ in the folder if not given.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the report of a comparison: a page, figures and tables.
+
+    Example: deltarl report runs/quick --reference delta
+    """
+    typer.echo(write_report(folder, reference, out))

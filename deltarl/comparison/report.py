@@ -1,0 +1,148 @@
+"""The report of a comparison: one HTML page that needs nothing else, its figures as files, its numbers as CSV."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from deltarl.comparison import tables, words
+from deltarl.comparison.analysis import METRICS, Analysis, analyse
+from deltarl.comparison.figures import INK, RULE, figures
+from deltarl.comparison.records import Study, read_study
+from deltarl.errors import ConfigError, suggestion
+
+PAGE = "report.html"
+PIXELS_AN_INCH = 160
+_OPTIONS: Any = {"svg.fonttype": "none", "svg.hashsalt": "deltarl", "font.family": "sans-serif", "font.size": 9}
+# What a run is called and where it stands says nothing of what it is.
+_OF_THE_CELL = ("name", "out", "seeds", "device")
+
+
+def write_report(folder: Path | str, reference: str | None = None, out: Path | str | None = None) -> Path:
+    """Write the report of a comparison's finished runs.
+
+    The same records give the same bytes.
+
+    Args:
+        folder: of the comparison.
+        reference: the arm that the others are compared with, the comparison's own if not given.
+        out: where it goes, `report/` in the folder if not given.
+
+    Returns:
+        The page's path; beside it are the tables as CSV, and `figures/` as SVG and PNG.
+
+    Raises:
+        ConfigError: if the folder holds no comparison, no task on which every arm has finished, or a damaged record; if
+            there is no such arm; if `out` cannot be written.
+    """
+    study = read_study(folder)
+    if reference is not None and reference not in study.spec.arms:
+        raise ConfigError(f"--reference: no arm '{reference}'{suggestion(reference, study.spec.arms)}")
+    return write_analysis(analyse(study, reference), Path(folder) / "report" if out is None else Path(out))
+
+
+def write_analysis(analysis: Analysis, out: Path) -> Path:
+    """The report of what has been analysed already; as `write_report`."""
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        tables.write_tables(analysis, out)
+        drawn = {}
+        with mpl.rc_context(_OPTIONS):
+            for name, description, figure in figures(analysis):
+                drawn[name] = _inline(_draw(figure, out / "figures" / name), name, description)
+        (out / PAGE).write_text(_page(analysis, drawn), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
+    return out / PAGE
+
+
+def _draw(figure: Figure, path: Path) -> str:
+    """Write a figure as SVG and PNG, and give its SVG."""
+    figure.savefig(path.with_suffix(".png"), dpi=PIXELS_AN_INCH, facecolor="white", metadata={"Software": None})
+    held = io.StringIO()
+    figure.savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n"
+    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+    return svg
+
+
+def _inline(svg: str, name: str, description: str) -> Markup:
+    """An SVG as part of a page: in the page's colours, as wide as there is room, its ids its own."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
+    opening, rest = body.split(">", 1)
+    body = re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
+    body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)")
+    label = Markup.escape(description)
+    return Markup(body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
+    study = analysis.study
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": words.number, "interval": words.interval, "count": _count, "percent": _percent}
+    environment.globals |= {"covered": lambda name: words.covered(analysis, name)}
+    first = study.records[0]
+    return environment.get_template("report.html.jinja").render(
+        analysis=analysis,
+        study=study,
+        figures=drawn,
+        gates=[name for name in drawn if name.startswith("gates-")],
+        metrics=METRICS,
+        headline=words.headline(analysis),
+        caution=words.caution(analysis),
+        warnings=list(words.warnings(analysis)),
+        common=words.common(analysis),
+        costs=list(tables.costs(study)),
+        commands=sorted({record.provenance["command"] for record in study.records}),
+        differences=list(_differences(study, analysis.reference)),
+        agent=first.spec.agent.algorithm.upper(),
+        steps=first.spec.total_timesteps,
+        episodes=first.spec.eval.episodes,
+    )
+
+
+def _differences(study: Study, reference: str) -> Iterator[tuple[str, str]]:
+    """What each arm's config has other than the reference's, on the first task, as YAML."""
+    task = study.tasks[0]
+    base = _leaves(study.of(task, reference)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
+    for arm in study.arms:
+        own = _leaves(study.of(task, arm)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
+        other = {key: value for key, value in own.items() if key not in base or base[key] != value}
+        yield arm, yaml.safe_dump(other, sort_keys=False).strip() if other else "the reference"
+
+
+def _leaves(content: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {path: content}
+    return {k: v for key, value in content.items() for k, v in _leaves(value, f"{path}.{key}" if path else key).items()}
+
+
+def _count(value: float | None) -> str:
+    """A large number in thousands, millions, ..."""
+    if value is None:
+        return words.number(None)
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return words.number(None) if value is None else f"{value:+.1%}".replace("-", words.MINUS)

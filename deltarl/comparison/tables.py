@@ -1,0 +1,179 @@
+"""A report's tables as CSV: every number that it shows, and those that it is made of."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deltarl.comparison.analysis import Analysis
+from deltarl.comparison.figures import flops
+from deltarl.comparison.records import Study
+from deltarl.comparison.statistics import Interval
+
+Row = dict[str, Any]
+
+
+def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
+    """One file a table; None and NaN are empty cells."""
+    tables: Mapping[str, list[Row]] = {
+        "scores": list(scores(analysis.study)),
+        "curves": list(curves(analysis.study)),
+        "summary": list(summary(analysis)),
+        "pairs": list(pairs(analysis)),
+        "aggregates": list(aggregates(analysis)),
+        "costs": list(costs(analysis.study)),
+        "coverage": list(coverage(analysis)),
+    }
+    paths = []
+    for name, rows in tables.items():
+        if rows:
+            paths.append(folder / f"{name}.csv")
+            _write(paths[-1], rows)
+    return paths
+
+
+def scores(study: Study) -> Iterator[Row]:
+    """One row a run."""
+    for record in study.records:
+        yield {
+            "task": record.task,
+            "arm": record.arm,
+            "seed": record.seed,
+            "final_return": record.final,
+            "std_over_episodes": record.result.final_return_std,
+            "episodes": record.result.episodes,
+            "success_rate": record.result.success_rate,
+            "normalized": record.normalized(record.final),
+            "mean_return_over_training": record.area,
+            "steps": record.result.steps,
+            "seconds": record.result.wall_seconds,
+            "peak_memory_mib": record.result.peak_memory_mib,
+            "resumes": record.result.resumes,
+        }
+
+
+def curves(study: Study) -> Iterator[Row]:
+    """One row an evaluation."""
+    for record in study.records:
+        spent = flops(study, record)
+        for index, step in enumerate(record.steps):
+            yield {
+                "task": record.task,
+                "arm": record.arm,
+                "seed": record.seed,
+                "step": int(step),
+                "return": record.returns[index],
+                "seconds": record.seconds[index],
+                "flops": spent[index],
+            }
+
+
+def summary(analysis: Analysis) -> Iterator[Row]:
+    """One row an arm, task and metric."""
+    for each in analysis.summaries:
+        yield {
+            "task": each.task,
+            "arm": each.arm,
+            "metric": each.metric,
+            "seeds": len(each.scores),
+            **_ends("mean", each.mean),
+            **_ends("median", each.median),
+            **_ends("iqm", each.iqm),
+        }
+
+
+def pairs(analysis: Analysis) -> Iterator[Row]:
+    """One row an arm, task and metric, against the reference."""
+    for each in analysis.pairs:
+        yield {
+            "task": each.task,
+            "arm": each.arm,
+            "reference": each.reference,
+            "metric": each.metric,
+            "seeds": each.seeds,
+            **_ends("difference", each.difference),
+            **_ends("paired_difference", each.paired),
+            **_ends("hedges_g", each.effect),
+            "detectable_difference": each.detectable,
+            "p_welch": each.p_welch,
+            "p_permutation": each.p_permutation,
+            "p_welch_adjusted": each.adjusted[0],
+            "p_permutation_adjusted": each.adjusted[1],
+            "verdict": each.verdict,
+        }
+
+
+def aggregates(analysis: Analysis) -> Iterator[Row]:
+    """One row an arm and metric, over all tasks."""
+    for each in analysis.aggregates:
+        row: Row = {"arm": each.arm, "metric": each.metric}
+        for name, found in each.statistics.items():
+            row |= _ends(name, found)
+        improvement = each.improvement or Interval(float("nan"), None, None)
+        yield row | _ends("improvement", improvement) | {"p_adjusted": each.p, "verdict": each.verdict}
+
+
+def costs(study: Study) -> Iterator[Row]:
+    """One row an arm and task."""
+    for task in study.tasks:
+        for arm in study.arms:
+            size, cost = study.sizes.get(task, {}).get(arm, {}), study.costs.get(task, {}).get(arm, {})
+            records = study.of(task, arm)
+            memory = [record.result.peak_memory_mib for record in records if record.result.peak_memory_mib is not None]
+            seconds = cost.get("seconds_per_1000_steps", [])
+            yield {
+                "task": task,
+                "arm": arm,
+                "parameters": size.get("parameters"),
+                "mismatch": size.get("mismatch"),
+                "forward_flops": size.get("flops"),
+                "training_flops_per_step": _training_flops(cost),
+                "seconds_per_1000_steps": statistics.median(seconds) if seconds else None,
+                "over_reference": _over_reference(study, task, arm),
+                "seconds_per_1000_steps_in_the_runs": statistics.median(
+                    1_000 * record.result.wall_seconds / record.result.steps for record in records
+                ),
+                "peak_memory_mib": statistics.median(memory) if memory else None,
+            }
+
+
+def coverage(analysis: Analysis) -> Iterator[Row]:
+    """One row an interval and simulated world."""
+    for name, worlds in analysis.covered.items():
+        for world, share in worlds.items():
+            yield {"interval": name, "world": world, "seeds": analysis.seeds, "covered": share}
+
+
+def _training_flops(cost: Mapping[str, Any]) -> float | None:
+    if not cost:
+        return None
+    return float(cost["flops_per_step"] + cost["flops_per_update"] * cost["updates_per_step"])
+
+
+def _over_reference(study: Study, task: str, arm: str) -> float | None:
+    """Median over rounds of the time beside the reference's in the same round."""
+    costs = study.costs.get(task, {})
+    ours, theirs = (costs.get(name, {}).get("seconds_per_1000_steps", []) for name in (arm, study.spec.reference))
+    if not ours or len(ours) != len(theirs):
+        return None
+    return float(statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True)))
+
+
+def _ends(name: str, found: Interval) -> Row:
+    return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: "" if _is_nan(value) else value for key, value in row.items()})
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
