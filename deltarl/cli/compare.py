@@ -7,10 +7,12 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from deltarl.cli.tables import print_table
 from deltarl.cli.train import OverridesArgument
+from deltarl.comparison import Comparison, load_comparison
 from deltarl.comparison import compare as run
-from deltarl.comparison import load_comparison
 from deltarl.errors import ConfigError
 from deltarl.training.progress import default_console
 
@@ -27,6 +29,7 @@ def compare(
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="The share of machine I of N; their folders can be copied into one.")
     ] = "1/1",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how large the arms are, and train nothing.")] = False,
 ) -> None:
     """Train all arms of a comparison on all of its tasks and seeds, and report what the scores allow to say.
 
@@ -34,11 +37,15 @@ def compare(
 
     Example: deltarl compare quick "seeds=[0,1,2]" --jobs 2
     """
+    share = _shard(shard)
     resolved = load_comparison(comparison, *overrides or [])
     console = default_console()
     for note in resolved.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
-    compared = run(resolved, console, ["deltarl", *sys.argv[1:]], jobs, _shard(shard))
+    if dry_run:
+        _tell(resolved)
+        return
+    compared = run(resolved, console, ["deltarl", *sys.argv[1:]], jobs, share)
     typer.echo(f"{compared.finished} runs have finished: {compared.folder}")
     if compared.report is not None:
         typer.echo(f"report: {compared.report}")
@@ -48,7 +55,26 @@ def compare(
         raise typer.Exit(1)
 
 
+def _tell(comparison: Comparison) -> None:
+    """The arms of each task, and what is left of the mismatch."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("task", "arm", "parameters", "forward FLOPs", "inner widths", "mismatch"):
+        table.add_column(column, no_wrap=True)
+    for task, arms in comparison.sizes.items():
+        for arm, size in arms.items():
+            inner = ", ".join(f"{role.removesuffix('_torso')} {width}" for role, width in size.inner.items() if width)
+            left = "" if size.mismatch is None else f"{size.mismatch:+.2%}"
+            table.add_row(task, arm, f"{size.parameters:,}", f"{size.flops:,}", inner, left)
+    print_table(table)
+    typer.echo(
+        f"{len(comparison.cells)} runs of {comparison.cells[0].spec.total_timesteps:,} steps: {comparison.folder}"
+    )
+
+
 def _shard(text: str) -> tuple[int, int]:
     if (found := re.fullmatch(r"(\d+)/(\d+)", text)) is None:
         raise ConfigError(f"--shard: '{text}' is not of the form I/N, such as 1/4")
-    return int(found[1]), int(found[2])
+    index, count = int(found[1]), int(found[2])
+    if not 1 <= index <= count:
+        raise ConfigError(f"--shard: {text} is not among 1/{count} to {count}/{count}")
+    return index, count

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from deltarl import training
 from deltarl.cli.evaluate import RunArgument, SeedOption
-from deltarl.cli.list import UNLIMITED_WIDTH
+from deltarl.cli.tables import UNLIMITED_WIDTH
 from deltarl.errors import ConfigError
 from deltarl.gates import read_record
 from deltarl.gates.episode import draw_episode, play_episode

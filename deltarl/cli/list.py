@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from deltarl.cli.tables import print_table
 from deltarl.comparison.spec import KIND as COMPARISONS
 from deltarl.comparison.spec import read_comparison
 from deltarl.errors import ConfigError
 from deltarl.library import find, names, read_yaml, resolve
 from deltarl.training import checkpoint
 from deltarl.training import folder as files
-
-UNLIMITED_WIDTH = 1_000
 
 
 class Kind(StrEnum):
@@ -62,14 +60,7 @@ def list_(
         table.add_column(column, no_wrap=True, min_width=widest)
     for row in cells:
         table.add_row(*row)
-    console = Console()
-    if console.is_terminal:
-        console.print(table)
-        return
-    console.width = UNLIMITED_WIDTH
-    with console.capture() as captured:
-        console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    print_table(table)
 
 
 def _agents() -> Iterator[tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -95,8 +96,6 @@ class Analysis:
         aggregates: empty where a task has no scores to normalise with.
         not_aggregated: tasks without such scores.
         thresholds: of the profiles.
-        covered: by the name of an interval and of a simulated world, the share of intervals that cover the truth at
-            this number of seeds; None where there is no interval.
     """
 
     study: Study
@@ -106,12 +105,19 @@ class Analysis:
     aggregates: tuple[Aggregate, ...]
     not_aggregated: tuple[str, ...]
     thresholds: dict[Metric, Array]
-    covered: dict[str, dict[str, float | None]]
 
     def summary(self, task: str, arm: str, metric: Metric = "final") -> Summary:
         """The summary of an arm on a task."""
         [found] = [each for each in self.summaries if (each.task, each.arm, each.metric) == (task, arm, metric)]
         return found
+
+    @cached_property
+    def covered(self) -> dict[str, dict[str, float | None]]:
+        """By the name of an interval and of a simulated world, the share of intervals that cover the truth.
+
+        At this number of seeds and tasks; None where there is no interval, and empty with one seed.
+        """
+        return _covered(self.seeds, len(self.study.tasks), np.random.default_rng(SEED)) if self.seeds > 1 else {}
 
     @property
     def seeds(self) -> int:
@@ -145,7 +151,6 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
             everything = np.concatenate([np.concatenate(tasks) for tasks in normalised[metric].values()])
             points = thresholds[metric] = np.linspace(min(0.0, everything.min()), everything.max(), PROFILE_POINTS)
             aggregates += _aggregates(study, normalised[metric], metric, reference, thresholds=points, rng=rng)
-    seeds = min(len(each.scores) for each in summaries)
     return Analysis(
         study,
         reference,
@@ -154,7 +159,6 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
         tuple(aggregates),
         unknown,
         thresholds,
-        _covered(seeds, len(study.tasks), rng) if seeds > 1 else {},
     )
 
 

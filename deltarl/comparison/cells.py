@@ -61,10 +61,7 @@ def run_cells(
     Raises:
         ConfigError, TrainingStopped: as in `compare`.
     """
-    index, count = shard
-    if not 1 <= index <= count:
-        raise ConfigError(f"shard: {index}/{count} is not among 1/{count} to {count}/{count}")
-    cells = comparison.shard(index, count)
+    cells = comparison.shard(*shard)
     found = {cell.label: _found(cell) for cell in cells}
     done = [cell for cell in cells if (folder := found[cell.label]) is not None and has_finished(folder, cell.spec)]
     todo = [cell for cell in cells if cell not in done]
@@ -147,6 +144,8 @@ def _write(comparison: Comparison) -> None:
         comparison.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"out: {comparison.folder} cannot be used: {error.strerror or error}") from None
-    files.write_text(comparison.folder / COMPARISON, comparison.text)
     sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}
-    files.write_text(comparison.folder / SIZES, json.dumps(sizes, indent=2) + "\n")
+    for name, text in ((COMPARISON, comparison.text), (SIZES, json.dumps(sizes, indent=2) + "\n")):
+        path = comparison.folder / name
+        if not path.is_file() or path.read_text() != text:
+            files.write_text(path, text)

@@ -17,6 +17,7 @@ from deltarl.envs import build_envs
 from deltarl.errors import ConfigError
 from deltarl.gates.measure import networks
 from deltarl.specs import MLPTorsoSpec, StackSpec
+from deltarl.training.run import one_message
 from deltarl.training.spec import RunSpec
 
 MOST_MISMATCH = 0.02
@@ -90,10 +91,14 @@ def match_sizes(
     Raises:
         ConfigError: if an arm cannot come within 2% of the reference.
     """
-    with closing(build_envs(next(iter(arms.values())).env, 0, 1)) as envs:
+    env = next(iter(arms.values())).env
+    with one_message(f"env: {env.id} cannot be made as the config says"):
+        envs = build_envs(env, 0, 1)
+    with closing(envs):
 
         def measured(spec: RunSpec) -> Counted:
-            policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+            with one_message(f"agent: {spec.agent.algorithm} cannot be made for {env.id}"):
+                policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
             return Counted(spec, parameters_of(policy), flops_of(policy))
 
         def amount(counted: Counted) -> int:

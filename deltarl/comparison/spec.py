@@ -27,6 +27,8 @@ COSTS = "costs.json"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
 # What an arm may change. Everything else decides on what is compared, not on what with.
 ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
+# What a bare word means where a mapping may stand.
+BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
 # What every cell gets of the comparison itself.
 OF_THE_COMPARISON = ("name", "seeds")
 
@@ -36,12 +38,9 @@ class ComparisonSpec(Spec):
 
     name: str = Field("comparison", pattern=r"^[^/\x00.][^/\x00]*$", max_length=200, description="Folder below `out`.")
     tasks: dict[Name, dict[str, Any]] = Field(
-        min_length=1,
         description="Keys of a config that hold in one task, such as its `env`; `config` names one to start from.",
     )
-    arms: dict[Name, dict[str, Any]] = Field(
-        min_length=2, description=f"What is compared: {', '.join(ARM_KEYS)}; all else is equal."
-    )
+    arms: dict[Name, dict[str, Any]] = Field(description=f"What is compared: {', '.join(ARM_KEYS)}; all else is equal.")
     seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field(
         (0, 1, 2, 3, 4), min_length=1, description="Seeds, the same for every arm and task."
     )
@@ -58,6 +57,14 @@ class ComparisonSpec(Spec):
         if len(set(seeds)) < len(seeds):
             raise complaint(f"the same seed twice in {list(seeds)}")
         return seeds
+
+    @model_validator(mode="after")
+    def _there_is_something_to_compare(self) -> ComparisonSpec:
+        if len(self.arms) < 2:
+            raise complaint(f"a comparison has two arms or more; got {', '.join(self.arms) or 'none'}", key="arms")
+        if not self.tasks:
+            raise complaint("a comparison has a task or more; got none", key="tasks")
+        return self
 
     @model_validator(mode="after")
     def _reference_is_an_arm(self) -> ComparisonSpec:
@@ -109,7 +116,12 @@ class Comparison:
         """The cells of one of `count` machines, from 1; all arms of a task and seed are on the same.
 
         Differences between arms are then none between machines.
+
+        Raises:
+            ConfigError: if there is no such machine.
         """
+        if not 1 <= index <= count:
+            raise ConfigError(f"shard: {index}/{count} is not among 1/{count} to {count}/{count}")
         pairs = list(dict.fromkeys((cell.task, cell.seed) for cell in self.cells))
         own = set(pairs[index - 1 :: count])
         return tuple(cell for cell in self.cells if (cell.task, cell.seed) in own)
@@ -139,16 +151,15 @@ def read_comparison(path: Path, *overrides: str) -> tuple[ComparisonSpec, Layer]
         ConfigError: naming file or command line, key, and what would be right.
     """
     layer = read_yaml(path)
+    _spell_out(layer)
     for text in overrides:
         _lay_over(layer, parse_override(text))
-    for group in ("arms", "tasks"):
-        if isinstance(held := layer.data.get(group), dict):
-            layer.data[group] = {key: _as_mapping(group, value) for key, value in held.items() if value is not None}
+        _spell_out(layer)
     return _own(layer, path.stem), layer
 
 
 def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
-    _check_arms(layer)
+    _check_arms(spec, layer)
     common = Layer(
         {key: value for key, value in layer.data.items() if key not in ComparisonSpec.model_fields},
         layer.places,
@@ -158,7 +169,7 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
     sizes: dict[str, dict[str, Size]] = {}
     by_task: dict[str, dict[str, RunSpec]] = {}
     for task in spec.tasks:
-        own = layer.under("tasks", task)
+        own = deepcopy(layer.under("tasks", task))
         base = Layer({}, {}, layer.source)
         if (config := own.data.pop("config", None)) is not None:
             base = read_yaml(find("configs", str(config), f"{layer.place(('tasks', task, 'config'))}: config"))
@@ -192,26 +203,41 @@ def _own(layer: Layer, name: str) -> ComparisonSpec:
         return ComparisonSpec.model_validate({"name": name, **own})
     except ValidationError as error:
         where, message = first_complaint(error, own)
-        raise ConfigError(f"{layer.place(where)}: {'.'.join(where)}: {message}") from None
+        raise _complaint(layer, where, message) from None
 
 
-def _check_arms(layer: Layer) -> None:
+def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
     """An arm that changed the task, the budget or the evaluation would be compared with nothing."""
-    for arm, changes in layer.data["arms"].items():
-        for key in changes:
+    for arm, changes in spec.arms.items():
+        for key, value in changes.items():
             if key not in ARM_KEYS:
-                where = ("arms", arm, key)
-                raise ConfigError(
-                    f"{layer.place(where)}: {'.'.join(where)}: an arm may change {', '.join(ARM_KEYS)} alone; "
-                    "what holds for all arms stands above them, or in a task"
+                raise _complaint(
+                    layer,
+                    ("arms", arm, key),
+                    f"an arm may change {', '.join(ARM_KEYS)} alone; what holds for all arms stands above them, or in "
+                    "a task",
+                )
+            if spec.match != "width" and arm != spec.reference and isinstance(value, dict) and "hidden" in value:
+                raise _complaint(
+                    layer,
+                    ("arms", arm, key, "hidden"),
+                    f"match {spec.match} chooses it; leave it out, or set match: width",
                 )
 
 
-def _as_mapping(group: str, value: Any) -> Any:
-    """A bare word is a torso's kind as an arm, and a config as a task."""
-    if not isinstance(value, str):
-        return value
-    return {"torso": value} if group == "arms" else {"config": value}
+def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
+    return ConfigError(f"{layer.place(key)}: {'.'.join(key)}: {message}")
+
+
+def _spell_out(layer: Layer) -> None:
+    """A bare word is a torso's kind as an arm, and a config as a task; null leaves one out."""
+    for group, key in (("arms", "torso"), ("tasks", "config")):
+        if isinstance(held := layer.data.get(group), dict):
+            layer.data[group] = {
+                name: {key: value} if isinstance(value, str) else value
+                for name, value in held.items()
+                if value is not None
+            }
 
 
 def _lay_over(layer: Layer, change: Layer, key: Sequence[str] = ()) -> None:
@@ -221,6 +247,8 @@ def _lay_over(layer: Layer, change: Layer, key: Sequence[str] = ()) -> None:
     while isinstance(value, dict) and len(value) == 1:
         [(part, value)] = value.items()
         path = (*path, part)
+        if isinstance(value, dict) and isinstance(into.get(part), str) and part in BARE:
+            into[part] = {BARE[part]: into[part]}
         if not isinstance(value, dict) or not isinstance(into.get(part), dict):
             into[part] = value
             break

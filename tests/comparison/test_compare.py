@@ -1,0 +1,200 @@
+"""Comparisons from beginning to end, with real runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from deltarl.comparison import Compared, Comparison, compare, load_comparison
+from deltarl.comparison.cells import _placed
+from deltarl.comparison.progress import Board
+from deltarl.errors import ConfigError
+from deltarl.library import load_config
+
+SMALL = (
+    "seeds=[0,1]",
+    "total_timesteps=512",
+    "agent.n_steps=64",
+    "agent.batch_size=32",
+    "agent.n_epochs=2",
+    "env.n_envs=2",
+    "torso.width=16",
+    "torso.depth=1",
+    "eval={every: 256, episodes: 2}",
+    "checkpoint.every=128",
+    "gates={every: 128, rows: 16}",
+    "device=cpu",
+    "name=small",
+)
+
+
+def small(out: Path, *overrides: str) -> Comparison:
+    return load_comparison("quick", *SMALL, f"out={out}", *overrides)
+
+
+def run(comparison: Comparison, shard: tuple[int, int] = (1, 1)) -> tuple[Compared, str]:
+    held = io.StringIO()
+    return compare(comparison, Console(file=held, width=200), ["deltarl", "compare"], shard=shard), held.getvalue()
+
+
+def records(folder: Path) -> dict[str, object]:
+    """What must not depend on how a comparison came to its end: scores, weights, evaluations."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.glob("reacher/*/seed-*/result.json")):
+        key = str(path.parent.relative_to(folder))
+        found[key] = json.loads(path.read_text())["final_return_mean"]
+        for name in ("evaluations.csv", "policy.safetensors"):
+            found[f"{key}/{name}"] = (path.parent / name).read_bytes()
+    return found
+
+
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small comparison as two machines run it, their folders copied into one."""
+    out = tmp_path_factory.mktemp("merged")
+    for index in (1, 2):
+        compared, _ = run(small(out / str(index)), (index, 2))
+        assert (compared.finished, compared.failed) == (2, {})
+    shutil.copytree(out / "1" / "small", out / "runs" / "small")
+    shutil.copytree(out / "2" / "small", out / "runs" / "small", dirs_exist_ok=True)
+    return out / "runs" / "small"
+
+
+def test_the_shards_of_a_comparison_make_a_whole(merged: Path) -> None:
+    """Nothing is trained again; what only the whole has, costs and report of all seeds, is made."""
+    before = records(merged)
+    compared, shown = run(small(merged.parent))
+    assert (compared.finished, compared.failed) == (4, {})
+    assert compared.report == merged / "report" / "report.html"
+    assert "4 of 4 runs had finished before" not in shown
+    assert records(merged) == before
+    costs = json.loads((merged / "costs.json").read_text())["reacher"]
+    assert costs["residual"].keys() == costs["delta"].keys()
+    assert len(costs["delta"]["seconds_per_1000_steps"]) == 5
+    assert "2 seeds an arm" in compared.report.read_text()
+
+
+def test_where_nothing_is_left_to_do_nothing_is_written(merged: Path) -> None:
+    run(small(merged.parent))
+    before = {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()}
+    again, shown = run(small(merged.parent))
+    assert again.finished == 4
+    assert shown == ""
+    assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
+
+
+def test_tensorboard_ranks_the_arms(merged: Path) -> None:
+    compared, _ = run(small(merged.parent))
+    for arm in ("residual", "delta"):
+        [path] = (merged / "summary" / "reacher" / arm).glob("events.out.tfevents.*")
+        events = EventAccumulator(str(path)).Reload()
+        assert set(events.Tags()["scalars"]) == {
+            f"comparison/{metric}_{statistic}" for metric in ("final", "area") for statistic in ("mean", "iqm")
+        }
+        assert "_hparams_/session_start_info" in events.summary_metadata
+    assert compared.report is not None
+
+
+def wait_for(text: str, process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if text in line:
+            return seen
+    raise AssertionError(f"it ended without {text}:\n{seen}")
+
+
+def begin(out: Path) -> subprocess.Popen[str]:
+    command = [Path(sys.executable).with_name("deltarl"), "compare", "quick", *SMALL, f"out={out}", "--jobs", "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(
+    ("blow", "status"), [(signal.SIGTERM, 75), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
+def test_a_comparison_that_was_stopped_comes_to_the_same_end(
+    blow: signal.Signals, status: int, merged: Path, tmp_path: Path
+) -> None:
+    """What has finished is kept, what was begun goes on, and all is as if nothing had happened."""
+    process = begin(tmp_path)
+    wait_for("(1 of 4 runs", process)
+    os.killpg(process.pid, blow)
+    _, rest = process.communicate(timeout=100)
+    assert process.returncode == status, rest
+    finished = list((tmp_path / "small").glob("*/*/*/result.json"))
+    assert 1 <= len(finished) < 4
+    before = {path: path.stat().st_mtime_ns for path in finished}
+
+    compared, shown = run(small(tmp_path))
+    assert compared.finished == 4
+    assert f"{len(finished)} of 4 runs had finished before" in shown
+    assert {path: path.stat().st_mtime_ns for path in finished} == before
+    assert records(tmp_path / "small") == records(merged)
+
+
+def test_a_failed_run_is_reported_takes_no_other_with_it_and_is_begun_again(merged: Path, tmp_path: Path) -> None:
+    shutil.copytree(merged, tmp_path / "small")
+    broken = tmp_path / "small" / "reacher" / "delta" / "seed-1"
+    whole = shutil.move(broken, tmp_path / "aside")
+    shutil.rmtree(tmp_path / "small" / "reacher" / "residual" / "seed-1")
+    broken.mkdir()
+    (broken / "notes.txt").write_text("mine")
+
+    compared, shown = run(small(tmp_path))
+    assert compared.finished == 3
+    assert list(compared.failed) == ["reacher/delta/seed-1"]
+    assert "holds files but no config.yaml" in compared.failed["reacher/delta/seed-1"]
+    assert "reacher/delta/seed-1  FAILED: " in shown
+    assert compared.report is not None
+    assert "1 of 4 runs have not finished: reacher/delta/seed-1" in compared.report.read_text()
+
+    (broken / "notes.txt").unlink()
+    again, _ = run(small(tmp_path))
+    assert (again.finished, again.failed) == (4, {})
+    assert (broken / "policy.safetensors").read_bytes() == (Path(whole) / "policy.safetensors").read_bytes()
+
+
+def test_runs_of_another_config_are_not_taken_for_ones_own(merged: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()}
+    message = r"agent\.gamma \(0\.99 there, 0\.9 here\).*or give the comparison another name="
+    with pytest.raises(ConfigError, match=message):
+        run(small(merged.parent, "agent.gamma=0.9"))
+    assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
+
+
+def test_what_cannot_be_made_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="env: Reacher-v5 cannot be made as the config says"):
+        run(small(tmp_path, "env.kwargs={bogus: 1}"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_gpus_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    spec = load_config("quickstart")
+    assert [_placed(spec, number).device for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    for device in ("cpu", "cuda:1"):
+        assert _placed(load_config("quickstart", f"device={device}"), 0).device == device
+
+
+def test_a_live_table_shows_how_far_each_arm_has_come(tmp_path: Path) -> None:
+    cells = small(tmp_path).cells
+    held = io.StringIO()
+    with Board(cells, cells[:1], Console(file=held, force_terminal=True, width=120)) as board:
+        board.update(cells[1], 256, "256 steps")
+        time.sleep(1)
+    text = held.getvalue()
+    assert "1/2" in text
+    assert "reacher/delta/seed-0   50%  256 steps" in text

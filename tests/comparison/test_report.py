@@ -1,0 +1,297 @@
+"""Reports: numbers, words, figures and the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from deltarl.comparison import Comparison, load_comparison, write_report
+from deltarl.comparison.analysis import Analysis, analyse, verdict
+from deltarl.comparison.records import read_study
+from deltarl.comparison.spec import COSTS
+from deltarl.comparison.statistics import Interval
+from deltarl.comparison.words import MINUS, headline, number, warnings
+from deltarl.errors import ConfigError
+from tests.comparison.records import Scores, write_runs
+
+DASH = "\N{EN DASH}"
+APART: Scores = {
+    ("reacher", "residual"): [-5.0, -5.2, -4.9, -5.1, -5.3],
+    ("reacher", "delta"): [-4.0, -4.1, -3.9, -4.2, -4.0],
+    ("pusher", "residual"): [-40.0, -44.0, -39.0, -47.0, -41.0],
+    ("pusher", "delta"): [-41.0, -43.0, -40.0, -45.0, -42.0],
+}
+
+
+def comparison(out: Path, *overrides: str) -> Comparison:
+    common = ("tasks.pusher.env=pusher", "seeds=[0,1,2,3,4]", "name=toy", f"out={out}")
+    return load_comparison("quick", *common, *overrides)
+
+
+def analysed(folder: Path, scores: Scores = APART, *overrides: str) -> Analysis:
+    return analyse(read_study(write_runs(comparison(folder, *overrides), scores)))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_runs(comparison(tmp_path_factory.mktemp("runs")), APART)
+    costs = {
+        task: {
+            arm: {
+                "flops_per_step": 100.0,
+                "flops_per_update": 7.0,
+                "updates_per_step": 2.0,
+                "seconds_per_1000_steps": [1.0 * factor, 2.0 * factor, 3.0 * factor],
+            }
+            for arm, factor in (("residual", 1.0), ("delta", 1.5))
+        }
+        for task in ("reacher", "pusher")
+    }
+    (folder / COSTS).write_text(json.dumps(costs))
+    return write_report(folder)
+
+
+def rows(report: Path, table: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((report.parent / f"{table}.csv").read_text().splitlines()))
+
+
+# What is said
+
+
+def test_a_difference_is_claimed_where_interval_and_test_agree(tmp_path: Path) -> None:
+    told = headline(analysed(tmp_path))
+    assert any(line.startswith("reacher: delta scores higher than residual, by 1.06 (95% interval") for line in told)
+    assert any(line.startswith("pusher: no difference shown between residual and delta; smaller") for line in told)
+
+
+def test_the_same_difference_at_fewer_seeds_is_not_claimed(tmp_path: Path) -> None:
+    """Two seeds are apart without overlap, and the interval and the tests know how little that is."""
+    scores: Scores = {cell: found[:2] for cell, found in APART.items()} | {("reacher", "residual"): [-5.0, -4.3]}
+    analysis = analysed(tmp_path, scores)
+    [pair] = [pair for pair in analysis.pairs if (pair.task, pair.metric) == ("reacher", "final")]
+    assert pair.difference.estimate > 0
+    assert pair.verdict == "no difference shown"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [
+        (0.1, 2.0, 0.01, "higher"),
+        (-2.0, -0.1, 0.01, "lower"),
+        (-0.1, 2.0, 0.01, "no difference shown"),
+        (0.1, 2.0, 0.06, "no difference shown"),
+        (0.1, 2.0, None, "no difference shown"),
+        (None, None, 0.01, "no difference shown"),
+    ],
+)
+def test_words_follow_intervals_and_tests(low: float | None, high: float | None, p: float | None, said: str) -> None:
+    estimate = 1.0 if low is None or high is None else (low + high) / 2
+    assert verdict(Interval(estimate, low, high), 0.0, [1.0, p]) == said
+
+
+def test_more_pairs_ask_more_of_each(tmp_path: Path) -> None:
+    """Holm's adjustment: what is shown beside one other arm need not be beside five that show nothing."""
+    scores = {
+        **APART,
+        ("reacher", "delta"): [-4.4, -4.9, -4.6, -5.0, -4.5],
+        **{("reacher", f"more{n}"): APART["reacher", "residual"] for n in range(5)},
+    }
+    one = "tasks.pusher=null"
+    [alone] = [pair for pair in analysed(tmp_path / "a", scores, one).pairs if pair.metric == "final"]
+    more = [f"arms.more{n}=residual" for n in range(5)]
+    among = [pair for pair in analysed(tmp_path / "b", scores, one, *more).pairs if pair.metric == "final"]
+    assert (alone.verdict, among[0].arm, among[0].verdict) == ("higher", "delta", "no difference shown")
+
+
+def test_one_seed_allows_nothing(tmp_path: Path) -> None:
+    analysis = analysed(tmp_path, {cell: found[:1] for cell, found in APART.items()})
+    assert all(pair.verdict == "no difference shown" for pair in analysis.pairs)
+    assert analysis.summary("reacher", "delta").mean == Interval(-4.0, None, None)
+
+
+def test_scores_are_normalised_by_the_environments_references(tmp_path: Path) -> None:
+    analysis = analysed(tmp_path)
+    record = analysis.study.of("reacher", "delta")[0]
+    assert record.normalized(-43.1) == 0  # random, of envs/reacher.yaml
+    assert record.normalized(-2.6) == 1  # its reference
+    [delta] = [each for each in analysis.aggregates if (each.arm, each.metric) == ("delta", "final")]
+    pooled = [run.normalized(run.final) for run in analysis.study.records if run.arm == "delta"]
+    assert delta.statistics["mean"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
+
+
+def test_the_area_is_the_mean_height_of_the_curve(tmp_path: Path) -> None:
+    """Of returns that grow from a quarter of the score to all of it."""
+    assert analysed(tmp_path).study.of("reacher", "delta")[0].area == pytest.approx(-4.0 * 0.625)
+
+
+def test_without_reference_scores_nothing_is_aggregated_and_the_report_says_so(tmp_path: Path) -> None:
+    analysis = analysed(tmp_path, APART, "tasks.pusher.env.reference_score=null")
+    assert analysis.aggregates == ()
+    assert any("no scores to normalise with for pusher" in warning for warning in warnings(analysis))
+
+
+def test_what_is_missing_is_said(tmp_path: Path) -> None:
+    scores = {**APART, ("pusher", "delta"): [], ("reacher", "delta"): APART["reacher", "delta"][:4]}
+    analysis = analysed(tmp_path, scores)
+    told = list(warnings(analysis))
+    assert analysis.study.tasks == ["reacher"]
+    assert told[0].startswith("6 of 20 runs have not finished: reacher/delta/seed-4, pusher/delta/seed-0")
+    assert told[1] == "Left out, since an arm has no finished run there: pusher."
+    [pair] = [pair for pair in analysis.pairs if pair.metric == "final"]
+    assert (pair.seeds, pair.paired.estimate) == (4, pytest.approx(np.mean([1.0, 1.1, 1.0, 0.9])))
+
+
+def test_runs_of_different_versions_threads_or_machines_are_told_of(tmp_path: Path) -> None:
+    folder = write_runs(comparison(tmp_path), APART)
+    path = folder / "reacher" / "delta" / "seed-0" / "provenance.json"
+    provenance = json.loads(path.read_text())
+    provenance["packages"]["mujoco"], provenance["threads"], provenance["processor"] = "3.2.0", 7, "another"
+    path.write_text(json.dumps(provenance))
+    told = " ".join(warnings(analyse(read_study(folder))))
+    assert re.search(r"Runs differ in PyTorch's threads: [17], [17]\.", told)
+    assert "Runs differ in processor" in told
+    assert "Runs differ in mujoco" in told
+    assert "Runs differ in numpy" not in told
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.5, "1,234"), (-1234.5, f"{MINUS}1,234"), (12.34, "12.3"), (0.123, "0.12"), (None, DASH), (math.nan, DASH)],
+)
+def test_numbers_are_short(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+# What is written
+
+
+def test_tables_hold_what_the_page_says(report: Path) -> None:
+    [delta] = [
+        r for r in rows(report, "summary") if (r["task"], r["arm"], r["metric"]) == ("reacher", "delta", "final")
+    ]
+    assert float(delta["mean"]) == pytest.approx(-4.04)
+    assert delta["seeds"] == "5"
+    [pair] = [r for r in rows(report, "pairs") if (r["task"], r["metric"]) == ("reacher", "final")]
+    assert (pair["verdict"], pair["reference"]) == ("higher", "residual")
+    assert len(rows(report, "scores")) == 20
+    assert len(rows(report, "curves")) == 80
+    assert {row["interval"] for row in rows(report, "coverage")} == {"mean", "median", "iqm", "difference", "aggregate"}
+
+
+def test_flops_are_those_of_the_steps_and_updates_so_far(report: Path) -> None:
+    first = rows(report, "curves")[0]
+    assert float(first["flops"]) == 100 * int(first["step"]) + 7 * 10
+
+
+def test_time_beside_the_reference_is_compared_round_by_round(report: Path) -> None:
+    [delta] = [row for row in rows(report, "costs") if (row["task"], row["arm"]) == ("reacher", "delta")]
+    assert (float(delta["over_reference"]), float(delta["seconds_per_1000_steps"])) == (1.5, 3.0)
+    assert float(delta["training_flops_per_step"]) == 114
+
+
+class Page(HTMLParser):
+    """What a page refers to, and whether its elements are closed in order."""
+
+    VOID = ("meta", "br", "img", "link", "input", "hr")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found: dict[str, Any] = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.links += [found[key] for key in ("href", "src", "xlink:href") if key in found]
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_else(report: Path) -> None:
+    page = Page(report.read_text())
+    assert page.open == []
+    assert all(link.startswith("#") for link in page.links)
+    assert {link[1:] for link in page.links} <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_the_pages_figures_take_its_colours(report: Path) -> None:
+    text = report.read_text()
+    assert "prefers-color-scheme: dark" in text
+    assert "currentColor" in text
+    for figure in re.findall(r"<svg.*?</svg>", text, flags=re.S):
+        assert "#1f2933" not in figure
+        assert 'aria-label="' in figure
+
+
+def test_figures_are_files_too(report: Path) -> None:
+    figures = report.parent / "figures"
+    names = {path.stem for path in figures.glob("*.svg")}
+    assert names == {path.stem for path in figures.glob("*.png")}
+    assert names >= {"learning", "curves-flops-reacher", "final-pusher", "profile", "improvement", "gates-pusher-delta"}
+    for path in figures.glob("*.svg"):
+        ElementTree.parse(path)
+
+
+def test_the_same_records_give_the_same_report(report: Path, tmp_path: Path) -> None:
+    again = write_report(report.parents[1], out=tmp_path / "again")
+    for path in (p for p in report.parent.rglob("*") if p.is_file()):
+        assert path.read_bytes() == (again.parent / path.relative_to(report.parent)).read_bytes()
+
+
+def test_another_reference(report: Path) -> None:
+    assert {pair.arm for pair in analyse(read_study(report.parents[1]), "delta").pairs} == {"residual"}
+    with pytest.raises(ConfigError, match="no arm 'detla'; did you mean 'delta'"):
+        write_report(report.parents[1], "detla")
+
+
+# What cannot be reported
+
+
+def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no comparison there"):
+        write_report(tmp_path)
+    with pytest.raises(ConfigError, match="no such folder"):
+        write_report(tmp_path / "none")
+
+
+def test_a_comparison_of_which_nothing_has_finished(tmp_path: Path) -> None:
+    folder = write_runs(comparison(tmp_path), {cell: [] for cell in APART})
+    with pytest.raises(ConfigError, match="no task yet on which a run of every arm has finished"):
+        write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "damaged", ["evaluations.csv", "metrics.jsonl", "result.json", "config.yaml", "provenance.json"]
+)
+def test_a_damaged_record_is_named(damaged: str, tmp_path: Path) -> None:
+    folder = write_runs(comparison(tmp_path), APART)
+    path = folder / "pusher" / "delta" / "seed-3" / damaged
+    path.write_text("step,return\n{not json")
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        write_report(folder)
+
+
+def test_a_place_that_cannot_be_written(report: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_report(report.parents[1], out=tmp_path / "file")

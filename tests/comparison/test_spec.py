@@ -1,0 +1,138 @@
+"""Comparisons as data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deltarl.comparison import load_comparison
+from deltarl.errors import ConfigError
+from deltarl.library import names
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", names("configs/compare"))
+def test_shipped_comparisons_are_sound(name: str) -> None:
+    """Every arm but SB3's own MLP is matched, and arms of a task differ in their torsos alone."""
+    comparison = load_comparison(name)
+    assert comparison.notes == ()
+    for arms in comparison.sizes.values():
+        for arm, size in arms.items():
+            assert arm == "mlp" or size.mismatch is None or abs(size.mismatch) <= 0.02
+    first = comparison.cells[0]
+    own = {"name", "actor_torso", "critic_torso"}
+    for cell in comparison.cells:
+        if (cell.task, cell.seed) == (first.task, first.seed):
+            assert cell.spec.model_dump(exclude=own) == first.spec.model_dump(exclude=own)
+
+
+def test_the_variants_are_all_there() -> None:
+    arms = load_comparison("ppo_variants").spec.arms
+    assert arms.keys() >= {"mlp", "plain", "residual", "delta", "write_only", "additive", "lerp", "fixed_gate"}
+    assert {"delta_8_heads", "delta_4_channels", "no_reflection"} <= arms.keys()
+
+
+def test_cells_are_tasks_by_arms_by_seeds_with_a_seed_whole_before_the_next() -> None:
+    cells = load_comparison("quick", "tasks.pusher.env=pusher", "seeds=[3,5]", "out=here", "name=x").cells
+    assert [cell.label for cell in cells] == [
+        f"{task}/{arm}/seed-{seed}"
+        for seed in (3, 5)
+        for task in ("reacher", "pusher")
+        for arm in ("residual", "delta")
+    ]
+    assert cells[3].folder == Path("here/x/pusher/delta/seed-3")
+    assert cells[3].spec.seeds == (3,)
+    assert (cells[3].spec.env.id, cells[3].spec.agent.algorithm) == ("Pusher-v5", "ppo")
+
+
+def test_a_task_can_start_from_a_config() -> None:
+    Path("mine.yaml").write_text(
+        "arms: {residual: residual, delta: delta}\nreference: delta\ntasks: {hopper: quickstart}\ntotal_timesteps: 9\n"
+    )
+    comparison = load_comparison("mine.yaml", "tasks.hopper.agent.gamma=0.98")
+    run = comparison.cells[0].spec
+    assert (run.env.id, run.total_timesteps) == ("Hopper-v5", 9)
+    assert (run.agent.gamma, run.agent.target_kl) == (0.98, 0.02)  # type: ignore[union-attr]
+
+
+def test_an_override_below_a_bare_word_keeps_the_word() -> None:
+    flat = ("arms.flat=plain", "arms.flat.torso.depth=1")
+    cells = load_comparison("quick", "arms.residual.torso.depth=3", "tasks.reacher.env.n_envs=2", *flat).cells
+    torsos = {cell.arm: cell.spec.actor_torso for cell in cells}
+    assert (torsos["residual"].kind, torsos["residual"].depth) == ("residual", 3)  # type: ignore[union-attr]
+    assert (torsos["flat"].kind, torsos["flat"].depth) == ("plain", 1)  # type: ignore[union-attr]
+    assert (cells[0].spec.env.id, cells[0].spec.env.n_envs) == ("Reacher-v5", 2)
+
+
+def test_what_was_resolved_gives_the_same_comparison() -> None:
+    first = load_comparison("ppo_variants", "arms.lerp=null", "seeds=[0]", "torso.width=32", "arms.more=plain")
+    Path("comparison.yaml").write_text(first.text)
+    second = load_comparison("comparison.yaml")
+    assert (second.cells, second.folder, second.text) == (first.cells, first.folder, first.text)
+    assert "lerp" not in yaml.safe_load(first.text)["arms"]
+
+
+def test_overrides_name_the_folder_but_for_seeds_and_places() -> None:
+    assert load_comparison("quick", "seeds=[9]", "out=there", "device=cpu").folder == Path("there/quick")
+    named = load_comparison("quick", "total_timesteps=100").folder.name
+    assert named.startswith("quick+total_timesteps=100-")
+    assert load_comparison("quick", "total_timesteps=100", "name=mine").folder.name == "mine"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_share_out_all_cells_with_the_arms_of_a_task_and_seed_together(count: int) -> None:
+    comparison = load_comparison("ppo_small")
+    shards = [comparison.shard(index, count) for index in range(1, count + 1)]
+    assert sorted(cell.label for shard in shards for cell in shard) == sorted(cell.label for cell in comparison.cells)
+    for shard in shards:
+        pairs = [(cell.task, cell.seed) for cell in shard]
+        assert all(pairs.count(pair) == len(comparison.spec.arms) for pair in pairs)
+
+
+def test_there_is_no_shard_beyond_the_last() -> None:
+    with pytest.raises(ConfigError, match="shard: 3/2 is not among 1/2 to 2/2"):
+        load_comparison("quick").shard(3, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["reference=delt"], "reference: no arm 'delt'; did you mean 'delta'"),
+        (["match=widht"], "match: 'widht' is not one of width, parameters, flops"),
+        (["arms.residual=null"], "arms: a comparison has two arms or more; got delta"),
+        (["tasks.reacher=null"], "tasks: a comparison has a task or more; got none"),
+        (
+            ["arms.delta.env=hopper"],
+            r"arms\.delta\.env: an arm may change torso, actor_torso, critic_torso, agent alone",
+        ),
+        (["arms.delta.torso.hidden=9"], r"arms\.delta\.torso\.hidden: match parameters chooses it"),
+        (["arms.delta.torso.heads=5"], r"torso\.heads: 5 heads do not divide width 64"),
+        (["arms.delta=[1]"], r"arms\.delta: a mapping is wanted"),
+        (["arms.a/b=delta"], "arms.a/b: string should match pattern"),
+        (["seeds=[1,1]"], "seeds: the same seed twice"),
+        (["agnt=ppo"], "agnt: unknown key; did you mean 'agent'"),
+        (["tasks.x.config=quikstart"], "config: no config 'quikstart'; did you mean 'quickstart'"),
+    ],
+)
+def test_wrong_input_names_the_key_and_what_would_be_right(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_comparison("quick", *overrides)
+
+
+def test_an_error_in_a_file_names_its_line() -> None:
+    text = (ROOT / "configs" / "compare" / "quick.yaml").read_text()
+    Path("mine.yaml").write_text(
+        text.replace("residual: {torso: residual}", "residual: {torso: {kind: residual, widht: 3}}")
+    )
+    with pytest.raises(ConfigError, match=r"mine\.yaml:3: torso\.widht: unknown key; did you mean 'width'"):
+        load_comparison("mine.yaml")
+    with pytest.raises(ConfigError, match="no comparison 'quik'; did you mean 'quick'"):
+        load_comparison("quik")

@@ -1,0 +1,179 @@
+"""Statistics against closed forms, published values and exhaustive counting."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from deltarl.comparison import statistics
+from deltarl.comparison.statistics import Interval
+
+FIVE = np.array([4.1, 5.6, 3.9, 6.2, 5.0])
+OTHERS = np.array([2.0, 2.9, 1.1, 3.5, 2.4])
+
+
+def generator() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_the_mean_has_students_interval() -> None:
+    found = statistics.mean(FIVE)
+    reach = 2.776 * np.std(FIVE, ddof=1) / math.sqrt(5)  # t of 4 degrees of freedom, from any table
+    assert found.estimate == pytest.approx(4.96)
+    assert (found.low, found.high) == (pytest.approx(4.96 - reach, abs=1e-3), pytest.approx(4.96 + reach, abs=1e-3))
+
+
+def test_the_median_has_an_interval_from_six_scores_on() -> None:
+    """Of n scores the smallest and the largest enclose the median with a chance of 1 - 2^(1 - n): 0.969 of 6."""
+    assert statistics.median(FIVE) == Interval(5.0, None, None)
+    six = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 60.0])
+    assert statistics.median(six) == Interval(3.5, 1.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "estimate"),
+    [([1, 2, 3], 2.0), ([1, 2, 3, 100], 2.5), ([0, 1, 2, 3, 4, 5, 6, 700], 3.5), ([-9, 1, 2, 3, 99], 2.0)],
+)
+def test_the_iqm_is_the_mean_without_a_quarter_at_each_end(scores: list[float], estimate: float) -> None:
+    assert statistics.iqm(np.array(scores, float)).estimate == estimate
+
+
+def test_the_iqms_interval_is_tukeys_and_mclaughlins() -> None:
+    scores = np.array([77, 87, 88, 114, 151, 210, 219, 246, 253, 262, 296, 299, 306, 376, 428, 515, 666, 1310, 2611.0])
+    found = statistics.iqm(scores)
+    trimmed = stats.mstats.trimmed_mean_ci(scores, limits=(4 / 19, 4 / 19))
+    assert found.estimate == pytest.approx(np.mean(np.sort(scores)[4:15]))
+    assert [found.low, found.high] == pytest.approx(list(trimmed), rel=1e-3)
+
+
+def test_of_three_scores_the_iqm_is_the_mean() -> None:
+    assert statistics.iqm(FIVE[:3]) == statistics.mean(FIVE[:3])
+
+
+@pytest.mark.parametrize("statistic", [statistics.mean, statistics.iqm])
+def test_one_score_has_no_interval(statistic: object) -> None:
+    assert statistic(np.array([3.0])) == Interval(3.0, None, None)  # type: ignore[operator]
+
+
+def test_the_difference_has_welchs_interval() -> None:
+    found = statistics.difference(FIVE, OTHERS)
+    variances = np.var(FIVE, ddof=1) / 5, np.var(OTHERS, ddof=1) / 5
+    freedom = sum(variances) ** 2 / sum(each**2 / 4 for each in variances)  # Welch and Satterthwaite
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(sum(variances))
+    assert found.estimate == pytest.approx(2.58)
+    assert [found.low, found.high] == pytest.approx([2.58 - reach, 2.58 + reach])
+
+
+def test_equal_constants_do_not_differ_and_others_surely_do() -> None:
+    ones, twos = np.ones(3), np.full(3, 2.0)
+    assert statistics.difference(ones, ones) == Interval(0.0, 0.0, 0.0)
+    assert (statistics.welch_p(ones, ones), statistics.welch_p(ones, twos)) == (1.0, 0.0)
+    assert math.isnan(statistics.effect_size(ones, twos).estimate)
+
+
+def test_pairs_remove_what_seeds_have_in_common() -> None:
+    shifts = np.array([0.0, 10.0, 20.0, 30.0, 40.0])
+    paired = statistics.paired_difference(FIVE + shifts, OTHERS + shifts)
+    assert paired.estimate == pytest.approx(2.58)
+    assert paired.excludes(0)
+    assert not statistics.difference(FIVE + shifts, OTHERS + shifts).excludes(0)
+
+
+def test_hedges_g_is_cohens_d_without_its_bias() -> None:
+    """The correction of 8 degrees of freedom is 0.9027 (Hedges 1981, table 1)."""
+    pooled = math.sqrt((np.var(FIVE, ddof=1) + np.var(OTHERS, ddof=1)) / 2)
+    assert statistics.effect_size(FIVE, OTHERS).estimate == pytest.approx(2.58 / pooled * 0.9027, rel=1e-4)
+
+
+def test_the_interval_of_g_excludes_none_where_the_t_test_does() -> None:
+    for shift in (0.5, 1.0, 1.29, 1.31, 2.0):
+        p = stats.ttest_ind(FIVE, FIVE - shift).pvalue
+        assert statistics.effect_size(FIVE, FIVE - shift).excludes(0) == (p < 0.05)
+
+
+@pytest.mark.parametrize("far", [0.0, 40.0, -40.0])
+def test_the_interval_of_g_is_found_however_far_the_arms_are_apart(far: float) -> None:
+    found = statistics.effect_size(FIVE + far, OTHERS)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.estimate < found.high
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 393), (0.5, 64), (0.8, 26)])
+def test_detectable_effects_are_cohens(effect: float, seeds: int) -> None:
+    """Cohen (1992), A power primer, table 2: seeds an arm for a power of 0.8 at 0.05."""
+    assert statistics.detectable_effect(seeds, seeds) == pytest.approx(effect, abs=0.01)
+
+
+def test_what_could_be_detected_is_in_units_of_the_scores() -> None:
+    effect = statistics.detectable_effect(5, 5)
+    pooled = math.sqrt((np.var(FIVE, ddof=1) + np.var(OTHERS, ddof=1)) / 2)
+    assert statistics.detectable_difference(FIVE, OTHERS) == pytest.approx(effect * pooled)
+    assert statistics.detectable_difference(FIVE[:1], OTHERS) is None
+
+
+def test_few_seeds_bound_the_permutation_test() -> None:
+    """With everything above everything else, only the two extreme ones of 252 assignments are as far apart."""
+    assert statistics.permutation_p(FIVE + 100, OTHERS, generator()) == pytest.approx(2 / 252)
+    assert statistics.permutation_p(FIVE, FIVE, generator()) == 1.0
+    assert statistics.permutation_p(FIVE[:1], OTHERS, generator()) is None
+
+
+def test_the_paired_permutation_test_flips_signs_within_tasks_and_seeds() -> None:
+    """Six differences of one sign: 2 of 2^6 assignments are as far apart."""
+    ours, theirs = [np.array([2.0, 3.0, 4.0]), np.array([7.0, 8.0, 9.0])], [np.zeros(3), np.full(3, 5.0)]
+    assert statistics.paired_permutation_p(ours, theirs, generator()) == pytest.approx(2 / 64)
+    assert statistics.paired_permutation_p([FIVE[:1]], [OTHERS[:1]], generator()) is None
+
+
+def test_holms_adjustment() -> None:
+    """Steps of 4, 3, 2 and 1 times, never falling, in the order of the values; a test not made counts as p = 1."""
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.01, None]) == pytest.approx([0.02, 1.0])
+
+
+def test_an_aggregate_pools_the_runs_of_all_tasks() -> None:
+    tasks = [np.array([0.0, 0.1, 0.2, 0.3]), np.array([1.0, 1.1, 1.2, 9.0])]
+    pooled = statistics.aggregate(tasks, statistics.pooled_iqm, generator(), resamples=999)
+    assert pooled.estimate == pytest.approx(np.mean([0.2, 0.3, 1.0, 1.1]))
+    assert pooled.low is not None
+    assert pooled.high is not None
+    assert 0 <= pooled.low < pooled.estimate < pooled.high
+    again = statistics.aggregate(tasks, statistics.pooled_iqm, generator(), resamples=999)
+    assert again == pooled
+
+
+def test_seeds_are_drawn_anew_within_tasks_alone() -> None:
+    """Tasks whose seeds agree leave nothing to draw, however far the tasks are apart."""
+    tasks = [np.zeros(5), np.ones(5)]
+    assert statistics.aggregate(tasks, statistics.pooled_mean, generator()) == Interval(0.5, 0.5, 0.5)
+
+
+def test_a_widened_interval_of_the_mean_is_students() -> None:
+    """Which is what the widening is made for: normal percentiles at the widened level reach as far as t."""
+    level = statistics.widened(0.95, [5])
+    bootstrap_deviation = math.sqrt(4 / 5)  # of the mean, in standard errors
+    assert stats.norm.ppf((1 + level) / 2) * bootstrap_deviation == pytest.approx(stats.t.ppf(0.975, 4))
+
+
+def test_the_chance_to_score_above_counts_pairs() -> None:
+    ours, theirs = [np.array([1.0, 2.0, 3.0])], [np.array([0.0, 2.0, 2.5])]
+    found = statistics.probability_of_improvement(ours, theirs, generator())
+    u = stats.mannwhitneyu(ours[0], theirs[0]).statistic
+    assert found.estimate == pytest.approx(u / 9) == pytest.approx((1 + 1.5 + 3) / 9)
+
+
+def test_the_chance_averages_over_tasks() -> None:
+    high, low = np.array([5.0, 6.0]), np.array([1.0, 2.0])
+    assert statistics.probability_of_improvement([high, low], [low, high], generator()).estimate == 0.5
+
+
+def test_a_profile_is_the_share_above_each_threshold() -> None:
+    tasks = [np.array([0.0, 1.0]), np.array([0.5, 2.0])]
+    share, low, high = statistics.performance_profile(tasks, np.array([-1.0, 0.25, 0.75, 3.0]), generator())
+    assert list(share) == [1.0, 0.75, 0.5, 0.0]
+    assert (low <= share).all()
+    assert (share <= high).all()
