@@ -34,6 +34,9 @@ from deltarl.training import RunSpec
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))  # where this file is loaded and not run
+import comparisons  # noqa: E402
+
 LEARNING = ROOT / "results" / "learning"
 
 
@@ -488,7 +491,12 @@ def configs_table() -> str:
 
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"quickstart": quickstart_table},
+    "README.md": {"quickstart": quickstart_table, "study": comparisons.readme_text},
+    "docs/compare.md": {
+        "coverage": comparisons.coverage_table,
+        "seeds": comparisons.seeds_needed,
+        "study": comparisons.study_text,
+    },
     "docs/torsos.md": {"options": options_table},
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},

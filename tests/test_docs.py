@@ -37,15 +37,27 @@ TABLED = [
     "docs/gates.md",
     "docs/environments.md",
     "docs/configs.md",
+    "docs/compare.md",
+]
+SMALL_COMPARISON = [
+    "total_timesteps=600",
+    "seeds=[0]",
+    "agent.n_steps=64",
+    "agent.batch_size=64",
+    "agent.n_epochs=2",
+    "env.n_envs=2",
+    "eval={every: 300, episodes: 2}",
 ]
 # What a verb prints when all is well.
 PRINTED = {
     "train": r"tensorboard --logdir",
     "resume": r"resumed  \d times?, exactly",
+    "compare": r"^report: \S+report.html$|^\d+ runs of [\d,]+ steps: \S+$",
+    "report": r"report.html$",
     "gates": r"^network +block +first +beta|gates_episode.svg$",
     "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
     "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
-    "list": r"^(quickstart|half_cheetah|ppo|runs/quickstart/seed-0) .*",
+    "list": r"^(quickstart|quick|half_cheetah|ppo|runs/quickstart/seed-0) .*",
     "show": r"^total_timesteps: \d+$",
     "copy": r", a copy of .*\.yaml$",
     "validate": r"^\d+ files? (is|are) valid$",
@@ -124,6 +136,8 @@ def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
         own_name = any(argument.startswith("name=") for argument in arguments)
         short = [f"total_timesteps={SHORT_STEPS}", "eval.episodes=2"]
         command = [*command, *short, *([] if own_name else [f"name={Path(subject).stem}"])]
+    if verb == "compare":
+        command = [*command, *SMALL_COMPARISON, f"name={Path(subject).stem}"]
     if verb == "resume":
         command = [re.sub(r"total_timesteps=\d+", f"total_timesteps={2 * SHORT_STEPS}", each) for each in command]
         (cwd / subject / "result.json").unlink(missing_ok=True)  # as if it had been interrupted
@@ -197,7 +211,9 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
         else:
             assert language == "python", f"no way to test a block of {language}"
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
-            run([str(BIN / "python"), "-W", "error", "-c", shortened], checkout)
+            # From a file, which processes of its own can import.
+            (checkout / "block.py").write_text(shortened)
+            run([str(BIN / "python"), "-W", "error", "block.py"], checkout)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -117,7 +117,7 @@ class Analysis:
 
         At this number of seeds and tasks; None where there is no interval, and empty with one seed.
         """
-        return _covered(self.seeds, len(self.study.tasks), np.random.default_rng(SEED)) if self.seeds > 1 else {}
+        return _covered(self.seeds, len(self.study.tasks)) if self.seeds > 1 else {}
 
     @property
     def seeds(self) -> int:
@@ -274,7 +274,9 @@ def _scale(study: Study, task: str) -> float:
     return 1 / (ends[0] - ends[1])
 
 
-def _covered(seeds: int, tasks: int, rng: np.random.Generator) -> dict[str, dict[str, float | None]]:
+@cache
+def _covered(seeds: int, tasks: int) -> dict[str, dict[str, float | None]]:
+    rng = np.random.default_rng(SEED)
     found: dict[str, dict[str, float | None]] = {
         name: {world: coverage.of_one_task(name, seeds, world, rng) for world in coverage.WORLDS}
         for name in coverage.OF_ONE_TASK

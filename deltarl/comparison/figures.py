@@ -219,6 +219,10 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
     label, along = AXES[kind]
     _plain(axis)
     drawn = False
+    every = np.concatenate([run.returns for arm in study.arms for run in study.of(task, arm)])
+    # What has been seen fills the panel; the intervals of few seeds would leave it to themselves.
+    margin = 0.05 * (np.ptp(every) or 1.0)
+    axis.set_ylim(every.min() - margin, every.max() + margin)
     for arm, (colour, dash, marker) in styles(study.arms).items():
         runs = study.of(task, arm)
         # The evaluations that all seeds have; a resumed or extended run may have others besides.
