@@ -21,6 +21,7 @@ from deltarl.comparison.spec import COSTS, Comparison
 from deltarl.training import RunSpec
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
+from deltarl.training.records import main_settings
 
 REPORT = "report"
 SUMMARY = "summary"
@@ -89,24 +90,28 @@ def compare(
 
 
 def write_summary(analysis: Analysis) -> None:
-    """For TensorBoard's HParams: a row for each task and arm, whose scores rank the arms."""
+    """For TensorBoard's HParams: a row for each task and arm, whose scores rank the arms.
+
+    It has the columns of the runs' own rows too, since TensorBoard shows those of one row for all.
+    """
     study = analysis.study
     for task in study.tasks:
         for arm in study.arms:
             folder = study.folder / SUMMARY / task / arm
             for old in folder.glob("events.out.tfevents.*"):
                 old.unlink()
-            settings = {"env": study.of(task, arm)[0].spec.env.id, "arm": arm}
+            spec = study.of(task, arm)[0].spec
+            settings = main_settings(spec)
             if (size := study.sizes.get(task, {}).get(arm)) is not None:
                 settings["parameters"] = size["parameters"]
-            scores: dict[str, float] = {}
+            scores = {"eval/return_mean": analysis.summary(task, arm).mean.estimate}
             for metric in METRICS:
                 found = analysis.summary(task, arm, metric)
                 scores[f"comparison/{metric}_mean"] = found.mean.estimate
                 scores[f"comparison/{metric}_iqm"] = found.iqm.estimate
             output = TensorBoardOutputFormat(str(folder))
             values = {"hparams": HParam(settings, dict.fromkeys(scores, 0.0)), **scores}
-            output.write(values, dict.fromkeys(values, ()), study.of(task, arm)[0].spec.total_timesteps)
+            output.write(values, dict.fromkeys(values, ()), spec.total_timesteps)
             output.close()
 
 

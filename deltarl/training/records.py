@@ -77,15 +77,22 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
 def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
     """Put a run's config into TensorBoard as text, and its main settings beside its scores (HParams)."""
     content = spec.model_copy(update={"seeds": (seed,)}).model_dump(mode="json")
-    settings: dict[str, Any] = {"env": spec.env.id, "seed": seed}
-    for part, keys in MAIN_SETTINGS.items():
-        settings |= {f"{part}.{key}": content[part][key] for key in keys if _is_plain(content[part].get(key))}
+    settings = {**main_settings(spec), "seed": seed}
     scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
     text = f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}```"
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
             output.writer.add_text("config", text.replace("\n", "  \n"))
             output.write({"hparams": HParam(settings, scores)}, {"hparams": ()})
+
+
+def main_settings(spec: RunSpec) -> dict[str, Any]:
+    """What of a config is worth a column beside scores; in a comparison, the name is the arm's."""
+    content = spec.model_dump(mode="json")
+    settings: dict[str, Any] = {"name": spec.name, "env": spec.env.id}
+    for part, keys in MAIN_SETTINGS.items():
+        settings |= {f"{part}.{key}": content[part][key] for key in keys if _is_plain(content[part].get(key))}
+    return settings
 
 
 def _wait_for_a_later_second(folder: Path) -> None:

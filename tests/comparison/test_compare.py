@@ -101,7 +101,8 @@ def test_tensorboard_ranks_the_arms(merged: Path) -> None:
         [path] = (merged / "summary" / "reacher" / arm).glob("events.out.tfevents.*")
         events = EventAccumulator(str(path)).Reload()
         assert set(events.Tags()["scalars"]) == {
-            f"comparison/{metric}_{statistic}" for metric in ("final", "area") for statistic in ("mean", "iqm")
+            "eval/return_mean",
+            *(f"comparison/{metric}_{statistic}" for metric in ("final", "area") for statistic in ("mean", "iqm")),
         }
         assert "_hparams_/session_start_info" in events.summary_metadata
     assert compared.report is not None
