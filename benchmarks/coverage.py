@@ -30,6 +30,7 @@ def measure() -> dict[str, object]:
                 name: coverage.of_one_task(name, seeds, world, rng) for name in coverage.OF_ONE_TASK
             }
             found["difference"] = coverage.of_difference(seeds, world, rng)
+            found["improvement"] = coverage.of_improvement(seeds, TASKS, world, rng)
             found["aggregate"] = coverage.of_aggregate(seeds, TASKS, world, rng)
             found["percentile"] = coverage.of_aggregate(seeds, TASKS, world, rng, widen=False)
             for name, share in found.items():

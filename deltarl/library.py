@@ -33,6 +33,8 @@ COMMAND_LINE = "command line"
 OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
 UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
+# Of a name, and of what tells of its overrides; both fit into a folder's name.
+LONGEST_NAME = 80
 # Where a key belongs that was given without its holder.
 _FIELDS = (
     ("torso", DeltaTorsoSpec.model_fields),
@@ -59,6 +61,7 @@ class Layer:
     data: dict[str, Any]
     places: dict[Key, str]
     source: str
+    prefix: Key = ()  # of its keys, in the file
 
     def under(self, *key: str) -> Layer:
         """The mapping under a key as a layer of its own."""
@@ -66,7 +69,16 @@ class Layer:
         for part in key:
             data = data[part]
         inner = {path[len(key) :]: place for path, place in self.places.items() if path[: len(key)] == key}
-        return Layer(data, inner, self.place(key))
+        return Layer(data, inner, self.place(key), (*self.prefix, *key))
+
+    def spelled(self, key: Key) -> tuple[str, Key]:
+        """The place of a key, and the key as it stands there."""
+        return self.place(key), (*self.prefix, *key)
+
+    def asker(self, key: Key) -> str:
+        """A key with its place, for messages."""
+        place, spelled = self.spelled(key)
+        return f"{place}: {'.'.join(spelled)}"
 
     def place(self, key: Key) -> str:
         """The place of a key, or of the nearest one above it."""
@@ -99,25 +111,25 @@ class _Tree:
 
     def _add_torso(self, layer: Layer, key: Key, value: Any) -> None:
         if not isinstance(value, str | dict):
-            raise ConfigError(f"{layer.place(key)}: {'.'.join(key)}: a torso is a kind or a mapping; got {value!r}")
+            raise ConfigError(f"{layer.asker(key)}: a torso is a kind or a mapping; got {value!r}")
         for role in ROLES if key[-1] == "torso" else (key[-1],):
             self.data[role] = merge_torso(self.data.get(role, {}), value)
-            self.places[(role,)] = (layer.place(key), key)
+            self.places[(role,)] = layer.spelled(key)
             for option in value if isinstance(value, dict) else ("kind",):
                 place_key = (*key, option) if isinstance(value, dict) else key
-                self.places[role, option] = (layer.place(place_key), place_key)
+                self.places[role, option] = layer.spelled(place_key)
 
     def _merge(self, into: dict[str, Any], layer: Layer, key: Key, value: Any) -> None:
         name = key[-1]
         # A schedule replaces what stood there; any other mapping adds to it, and what it lacks is missed in the first.
         if isinstance(value, dict) and "schedule" not in value:
-            self.places.setdefault(key, (layer.place(key), key))
+            self.places.setdefault(key, layer.spelled(key))
             if not isinstance(into.get(name), dict):
                 into[name] = {}
             for child, item in value.items():
                 self._merge(into[name], layer, (*key, child), item)
         else:
-            self.places[key] = (layer.place(key), key)
+            self.places[key] = layer.spelled(key)
             into[name] = value
 
     def complain(self, key: Key, message: str, fallback: str) -> ConfigError:
@@ -152,8 +164,8 @@ def name_with(name: str, overrides: Sequence[str], digest: str) -> str:
     chosen = [text for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES]
     if not chosen:
         return name
-    readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:80]
-    return f"{name}+{readable}-{digest}"
+    readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:LONGEST_NAME]
+    return f"{name[:LONGEST_NAME]}+{readable}-{digest}"
 
 
 def compose(layers: Sequence[Layer], name: str) -> Resolution:
@@ -376,13 +388,13 @@ def _add_base(tree: _Tree, config: Layer, changes: list[Layer], kind: str) -> No
     for layer in (config, *changes):
         value = layer.data.get(kind)
         if isinstance(value, str):
-            named = (value, f"{layer.place((kind,))}: {kind}")
+            named = (value, layer.asker((kind,)))
             del layer.data[kind]
         elif isinstance(value, dict) and "base" in value:
             base = value.pop("base")
             if not isinstance(base, str):
-                raise ConfigError(f"{layer.place((kind, 'base'))}: {kind}.base: a name is wanted; got {base!r}")
-            named = (base, f"{layer.place((kind, 'base'))}: {kind}.base")
+                raise ConfigError(f"{layer.asker((kind, 'base'))}: a name is wanted; got {base!r}")
+            named = (base, layer.asker((kind, "base")))
     if named is None:
         return
     found = read_yaml(find(f"{kind}s", *named))

@@ -9,7 +9,7 @@ from deltarl.comparison.analysis import Analysis, analyse
 from deltarl.comparison.records import read_study
 from deltarl.comparison.statistics import detectable_effect
 from deltarl.comparison.tables import costs
-from deltarl.comparison.words import headline, interval, number
+from deltarl.comparison.words import headline, interval, number, seeds
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = ROOT / "results" / "compare" / "ppo_small"
@@ -18,6 +18,7 @@ INTERVALS = {
     "median": "median, order statistics",
     "iqm": "IQM, Tukey and McLaughlin",
     "difference": "difference, Welch",
+    "improvement": "chance to score above, over {tasks} tasks, Newcombe",
     "aggregate": "IQM over {tasks} tasks, stratified bootstrap, widened",
     "percentile": "IQM over {tasks} tasks, stratified bootstrap, as is usual",
 }
@@ -60,7 +61,7 @@ def study_text() -> str:
     study = analysis.study
     spec = study.records[0].spec
     lines = [
-        f"{spec.agent.algorithm.upper()}, {spec.total_timesteps:,} steps, {analysis.seeds} seeds an arm, each run on "
+        f"{spec.agent.algorithm.upper()}, {spec.total_timesteps:,} steps, {seeds(analysis)} an arm, each run on "
         f"one thread: `deltarl compare {study.spec.name}`. plain, residual, delta and write_only have the same number "
         "of parameters; mlp is Stable-Baselines3's own network, and smaller. The hyperparameters are near "
         "Stable-Baselines3's defaults, which were made for such an MLP; none were tuned for an arm.",
@@ -102,7 +103,7 @@ def readme_text() -> str:
     return "\n".join(
         [
             f"{spec.agent.algorithm.upper()} on {', '.join(study.tasks)}, {spec.total_timesteps:,} steps, "
-            f"{analysis.seeds} seeds an arm, mean and 95% interval. plain, residual, delta and write_only have equal "
+            f"{seeds(analysis)} an arm, mean and 95% interval. plain, residual, delta and write_only have equal "
             "numbers of parameters; mlp is Stable-Baselines3's own network:",
             "",
             "![Learning curves of all arms on each task](results/compare/ppo_small/report/figures/learning.png)",

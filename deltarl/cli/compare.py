@@ -41,7 +41,7 @@ def compare(
     resolved = load_comparison(comparison, *overrides or [])
     console = default_console()
     for note in resolved.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         _tell(resolved)
         return

@@ -43,11 +43,12 @@ class Pair:
     """An arm against the reference on one task.
 
     Attributes:
+        seeds: of the arm that has fewer.
         paired: over the seeds that both have.
-        detectable: the smallest true difference that would probably have been seen.
-        p_welch: as the test gives it.
+        detectable: the smallest true difference that the test, adjusted, would probably have shown.
+        p_welch: as the test gives it; None where there is no spread to test with.
         p_permutation: as the test gives it.
-        adjusted: both, adjusted for all pairs of the report.
+        p: of Welch's test, or of the permutation test where that is None, adjusted for all pairs of the metric.
         verdict: higher, lower, or no difference shown.
     """
 
@@ -62,18 +63,18 @@ class Pair:
     detectable: float | None
     p_welch: float | None
     p_permutation: float | None
-    adjusted: tuple[float, float]
+    p: float
     verdict: Literal["higher", "lower", "no difference shown"]
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One arm over all tasks, in normalised scores.
+    """One arm over all tasks, in normalised scores, of the seeds that every arm has on every task.
 
     Attributes:
         statistics: by name, of `AGGREGATES`.
         improvement: chance that a run of the arm scores above one of the reference; None for the reference itself.
-        p: of the permutation test within tasks and seeds, adjusted for the number of arms; None for the reference.
+        p: of that chance's permutation test against a half, adjusted for the number of arms; None for the reference.
         verdict: of the chance against a half; None for the reference.
         profile: share of runs above each threshold, and the ends of its interval.
     """
@@ -93,7 +94,8 @@ class Analysis:
 
     Attributes:
         reference: what the other arms are compared with.
-        aggregates: empty where a task has no scores to normalise with.
+        aggregates: empty where a task has no scores to normalise with, or no seed is common to all.
+        common_seeds: of the aggregates: those that every arm has finished on every task.
         not_aggregated: tasks without such scores.
         thresholds: of the profiles.
     """
@@ -103,6 +105,7 @@ class Analysis:
     summaries: tuple[Summary, ...]
     pairs: tuple[Pair, ...]
     aggregates: tuple[Aggregate, ...]
+    common_seeds: tuple[int, ...]
     not_aggregated: tuple[str, ...]
     thresholds: dict[Metric, Array]
 
@@ -117,12 +120,13 @@ class Analysis:
 
         At this number of seeds and tasks; None where there is no interval, and empty with one seed.
         """
-        return _covered(self.seeds, len(self.study.tasks)) if self.seeds > 1 else {}
+        return _covered(self.seeds[0], len(self.study.tasks)) if self.seeds[0] > 1 else {}
 
     @property
-    def seeds(self) -> int:
-        """The smallest number of finished seeds of any arm and task."""
-        return min(len(each.scores) for each in self.summaries)
+    def seeds(self) -> tuple[int, int]:
+        """The smallest and the largest number of finished seeds of an arm on a task."""
+        counts = [len(each.scores) for each in self.summaries]
+        return min(counts), max(counts)
 
 
 def analyse(study: Study, reference: str | None = None) -> Analysis:
@@ -137,46 +141,50 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
     summaries = tuple(
         _summary(study, task, arm, metric) for metric in METRICS for task in study.tasks for arm in study.arms
     )
-    normalised = {
-        metric: {arm: [_normalised(study, task, arm, metric) for task in study.tasks] for arm in study.arms}
-        for metric in METRICS
-    }
     unknown = tuple(
-        task for task in study.tasks if any(record.normalized(0.0) is None for record in study.of(task, reference))
+        task for task in study.tasks if any(study.of(task, arm)[0].normalized(0.0) is None for arm in study.arms)
     )
+    common = tuple(seed for seed in study.spec.seeds if _is_common(study, seed))
     thresholds: dict[Metric, Array] = {}
     aggregates: list[Aggregate] = []
-    if not unknown:
+    if common and not unknown:
         for metric in METRICS:
-            everything = np.concatenate([np.concatenate(tasks) for tasks in normalised[metric].values()])
-            points = thresholds[metric] = np.linspace(min(0.0, everything.min()), everything.max(), PROFILE_POINTS)
-            aggregates += _aggregates(study, normalised[metric], metric, reference, thresholds=points, rng=rng)
+            scores = {
+                arm: [_normalised(study, task, arm, metric, common) for task in study.tasks] for arm in study.arms
+            }
+            every = np.concatenate([np.concatenate(tasks) for tasks in scores.values()])
+            thresholds[metric] = np.linspace(min(0.0, every.min()), every.max(), PROFILE_POINTS)
+            aggregates += _aggregates(scores, metric, reference, thresholds[metric], rng)
     return Analysis(
         study,
         reference,
         summaries,
         tuple(pair for metric in METRICS for pair in _pairs(study, metric, reference, rng)),
         tuple(aggregates),
+        common,
         unknown,
         thresholds,
     )
 
 
-def verdict(interval: Interval, nothing: float, ps: Sequence[float | None]) -> Any:
-    """A difference is claimed only where its interval excludes none and a test, adjusted for their number, agrees."""
-    agreed = any(p is not None and p < SIGNIFICANT for p in ps)
-    if not agreed or not interval.excludes(nothing):
+def verdict(interval: Interval, nothing: float, p: float | None) -> Any:
+    """A difference is claimed only where its interval excludes none and its test, adjusted for their number, agrees."""
+    if p is None or p >= SIGNIFICANT or not interval.excludes(nothing):
         return "no difference shown"
     return "higher" if interval.estimate > nothing else "lower"
+
+
+def _is_common(study: Study, seed: int) -> bool:
+    return all(any(record.seed == seed for record in study.of(task, arm)) for task in study.tasks for arm in study.arms)
 
 
 def _scores(records: Sequence[Record], metric: Metric) -> Array:
     return np.array([getattr(record, metric) for record in records], float)
 
 
-def _normalised(study: Study, task: str, arm: str, metric: Metric) -> Array:
-    found = [record.normalized(getattr(record, metric)) for record in study.of(task, arm)]
-    return np.array([np.nan if score is None else score for score in found], float)
+def _normalised(study: Study, task: str, arm: str, metric: Metric, seeds: Sequence[int]) -> Array:
+    runs = [record for record in study.of(task, arm) if record.seed in seeds]
+    return np.array([record.normalized(getattr(record, metric)) for record in runs], float)
 
 
 def _summary(study: Study, task: str, arm: str, metric: Metric) -> Summary:
@@ -194,11 +202,10 @@ def _pairs(study: Study, metric: Metric, reference: str, rng: np.random.Generato
         for task, arm in cells
     }
     welch = {cell: statistics.welch_p(*scores) for cell, scores in all_scores.items()}
-    exact = {cell: statistics.permutation_p(*scores, rng) for cell, scores in all_scores.items()}
-    adjusted_welch = statistics.holm(list(welch.values()))
-    adjusted_exact = statistics.holm(list(exact.values()))
+    permuted = {cell: statistics.permutation_p(*scores, rng) for cell, scores in all_scores.items()}
+    adjusted = statistics.holm([permuted[cell] if welch[cell] is None else welch[cell] for cell in cells])
     pairs = []
-    for cell, *adjusted in zip(cells, adjusted_welch, adjusted_exact, strict=True):
+    for cell, p in zip(cells, adjusted, strict=True):
         scores = all_scores[cell]
         difference = statistics.difference(*scores)
         pairs.append(
@@ -210,11 +217,11 @@ def _pairs(study: Study, metric: Metric, reference: str, rng: np.random.Generato
                 difference,
                 statistics.paired_difference(*both[cell]),
                 statistics.effect_size(*scores),
-                statistics.detectable_difference(*scores),
+                statistics.detectable_difference(*scores, level=1 - SIGNIFICANT / len(cells)),
                 welch[cell],
-                exact[cell],
-                (adjusted[0], adjusted[1]),
-                verdict(difference, 0.0, adjusted),
+                permuted[cell],
+                p,
+                verdict(difference, 0.0, p),
             )
         )
     return pairs
@@ -229,49 +236,27 @@ def _both(study: Study, task: str, arm: str, reference: str, metric: Metric) -> 
 
 
 def _aggregates(
-    study: Study,
-    scores: Mapping[str, Sequence[Array]],
-    metric: Metric,
-    reference: str,
-    *,
-    thresholds: Array,
-    rng: np.random.Generator,
+    scores: Mapping[str, Sequence[Array]], metric: Metric, reference: str, thresholds: Array, rng: np.random.Generator
 ) -> list[Aggregate]:
-    others = [arm for arm in study.arms if arm != reference]
-    ps = {}
-    for arm in others:
-        common = [_both(study, task, arm, reference, metric) for task in study.tasks]
-        scales = [_scale(study, task) for task in study.tasks]
-        ours = [pair[0] / scale for pair, scale in zip(common, scales, strict=True)]
-        theirs = [pair[1] / scale for pair, scale in zip(common, scales, strict=True)]
-        ps[arm] = statistics.paired_permutation_p(ours, theirs, rng)
-    adjusted = dict(zip(others, statistics.holm([ps[arm] for arm in others]), strict=True))
+    """Of scores `[seeds]` by arm and task, each of the same seeds."""
+    others = [arm for arm in scores if arm != reference]
+    ps = statistics.holm([statistics.improvement_p(scores[arm], scores[reference], rng) for arm in others])
+    adjusted = dict(zip(others, ps, strict=True))
     found = []
-    for arm in study.arms:
-        better = None
-        if arm != reference:
-            better = statistics.probability_of_improvement(scores[arm], scores[reference], rng)
+    for arm, own in scores.items():
+        better = None if arm == reference else statistics.probability_of_improvement(own, scores[reference])
         found.append(
             Aggregate(
                 arm,
                 metric,
-                {name: statistics.aggregate(scores[arm], statistic, rng) for name, statistic in AGGREGATES.items()},
+                {name: statistics.aggregate(own, statistic, rng) for name, statistic in AGGREGATES.items()},
                 better,
                 adjusted.get(arm),
-                None if better is None else verdict(better, 0.5, [adjusted[arm]]),
-                statistics.performance_profile(scores[arm], thresholds, rng),
+                None if better is None else verdict(better, 0.5, adjusted[arm]),
+                statistics.performance_profile(own, thresholds, rng),
             )
         )
     return found
-
-
-def _scale(study: Study, task: str) -> float:
-    """How much return is 1 in normalised scores."""
-    record = study.of(task, study.spec.reference)[0]
-    ends = record.normalized(1.0), record.normalized(0.0)
-    assert ends[0] is not None
-    assert ends[1] is not None
-    return 1 / (ends[0] - ends[1])
 
 
 @cache
@@ -282,5 +267,6 @@ def _covered(seeds: int, tasks: int) -> dict[str, dict[str, float | None]]:
         for name in coverage.OF_ONE_TASK
     }
     found["difference"] = {world: coverage.of_difference(seeds, world, rng) for world in coverage.WORLDS}
+    found["improvement"] = {world: coverage.of_improvement(seeds, tasks, world, rng) for world in coverage.WORLDS}
     found["aggregate"] = {world: coverage.of_aggregate(seeds, tasks, world, rng) for world in coverage.WORLDS}
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from deltarl.training import folder as files
 from deltarl.training.parallel import default_jobs, run_apart
 from deltarl.training.progress import Report
 from deltarl.training.resume import has_finished
-from deltarl.training.run import built, train_one
+from deltarl.training.run import built, result_in, train_one
 from deltarl.training.signals import StopRequest, stop_on_signals
 from deltarl.training.spec import RunSpec
 
@@ -33,11 +33,13 @@ class Ran:
         before: those that had finished before.
         now: those that finished now.
         failed: what was said of each that failed, by its label.
+        changed: whether the folder held another comparison's description, or none.
     """
 
     before: tuple[Cell, ...]
     now: tuple[Cell, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
+    changed: bool = False
 
 
 def run_cells(
@@ -62,15 +64,14 @@ def run_cells(
         ConfigError, TrainingStopped: as in `compare`.
     """
     cells = comparison.shard(*shard)
-    found = {cell.label: _found(cell) for cell in cells}
-    done = [cell for cell in cells if (folder := found[cell.label]) is not None and has_finished(folder, cell.spec)]
+    done = [cell for cell in cells if (folder := _found(cell)) is not None and has_finished(folder, cell.spec)]
     todo = [cell for cell in cells if cell not in done]
     _check(todo)
-    _write(comparison)
+    changed = _write(comparison)
     if not todo:
-        return Ran(tuple(done))
+        return Ran(tuple(done), changed=changed)
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
-    work = [(_placed(cell.spec, number), cell.seed, found[cell.label]) for number, cell in enumerate(todo)]
+    work = [replace(cell, spec=_placed(cell.spec, number)) for number, cell in enumerate(todo)]
     with (
         Board(cells, done, console) as board,
         stop_on_signals() as stop,
@@ -92,18 +93,23 @@ def run_cells(
         tuple(done),
         tuple(todo[number] for number, outcome in outcomes.items() if outcome.kind == "result"),
         {todo[number].label: str(outcome.failure) for number, outcome in outcomes.items() if outcome.kind == "failure"},
+        changed,
     )
 
 
 def _train_cell(
-    work: Sequence[tuple[RunSpec, int, Path | None]],
+    work: Sequence[Cell],
     command: list[str],
     number: int,
     report: Report,
     stop: StopRequest,
 ) -> RunResult:
-    spec, seed, found = work[number]
-    return train_one(spec, seed, found, command=command, report=report, stop=stop)
+    cell = work[number]
+    # Looked up again: another process on the same folder may have come to it first.
+    found = _found(cell)
+    if found is not None and has_finished(found, cell.spec):
+        return result_in(found)
+    return train_one(cell.spec, cell.seed, found, command=command, report=report, stop=stop)
 
 
 def _found(cell: Cell) -> Path | None:
@@ -138,14 +144,15 @@ def _placed(spec: RunSpec, number: int) -> RunSpec:
     return spec.model_copy(update={"device": f"cuda:{number % count}"})
 
 
-def _write(comparison: Comparison) -> None:
-    """What the folder says of itself: the comparison, and how large its arms are."""
-    try:
-        comparison.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out: {comparison.folder} cannot be used: {error.strerror or error}") from None
+def _write(comparison: Comparison) -> bool:
+    """What the folder says of itself: the comparison, and how large its arms are. Whether that is new."""
     sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}
-    for name, text in ((COMPARISON, comparison.text), (SIZES, json.dumps(sizes, indent=2) + "\n")):
-        path = comparison.folder / name
-        if not path.is_file() or path.read_text() != text:
-            files.write_text(path, text)
+    changed = False
+    with files.usable(comparison.folder):
+        comparison.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in ((COMPARISON, comparison.text), (SIZES, json.dumps(sizes, indent=2) + "\n")):
+            path = comparison.folder / name
+            if not path.is_file() or path.read_text() != text:
+                files.write_text(path, text)
+                changed = True
+    return changed

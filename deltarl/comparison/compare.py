@@ -73,19 +73,19 @@ def compare(
     ran = run_cells(comparison, console, command or sys.argv, jobs=jobs, shard=shard)
     folder = comparison.folder
     finished = len(ran.before) + len(ran.now)
-    measured = False
-    if finished == len(comparison.cells) and not _has_costs(comparison):
-        console.print("measuring what the arms cost, in turns in this process", highlight=False)
-        _measure_costs(comparison)
-        measured = True
+    measured = finished == len(comparison.cells) and not _has_costs(comparison)
     page = folder / REPORT / PAGE
-    if ran.now or measured or not page.exists():
-        have = {(cell.task, cell.arm) for cell in (*ran.before, *ran.now)}
-        if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
-            return Compared(folder, finished, ran.failed, None)
-        analysis = analyse(read_study(folder))
-        write_analysis(analysis, page.parent)
-        write_summary(analysis)
+    with files.usable(folder):
+        if measured:
+            console.print("measuring what the arms cost, in turns in this process", highlight=False)
+            _measure_costs(comparison)
+        if ran.now or ran.changed or measured or not page.exists():
+            have = {(cell.task, cell.arm) for cell in (*ran.before, *ran.now)}
+            if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
+                return Compared(folder, finished, ran.failed, None)
+            analysis = analyse(read_study(folder))
+            write_analysis(analysis, page.parent)
+            write_summary(analysis)
     return Compared(folder, finished, ran.failed, page)
 
 

@@ -13,6 +13,8 @@ from deltarl.comparison.statistics import Array, Interval
 
 SIMULATIONS = 1_000
 RESAMPLES = 499
+POPULATION = (200_000,)  # to know the truth by
+LEVELS_APART = 3.0  # in standard deviations of the normal scores
 FAILING = 0.2  # share of seeds that fail in the second world
 FAILED_SCORE, FAILED_SPREAD = -6.0, 2.0  # in standard deviations of those that do not
 
@@ -42,7 +44,7 @@ OF_ONE_TASK: Mapping[str, tuple[Callable[[Array], Interval], Callable[[Array], A
 def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> float | None:
     """Share of simulated samples whose interval covers the truth; None where there is no interval at so few seeds."""
     interval, statistic = OF_ONE_TASK[name]
-    truth = float(statistic(WORLDS[world](rng, (400_000,))))
+    truth = float(statistic(WORLDS[world](rng, POPULATION)))
     found = [interval(sample) for sample in WORLDS[world](rng, (SIMULATIONS, seeds))]
     if found[0].low is None:
         return None
@@ -50,13 +52,25 @@ def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> 
 
 
 def of_difference(seeds: int, world: str, rng: np.random.Generator) -> float:
-    """The same of Welch's interval for the difference between two arms whose scores are alike."""
-    pairs = WORLDS[world](rng, (SIMULATIONS, 2, seeds))
-    return float(np.mean([not statistics.difference(*pair).excludes(0.0) for pair in pairs]))
+    """The same of Welch's interval, between an arm whose scores are normal and one whose scores are of the world."""
+    truth = -float(np.mean(WORLDS[world](rng, POPULATION)))
+    pairs = [(normal(rng, (seeds,)), WORLDS[world](rng, (seeds,))) for _ in range(SIMULATIONS)]
+    return float(np.mean([not statistics.difference(*pair).excludes(truth) for pair in pairs]))
+
+
+def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator) -> float:
+    """The same of the interval of the chance to score above, of an arm that is one standard deviation better."""
+    ours, theirs = WORLDS[world](rng, POPULATION) + 1, WORLDS[world](rng, POPULATION)
+    truth = float(np.mean(ours > theirs))
+    covered = 0
+    for _ in range(SIMULATIONS):
+        pair = WORLDS[world](rng, (2, tasks, seeds))
+        covered += not statistics.probability_of_improvement(list(pair[0] + 1), list(pair[1])).excludes(truth)
+    return covered / SIMULATIONS
 
 
 def of_aggregate(seeds: int, tasks: int, world: str, rng: np.random.Generator, widen: bool = True) -> float:
-    """The same of the stratified bootstrap of the IQM over tasks whose scores are alike.
+    """The same of the stratified bootstrap of the IQM over tasks, each of which is `LEVELS_APART` above the last.
 
     Args:
         seeds: of each task.
@@ -66,11 +80,12 @@ def of_aggregate(seeds: int, tasks: int, world: str, rng: np.random.Generator, w
         widen: take the percentiles as `statistics.aggregate` does; otherwise plainly at the level, as is usual.
     """
     draw = WORLDS[world]
-    truth = float(stats.trim_mean(draw(rng, (400_000,)), statistics.CUT))
+    levels = LEVELS_APART * np.arange(tasks)[:, None]
+    truth = float(stats.trim_mean((draw(rng, (tasks, *POPULATION)) + levels).ravel(), statistics.CUT))
     level = statistics.widened(statistics.LEVEL, [seeds] * tasks) if widen else statistics.LEVEL
     covered = 0
     for _ in range(SIMULATIONS):
-        sample = draw(rng, (tasks, seeds))
+        sample = draw(rng, (tasks, seeds)) + levels
         picked = rng.integers(seeds, size=(RESAMPLES, tasks, seeds))
         resampled = np.take_along_axis(sample[None], picked, axis=-1).reshape(RESAMPLES, -1)
         low, high = np.quantile(stats.trim_mean(resampled, statistics.CUT, axis=-1), [(1 - level) / 2, (1 + level) / 2])

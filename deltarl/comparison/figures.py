@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 
 import numpy as np
@@ -13,7 +13,6 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from deltarl.comparison.analysis import METRICS, Analysis, Metric
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.statistics import Array, Interval, mean
-from deltarl.errors import ConfigError
 from deltarl.gates import read_record
 from deltarl.gates.figures import gated_networks
 from deltarl.training import folder as files
@@ -73,7 +72,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
     for task in study.tasks:
         for arm in study.arms:
             if (figure := gates(study, task, arm)) is not None:
-                yield f"gates-{task}-{arm}", f"{task}, {arm}: mean gate of each block while learning", figure
+                yield f"gates-{task}@{arm}", f"{task}, {arm}: mean gate of each block while learning", figure
 
 
 def styles(arms: list[str]) -> dict[str, tuple[str, str, str]]:
@@ -192,13 +191,15 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
     for panel, net in zip(panels, nets, strict=True):
         _plain(panel)
         runs = [record[f"gates/{net}/beta_mean"] for record in records]
-        for block in range(runs[0].shape[1]):
-            colour, dash, _ = styles([str(index) for index in range(runs[0].shape[1])])[str(block)]
+        looks = styles([str(block) for block in range(runs[0].shape[1])])
+        grid = _common_grid([record["steps"] for record in records])
+        for block, (colour, dash, _) in enumerate(looks.values()):
             for record, run in zip(records, runs, strict=True):
                 panel.plot(record["steps"], run[:, block], color=colour, linewidth=0.6, alpha=0.5)
-            shortest = min(map(len, runs))
-            average = np.mean([run[:shortest, block] for run in runs], axis=0)
-            panel.plot(records[0]["steps"][:shortest], average, color=colour, linestyle=dash, label=f"block {block}")
+            average = np.mean(
+                [np.interp(grid, each["steps"], run[:, block]) for each, run in zip(records, runs, strict=True)], axis=0
+            )
+            panel.plot(grid, average, color=colour, linestyle=dash, label=f"block {block}")
         panel.axhline(1, color=INK, linewidth=0.6, linestyle=":")
         panel.set_ylabel(f"{net}\nmean β")
     panels[0].set_title(f"{task}, {arm}", color=INK, fontsize=10)
@@ -208,10 +209,8 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
 
 
 def _gates_of(record: Record) -> Mapping[str, Array] | None:
-    try:
-        return read_record(record.folder / files.GATES)
-    except ConfigError:  # a run without gates, or whose record was not kept
-        return None
+    path = record.folder / files.GATES
+    return read_record(path) if path.exists() else None  # of a run without gates, or whose record was not kept
 
 
 def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
@@ -225,13 +224,11 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
     axis.set_ylim(every.min() - margin, every.max() + margin)
     for arm, (colour, dash, marker) in styles(study.arms).items():
         runs = study.of(task, arm)
-        # The evaluations that all seeds have; a resumed or extended run may have others besides.
-        common = sorted(set.intersection(*(set(run.steps) for run in runs)))
-        picked = [np.searchsorted(run.steps, common) for run in runs]
-        x = np.mean([along(study, run)[rows] for run, rows in zip(runs, picked, strict=True)], axis=0)
+        grid = _common_grid([run.steps for run in runs])
+        x = np.mean([np.interp(grid, run.steps, along(study, run)) for run in runs], axis=0)
         if not np.isfinite(x).any():
             continue
-        scores = np.stack([run.returns[rows] for run, rows in zip(runs, picked, strict=True)])
+        scores = np.stack([np.interp(grid, run.steps, run.returns) for run in runs])
         found = [mean(column) for column in scores.T]
         axis.plot(
             x, [each.estimate for each in found], color=colour, linestyle=dash, marker=marker, markersize=3, label=arm
@@ -244,6 +241,14 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
     axis.set_xlabel(label)
     axis.set_ylabel("return")
     return drawn
+
+
+def _common_grid(steps: Sequence[Array]) -> Array:
+    """All steps at which a run was looked at, from the last run's first one to the first run's last one."""
+    grid = np.unique(np.concatenate(list(steps)))
+    inside = (grid >= max(each[0] for each in steps)) & (grid <= min(each[-1] for each in steps))
+    found: Array = grid[inside] if inside.any() else grid
+    return found
 
 
 def _rows(count: int) -> tuple[Figure, Axes]:

@@ -16,13 +16,13 @@ from deltarl.agents import build_policy
 from deltarl.envs import build_envs
 from deltarl.errors import ConfigError
 from deltarl.gates.measure import networks
+from deltarl.library import ROLES
 from deltarl.specs import MLPTorsoSpec, StackSpec
 from deltarl.training.run import one_message
 from deltarl.training.spec import RunSpec
 
 MOST_MISMATCH = 0.02
 MOST_TRIALS = 12
-ROLES = ("actor_torso", "critic_torso")
 Match = Literal["width", "parameters", "flops"]
 
 
@@ -89,7 +89,8 @@ def match_sizes(
         match: what they are to have in common.
 
     Raises:
-        ConfigError: if an arm cannot come within 2% of the reference.
+        ConfigError: if an arm cannot come within 2% of the reference, or has inner widths in one of its torsos alone;
+            if the environment or a policy cannot be made.
     """
     env = next(iter(arms.values())).env
     with one_message(f"env: {env.id} cannot be made as the config says"):
@@ -108,7 +109,7 @@ def match_sizes(
         goal = amount(found[reference])
         if match != "width":
             for arm, counted in found.items():
-                if arm != reference and _is_scalable(counted.spec):
+                if arm != reference and _is_scalable(arm, counted.spec):
                     found[arm] = _solve(counted, measured, amount, goal)
                     if abs(left := amount(found[arm]) / goal - 1) > MOST_MISMATCH:
                         raise ConfigError(
@@ -127,8 +128,12 @@ def match_sizes(
     return {arm: counted.spec for arm, counted in found.items()}, sizes
 
 
-def _is_scalable(spec: RunSpec) -> bool:
-    return all(_inner(getattr(spec, role)) is not None for role in ROLES)
+def _is_scalable(arm: str, spec: RunSpec) -> bool:
+    """Whether it has inner widths to choose: an MLP whose widths are not given has none."""
+    given = [_inner(getattr(spec, role)) is not None for role in ROLES]
+    if any(given) and not all(given):
+        raise ConfigError(f"arm {arm}: one torso is an mlp of no given size; give its net_arch, or set match: width")
+    return all(given)
 
 
 def _inner(torso: Any) -> int | tuple[int, ...] | None:

@@ -73,7 +73,9 @@ class Board:
         self._say(f"{cell.label}  {how}  ({self._summary()})")
 
     def _say(self, line: str) -> None:
-        (self.console if self._live is None else self._live.console).print(line, highlight=False, soft_wrap=True)
+        (self.console if self._live is None else self._live.console).print(
+            line, highlight=False, markup=False, soft_wrap=True
+        )
 
     def _summary(self) -> str:
         text = f"{len(self._finished)} of {len(self.cells)} runs"

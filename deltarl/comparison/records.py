@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from deltarl.comparison.spec import COMPARISON, COSTS, SIZES, ComparisonSpec, read_comparison
+from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, ComparisonSpec, read_comparison
 from deltarl.comparison.statistics import Array
 from deltarl.errors import ConfigError
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
 from deltarl.training.run import result_in
+
+# What may differ between runs that are compared: it changes how they were kept and watched, not what they are.
+FREE = ("name", "out", "seeds", "checkpoint", "gates", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ class Record:
         return float(np.trapezoid(self.returns, self.steps) / (self.steps[-1] - self.steps[0]))
 
     def normalized(self, score: float) -> float | None:
-        """0 for the random policy's score and 1 for the reference score of the environment's file."""
+        """0 for the random policy's score and 1 for the environment's reference score; None without them."""
         random, reference = self.spec.env.random_score, self.spec.env.reference_score
-        if random is None or reference is None or random.mean == reference.mean:
+        if random is None or reference is None or random.mean >= reference.mean:
             return None
         return (score - random.mean) / (reference.mean - random.mean)
 
@@ -68,6 +71,7 @@ class Study:
 
     Attributes:
         missing: labels of the runs that have not finished.
+        unlisted: labels of finished runs in the folder that the comparison does not list.
         sizes: what was counted of each task's arms; the fields of `matching.Size`.
         costs: what was measured of each task's arms; the fields of `costs.Cost`. Empty if that was not done.
     """
@@ -76,6 +80,7 @@ class Study:
     spec: ComparisonSpec
     records: tuple[Record, ...]
     missing: tuple[str, ...]
+    unlisted: tuple[str, ...]
     sizes: dict[str, dict[str, dict[str, Any]]]
     costs: dict[str, dict[str, dict[str, Any]]]
 
@@ -97,7 +102,8 @@ def read_study(folder: Path | str) -> Study:
     """The records of a comparison's folder.
 
     Raises:
-        ConfigError: if it is none, if a record is damaged, or if there is no task on which every arm has finished.
+        ConfigError: if it is none, if a record is damaged, if there is no task on which every arm has finished, or if
+            runs differ in what a comparison must not compare.
     """
     folder = Path(folder)
     if not (folder / COMPARISON).is_file():
@@ -113,10 +119,39 @@ def read_study(folder: Path | str) -> Study:
                     records.append(_read_run(run, task, arm, seed))
                 else:
                     missing.append(f"{task}/{arm}/seed-{seed}")
-    study = Study(folder, spec, tuple(records), tuple(missing), _read_json(folder / SIZES), _read_json(folder / COSTS))
+    listed = {f"{record.task}/{record.arm}/seed-{record.seed}" for record in records}
+    present = {str(path.parent.relative_to(folder)) for path in folder.glob(f"*/*/seed-*/{files.RESULT}")}
+    study = Study(
+        folder,
+        spec,
+        tuple(records),
+        tuple(missing),
+        tuple(sorted(label for label in present - listed if label.rpartition("-")[2].isdigit())),
+        _read_json(folder / SIZES),
+        _read_json(folder / COSTS),
+    )
+    _check_alike(study)
     if not study.tasks:
         raise ConfigError(f"{folder}: there is no task yet on which a run of every arm has finished")
     return study
+
+
+def _check_alike(study: Study) -> None:
+    """The runs of a task differ in their arms' keys alone, and those of an arm not even in these."""
+    for task in study.spec.tasks:
+        shared: dict[str, tuple[object, Record]] = {}
+        for arm in study.spec.arms:
+            own: dict[str, tuple[object, Record]] = {}
+            for record in study.of(task, arm):
+                content = record.spec.model_dump(mode="json", exclude=dict.fromkeys(FREE, True))
+                for key, value in files.leaves(content).items():
+                    known = own if key.startswith(ARM_KEYS) else shared
+                    first, other = known.setdefault(key, (value, record))
+                    if first != value:
+                        raise ConfigError(
+                            f"{record.folder}: {key} is {value}, and {first} in {other.folder}; these runs are not to "
+                            "be compared with each other"
+                        )
 
 
 def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
@@ -124,8 +159,10 @@ def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
     with files.readable(folder / files.EVALUATIONS), (folder / files.EVALUATIONS).open(newline="") as file:
         for row in csv.DictReader(file):
             rows.setdefault(int(row["step"]), []).append(float(row["return"]))
-    with files.readable(folder / files.METRICS):
-        metrics = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    metrics: list[dict[str, Any]] = []
+    if (folder / files.METRICS).exists():  # without it, time and FLOPs alone are not known
+        with files.readable(folder / files.METRICS):
+            metrics = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
     with files.readable(folder / files.PROVENANCE):
         provenance = json.loads((folder / files.PROVENANCE).read_text())
     steps = sorted(rows)

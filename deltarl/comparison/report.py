@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.figures import INK, RULE, figures
 from deltarl.comparison.records import Study, read_study
 from deltarl.errors import ConfigError, suggestion
+from deltarl.training import folder as files
 
 PAGE = "report.html"
 PIXELS_AN_INCH = 160
@@ -67,11 +68,13 @@ def write_analysis(analysis: Analysis, out: Path) -> Path:
 
 def _draw(figure: Figure, path: Path) -> str:
     """Write a figure as SVG and PNG, and give its SVG."""
-    figure.savefig(path.with_suffix(".png"), dpi=PIXELS_AN_INCH, facecolor="white", metadata={"Software": None})
+    figure.savefig(
+        path.with_name(f"{path.name}.png"), dpi=PIXELS_AN_INCH, facecolor="white", metadata={"Software": None}
+    )
     held = io.StringIO()
     figure.savefig(held, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = "\n".join(line.rstrip() for line in held.getvalue().splitlines()) + "\n"
-    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+    path.with_name(f"{path.name}.svg").write_text(svg, encoding="utf-8")
     return svg
 
 
@@ -96,9 +99,15 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": words.number, "interval": words.interval, "count": _count, "percent": _percent}
+    environment.filters |= {
+        "number": words.number,
+        "p": words.probability,
+        "interval": words.interval,
+        "count": _count,
+        "percent": _percent,
+    }
     environment.globals |= {"covered": lambda name: words.covered(analysis, name)}
-    first = study.records[0]
+    specs = [study.of(task, arm)[0].spec for task in study.tasks for arm in study.arms]
     return environment.get_template("report.html.jinja").render(
         analysis=analysis,
         study=study,
@@ -112,26 +121,25 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         costs=list(tables.costs(study)),
         commands=sorted({record.provenance["command"] for record in study.records}),
         differences=list(_differences(study, analysis.reference)),
-        agent=first.spec.agent.algorithm.upper(),
-        steps=first.spec.total_timesteps,
-        episodes=first.spec.eval.episodes,
+        seeds=words.seeds(analysis),
+        agents=_distinct(spec.agent.algorithm.upper() for spec in specs),
+        steps=_distinct(f"{spec.total_timesteps:,}" for spec in specs),
+        episodes=_distinct(str(spec.eval.episodes) for spec in specs),
     )
 
 
 def _differences(study: Study, reference: str) -> Iterator[tuple[str, str]]:
     """What each arm's config has other than the reference's, on the first task, as YAML."""
     task = study.tasks[0]
-    base = _leaves(study.of(task, reference)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
+    base = files.leaves(study.of(task, reference)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
     for arm in study.arms:
-        own = _leaves(study.of(task, arm)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
+        own = files.leaves(study.of(task, arm)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
         other = {key: value for key, value in own.items() if key not in base or base[key] != value}
         yield arm, yaml.safe_dump(other, sort_keys=False).strip() if other else "the reference"
 
 
-def _leaves(content: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(content, dict):
-        return {path: content}
-    return {k: v for key, value in content.items() for k, v in _leaves(value, f"{path}.{key}" if path else key).items()}
+def _distinct(texts: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(texts))
 
 
 def _count(value: float | None) -> str:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from deltarl.comparison.matching import Size, match_sizes
+from deltarl.comparison.matching import MOST_MISMATCH, Size, match_sizes
 from deltarl.errors import ConfigError, Spec, complaint, first_complaint, suggestion
-from deltarl.library import COMMAND_LINE, KINDS, Layer, compose, find, name_with, parse_override, read_yaml
-from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
+from deltarl.library import (
+    COMMAND_LINE,
+    KINDS,
+    UNNAMED_OVERRIDES,
+    Layer,
+    compose,
+    find,
+    name_with,
+    parse_override,
+    read_yaml,
+)
+from deltarl.training.spec import RunSpec, Seeds
 
 KIND = "configs/compare"
 assert KIND in KINDS
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
 # What stands in the folder of a comparison beside its runs.
 COMPARISON = "comparison.yaml"
 SIZES = "sizes.json"
 COSTS = "costs.json"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
 # What an arm may change. Everything else decides on what is compared, not on what with.
 ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
 # What a bare word means where a mapping may stand.
 BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
 # What every cell gets of the comparison itself.
-OF_THE_COMPARISON = ("name", "seeds")
+OF_THE_COMPARISON = ("name", "seeds", "out")
+RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS)
 
 
 class ComparisonSpec(Spec):
@@ -41,22 +52,13 @@ class ComparisonSpec(Spec):
         description="Keys of a config that hold in one task, such as its `env`; `config` names one to start from.",
     )
     arms: dict[Name, dict[str, Any]] = Field(description=f"What is compared: {', '.join(ARM_KEYS)}; all else is equal.")
-    seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field(
-        (0, 1, 2, 3, 4), min_length=1, description="Seeds, the same for every arm and task."
-    )
+    seeds: Seeds = Field((0, 1, 2, 3, 4), description="Seeds, the same for every arm and task.")
     reference: str = Field(description="The arm that the others are matched to and compared with.")
     match: Literal["width", "parameters", "flops"] = Field(
         "parameters",
         description="What arms have in common: the width as it stands, or, by the choice of `hidden`, the number of "
         "parameters or the FLOPs of a forward pass.",
     )
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise complaint(f"the same seed twice in {list(seeds)}")
-        return seeds
 
     @model_validator(mode="after")
     def _there_is_something_to_compare(self) -> ComparisonSpec:
@@ -137,7 +139,8 @@ def load_comparison(name: str, *overrides: str) -> Comparison:
     """
     spec, layer = read_comparison(find(KIND, name, f"{COMMAND_LINE}: comparison"), *overrides)
     if not any(text.startswith("name=") for text in overrides):
-        digest = hashlib.sha256(json.dumps(layer.data, sort_keys=True).encode()).hexdigest()[:8]
+        told = {key: value for key, value in layer.data.items() if key not in UNNAMED_OVERRIDES}
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
         spec = spec.model_copy(update={"name": name_with(spec.name, overrides, digest)})
     layer.data["name"] = spec.name
     text = yaml.safe_dump(layer.data, sort_keys=False)
@@ -159,6 +162,7 @@ def read_comparison(path: Path, *overrides: str) -> tuple[ComparisonSpec, Layer]
 
 
 def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
+    _check_tasks(spec, layer)
     _check_arms(spec, layer)
     common = Layer(
         {key: value for key, value in layer.data.items() if key not in ComparisonSpec.model_fields},
@@ -172,7 +176,7 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
         own = deepcopy(layer.under("tasks", task))
         base = Layer({}, {}, layer.source)
         if (config := own.data.pop("config", None)) is not None:
-            base = read_yaml(find("configs", str(config), f"{layer.place(('tasks', task, 'config'))}: config"))
+            base = read_yaml(find("configs", str(config), layer.asker(("tasks", task, "config"))))
             for key in OF_THE_COMPARISON:
                 base.data.pop(key, None)
         arms: dict[str, RunSpec] = {}
@@ -184,6 +188,9 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
             by_task[task], sizes[task] = match_sizes(arms, spec.reference, spec.match)
         except ConfigError as error:
             raise ConfigError(f"{layer.source}: {task}: {error}") from None
+        for arm, size in sizes[task].items():
+            if size.mismatch is not None and abs(size.mismatch) > MOST_MISMATCH:
+                notes[f"{arm} keeps its own size: on {task} {size.mismatch:+.0%} {spec.match}"] = None
     out = next(iter(next(iter(by_task.values())).values())).out
     cells = tuple(
         Cell(
@@ -206,10 +213,19 @@ def _own(layer: Layer, name: str) -> ComparisonSpec:
         raise _complaint(layer, where, message) from None
 
 
+def _check_tasks(spec: ComparisonSpec, layer: Layer) -> None:
+    for task, changes in spec.tasks.items():
+        if task in RESERVED:
+            raise _complaint(layer, ("tasks", task), "no task can be called so; the folder has another use for it")
+        for key in OF_THE_COMPARISON:
+            if key in changes:
+                raise _complaint(layer, ("tasks", task, key), f"{key} holds for all tasks; set it above them")
+
+
 def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
-    """An arm that changed the task, the budget or the evaluation would be compared with nothing."""
+    """An arm that changed the task, the budget, the evaluation or the algorithm would be compared with nothing."""
     for arm, changes in spec.arms.items():
-        for key, value in changes.items():
+        for key in changes:
             if key not in ARM_KEYS:
                 raise _complaint(
                     layer,
@@ -217,16 +233,21 @@ def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
                     f"an arm may change {', '.join(ARM_KEYS)} alone; what holds for all arms stands above them, or in "
                     "a task",
                 )
-            if spec.match != "width" and arm != spec.reference and isinstance(value, dict) and "hidden" in value:
+        agent = changes.get("agent", {})
+        for key in ("base", "algorithm"):
+            if isinstance(agent, str) or key in agent:
                 raise _complaint(
-                    layer,
-                    ("arms", arm, key, "hidden"),
-                    f"match {spec.match} chooses it; leave it out, or set match: width",
+                    layer, ("arms", arm, "agent"), "an arm may change hyperparameters, and not the agent they are of"
+                )
+        for path in _keys(changes):
+            if spec.match != "width" and arm != spec.reference and path[-1] == "hidden":
+                raise _complaint(
+                    layer, ("arms", arm, *path), f"match {spec.match} chooses it; leave it out, or set match: width"
                 )
 
 
 def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
-    return ConfigError(f"{layer.place(key)}: {'.'.join(key)}: {message}")
+    return ConfigError(f"{layer.asker(key)}: {message}")
 
 
 def _spell_out(layer: Layer) -> None:
@@ -240,17 +261,27 @@ def _spell_out(layer: Layer) -> None:
             }
 
 
-def _lay_over(layer: Layer, change: Layer, key: Sequence[str] = ()) -> None:
-    """Merge an override of one value into the comparison's own data."""
-    into, value = layer.data, deepcopy(change.data)
-    path: tuple[str, ...] = tuple(key)
-    while isinstance(value, dict) and len(value) == 1:
-        [(part, value)] = value.items()
-        path = (*path, part)
-        if isinstance(value, dict) and isinstance(into.get(part), str) and part in BARE:
-            into[part] = {BARE[part]: into[part]}
-        if not isinstance(value, dict) or not isinstance(into.get(part), dict):
-            into[part] = value
-            break
-        into = into[part]
-    layer.places[path] = change.source
+def _lay_over(layer: Layer, change: Layer) -> None:
+    """Merge an override into the comparison's own data: mappings add to each other, anything else replaces."""
+    _merge(layer.data, deepcopy(change.data))
+    for key in _keys(change.data):
+        layer.places[key] = change.source
+
+
+def _merge(into: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        held = into.get(key)
+        if isinstance(value, dict) and isinstance(held, str) and key in BARE:
+            held = into[key] = {BARE[key]: held}
+        if isinstance(value, dict) and isinstance(held, dict) and "schedule" not in value:
+            _merge(held, value)
+        else:
+            into[key] = value
+
+
+def _keys(data: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _keys(value, (*above, key))
+        else:
+            yield (*above, key)

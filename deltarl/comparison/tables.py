@@ -101,8 +101,7 @@ def pairs(analysis: Analysis) -> Iterator[Row]:
             "detectable_difference": each.detectable,
             "p_welch": each.p_welch,
             "p_permutation": each.p_permutation,
-            "p_welch_adjusted": each.adjusted[0],
-            "p_permutation_adjusted": each.adjusted[1],
+            "p_adjusted": each.p,
             "verdict": each.verdict,
         }
 
@@ -145,7 +144,7 @@ def coverage(analysis: Analysis) -> Iterator[Row]:
     """One row an interval and simulated world."""
     for name, worlds in analysis.covered.items():
         for world, share in worlds.items():
-            yield {"interval": name, "world": world, "seeds": analysis.seeds, "covered": share}
+            yield {"interval": name, "world": world, "seeds": analysis.seeds[0], "covered": share}
 
 
 def _training_flops(cost: Mapping[str, Any]) -> float | None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from deltarl.comparison.analysis import Aggregate, Analysis, Pair
 from deltarl.comparison.matching import MOST_MISMATCH
+from deltarl.comparison.records import Record
 from deltarl.comparison.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
-CLAIMLESS_BELOW = 10
+MANY_SEEDS = 10
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, and thousands apart."""
+    """Three significant digits or all before the point, and thousands apart."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
     size = abs(value)
-    text = f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2
+    text = f"{value:,.{digits}f}" if size >= 1 or size == 0 else f"{value:.3g}"
     return text.replace("-", MINUS)
+
+
+def probability(p: float | None) -> str:
+    """A test's p."""
+    return "\N{EN DASH}" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def interval(found: Interval) -> str:
@@ -37,7 +46,7 @@ def headline(analysis: Analysis) -> list[str]:
         sentences += [_over_tasks(each, analysis) for each in finals]
     for task in analysis.study.tasks:
         pairs = [pair for pair in analysis.pairs if (pair.task, pair.metric) == (task, "final")]
-        sentences += [_claim(pair, analysis) for pair in pairs if pair.verdict != "no difference shown"]
+        sentences += [_claim(pair) for pair in pairs if pair.verdict != "no difference shown"]
         if silent := [pair for pair in pairs if pair.verdict == "no difference shown"]:
             sentences.append(_silence(task, silent))
     return sentences
@@ -45,23 +54,28 @@ def headline(analysis: Analysis) -> list[str]:
 
 def caution(analysis: Analysis) -> str:
     """How to read the headline."""
+    pairs = len(analysis.study.tasks) * (len(analysis.study.arms) - 1)
     text = (
-        "A difference is claimed only where its 95% interval excludes none and a test agrees: Welch's or the exact "
-        "permutation test, adjusted for the number of pairs after Holm."
+        "A difference is claimed only where its 95% interval excludes none and its test agrees: on a task Welch's, "
+        f"adjusted after Holm for the {pairs} pair{'s' if pairs > 1 else ''} of the report; over all tasks the "
+        "permutation test of the chance to score above, adjusted for the number of arms."
     )
-    if analysis.seeds < CLAIMLESS_BELOW:
-        text += (
-            f" With {analysis.seeds} seeds an arm, small differences cannot be seen; absence of a claim is no proof of "
-            "equality."
-        )
+    if analysis.seeds[0] < MANY_SEEDS:
+        text += f" With {seeds(analysis)} an arm small differences cannot be seen: no claim is no proof of equality."
     return text
+
+
+def seeds(analysis: Analysis) -> str:
+    """`5 seeds`, or `3 to 5 seeds` where some have not finished."""
+    low, high = analysis.seeds
+    return f"{low} seed{'s' if low > 1 else ''}" if low == high else f"{low} to {high} seeds"
 
 
 def covered(analysis: Analysis, name: str) -> str:
     """How often the interval of that name covers the truth at this number of seeds, in simulated samples."""
     shares = analysis.covered.get(name, {})
     told = [
-        f"{share:.2f} of simulated samples that are {'normal' if world == 'normal' else f'such that {world}'}"
+        f"{share:.2f} of simulated samples {'with normal scores' if world == 'normal' else f'of which {world}'}"
         for world, share in shares.items()
         if share is not None
     ]
@@ -74,13 +88,22 @@ def warnings(analysis: Analysis) -> Iterator[str]:
     if study.missing:
         total = len(study.missing) + len(study.records)
         yield f"{len(study.missing)} of {total} runs have not finished: {_listed(study.missing)}."
+    if study.unlisted:
+        count = len(study.unlisted)
+        yield f"{count} finished runs in the folder are not of this comparison: {_listed(study.unlisted)}."
     if absent := [task for task in study.spec.tasks if task not in study.tasks]:
         yield f"Left out, since an arm has no finished run there: {_listed(absent)}."
+    if not analysis.common_seeds:
+        yield "No aggregate over tasks: no seed has finished for every arm on every task."
+    elif analysis.seeds[0] < analysis.seeds[1]:
+        yield f"Aggregates over tasks are of the seeds that all have: {_listed(map(str, analysis.common_seeds))}."
     if analysis.not_aggregated:
         yield (
             f"No aggregate over tasks: there are no scores to normalise with for {_listed(analysis.not_aggregated)} "
             "(random_score and reference_score in its environment's file)."
         )
+    if untimed := [str(record.folder) for record in study.records if not np.isfinite(record.seconds).all()]:
+        yield f"Time and FLOPs are not known of {len(untimed)} runs without metrics.jsonl: {_listed(untimed)}."
     for fact, values in differing(analysis).items():
         yield f"Runs differ in {fact}: {_listed(values)}."
     if continued := [str(record.folder) for record in study.records if record.result.continued]:
@@ -99,7 +122,7 @@ def differing(analysis: Analysis) -> dict[str, list[str]]:
     """Facts of the runs' provenance that are not the same for all, with their values."""
     found: dict[str, dict[str, None]] = {}
     for record in analysis.study.records:
-        for fact, value in _facts(record.provenance):
+        for fact, value in _facts(record):
             found.setdefault(fact, {})[value] = None
     return {fact: list(values) for fact, values in found.items() if len(values) > 1}
 
@@ -107,11 +130,12 @@ def differing(analysis: Analysis) -> dict[str, list[str]]:
 def common(analysis: Analysis) -> dict[str, str]:
     """Facts of the runs' provenance that are the same for all."""
     apart = differing(analysis)
-    first = analysis.study.records[0].provenance
-    return {fact: value for fact, value in _facts(first) if fact not in apart}
+    return {fact: value for fact, value in _facts(analysis.study.records[0]) if fact not in apart}
 
 
-def _facts(provenance: dict[str, object]) -> Iterator[tuple[str, str]]:
+def _facts(record: Record) -> Iterator[tuple[str, str]]:
+    provenance = record.provenance
+    yield "device", record.result.device
     for fact in ("git", "python", "processor", "cores", "threads", "gpus", "platform"):
         value = provenance.get(fact)
         if value is not None and value != []:
@@ -134,12 +158,12 @@ def _over_tasks(each: Aggregate, analysis: Analysis) -> str:
     return f"{over} {each.arm} scores {each.verdict} than {analysis.reference}: {told}"
 
 
-def _claim(pair: Pair, analysis: Analysis) -> str:
+def _claim(pair: Pair) -> str:
     difference = pair.difference
     return (
         f"{pair.task}: {pair.arm} scores {pair.verdict} than {pair.reference}, by {number(abs(difference.estimate))} "
-        f"(95% interval of the difference {number(difference.low)} to {number(difference.high)}; adjusted p "
-        f"{min(pair.adjusted):.3f}; {analysis.seeds} seeds)."
+        f"(95% interval of the difference {number(difference.low)} to {number(difference.high)}; p "
+        f"{probability(pair.p)}, adjusted; {pair.seeds} seeds)."
     )
 
 

@@ -81,7 +81,7 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
     """
     digest = spec.digest()
     for folder in _places(spec, seed):
-        with _usable(folder):
+        with usable(folder):
             if not (folder / CONFIG).exists():
                 if folder.exists() and any(folder.iterdir()):
                     raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
@@ -134,7 +134,7 @@ def differing(folder: Path, keys: list[str]) -> ConfigError:
 
 def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
     """The keys in which `spec` differs from a run's own config where it must not, with both values."""
-    old, new = _leaves(stored.model_dump(mode="json")), _leaves(spec.model_dump(mode="json"))
+    old, new = leaves(stored.model_dump(mode="json")), leaves(spec.model_dump(mode="json"))
     found = [
         f"{key} ({old.get(key)} there, {new.get(key)} here)"
         for key in sorted(old.keys() | new.keys())
@@ -145,10 +145,11 @@ def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
     return found
 
 
-def _leaves(content: Any, path: str = "") -> dict[str, Any]:
+def leaves(content: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings as one, its keys joined by dots."""
     if not isinstance(content, dict):
         return {path: content}
-    return {k: v for key, value in content.items() for k, v in _leaves(value, f"{path}.{key}" if path else key).items()}
+    return {k: v for key, value in content.items() for k, v in leaves(value, f"{path}.{key}" if path else key).items()}
 
 
 def _places(spec: RunSpec, seed: int) -> Iterator[Path]:
@@ -166,7 +167,7 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
     """
     out = Path(spec.out).expanduser()
     with ExitStack() as held:
-        with _usable(out):
+        with usable(out):
             out.mkdir(parents=True, exist_ok=True)
             with _locked(out / LOCK, wait=True):
                 folder = choose_folder(spec, seed)
@@ -187,7 +188,7 @@ def reopened(folder: Path) -> Iterator[None]:
         ConfigError: if a process is training there.
     """
     with ExitStack() as held:
-        with _usable(folder):
+        with usable(folder):
             held.enter_context(_locked(folder / PROVENANCE))
         yield
 
@@ -226,7 +227,7 @@ def _aside(folder: Path, n: int) -> Path:
 
 
 @contextmanager
-def _usable(folder: Path) -> Iterator[None]:
+def usable(folder: Path) -> Iterator[None]:
     """What the system refuses (rights, names, disks) as one message."""
     try:
         yield

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from deltarl.agents import AgentSpec
 from deltarl.envs import EnvSpec
@@ -15,6 +15,25 @@ from deltarl.specs import DeltaTorsoSpec, TorsoSpec
 
 # Evaluation episodes are seeded from here on, training below: no episode is ever in both.
 FIRST_EVALUATION_SEED = 1_000_000
+
+
+def _listed(seeds: Any) -> Any:
+    return (seeds,) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise complaint(f"the same seed twice in {list(seeds)}")
+    return seeds
+
+
+# One number is a list of one.
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...],
+    Field(min_length=1),
+    BeforeValidator(_listed),
+    AfterValidator(_distinct),
+]
 
 
 class EvaluationSpec(Spec):
@@ -56,9 +75,7 @@ class RunSpec(Spec):
     total_timesteps: Annotated[
         int, Field(ge=1, description="Steps of training, over all environments; the last rollout is completed.")
     ]
-    seeds: tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...] = Field(
-        (0,), min_length=1, description="Seeds to train, each a run of its own; one number is a list of one."
-    )
+    seeds: Seeds = Field((0,), description="Seeds to train, each a run of its own; one number is a list of one.")
     eval: EvaluationSpec = Field(EvaluationSpec(), description="Evaluations.")
     checkpoint: CheckpointSpec = Field(CheckpointSpec(), description="Checkpoints.")
     gates: GatesSpec = Field(GatesSpec(), description="Measurement of the gates.")
@@ -77,18 +94,6 @@ class RunSpec(Spec):
         if name in {".", ".."}:
             raise complaint(f"'{name}' is not a folder's name")
         return name
-
-    @field_validator("seeds", mode="before")
-    @classmethod
-    def _one_seed_is_a_list_of_one(cls, seeds: Any) -> Any:
-        return (seeds,) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise complaint(f"the same seed twice in {list(seeds)}")
-        return seeds
 
     def digest(self) -> str:
         """Eight hex digits; runs share them that differ at most in name, seeds, folder, cadences or known scores."""

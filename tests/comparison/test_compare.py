@@ -18,10 +18,12 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltarl.comparison import Compared, Comparison, compare, load_comparison
-from deltarl.comparison.cells import _placed
+from deltarl.comparison.cells import _placed, _train_cell
 from deltarl.comparison.progress import Board
 from deltarl.errors import ConfigError
 from deltarl.library import load_config
+from deltarl.training.parallel import Outcome
+from deltarl.training.signals import StopRequest
 
 SMALL = (
     "seeds=[0,1]",
@@ -41,7 +43,9 @@ SMALL = (
 
 
 def small(out: Path, *overrides: str) -> Comparison:
-    return load_comparison("quick", *SMALL, f"out={out}", *overrides)
+    comparison = load_comparison("quick", *SMALL, f"out={out}", *overrides)
+    assert comparison.cells[0].spec.eval.every == 256
+    return comparison
 
 
 def run(comparison: Comparison, shard: tuple[int, int] = (1, 1)) -> tuple[Compared, str]:
@@ -93,6 +97,22 @@ def test_where_nothing_is_left_to_do_nothing_is_written(merged: Path) -> None:
     assert again.finished == 4
     assert shown == ""
     assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_taken_as_it_is(merged: Path) -> None:
+    cell = small(merged.parent).cells[0]
+    result = _train_cell([cell], ["deltarl"], 0, lambda _steps, _state: None, StopRequest())
+    assert result.folder == cell.folder
+    assert result.final_return_mean == json.loads((cell.folder / "result.json").read_text())["final_return_mean"]
+
+
+def test_fewer_seeds_make_a_report_that_says_what_it_leaves_out(merged: Path, tmp_path: Path) -> None:
+    shutil.copytree(merged, tmp_path / "small")
+    compared, _ = run(small(tmp_path, "seeds=[1]"))
+    assert compared.report is not None
+    text = compared.report.read_text()
+    assert "1 seed an arm" in text
+    assert "2 finished runs in the folder are not of this comparison: reacher/delta/seed-0" in text
 
 
 def test_tensorboard_ranks_the_arms(merged: Path) -> None:
@@ -195,7 +215,9 @@ def test_a_live_table_shows_how_far_each_arm_has_come(tmp_path: Path) -> None:
     held = io.StringIO()
     with Board(cells, cells[:1], Console(file=held, force_terminal=True, width=120)) as board:
         board.update(cells[1], 256, "256 steps")
+        board.end(cells[2], Outcome("failure", failure="ValueError: no such key [/obs] in mapping"))
         time.sleep(1)
     text = held.getvalue()
     assert "1/2" in text
+    assert "no such key [/obs] in mapping" in text
     assert "reacher/delta/seed-0   50%  256 steps" in text

@@ -21,9 +21,15 @@ def test_students_interval_of_normal_scores_covers_as_often_as_it_says(seeds: in
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_welchs_interval_covers_at_least_about_as_often_as_it_says(seeds: int) -> None:
+def test_welchs_interval_covers_as_it_says_unless_seeds_fail_in_one_of_the_arms(seeds: int) -> None:
+    assert coverage.of_difference(seeds, "normal", generator(2, seeds)) > 0.95 - NOISE
+    assert 0.83 < coverage.of_difference(seeds, "one seed in five fails", generator(2, seeds)) < 0.95
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_of_the_chance_over_three_tasks_covers_about_as_often_as_it_says(seeds: int) -> None:
     for world in coverage.WORLDS:
-        assert coverage.of_difference(seeds, world, generator(2, seeds)) > 0.95 - NOISE
+        assert coverage.of_improvement(seeds, 3, world, generator(8, seeds)) > 0.91
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
@@ -50,7 +56,9 @@ def test_the_plain_percentile_interval_of_an_iqm_is_too_narrow(seeds: int, cover
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_the_widened_interval_over_three_tasks_covers_nearly_as_often_as_it_says(seeds: int) -> None:
     for world in coverage.WORLDS:
-        assert coverage.of_aggregate(seeds, 3, world, generator(6, seeds)) > (0.89 if seeds == 3 else 0.93)
+        widened, usual = (coverage.of_aggregate(seeds, 3, world, generator(6, seeds), widen) for widen in (True, False))
+        assert widened > usual
+        assert widened > 0.85
 
 
 def test_a_mean_of_scores_with_failed_seeds_is_covered_less_often() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from deltarl.comparison import Comparison, load_comparison, write_report
 from deltarl.comparison.analysis import Analysis, analyse, verdict
+from deltarl.comparison.figures import curves
 from deltarl.comparison.records import read_study
 from deltarl.comparison.spec import COSTS
 from deltarl.comparison.statistics import Interval
@@ -91,11 +92,12 @@ def test_the_same_difference_at_fewer_seeds_is_not_claimed(tmp_path: Path) -> No
         (0.1, 2.0, 0.06, "no difference shown"),
         (0.1, 2.0, None, "no difference shown"),
         (None, None, 0.01, "no difference shown"),
+        (math.nan, math.nan, 0.01, "no difference shown"),
     ],
 )
 def test_words_follow_intervals_and_tests(low: float | None, high: float | None, p: float | None, said: str) -> None:
     estimate = 1.0 if low is None or high is None else (low + high) / 2
-    assert verdict(Interval(estimate, low, high), 0.0, [1.0, p]) == said
+    assert verdict(Interval(estimate, low, high), 0.0, p) == said
 
 
 def test_more_pairs_ask_more_of_each(tmp_path: Path) -> None:
@@ -165,10 +167,94 @@ def test_runs_of_different_versions_threads_or_machines_are_told_of(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1234.5, "1,234"), (-1234.5, f"{MINUS}1,234"), (12.34, "12.3"), (0.123, "0.12"), (None, DASH), (math.nan, DASH)],
+    [
+        (1234.5, "1,234"),
+        (-1234.5, f"{MINUS}1,234"),
+        (12.34, "12.3"),
+        (1.234, "1.23"),
+        (0.00123, "0.00123"),
+        (0.0, "0.00"),
+        (None, DASH),
+        (math.nan, DASH),
+    ],
 )
 def test_numbers_are_short(value: float | None, text: str) -> None:
     assert number(value) == text
+
+
+def test_runs_that_are_not_alike_are_not_compared(tmp_path: Path) -> None:
+    folder = write_runs(comparison(tmp_path), APART)
+    path = folder / "reacher" / "delta" / "seed-3" / "config.yaml"
+    text = path.read_text()
+    for old, new, key in (
+        ("total_timesteps: 50000", "total_timesteps: 60000", "total_timesteps is 60000, and 50000 in"),
+        ("gamma: 0.99", "gamma: 0.5", r"agent\.gamma is 0\.5, and 0\.99 in"),
+        ("5000\n  episodes: 10", "5000\n  episodes: 2", r"eval\.episodes is 2, and 10 in"),
+        ("mean: -2.6", "mean: -1.0", r"env\.reference_score\.mean is -1\.0, and -2\.6 in"),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(ConfigError, match=key):
+            read_study(folder)
+    path.write_text(text.replace("keep: 2", "keep: 9").replace("device: auto", "device: cpu"))
+    assert len(read_study(folder).records) == 20
+
+
+def test_finished_runs_that_are_not_listed_are_told_of(tmp_path: Path) -> None:
+    """As when a comparison is asked for again with fewer seeds."""
+    write_runs(comparison(tmp_path), APART)
+    fewer = comparison(tmp_path, "seeds=[1,2]")
+    (fewer.folder / "comparison.yaml").write_text(fewer.text)
+    told = list(warnings(analyse(read_study(fewer.folder))))
+    assert told[0].startswith("12 finished runs in the folder are not of this comparison: pusher/delta/seed-0, pusher/")
+
+
+def test_aggregates_are_of_the_seeds_that_all_have(tmp_path: Path) -> None:
+    """Otherwise an arm would gain from runs that are missing on its weak tasks."""
+    scores = {**APART, ("pusher", "delta"): APART["pusher", "delta"][:3]}
+    analysis = analysed(tmp_path, scores)
+    assert analysis.common_seeds == (0, 1, 2)
+    [delta] = [each for each in analysis.aggregates if (each.arm, each.metric) == ("delta", "final")]
+    pooled = [run.normalized(run.final) for run in analysis.study.records if run.arm == "delta" and run.seed < 3]
+    assert delta.statistics["mean"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
+    assert "Aggregates over tasks are of the seeds that all have: 0, 1, 2." in list(warnings(analysis))
+    [pair] = [each for each in analysis.pairs if (each.task, each.metric) == ("reacher", "final")]
+    assert pair.seeds == 5
+
+
+def test_without_metrics_time_alone_is_not_known(tmp_path: Path) -> None:
+    folder = write_runs(comparison(tmp_path), APART)
+    (folder / "reacher" / "delta" / "seed-3" / "metrics.jsonl").unlink()
+    analysis = analyse(read_study(folder))
+    assert any("Time and FLOPs are not known of 1 runs" in told for told in warnings(analysis))
+    assert analysis.summary("reacher", "delta").mean.estimate == pytest.approx(-4.04)
+
+
+def test_seeds_evaluated_at_other_steps_still_make_a_curve(tmp_path: Path) -> None:
+    folder = write_runs(comparison(tmp_path), APART)
+    path = folder / "reacher" / "delta" / "seed-3" / "evaluations.csv"
+    path.write_text(re.sub(r"^(12500|25000|37500),", lambda step: f"{int(step[1]) + 7},", path.read_text(), flags=re.M))
+    figure = curves(read_study(folder), "reacher", "steps")
+    assert figure is not None
+    assert len(figure.axes[0].lines) == 2
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [4, 6]  # type: ignore[arg-type]
+
+
+def test_names_with_dots_and_dashes_have_figures_of_their_own(tmp_path: Path) -> None:
+    scores = {("v0.5", arm): APART["reacher", arm] for arm in ("residual", "delta")}
+    scores |= {("v0.7", arm): APART["pusher", arm] for arm in ("residual", "delta")}
+    overrides = ("tasks.reacher=null", "tasks.pusher=null")
+    made = load_comparison(
+        "quick",
+        f"out={tmp_path}",
+        *overrides,
+        "seeds=[0,1,2,3,4]",
+        "name=dots",
+        *(f"tasks={{{task}: {{env: {env}}}}}" for task, env in (("v0.5", "reacher"), ("v0.7", "pusher"))),
+    )
+    page = write_report(write_runs(made, scores))
+    names = {path.name for path in (page.parent / "figures").iterdir()}
+    assert {f"curves-steps-v0.{digit}.{form}" for digit in "57" for form in ("svg", "png")} <= names
 
 
 # What is written
@@ -184,7 +270,9 @@ def test_tables_hold_what_the_page_says(report: Path) -> None:
     assert (pair["verdict"], pair["reference"]) == ("higher", "residual")
     assert len(rows(report, "scores")) == 20
     assert len(rows(report, "curves")) == 80
-    assert {row["interval"] for row in rows(report, "coverage")} == {"mean", "median", "iqm", "difference", "aggregate"}
+    assert {row["interval"] for row in rows(report, "coverage")} == {
+        *("mean", "median", "iqm", "difference", "aggregate", "improvement")
+    }
 
 
 def test_flops_are_those_of_the_steps_and_updates_so_far(report: Path) -> None:
@@ -247,7 +335,7 @@ def test_figures_are_files_too(report: Path) -> None:
     figures = report.parent / "figures"
     names = {path.stem for path in figures.glob("*.svg")}
     assert names == {path.stem for path in figures.glob("*.png")}
-    assert names >= {"learning", "curves-flops-reacher", "final-pusher", "profile", "improvement", "gates-pusher-delta"}
+    assert names >= {"learning", "curves-flops-reacher", "final-pusher", "profile", "improvement", "gates-pusher@delta"}
     for path in figures.glob("*.svg"):
         ElementTree.parse(path)
 

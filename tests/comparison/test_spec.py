@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -23,7 +25,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_shipped_comparisons_are_sound(name: str) -> None:
     """Every arm but SB3's own MLP is matched, and arms of a task differ in their torsos alone."""
     comparison = load_comparison(name)
-    assert comparison.notes == ()
+    assert all(note.startswith("mlp keeps its own size") for note in comparison.notes)
     for arms in comparison.sizes.values():
         for arm, size in arms.items():
             assert arm == "mlp" or size.mismatch is None or abs(size.mismatch) <= 0.02
@@ -85,6 +87,38 @@ def test_overrides_name_the_folder_but_for_seeds_and_places() -> None:
     named = load_comparison("quick", "total_timesteps=100").folder.name
     assert named.startswith("quick+total_timesteps=100-")
     assert load_comparison("quick", "total_timesteps=100", "name=mine").folder.name == "mine"
+    for more in ("seeds=[0,1,2,3,4]", "device=cpu", "out=there"):
+        assert load_comparison("quick", "total_timesteps=100", more).folder.name == named
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("agent={n_epochs: 2, gamma: 0.5}", lambda run: (run.agent.n_epochs, run.agent.gamma, run.agent.batch_size)),
+        ("eval={every: 256, episodes: 2}", lambda run: (run.eval.every, run.eval.episodes)),
+        ("env.normalize={observations: false, rewards: false}", lambda run: run.env.normalize.model_dump()),
+        ("arms.delta={agent: {gamma: 0.5}}", lambda run: run.agent.gamma),
+        ("agent.learning_rate={schedule: linear, start: 0.1}", lambda run: run.agent.learning_rate.model_dump()),
+    ],
+)
+def test_a_mapping_as_an_override_adds_to_what_stands_there(override: str, read: Callable[[Any], object]) -> None:
+    expected = {
+        "agent=": (2, 0.5, 64),
+        "eval=": (256, 2),
+        "env.n": {"observations": False, "rewards": False, "clip": 10.0},
+        "arms.": 0.5,
+        "agent": {"schedule": "linear", "start": 0.1, "end": 0.0, "fraction": 1.0},
+    }
+    found = read(load_comparison("quick", override).cells[1].spec)
+    assert found == next(value for start, value in expected.items() if override.startswith(start))
+
+
+def test_one_seed_is_a_list_of_one() -> None:
+    assert load_comparison("quick", "seeds=3").spec.seeds == (3,)
+
+
+def test_an_arm_that_keeps_its_own_size_is_noted() -> None:
+    assert load_comparison("quick", "arms.mlp=mlp").notes == ("mlp keeps its own size: on reacher -86% parameters",)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
@@ -114,7 +148,16 @@ def test_there_is_no_shard_beyond_the_last() -> None:
             r"arms\.delta\.env: an arm may change torso, actor_torso, critic_torso, agent alone",
         ),
         (["arms.delta.torso.hidden=9"], r"arms\.delta\.torso\.hidden: match parameters chooses it"),
-        (["arms.delta.torso.heads=5"], r"torso\.heads: 5 heads do not divide width 64"),
+        (["arms.delta.agent={torso: {hidden: 9}}"], r"arms\.delta\.agent\.torso\.hidden: match parameters chooses it"),
+        (["arms.delta.agent=sac"], r"arms\.delta\.agent: an arm may change hyperparameters, and not the agent"),
+        (["arms.delta.agent.base=ppo"], r"arms\.delta\.agent: an arm may change hyperparameters, and not the agent"),
+        (["arms.delta.critic_torso=mlp"], r"arm delta: one torso is an mlp of no given size"),
+        (["tasks.reacher.seeds=3"], r"tasks\.reacher\.seeds: seeds holds for all tasks"),
+        (["tasks.reacher.out=x"], r"tasks\.reacher\.out: out holds for all tasks"),
+        (["tasks.report.env=hopper"], r"tasks\.report: no task can be called so"),
+        (["tasks.reacher.env=hoper"], r"tasks\.reacher\.env: no env 'hoper'; did you mean 'hopper'"),
+        (["arms.delta.torso=null"], r"arms\.delta\.torso: a torso is a kind or a mapping"),
+        (["arms.delta.torso.heads=5"], r"arms\.delta\.torso\.heads: 5 heads do not divide width 64"),
         (["arms.delta=[1]"], r"arms\.delta: a mapping is wanted"),
         (["arms.a/b=delta"], "arms.a/b: string should match pattern"),
         (["seeds=[1,1]"], "seeds: the same seed twice"),
@@ -132,7 +175,9 @@ def test_an_error_in_a_file_names_its_line() -> None:
     Path("mine.yaml").write_text(
         text.replace("residual: {torso: residual}", "residual: {torso: {kind: residual, widht: 3}}")
     )
-    with pytest.raises(ConfigError, match=r"mine\.yaml:3: torso\.widht: unknown key; did you mean 'width'"):
+    with pytest.raises(
+        ConfigError, match=r"mine\.yaml:3: arms\.residual\.torso\.widht: unknown key; did you mean 'width'"
+    ):
         load_comparison("mine.yaml")
     with pytest.raises(ConfigError, match="no comparison 'quik'; did you mean 'quick'"):
         load_comparison("quik")

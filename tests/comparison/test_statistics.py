@@ -67,11 +67,15 @@ def test_the_difference_has_welchs_interval() -> None:
     assert [found.low, found.high] == pytest.approx([2.58 - reach, 2.58 + reach])
 
 
-def test_equal_constants_do_not_differ_and_others_surely_do() -> None:
-    ones, twos = np.ones(3), np.full(3, 2.0)
-    assert statistics.difference(ones, ones) == Interval(0.0, 0.0, 0.0)
-    assert (statistics.welch_p(ones, ones), statistics.welch_p(ones, twos)) == (1.0, 0.0)
+@pytest.mark.parametrize("noise", [0.0, 1e-13])
+def test_scores_without_spread_allow_no_interval_and_no_t_test(noise: float) -> None:
+    """A task that all seeds solve alike says nothing of how far other seeds would be apart."""
+    ones, twos = np.array([1000.0, 1000.0, 1000.0 + noise]), np.full(3, 2000.0)
+    assert statistics.difference(twos, ones) == Interval(pytest.approx(1000.0), None, None)
+    assert statistics.mean(ones) == Interval(pytest.approx(1000.0), None, None)
+    assert (statistics.welch_p(ones, twos), statistics.detectable_difference(ones, twos)) == (None, None)
     assert math.isnan(statistics.effect_size(ones, twos).estimate)
+    assert statistics.permutation_p(ones, twos, generator()) == pytest.approx(0.1)
 
 
 def test_pairs_remove_what_seeds_have_in_common() -> None:
@@ -102,6 +106,24 @@ def test_the_interval_of_g_is_found_however_far_the_arms_are_apart(far: float) -
     assert found.low < found.estimate < found.high
 
 
+def test_where_scipy_has_no_noncentral_t_there_is_no_interval() -> None:
+    nearly = np.array([1000.0, 1000.0, 1000.0, 1000.0, 999.99])
+    found = statistics.effect_size(nearly, nearly / 200)
+    assert found.estimate > 100_000
+    assert (found.low, found.high) == (None, None)
+
+
+def test_nothing_lies_outside_of_no_interval() -> None:
+    assert not Interval(math.nan, math.nan, math.nan).excludes(0.0)
+    assert not Interval(1.0, None, None).excludes(0.0)
+
+
+def test_no_common_seed_makes_no_paired_difference() -> None:
+    found = statistics.paired_difference(np.array([]), np.array([]))
+    assert math.isnan(found.estimate)
+    assert (found.low, found.high) == (None, None)
+
+
 @pytest.mark.parametrize(("effect", "seeds"), [(0.2, 393), (0.5, 64), (0.8, 26)])
 def test_detectable_effects_are_cohens(effect: float, seeds: int) -> None:
     """Cohen (1992), A power primer, table 2: seeds an arm for a power of 0.8 at 0.05."""
@@ -122,11 +144,20 @@ def test_few_seeds_bound_the_permutation_test() -> None:
     assert statistics.permutation_p(FIVE[:1], OTHERS, generator()) is None
 
 
-def test_the_paired_permutation_test_flips_signs_within_tasks_and_seeds() -> None:
-    """Six differences of one sign: 2 of 2^6 assignments are as far apart."""
+def test_the_permutation_test_of_the_chance_exchanges_arms_within_tasks_and_seeds() -> None:
+    """Six runs above all others of their tasks: 2 of 2^6 exchanges are as far apart."""
     ours, theirs = [np.array([2.0, 3.0, 4.0]), np.array([7.0, 8.0, 9.0])], [np.zeros(3), np.full(3, 5.0)]
-    assert statistics.paired_permutation_p(ours, theirs, generator()) == pytest.approx(2 / 64)
-    assert statistics.paired_permutation_p([FIVE[:1]], [OTHERS[:1]], generator()) is None
+    assert statistics.improvement_p(ours, theirs, generator()) == pytest.approx(2 / 64)
+    assert statistics.improvement_p(ours, ours, generator()) == 1.0
+    assert statistics.improvement_p([FIVE[:1]], [OTHERS[:1]], generator()) is None
+
+
+def test_the_test_of_the_chance_does_not_follow_outliers() -> None:
+    """Better on most tasks and far worse on one: the chance is above a half, whatever the means are."""
+    ours = [np.arange(6.0) + 10 for _ in range(5)] + [np.arange(6.0) - 1_000]
+    theirs = [np.arange(6.0) for _ in range(6)]
+    assert statistics.improvement_p(ours, theirs, generator()) < 0.05  # type: ignore[operator]
+    assert statistics.probability_of_improvement(ours, theirs).estimate == pytest.approx(5 / 6)
 
 
 def test_holms_adjustment() -> None:
@@ -149,7 +180,7 @@ def test_an_aggregate_pools_the_runs_of_all_tasks() -> None:
 def test_seeds_are_drawn_anew_within_tasks_alone() -> None:
     """Tasks whose seeds agree leave nothing to draw, however far the tasks are apart."""
     tasks = [np.zeros(5), np.ones(5)]
-    assert statistics.aggregate(tasks, statistics.pooled_mean, generator()) == Interval(0.5, 0.5, 0.5)
+    assert statistics.aggregate(tasks, statistics.pooled_mean, generator()) == Interval(0.5, None, None)
 
 
 def test_a_widened_interval_of_the_mean_is_students() -> None:
@@ -161,14 +192,35 @@ def test_a_widened_interval_of_the_mean_is_students() -> None:
 
 def test_the_chance_to_score_above_counts_pairs() -> None:
     ours, theirs = [np.array([1.0, 2.0, 3.0])], [np.array([0.0, 2.0, 2.5])]
-    found = statistics.probability_of_improvement(ours, theirs, generator())
+    found = statistics.probability_of_improvement(ours, theirs)
     u = stats.mannwhitneyu(ours[0], theirs[0]).statistic
     assert found.estimate == pytest.approx(u / 9) == pytest.approx((1 + 1.5 + 3) / 9)
 
 
 def test_the_chance_averages_over_tasks() -> None:
     high, low = np.array([5.0, 6.0]), np.array([1.0, 2.0])
-    assert statistics.probability_of_improvement([high, low], [low, high], generator()).estimate == 0.5
+    assert statistics.probability_of_improvement([high, low], [low, high]).estimate == 0.5
+
+
+def test_the_interval_of_the_chance_is_newcombes() -> None:
+    """Its ends are where the estimate is as many standard errors away as the quantile says."""
+    ours, theirs = [FIVE], [FIVE - 0.8]
+    found = statistics.probability_of_improvement(ours, theirs)
+    t = stats.t.ppf(0.975, 8)
+    for end in (found.low, found.high):
+        assert end is not None
+        variance = end * (1 - end) * (1 + 4 * (1 - end) / (2 - end) + 4 * end / (1 + end)) / 25
+        assert abs(found.estimate - end) == pytest.approx(t * math.sqrt(variance), rel=1e-6)
+
+
+def test_a_chance_of_one_is_not_certain() -> None:
+    """Three runs above three others are one of twenty orders, and no proof."""
+    found = statistics.probability_of_improvement([FIVE[:3] + 10], [OTHERS[:3]])
+    assert (found.estimate, found.high) == (1.0, 1.0)
+    assert found.low is not None
+    assert 0.1 < found.low < 0.6
+    opposite = statistics.probability_of_improvement([OTHERS[:3]], [FIVE[:3] + 10])
+    assert (opposite.low, opposite.high) == (0.0, pytest.approx(1 - found.low))
 
 
 def test_a_profile_is_the_share_above_each_threshold() -> None:
