@@ -20,7 +20,7 @@ from rich.console import Console
 
 from deltarl import RunResult, load_config, rendering, train
 from deltarl.cli import main
-from deltarl.library import find, names, read_yaml
+from deltarl.library import KINDS, find, names, read_yaml
 
 Deltarl = Callable[..., tuple[int, str, str]]
 QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
@@ -48,7 +48,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return train(spec, console=Console(file=io.StringIO()))[0]
 
 
-VERBS = ("train", "resume", "evaluate", "play", "gates", "list", "show", "copy", "validate", "schema", "doctor")
+VERBS = (
+    *("train", "resume", "compare", "report", "evaluate", "play", "gates"),
+    *("list", "show", "copy", "validate", "schema", "doctor"),
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -96,10 +99,10 @@ def test_play_writes_a_film_and_opens_no_pickle(
 # list
 
 
-@pytest.mark.parametrize("kind", ["agents", "envs", "configs"])
-def test_list_names_all_that_is_shipped(kind: str, deltarl: Deltarl) -> None:
-    _, out, _ = deltarl("list", kind)
-    assert [line.split()[0] for line in out.splitlines()[1:]] == names(kind)
+@pytest.mark.parametrize("folder", KINDS)
+def test_list_names_all_that_is_shipped(folder: str, deltarl: Deltarl) -> None:
+    _, out, _ = deltarl("list", f"{KINDS[folder]}s")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == names(folder)
 
 
 def test_list_finds_runs_finished_or_not(finished: RunResult, deltarl: Deltarl) -> None:
@@ -139,7 +142,7 @@ def test_a_copy_is_found_before_the_shipped_file(deltarl: Deltarl) -> None:
 def test_all_that_is_shipped_is_valid(deltarl: Deltarl) -> None:
     status, out, _ = deltarl("validate")
     assert status == 0
-    assert out == f"{sum(len(names(kind)) for kind in ('agents', 'envs', 'configs'))} files are valid\n"
+    assert out == f"{sum(len(names(kind)) for kind in KINDS)} files are valid\n"
 
 
 def test_validate_names_every_file_that_is_wrong(deltarl: Deltarl) -> None:
@@ -154,17 +157,39 @@ def test_validate_names_every_file_that_is_wrong(deltarl: Deltarl) -> None:
     ]
 
 
+def test_validate_knows_a_comparison_by_its_keys(deltarl: Deltarl) -> None:
+    Path("mine.yaml").write_text("reference: delta\ntasks: {hopper: quickstart}\n")
+    status, _, err = deltarl("validate", "mine.yaml")
+    assert (status, err) == (2, "deltarl: error: mine.yaml: arms: missing\n")
+
+
+# compare
+
+
+def test_a_dry_run_says_how_large_the_arms_are(deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("compare", "quick", "arms.mlp=mlp", "--dry-run")
+    assert status == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert [row[:3] for row in rows[1:4]] == [
+        ["reacher", "residual", "68,677"],
+        ["reacher", "delta", "68,681"],
+        ["reacher", "mlp", "9,925"],
+    ]
+    assert out.splitlines()[4].startswith("9 runs of 50,000 steps: runs/quick+arms.mlp=mlp-")
+    assert list(Path().iterdir()) == []
+
+
 # schema
 
 
-@pytest.mark.parametrize("kind", ["config", "agent", "env"])
-def test_every_shipped_file_keeps_to_its_schema(kind: str, deltarl: Deltarl) -> None:
-    _, out, _ = deltarl("schema", kind)
+@pytest.mark.parametrize("folder", KINDS)
+def test_every_shipped_file_keeps_to_its_schema(folder: str, deltarl: Deltarl) -> None:
+    _, out, _ = deltarl("schema", KINDS[folder])
     schema = json.loads(out)
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    for name in names(f"{kind}s"):
-        validator.validate(read_yaml(find(f"{kind}s", name, "test")).data)
+    for name in names(folder):
+        validator.validate(read_yaml(find(folder, name, "test")).data)
     assert not validator.is_valid({"algorithmm": "ppo"})
 
 
@@ -200,19 +225,28 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("evaluate", ".", "--episodes", "0"), "Invalid value for '--episodes'"),
         (("play", "nowhere", "--video", "film.avi"), "film.avi: a name that ends in .mp4 or .gif is wanted"),
         (("play", "nowhere", "--video", "no/film.mp4"), "no: no such folder"),
-        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'runs'"),
+        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out is for runs alone, not for envs"),
         (("show", "quickstrat"), "no config 'quickstrat'; did you mean 'quickstart'?"),
         (("show", "quickstart", "torso.width=3"), "torso.width: input should be greater than or equal to 4"),
-        (("copy", "quickstrat"), "no agent, environment or config 'quickstrat'; did you mean 'quickstart'?"),
+        (
+            ("copy", "quickstrat"),
+            "no agent, environment, config or comparison 'quickstrat'; did you mean 'quickstart'?",
+        ),
         (("copy", "cats/hopper"), "no kind 'cats'"),
         (("copy", "../hopper"), "no kind '..'"),
         (("copy", "configs/nothing"), "no config 'nothing'"),
         (("copy", "hopper", "--to", "../x"), "--to: '../x' is not a name"),
         (("validate", "nowhere.yaml"), "nowhere.yaml: cannot be read: "),
         (("validate", "README.md"), "README.md: a YAML file ends in .yaml or .yml"),
-        (("schema", "cat"), "'cat' is not one of 'config', 'agent', 'env'"),
+        (("schema", "cat"), "'cat' is not one of 'config', 'agent', 'env', 'comparison'"),
+        (("compare", "quik"), "no comparison 'quik'; did you mean 'quick'?"),
+        (("compare", "quick", "--shard", "x"), "--shard: 'x' is not of the form I/N, such as 1/4"),
+        (("compare", "quick", "--shard", "3/2"), "--shard: 3/2 is not among 1/2 to 2/2"),
+        (("compare", "quick", "arms.delta.torso.heads=5"), "arms.delta.torso.heads: 5 heads do not divide width 64"),
+        (("compare", "quick", "out=/proc/no"), "/proc/no/quick cannot be used"),
+        (("report", "nowhere"), "nowhere: no such folder; deltarl compare makes them"),
         (("trian",), "No such command 'trian'"),
     ],
 )
