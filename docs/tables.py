@@ -496,6 +496,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "coverage": comparisons.coverage_table,
         "seeds": comparisons.seeds_needed,
         "study": comparisons.study_text,
+        "bounded": comparisons.bounded_text,
     },
     "docs/torsos.md": {"options": options_table},
     "docs/policies.md": {"support": support_table},
