@@ -31,8 +31,10 @@ def measure() -> dict[str, object]:
             }
             found["difference"] = coverage.of_difference(seeds, world, rng)
             found["improvement"] = coverage.of_improvement(seeds, TASKS, world, rng)
-            found["aggregate"] = coverage.of_aggregate(seeds, TASKS, world, rng)
-            found["percentile"] = coverage.of_aggregate(seeds, TASKS, world, rng, widen=False)
+            found["effect"] = coverage.of_effect(seeds, world, rng)
+            for name in coverage.OVER_TASKS:
+                found[f"{name} over tasks"] = coverage.of_aggregate(name, seeds, TASKS, world, rng)
+            found["percentile"] = coverage.of_aggregate("iqm", seeds, TASKS, world, rng, widen=False)
             for name, share in found.items():
                 shares.setdefault(name, {}).setdefault(world, {})[seeds] = share
     return {"simulations": coverage.SIMULATIONS, "tasks": TASKS, "covered": shares}

@@ -26,8 +26,11 @@ INTERVALS = {
     "median": "median, order statistics",
     "iqm": "IQM, Tukey and McLaughlin",
     "difference": "difference, Welch",
+    "effect": "Hedges' g, noncentral t",
     "improvement": "chance to score above, over {tasks} tasks, Newcombe",
-    "aggregate": "IQM over {tasks} tasks, stratified bootstrap, widened",
+    "iqm over tasks": "IQM over {tasks} tasks, stratified bootstrap, widened",
+    "median over tasks": "median over {tasks} tasks, the same",
+    "mean over tasks": "mean over {tasks} tasks, the same",
     "percentile": "IQM over {tasks} tasks, stratified bootstrap, as is usual",
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal
@@ -17,11 +17,7 @@ SEED = 0  # of the resampling; the same records give the same report
 SIGNIFICANT = 0.05
 Metric = Literal["final", "area"]
 METRICS: Mapping[Metric, str] = {"final": "return of the final policy", "area": "mean return over training"}
-AGGREGATES: Mapping[str, Callable[..., Any]] = {
-    "iqm": statistics.pooled_iqm,
-    "median": statistics.pooled_median,
-    "mean": statistics.pooled_mean,
-}
+AGGREGATES = coverage.OVER_TASKS
 PROFILE_POINTS = 101
 
 
@@ -268,5 +264,9 @@ def _covered(seeds: int, tasks: int) -> dict[str, dict[str, float | None]]:
     }
     found["difference"] = {world: coverage.of_difference(seeds, world, rng) for world in coverage.WORLDS}
     found["improvement"] = {world: coverage.of_improvement(seeds, tasks, world, rng) for world in coverage.WORLDS}
-    found["aggregate"] = {world: coverage.of_aggregate(seeds, tasks, world, rng) for world in coverage.WORLDS}
+    found["effect"] = {world: coverage.of_effect(seeds, world, rng) for world in coverage.WORLDS}
+    for name in AGGREGATES:
+        found[f"{name} over tasks"] = {
+            world: coverage.of_aggregate(name, seeds, tasks, world, rng) for world in coverage.WORLDS
+        }
     return found

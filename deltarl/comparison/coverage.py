@@ -40,6 +40,12 @@ OF_ONE_TASK: Mapping[str, tuple[Callable[[Array], Interval], Callable[[Array], A
     "iqm": (statistics.iqm, lambda scores: stats.trim_mean(scores, statistics.CUT)),
 }
 
+OVER_TASKS: Mapping[str, Callable[..., Any]] = {
+    "iqm": statistics.pooled_iqm,
+    "median": statistics.pooled_median,
+    "mean": statistics.pooled_mean,
+}
+
 
 def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> float | None:
     """Share of simulated samples whose interval covers the truth; None where there is no interval at so few seeds."""
@@ -58,6 +64,17 @@ def of_difference(seeds: int, world: str, rng: np.random.Generator) -> float:
     return float(np.mean([not statistics.difference(*pair).excludes(truth) for pair in pairs]))
 
 
+def of_effect(seeds: int, world: str, rng: np.random.Generator) -> float:
+    """The same of the interval of Hedges' g, of an arm that is one standard deviation better.
+
+    In fewer samples: each takes two root findings.
+    """
+    every = WORLDS[world](rng, POPULATION)
+    shift = float(np.std(every))
+    pairs = WORLDS[world](rng, (SIMULATIONS // 4, 2, seeds))
+    return float(np.mean([not statistics.effect_size(ours + shift, theirs).excludes(1.0) for ours, theirs in pairs]))
+
+
 def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator) -> float:
     """The same of the interval of the chance to score above, of an arm that is one standard deviation better."""
     ours, theirs = WORLDS[world](rng, POPULATION) + 1, WORLDS[world](rng, POPULATION)
@@ -69,25 +86,28 @@ def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator)
     return covered / SIMULATIONS
 
 
-def of_aggregate(seeds: int, tasks: int, world: str, rng: np.random.Generator, widen: bool = True) -> float:
-    """The same of the stratified bootstrap of the IQM over tasks, each of which is `LEVELS_APART` above the last.
+def of_aggregate(
+    name: str, seeds: int, tasks: int, world: str, rng: np.random.Generator, *, widen: bool = True
+) -> float:
+    """The same of the stratified bootstrap over tasks, each of which is `LEVELS_APART` above the last.
 
     Args:
+        name: one of `OVER_TASKS`.
         seeds: of each task.
         tasks: how many.
         world: one of `WORLDS`.
         rng: draws the samples.
         widen: take the percentiles as `statistics.aggregate` does; otherwise plainly at the level, as is usual.
     """
-    draw = WORLDS[world]
+    draw, statistic = WORLDS[world], OVER_TASKS[name]
     levels = LEVELS_APART * np.arange(tasks)[:, None]
-    truth = float(stats.trim_mean((draw(rng, (tasks, *POPULATION)) + levels).ravel(), statistics.CUT))
+    truth = float(statistic((draw(rng, (tasks, *POPULATION)) + levels).ravel(), axis=-1))
     level = statistics.widened(statistics.LEVEL, [seeds] * tasks) if widen else statistics.LEVEL
     covered = 0
     for _ in range(SIMULATIONS):
         sample = draw(rng, (tasks, seeds)) + levels
         picked = rng.integers(seeds, size=(RESAMPLES, tasks, seeds))
         resampled = np.take_along_axis(sample[None], picked, axis=-1).reshape(RESAMPLES, -1)
-        low, high = np.quantile(stats.trim_mean(resampled, statistics.CUT, axis=-1), [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(statistic(resampled, axis=-1), [(1 - level) / 2, (1 + level) / 2])
         covered += bool(low <= truth <= high)
     return covered / SIMULATIONS

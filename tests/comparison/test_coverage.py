@@ -49,16 +49,30 @@ def test_the_median_has_its_interval_from_six_seeds_on() -> None:
 @pytest.mark.parametrize(("seeds", "covered"), [(3, 0.75), (5, 0.90), (10, 0.94)])
 def test_the_plain_percentile_interval_of_an_iqm_is_too_narrow(seeds: int, covered: float) -> None:
     """Which is why it is not the one that reports have."""
-    found = coverage.of_aggregate(seeds, 1, "normal", generator(5, seeds), widen=False)
+    found = coverage.of_aggregate("iqm", seeds, 1, "normal", generator(5, seeds), widen=False)
     assert found == pytest.approx(covered, abs=0.05)
 
 
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_the_widened_interval_over_three_tasks_covers_nearly_as_often_as_it_says(seeds: int) -> None:
     for world in coverage.WORLDS:
-        widened, usual = (coverage.of_aggregate(seeds, 3, world, generator(6, seeds), widen) for widen in (True, False))
+        widened, usual = (
+            coverage.of_aggregate("iqm", seeds, 3, world, generator(6, seeds), widen=widen) for widen in (True, False)
+        )
         assert widened > usual
         assert widened > 0.85
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_mean_over_tasks_is_covered_as_often_as_it_says_and_the_median_less_often(seeds: int) -> None:
+    mean, median = (coverage.of_aggregate(name, seeds, 3, "normal", generator(9, seeds)) for name in ("mean", "median"))
+    assert mean > 0.92
+    assert 0.7 < median < 0.97
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_interval_of_hedges_g_covers_as_often_as_it_says(seeds: int) -> None:
+    assert coverage.of_effect(seeds, "normal", generator(10, seeds)) == pytest.approx(0.95, abs=2 * NOISE)
 
 
 def test_a_mean_of_scores_with_failed_seeds_is_covered_less_often() -> None:
