@@ -150,13 +150,19 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     blow: signal.Signals, status: int, merged: Path, tmp_path: Path
 ) -> None:
     """What has finished is kept, what was begun goes on, and all is as if nothing had happened."""
+    shutil.copytree(merged, tmp_path / "small")
+    for arm in ("residual", "delta"):
+        shutil.rmtree(tmp_path / "small" / "reacher" / arm / "seed-1")
     process = begin(tmp_path)
-    wait_for("(1 of 4 runs", process)
+    wait_for("2 of 4 runs had finished before", process)
+    while not list((tmp_path / "small" / "reacher" / "residual" / "seed-1" / "checkpoints").glob("*/manifest.json")):
+        assert process.poll() is None
+        time.sleep(0.01)
     os.killpg(process.pid, blow)
     _, rest = process.communicate(timeout=100)
     assert process.returncode == status, rest
     finished = list((tmp_path / "small").glob("*/*/*/result.json"))
-    assert 1 <= len(finished) < 4
+    assert 2 <= len(finished) < 4
     before = {path: path.stat().st_mtime_ns for path in finished}
 
     compared, shown = run(small(tmp_path))
@@ -170,7 +176,6 @@ def test_a_failed_run_is_reported_takes_no_other_with_it_and_is_begun_again(merg
     shutil.copytree(merged, tmp_path / "small")
     broken = tmp_path / "small" / "reacher" / "delta" / "seed-1"
     whole = shutil.move(broken, tmp_path / "aside")
-    shutil.rmtree(tmp_path / "small" / "reacher" / "residual" / "seed-1")
     broken.mkdir()
     (broken / "notes.txt").write_text("mine")
 
