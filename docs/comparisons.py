@@ -154,7 +154,7 @@ def readme_text() -> str:
             "",
             *(f"- {sentence}" for sentence in over),
             "",
-            "These hyperparameters suit the MLP; [Compare fairly](docs/compare.md#with-bounded-updates) says why, and has "
-            "the same arms with bounded updates.",
+            "These hyperparameters suit the MLP; [Compare fairly](docs/compare.md#with-bounded-updates) says why, and "
+            "has the same arms with bounded updates.",
         ]
     )
