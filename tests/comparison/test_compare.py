@@ -172,7 +172,6 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     assert records(tmp_path / "small") == records(merged)
 
 
-@pytest.mark.slow
 def test_a_failed_run_is_reported_takes_no_other_with_it_and_is_begun_again(merged: Path, tmp_path: Path) -> None:
     shutil.copytree(merged, tmp_path / "small")
     broken = tmp_path / "small" / "reacher" / "delta" / "seed-1"
