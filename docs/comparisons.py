@@ -86,8 +86,8 @@ def bounded_text() -> str:
     held = ", ".join(f"{arm} {_divergence(second, arm):.3f}" for arm in second.study.arms)
     return "\n".join(
         [
-            "The hyperparameters of that study are near Stable-Baselines3's defaults, which suit its MLP, and the same "
-            "for all arms. The torsos' policies move further in each update: the mean KL divergence between the "
+            "The hyperparameters of that study are near Stable-Baselines3's defaults, and the same for all arms. The "
+            "torsos' policies move further in each update: the mean KL divergence between the "
             f"policies before and after one, as PPO estimates it, was over all runs {moved}. So the same arms were "
             f"trained with the quickstart's hyperparameters, whose updates end early (`target_kl: {limit}`) and whose "
             f"batches are larger, on its one task, `deltarl compare {second.study.spec.name}`, {seeds(second)} an arm. "
@@ -154,7 +154,7 @@ def readme_text() -> str:
             "",
             *(f"- {sentence}" for sentence in over),
             "",
-            "These hyperparameters suit the MLP; [Compare fairly](docs/compare.md#with-bounded-updates) says why, and "
-            "has the same arms with bounded updates.",
+            "Under these hyperparameters the torsos' policies move several times as far in an update as the MLP's; "
+            "[Compare fairly](docs/compare.md#with-bounded-updates) has the same arms with bounded updates.",
         ]
     )
