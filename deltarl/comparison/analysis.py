@@ -114,9 +114,10 @@ class Analysis:
     def covered(self) -> dict[str, dict[str, float | None]]:
         """By the name of an interval and of a simulated world, the share of intervals that cover the truth.
 
-        At this number of seeds and tasks; None where there is no interval, and empty with one seed.
+        At this number of seeds (over tasks, of common ones) and tasks; None where there is no interval, and empty with
+        one seed.
         """
-        return _covered(self.seeds[0], len(self.study.tasks)) if self.seeds[0] > 1 else {}
+        return _covered(self.seeds[0], len(self.common_seeds), len(self.study.tasks)) if self.seeds[0] > 1 else {}
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -256,17 +257,18 @@ def _aggregates(
 
 
 @cache
-def _covered(seeds: int, tasks: int) -> dict[str, dict[str, float | None]]:
+def _covered(seeds: int, common: int, tasks: int) -> dict[str, dict[str, float | None]]:
     rng = np.random.default_rng(SEED)
     found: dict[str, dict[str, float | None]] = {
         name: {world: coverage.of_one_task(name, seeds, world, rng) for world in coverage.WORLDS}
         for name in coverage.OF_ONE_TASK
     }
     found["difference"] = {world: coverage.of_difference(seeds, world, rng) for world in coverage.WORLDS}
-    found["improvement"] = {world: coverage.of_improvement(seeds, tasks, world, rng) for world in coverage.WORLDS}
+    if common > 1:
+        found["improvement"] = {world: coverage.of_improvement(common, tasks, world, rng) for world in coverage.WORLDS}
     found["effect"] = {world: coverage.of_effect(seeds, world, rng) for world in coverage.WORLDS}
-    for name in AGGREGATES:
+    for name in AGGREGATES if common > 1 else ():
         found[f"{name} over tasks"] = {
-            world: coverage.of_aggregate(name, seeds, tasks, world, rng) for world in coverage.WORLDS
+            world: coverage.of_aggregate(name, common, tasks, world, rng) for world in coverage.WORLDS
         }
     return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from deltarl.comparison import statistics
 from deltarl.comparison.statistics import Array, Interval
@@ -37,7 +37,7 @@ WORLDS: Mapping[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = 
 OF_ONE_TASK: Mapping[str, tuple[Callable[[Array], Interval], Callable[[Array], Any]]] = {
     "mean": (statistics.mean, np.mean),
     "median": (statistics.median, np.median),
-    "iqm": (statistics.iqm, lambda scores: stats.trim_mean(scores, statistics.CUT)),
+    "iqm": (statistics.iqm, lambda scores: scipy.stats.trim_mean(scores, statistics.CUT)),
 }
 
 OVER_TASKS: Mapping[str, Callable[..., Any]] = {
@@ -51,10 +51,10 @@ def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> 
     """Share of simulated samples whose interval covers the truth; None where there is no interval at so few seeds."""
     interval, statistic = OF_ONE_TASK[name]
     truth = float(statistic(WORLDS[world](rng, POPULATION)))
-    found = [interval(sample) for sample in WORLDS[world](rng, (SIMULATIONS, seeds))]
-    if found[0].low is None:
+    samples = WORLDS[world](rng, (SIMULATIONS, seeds))
+    if interval(samples[0]).low is None:
         return None
-    return float(np.mean([not each.excludes(truth) for each in found]))
+    return float(np.mean([not interval(sample).excludes(truth) for sample in samples]))
 
 
 def of_difference(seeds: int, world: str, rng: np.random.Generator) -> float:

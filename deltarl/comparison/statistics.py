@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # whose modules load on first use, so that training does not wait for them
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
 
 Array = NDArray[np.floating[Any]]
 LEVEL = 0.95
@@ -45,7 +45,7 @@ def mean(scores: Array, level: float = LEVEL) -> Interval:
 
 def median(scores: Array, level: float = LEVEL) -> Interval:
     """The median, with the exact interval between order statistics; at 95% that takes 6 scores."""
-    found: Any = stats.quantile_test(scores, p=0.5).confidence_interval(level)
+    found: Any = scipy.stats.quantile_test(scores, p=0.5).confidence_interval(level)
     if math.isnan(found.low) or math.isnan(found.high):
         return Interval(float(np.median(scores)), None, None)
     return Interval(float(np.median(scores)), float(found.low), float(found.high))
@@ -58,7 +58,7 @@ def iqm(scores: Array, level: float = LEVEL) -> Interval:
     """
     n = len(scores)
     cut = int(CUT * n)
-    estimate = float(stats.trim_mean(scores, CUT))
+    estimate = float(scipy.stats.trim_mean(scores, CUT))
     winsorized = np.sort(scores)
     winsorized[:cut] = winsorized[cut]
     winsorized[n - cut :] = winsorized[n - cut - 1]
@@ -70,7 +70,7 @@ def difference(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     estimate = float(np.mean(scores) - np.mean(others))
     if not _have_spread(scores, others):
         return Interval(estimate, None, None)
-    found = stats.ttest_ind(scores, others, equal_var=False).confidence_interval(level)
+    found = scipy.stats.ttest_ind(scores, others, equal_var=False).confidence_interval(level)
     return Interval(estimate, float(found.low), float(found.high))
 
 
@@ -91,12 +91,13 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     spread = _pooled_deviation(scores, others)
     root = math.sqrt(n * m / (n + m))
     t = float(np.mean(scores) - np.mean(others)) / spread * root
-    unbiased = math.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2)) / math.sqrt(freedom / 2)
+    log_ratio = scipy.special.gammaln(freedom / 2) - scipy.special.gammaln((freedom - 1) / 2)
+    unbiased = math.exp(log_ratio) / math.sqrt(freedom / 2)
     tail = (1 - level) / 2
 
     def end(share: float) -> float | None:
         def lacking(shift: float) -> float:
-            return float(stats.nct.cdf(t, freedom, shift) - share)
+            return float(scipy.stats.nct.cdf(t, freedom, shift) - share)
 
         # It falls with the shift; far out SciPy has no value, so the bracket grows no more than it must.
         outer = step = 1.0 if share < 0.5 else -1.0
@@ -105,7 +106,7 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
         ends = t + outer - step, t + outer
         if not all(math.isfinite(lacking(each)) for each in ends):
             return None
-        return float(optimize.brentq(lacking, *ends)) / root * unbiased
+        return float(scipy.optimize.brentq(lacking, *ends)) / root * unbiased
 
     with np.errstate(all="ignore"):  # far out SciPy overflows before it has no value
         low, high = end(1 - tail), end(tail)
@@ -134,25 +135,25 @@ def detectable_difference(scores: Array, others: Array, level: float = LEVEL, po
 def detectable_effect(n: int, m: int, level: float = LEVEL, power: float = POWER) -> float:
     """`detectable_difference` in standard deviations (Cohen 1988)."""
     freedom, root = n + m - 2, math.sqrt(n * m / (n + m))
-    critical = stats.t.ppf((1 + level) / 2, freedom)
+    critical = scipy.stats.t.ppf((1 + level) / 2, freedom)
 
     def lacking(effect: float) -> float:
         shift = effect * root
         # The chance of a difference of the wrong sign vanishes, and SciPy has no value for it then.
-        wrong = np.nan_to_num(stats.nct.cdf(-critical, freedom, shift))
-        return float(stats.nct.sf(critical, freedom, shift) + wrong - power)
+        wrong = np.nan_to_num(scipy.stats.nct.cdf(-critical, freedom, shift))
+        return float(scipy.stats.nct.sf(critical, freedom, shift) + wrong - power)
 
     outer = 1.0
     while lacking(outer) < 0:
         outer *= 1.5
-    return float(optimize.brentq(lacking, 0, outer))
+    return float(scipy.optimize.brentq(lacking, 0, outer))
 
 
 def welch_p(scores: Array, others: Array) -> float | None:
     """Two-sided p of Welch's test of equal means; None with fewer than 2 seeds an arm, or without spread."""
     if not _have_spread(scores, others):
         return None
-    return float(stats.ttest_ind(scores, others, equal_var=False).pvalue)
+    return float(scipy.stats.ttest_ind(scores, others, equal_var=False).pvalue)
 
 
 def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> float | None:
@@ -166,7 +167,7 @@ def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> flo
     def statistic(x: Any, y: Any, axis: int) -> Any:
         return np.mean(x, axis=axis) - np.mean(y, axis=axis)
 
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (scores, others), statistic, vectorized=True, n_resamples=RESAMPLES, alternative="two-sided", rng=rng
     )
     return float(found.pvalue)
@@ -193,7 +194,7 @@ def improvement_p(tasks: Sequence[Array], others: Sequence[Array], rng: np.rando
         assert axis == -1
         return _chance_above(np.split(x, ends, axis=-1), np.split(y, ends, axis=-1)) - 0.5
 
-    found = stats.permutation_test(
+    found = scipy.stats.permutation_test(
         (np.concatenate(list(tasks)), np.concatenate(list(others))),
         statistic,
         permutation_type="samples",
@@ -230,7 +231,7 @@ def pooled_median(*tasks: Any, axis: int = -1) -> Any:
 
 def pooled_iqm(*tasks: Any, axis: int = -1) -> Any:
     """Interquartile mean over all runs of all tasks (Agarwal et al. 2021, arXiv 2108.13264)."""
-    return stats.trim_mean(np.concatenate(tasks, axis=axis), CUT, axis=axis)
+    return scipy.stats.trim_mean(np.concatenate(tasks, axis=axis), CUT, axis=axis)
 
 
 def aggregate(
@@ -257,7 +258,7 @@ def aggregate(
         return Interval(estimate, None, None)
     if all(np.ptp(task) == 0 for task in tasks):
         return Interval(estimate, None, None)
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         tuple(tasks),
         statistic,
         vectorized=True,
@@ -273,7 +274,7 @@ def widened(level: float, seeds: Sequence[int]) -> float:
     """The level that percentiles are taken at, so that of normal scores' means the interval is Student's t interval."""
     shrunk = math.sqrt(min(seeds) / (min(seeds) - 1))
     freedom = sum(n - 1 for n in seeds)
-    return float(1 - 2 * stats.norm.cdf(-shrunk * stats.t.ppf((1 + level) / 2, freedom)))
+    return float(1 - 2 * scipy.stats.norm.cdf(-shrunk * scipy.stats.t.ppf((1 + level) / 2, freedom)))
 
 
 def probability_of_improvement(tasks: Sequence[Array], others: Sequence[Array], level: float = LEVEL) -> Interval:
@@ -288,14 +289,14 @@ def probability_of_improvement(tasks: Sequence[Array], others: Sequence[Array], 
     sizes = [(len(ours), len(theirs)) for ours, theirs in zip(tasks, others, strict=True)]
     if min(map(min, sizes)) < 2:
         return Interval(estimate, None, None)
-    reach = float(stats.t.ppf((1 + level) / 2, sum(n + m - 2 for n, m in sizes)))
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, sum(n + m - 2 for n, m in sizes)))
 
     def beyond(chance: float) -> float:
         return abs(estimate - chance) - reach * math.sqrt(_variance_of_chance(chance, sizes))
 
     # At 0 and 1 the variance is 0: the ends lie between these and the estimate, and it is itself no end.
-    low = 0.0 if estimate == 0 else float(optimize.brentq(beyond, 0, estimate * (1 - ROUNDING)))
-    high = 1.0 if estimate == 1 else float(optimize.brentq(beyond, estimate + (1 - estimate) * ROUNDING, 1))
+    low = 0.0 if estimate == 0 else float(scipy.optimize.brentq(beyond, 0, estimate * (1 - ROUNDING)))
+    high = 1.0 if estimate == 1 else float(scipy.optimize.brentq(beyond, estimate + (1 - estimate) * ROUNDING, 1))
     return Interval(estimate, low, high)
 
 
@@ -340,7 +341,7 @@ def performance_profile(
 def _t_interval(estimate: float, error: float, freedom: int, level: float) -> Interval:
     if freedom < 1 or error <= ROUNDING * abs(estimate):
         return Interval(estimate, None, None)
-    reach = float(stats.t.ppf((1 + level) / 2, freedom)) * error
+    reach = float(scipy.stats.t.ppf((1 + level) / 2, freedom)) * error
     return Interval(estimate, estimate - reach, estimate + reach)
 
 

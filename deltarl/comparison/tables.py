@@ -143,8 +143,10 @@ def costs(study: Study) -> Iterator[Row]:
 def coverage(analysis: Analysis) -> Iterator[Row]:
     """One row an interval and simulated world."""
     for name, worlds in analysis.covered.items():
+        over_tasks = name == "improvement" or name.endswith("over tasks")
+        seeds = len(analysis.common_seeds) if over_tasks else analysis.seeds[0]
         for world, share in worlds.items():
-            yield {"interval": name, "world": world, "seeds": analysis.seeds[0], "covered": share}
+            yield {"interval": name, "world": world, "seeds": seeds, "covered": share}
 
 
 def _training_flops(cost: Mapping[str, Any]) -> float | None:

@@ -65,15 +65,38 @@ def records(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small comparison as two machines run it, their folders copied into one."""
-    out = tmp_path_factory.mktemp("merged")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compared, str]:
+    """The small comparison on two machines, on the second of which a file is in the way of one run."""
+    out = tmp_path_factory.mktemp("machines")
+    compared, _ = run(small(out / "1"), (1, 2))
+    assert (compared.finished, compared.failed) == (2, {})
+    stray = out / "2" / "small" / "reacher" / "delta" / "seed-1" / "notes.txt"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("mine")
+    hindered, shown = run(small(out / "2"), (2, 2))
+    stray.unlink()
+    return out, hindered, shown
+
+
+@pytest.fixture(scope="module")
+def merged(machines: tuple[Path, Compared, str]) -> Path:
+    """The same, when the second machine has been given its command again and the folders are copied into one."""
+    out, _, _ = machines
+    compared, shown = run(small(out / "2"), (2, 2))
+    assert (compared.finished, compared.failed) == (2, {})
+    assert "1 of 2 runs had finished before" in shown
     for index in (1, 2):
-        compared, _ = run(small(out / str(index)), (index, 2))
-        assert (compared.finished, compared.failed) == (2, {})
-    shutil.copytree(out / "1" / "small", out / "runs" / "small")
-    shutil.copytree(out / "2" / "small", out / "runs" / "small", dirs_exist_ok=True)
+        shutil.copytree(out / str(index) / "small", out / "runs" / "small", dirs_exist_ok=True)
     return out / "runs" / "small"
+
+
+def test_a_failed_run_is_reported_and_takes_no_other_with_it(machines: tuple[Path, Compared, str]) -> None:
+    _, compared, shown = machines
+    assert compared.finished == 1
+    assert list(compared.failed) == ["reacher/delta/seed-1"]
+    assert "holds files but no config.yaml" in compared.failed["reacher/delta/seed-1"]
+    assert "reacher/delta/seed-1  FAILED: " in shown
+    assert compared.report is None
 
 
 def test_the_shards_of_a_comparison_make_a_whole(merged: Path) -> None:
@@ -151,46 +174,25 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
 ) -> None:
     """What has finished is kept, what was begun goes on, and all is as if nothing had happened."""
     shutil.copytree(merged, tmp_path / "small")
-    for arm in ("residual", "delta"):
-        shutil.rmtree(tmp_path / "small" / "reacher" / arm / "seed-1")
+    begun = tmp_path / "small" / "reacher" / "delta" / "seed-1"
+    shutil.rmtree(begun)
     process = begin(tmp_path)
-    wait_for("2 of 4 runs had finished before", process)
-    while not list((tmp_path / "small" / "reacher" / "residual" / "seed-1" / "checkpoints").glob("*/manifest.json")):
+    wait_for("3 of 4 runs had finished before", process)
+    while not list((begun / "checkpoints").glob("*/manifest.json")):
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, blow)
     _, rest = process.communicate(timeout=100)
     assert process.returncode == status, rest
     finished = list((tmp_path / "small").glob("*/*/*/result.json"))
-    assert 2 <= len(finished) < 4
+    assert begun / "result.json" not in finished
     before = {path: path.stat().st_mtime_ns for path in finished}
 
     compared, shown = run(small(tmp_path))
     assert compared.finished == 4
-    assert f"{len(finished)} of 4 runs had finished before" in shown
+    assert "3 of 4 runs had finished before" in shown
     assert {path: path.stat().st_mtime_ns for path in finished} == before
     assert records(tmp_path / "small") == records(merged)
-
-
-def test_a_failed_run_is_reported_takes_no_other_with_it_and_is_begun_again(merged: Path, tmp_path: Path) -> None:
-    shutil.copytree(merged, tmp_path / "small")
-    broken = tmp_path / "small" / "reacher" / "delta" / "seed-1"
-    whole = shutil.move(broken, tmp_path / "aside")
-    broken.mkdir()
-    (broken / "notes.txt").write_text("mine")
-
-    compared, shown = run(small(tmp_path))
-    assert compared.finished == 3
-    assert list(compared.failed) == ["reacher/delta/seed-1"]
-    assert "holds files but no config.yaml" in compared.failed["reacher/delta/seed-1"]
-    assert "reacher/delta/seed-1  FAILED: " in shown
-    assert compared.report is not None
-    assert "1 of 4 runs have not finished: reacher/delta/seed-1" in compared.report.read_text()
-
-    (broken / "notes.txt").unlink()
-    again, _ = run(small(tmp_path))
-    assert (again.finished, again.failed) == (4, {})
-    assert (broken / "policy.safetensors").read_bytes() == (Path(whole) / "policy.safetensors").read_bytes()
 
 
 def test_runs_of_another_config_are_not_taken_for_ones_own(merged: Path) -> None:
