@@ -73,10 +73,10 @@ class GaussianPolicySpec(PolicySpec):
 class AlgorithmSpec(Spec):
     """What all algorithms share."""
 
-    implementation: ClassVar[type[BaseAlgorithm]]
+    stock: ClassVar[type[BaseAlgorithm]]  # Stable-Baselines3's or sb3-contrib's own
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
     # What is no argument of SB3's algorithm under its own name; `arguments` says what becomes of it.
-    not_arguments: ClassVar[frozenset[str]] = frozenset({"algorithm", "policy"})
+    not_arguments: ClassVar[frozenset[str]] = frozenset({"algorithm", "policy", "implementation"})
 
     algorithm: str
     policy: PolicySpec = Field(PolicySpec(), description="Options of the policy beside its torsos.")
@@ -87,6 +87,11 @@ class AlgorithmSpec(Spec):
         """Keyword arguments for the SB3 algorithm, those of `arguments` apart."""
         names = type(self).model_fields.keys() - self.not_arguments
         return {name: _plain(getattr(self, name)) for name in sorted(names)}
+
+    @property
+    def algorithm_class(self) -> type[BaseAlgorithm]:
+        """The class that the agent is one of."""
+        return self.stock
 
     def optimizer_defaults(self) -> dict[str, Any]:
         """What SB3 gives Adam in this algorithm."""
@@ -99,6 +104,21 @@ class AlgorithmSpec(Spec):
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keyword arguments that are code and not data, made for the actions of the task."""
         return {}
+
+
+class LeanSpec(Spec):
+    """What algorithms have that `deltarl.fast` has too; stands before `AlgorithmSpec` among the bases."""
+
+    stock: ClassVar[type[BaseAlgorithm]]
+    lean: ClassVar[type[BaseAlgorithm]]
+
+    implementation: Literal["deltarl", "sb3"] = Field(
+        "deltarl", description="deltarl: lean training steps; sb3: Stable-Baselines3's own, with the same numbers."
+    )
+
+    @property
+    def algorithm_class(self) -> type[BaseAlgorithm]:
+        return self.lean if self.implementation == "deltarl" else self.stock
 
 
 class WindowSpec(Spec):

@@ -43,7 +43,7 @@ def build_agent(
         ConfigError: if the algorithm cannot take the environment's observations, actions or episodes.
     """
     _check(spec, env)
-    return spec.implementation(
+    return spec.algorithm_class(
         policy_name(env.observation_space),
         env,
         policy_kwargs=_policy_kwargs(spec, actor_torso, critic_torso),
@@ -60,8 +60,8 @@ def build_policy(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env
     It draws no random numbers that anybody else would miss.
     """
     # SB3 turns images channel-first before an algorithm sees them.
-    env = spec.implementation._wrap_env(env, verbose=0)
-    policy_class = spec.implementation.policy_aliases[policy_name(env.observation_space)]
+    env = spec.stock._wrap_env(env, verbose=0)
+    policy_class = spec.stock.policy_aliases[policy_name(env.observation_space)]
     exploration: dict[str, Any] = {"use_sde": spec.use_sde} if isinstance(spec, GSDESpec) else {}
     with torch.random.fork_rng():
         return policy_class(
@@ -74,7 +74,7 @@ def build_policy(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env
 
 
 def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -> dict[str, Any]:
-    policy_class = deltarl.policies.ALIASES[spec.implementation]["DeltaPolicy"]
+    policy_class = deltarl.policies.ALIASES[spec.stock]["DeltaPolicy"]
     assert issubclass(policy_class, deltarl.policies.TorsoMixin)
     torsos = {"actor_torso": actor_torso, "critic_torso": critic_torso}
     return {
@@ -95,7 +95,7 @@ def _check(spec: AlgorithmSpec, env: VecEnv) -> None:
         )
         raise ConfigError(f"agent: {name} needs {wanted} actions; the environment has {env.action_space}{hint}")
     alias = policy_name(env.observation_space)
-    if alias not in deltarl.policies.ALIASES[spec.implementation]:
+    if alias not in deltarl.policies.ALIASES[spec.stock]:
         kind = {"DeltaMultiInputPolicy": "Dict", "DeltaCnnPolicy": "image"}[alias]
         raise ConfigError(f"agent: {name} takes no {kind} observations; sac and tqc do")
     if isinstance(spec, OffPolicySpec) and spec.her is not None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import sb3_contrib
+import stable_baselines3 as sb3
 from gymnasium import spaces
 from pydantic import Field, model_validator
-from sb3_contrib import QRDQN, TQC, CrossQ
-from stable_baselines3 import DDPG, DQN, SAC, TD3, HerReplayBuffer
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
+from deltarl import fast
 from deltarl.agents.base import (
     AlgorithmSpec,
     Count,
     Fraction,
     GaussianPolicySpec,
     GSDESpec,
+    LeanSpec,
     NotNegative,
     PolicySpec,
     Positive,
@@ -125,7 +128,7 @@ class OffPolicySpec(AlgorithmSpec):
         return given
 
 
-class ContinuousSpec(OffPolicySpec):
+class ContinuousSpec(LeanSpec, OffPolicySpec):
     """What the algorithms with actor and critics share."""
 
     not_arguments: ClassVar[frozenset[str]] = OffPolicySpec.not_arguments | {"action_noise"}
@@ -153,7 +156,7 @@ class EntropySpec(WindowSpec, GSDESpec):
 class SACSpec(EntropySpec, ContinuousSpec):
     """Soft actor-critic (Haarnoja et al., arXiv 1812.05905)."""
 
-    implementation = SAC
+    stock, lean = sb3.SAC, fast.SAC
 
     algorithm: Literal["sac"] = "sac"
     policy: SquashedPolicySpec = SquashedPolicySpec()
@@ -166,7 +169,7 @@ class SACSpec(EntropySpec, ContinuousSpec):
 class TQCSpec(EntropySpec, ContinuousSpec):
     """Truncated quantile critics (Kuznetsov et al., arXiv 2005.04269)."""
 
-    implementation = TQC
+    stock, lean = sb3_contrib.TQC, fast.TQC
 
     algorithm: Literal["tqc"] = "tqc"
     policy: TQCPolicySpec = TQCPolicySpec()
@@ -180,7 +183,7 @@ class TQCSpec(EntropySpec, ContinuousSpec):
 class CrossQSpec(EntropySpec, ContinuousSpec):
     """CrossQ: batch renormalisation in the place of target networks (Bhatt et al., arXiv 1902.05605)."""
 
-    implementation = CrossQ
+    stock, lean = sb3_contrib.CrossQ, fast.CrossQ
 
     algorithm: Literal["crossq"] = "crossq"
     policy: CrossQPolicySpec = CrossQPolicySpec()
@@ -194,7 +197,7 @@ class CrossQSpec(EntropySpec, ContinuousSpec):
 class DDPGSpec(ContinuousSpec):
     """Deep deterministic policy gradient (Lillicrap et al., arXiv 1509.02971)."""
 
-    implementation = DDPG
+    stock, lean = sb3.DDPG, fast.DDPG
 
     algorithm: Literal["ddpg"] = "ddpg"
     learning_rate: Scheduled = 1e-3
@@ -207,7 +210,7 @@ class DDPGSpec(ContinuousSpec):
 class TD3Spec(WindowSpec, ContinuousSpec):
     """Twin delayed DDPG (Fujimoto et al., arXiv 1802.09477)."""
 
-    implementation = TD3
+    stock, lean = sb3.TD3, fast.TD3
 
     algorithm: Literal["td3"] = "td3"
     policy: ContinuousPolicySpec = ContinuousPolicySpec()
@@ -240,7 +243,7 @@ class QLearningSpec(WindowSpec, OffPolicySpec):
 class DQNSpec(QLearningSpec):
     """Deep Q-learning (Mnih et al., 2015)."""
 
-    implementation = DQN
+    stock = sb3.DQN
 
     algorithm: Literal["dqn"] = "dqn"
     max_grad_norm: Positive = Field(10.0, description="Norm that gradients are clipped to.")
@@ -249,7 +252,7 @@ class DQNSpec(QLearningSpec):
 class QRDQNSpec(QLearningSpec):
     """Deep Q-learning with quantile regression (Dabney et al., arXiv 1710.10044)."""
 
-    implementation = QRDQN
+    stock = sb3_contrib.QRDQN
 
     algorithm: Literal["qrdqn"] = "qrdqn"
     policy: QRDQNPolicySpec = QRDQNPolicySpec()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
+import sb3_contrib
+import stable_baselines3 as sb3
 from gymnasium import spaces
 from pydantic import Field, model_validator
-from sb3_contrib import TRPO, RecurrentPPO
-from stable_baselines3 import A2C, PPO
 
+from deltarl import fast
 from deltarl.agents.base import (
     AlgorithmSpec,
     Count,
     GaussianPolicySpec,
     GSDESpec,
+    LeanSpec,
     NotNegative,
     Positive,
     Scheduled,
@@ -78,10 +80,10 @@ class ClippedSpec(OnPolicySpec):
     )
 
 
-class PPOSpec(GSDESpec, ClippedSpec):
+class PPOSpec(LeanSpec, GSDESpec, ClippedSpec):
     """Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
 
-    implementation = PPO
+    stock, lean = sb3.PPO, fast.PPO
 
     algorithm: Literal["ppo"] = "ppo"
 
@@ -89,7 +91,7 @@ class PPOSpec(GSDESpec, ClippedSpec):
 class RecurrentPPOSpec(GSDESpec, ClippedSpec):
     """PPO with an LSTM before each torso."""
 
-    implementation = RecurrentPPO
+    stock = sb3_contrib.RecurrentPPO
 
     algorithm: Literal["recurrent_ppo"] = "recurrent_ppo"
     policy: RecurrentPolicySpec = RecurrentPolicySpec()
@@ -97,10 +99,10 @@ class RecurrentPPOSpec(GSDESpec, ClippedSpec):
     batch_size: AtLeastTwo = 128
 
 
-class A2CSpec(GSDESpec, OnPolicySpec):
+class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
     """Synchronous advantage actor-critic (Mnih et al., arXiv 1602.01783)."""
 
-    implementation = A2C
+    stock, lean = sb3.A2C, fast.A2C
 
     algorithm: Literal["a2c"] = "a2c"
     learning_rate: Scheduled = 7e-4
@@ -123,7 +125,7 @@ class A2CSpec(GSDESpec, OnPolicySpec):
 class TRPOSpec(GSDESpec, OnPolicySpec):
     """Trust region policy optimisation (Schulman et al., arXiv 1502.05477)."""
 
-    implementation = TRPO
+    stock = sb3_contrib.TRPO
 
     algorithm: Literal["trpo"] = "trpo"
     learning_rate: Scheduled = Field(1e-3, description="Of the value network; the policy's step is the trust region's.")

@@ -54,9 +54,10 @@ _CONSTANT = (
 # Made anew before it is read again, or of this process alone.
 _MADE_ANEW = (RolloutBuffer, torch.distributions.Distribution, weakref.ReferenceType, Logger, logging.Logger)
 # What passes: infos of the last step, which hold anything and have been read; clocks, which do not go on between
-# processes; the budget, which a resumed run may be given anew; what is hooked into an algorithm while it learns.
+# processes; the budget, which a resumed run may be given anew; what is hooked into an algorithm while it learns, or is
+# made of its networks.
 _PASSING: tuple[tuple[type, set[str]], ...] = (
-    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs"}),
+    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs", "_update"}),
     (DummyVecEnv, {"buf_infos", "reset_infos"}),
     (VecEnvWrapper, {"class_attributes"}),
     (Monitor, {"t_start"}),

@@ -82,7 +82,7 @@ def build(spec: AlgorithmSpec, env: EnvSpec | None = None) -> Any:
 
 @every_spec
 def test_hyperparameters_and_their_defaults_are_those_of_stable_baselines3(spec: type[AlgorithmSpec]) -> None:
-    theirs = inspect.signature(spec.implementation).parameters
+    theirs = inspect.signature(spec.stock).parameters
     ours = spec().hyperparameters()
     assert ours.keys() == theirs.keys() - NOT_DATA
     assert ours == {name: theirs[name].default for name in ours}
@@ -90,7 +90,7 @@ def test_hyperparameters_and_their_defaults_are_those_of_stable_baselines3(spec:
 
 @every_spec
 def test_every_option_of_the_policy_that_is_data_can_be_given(spec: type[AlgorithmSpec]) -> None:
-    policy_class = ALIASES[spec.implementation]["DeltaPolicy"]
+    policy_class = ALIASES[spec.stock]["DeltaPolicy"]
     their_class = next(base for base in policy_class.__mro__ if not base.__module__.startswith("deltarl"))
     theirs = inspect.signature(their_class).parameters.keys() - NOT_POLICY_DATA
     if spec is DDPGSpec:

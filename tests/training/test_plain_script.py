@@ -16,33 +16,35 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl import load_config, load_run, train
+from deltarl import fast, load_config, load_run, train
 
 # Given as a copy: SB3 adds to the dict that it gets.
 TORSO = {"torso": {"kind": "delta", "width": 16, "depth": 2}}
 
 
-def plain_ppo() -> Any:
+def plain_ppo(algorithm: Any) -> Any:
     env = VecNormalize(make_vec_env("Hopper-v5", n_envs=2, seed=3), gamma=0.9)
-    return PPO("DeltaPolicy", env, n_steps=32, batch_size=16, n_epochs=2, gamma=0.9, policy_kwargs=dict(TORSO), seed=3)
+    return algorithm(
+        "DeltaPolicy", env, n_steps=32, batch_size=16, n_epochs=2, gamma=0.9, policy_kwargs=dict(TORSO), seed=3
+    )
 
 
-def plain_sac() -> Any:
+def plain_sac(algorithm: Any) -> Any:
     env = make_vec_env("HalfCheetah-v5", n_envs=1, seed=3)
-    return SAC("DeltaPolicy", env, learning_starts=50, batch_size=16, policy_kwargs=dict(TORSO), seed=3)
+    return algorithm("DeltaPolicy", env, learning_starts=50, batch_size=16, policy_kwargs=dict(TORSO), seed=3)
 
 
-def plain_td3() -> Any:
+def plain_td3(algorithm: Any) -> Any:
     env = make_vec_env("HalfCheetah-v5", n_envs=1, seed=3)
     noise = NormalActionNoise(np.zeros(6), np.full(6, 0.1))
-    return TD3(
+    return algorithm(
         "DeltaPolicy", env, learning_starts=50, batch_size=16, action_noise=noise, policy_kwargs=dict(TORSO), seed=3
     )
 
 
-def plain_tqc_her() -> Any:
+def plain_tqc_her(algorithm: Any) -> Any:
     env = make_vec_env("FetchReach-v4", n_envs=1, seed=3)
-    return TQC(
+    return algorithm(
         "DeltaMultiInputPolicy",
         env,
         learning_starts=60,
@@ -57,9 +59,10 @@ def plain_tqc_her() -> Any:
 
 
 OFF_POLICY = ("agent.batch_size=16",)
-SCRIPTS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
+SCRIPTS: dict[str, tuple[Any, tuple[Any, Any], str, tuple[str, ...]]] = {
     "ppo": (
         plain_ppo,
+        (PPO, fast.PPO),
         "quickstart",
         (
             "env.n_envs=2",
@@ -70,24 +73,28 @@ SCRIPTS: dict[str, tuple[Any, str, tuple[str, ...]]] = {
             "agent.target_kl=null",
         ),
     ),
-    "sac": (plain_sac, "half_cheetah_sac", ("agent.learning_starts=50", *OFF_POLICY)),
-    "td3": (plain_td3, "half_cheetah_td3", ("agent.learning_starts=50", *OFF_POLICY)),
+    "sac": (plain_sac, (SAC, fast.SAC), "half_cheetah_sac", ("agent.learning_starts=50", *OFF_POLICY)),
+    "td3": (plain_td3, (TD3, fast.TD3), "half_cheetah_td3", ("agent.learning_starts=50", *OFF_POLICY)),
     "tqc_her": (
         plain_tqc_her,
+        (TQC, fast.TQC),
         "fetch_push_tqc_her",
         ("env=fetch_reach", "agent=tqc_her", "agent.learning_starts=60", *OFF_POLICY),
     ),
 }
 
 
+@pytest.mark.parametrize("implementation", ["sb3", "deltarl"])
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_the_weights_are_the_same_bit_for_bit(name: str, tmp_path: Path) -> None:
-    script, config, overrides = SCRIPTS[name]
+def test_the_weights_are_the_same_bit_for_bit(name: str, implementation: str, tmp_path: Path) -> None:
+    script, algorithms, config, overrides = SCRIPTS[name]
     # The second evaluation interrupts the training of the run alone.
     common = ("total_timesteps=128", "torso.width=16", "seeds=[3]", "eval.episodes=1", "eval.every=70", "device=cpu")
-    spec = load_config(config, *overrides, *common, f"out={tmp_path}", "name=run")
+    spec = load_config(
+        config, *overrides, *common, f"agent.implementation={implementation}", f"out={tmp_path}", "name=run"
+    )
     [result] = train(spec, console=Console(file=io.StringIO()))
-    theirs = script()
+    theirs = script(algorithms[implementation == "deltarl"])
     theirs.learn(128)
     ours = load_run(result.folder, device="cpu").policy.state_dict()
     for key, tensor in theirs.policy.state_dict().items():

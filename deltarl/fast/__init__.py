@@ -1,0 +1,15 @@
+"""Stable-Baselines3's algorithms with lean training steps: the same numbers, in less time.
+
+Each is a subclass of Stable-Baselines3's or sb3-contrib's own, with the same constructor, the same `learn`, and files
+that the other one reads. What cannot be made lean is left to it: policies that learn their features (images),
+state-dependent exploration (gSDE), and PPO and A2C with discrete actions.
+"""
+
+from deltarl.fast.a2c import A2C
+from deltarl.fast.crossq import CrossQ
+from deltarl.fast.ppo import PPO
+from deltarl.fast.sac import SAC
+from deltarl.fast.td3 import DDPG, TD3
+from deltarl.fast.tqc import TQC
+
+__all__ = ["A2C", "DDPG", "PPO", "SAC", "TD3", "TQC", "CrossQ"]

@@ -1,0 +1,67 @@
+"""A2C with a lean training step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stable_baselines3 as sb3
+import torch
+from stable_baselines3.common.type_aliases import RolloutBufferSamples
+from stable_baselines3.common.utils import explained_variance
+from torch import Tensor
+
+from deltarl.fast.algorithm import OnPolicyLean
+from deltarl.fast.optim import Step, clip
+from deltarl.fast.rollouts import GaussianPolicy, minibatches
+
+
+class A2CUpdate:
+    """One update of A2C (Mnih et al., arXiv 1602.01783), in the terms of Stable-Baselines3's."""
+
+    def __init__(self, model: sb3.A2C) -> None:
+        self.model: Any = model
+        self.policy = GaussianPolicy(model.policy)
+        self.step = Step(model.policy.optimizer, self.policy.parameters)
+
+    def __call__(self, batch: RolloutBufferSamples) -> dict[str, Tensor]:
+        """Learn from a whole rollout; the losses, tensors of one number."""
+        model, policy, n = self.model, self.policy, len(batch.actions)
+        values, log_prob, saved = policy.evaluate(batch.observations, batch.actions)
+        advantages = batch.advantages
+        if model.normalize_advantage:
+            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+        errors = values - batch.returns
+        metrics = {
+            "entropy_loss": -policy.entropy,
+            "policy_loss": -(advantages * log_prob).mean(),
+            "value_loss": errors.square().mean(),
+        }
+        gradients = policy.backward(saved, advantages / -n, errors * (2 * model.vf_coef / n), -model.ent_coef)
+        clip(gradients, model.max_grad_norm)
+        self.step(gradients)
+        return metrics
+
+
+class A2C(OnPolicyLean, sb3.A2C):
+    """Stable-Baselines3's A2C; its updates give the same numbers in less time."""
+
+    update_class = A2CUpdate
+
+    def train(self) -> None:
+        """As Stable-Baselines3's own."""
+        update = self.lean_update()
+        if update is None:
+            super().train()
+            return
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        with torch.no_grad():
+            [batch] = minibatches(self.rollout_buffer, None)
+            logged: dict[str, Any] = {name: value.item() for name, value in update(batch).items()}
+            logged["std"] = torch.exp(self.policy.log_std).mean().item()
+        self._n_updates += 1
+        buffer = self.rollout_buffer
+        logged["explained_variance"] = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        for name, value in logged.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

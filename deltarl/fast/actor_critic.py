@@ -1,0 +1,117 @@
+"""Actors and critics of the algorithms that learn from a replay buffer, made of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import Tensor, nn
+
+from deltarl.fast.gaussian import Squashed
+from deltarl.fast.networks import ALL, Gradients, network_of
+
+
+class Features:
+    """The features `[n, features]` of observations, by an extractor that learns nothing.
+
+    Args:
+        model: the actor, the critic, or the policy, whose extractor is taken.
+        dtype: of the networks behind it.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        self.model, self.extractor, self.dtype = model, model.features_extractor, dtype
+        space = model.observation_space
+        self.flat = (
+            type(self.extractor) is FlattenExtractor and isinstance(space, spaces.Box) and not is_image_space(space)
+        )
+
+    @staticmethod
+    def learn_nothing(model: Any) -> bool:
+        """Whether the extractor of a model has neither parameters nor statistics, and so gives all models the same."""
+        return not model.features_extractor.state_dict()
+
+    def __call__(self, observations: Any) -> Tensor:
+        if self.flat:
+            return observations.flatten(1).to(self.dtype)  # type: ignore[no-any-return]
+        return self.model.extract_features(observations, self.extractor).to(self.dtype)  # type: ignore[no-any-return]
+
+
+class SquashedActor:
+    """The actor of SAC, TQC and CrossQ: a squashed Gaussian.
+
+    Args:
+        actor: Stable-Baselines3's or sb3-contrib's, without state-dependent exploration.
+    """
+
+    def __init__(self, actor: Any) -> None:
+        self.latent, self.mean, self.log_std = (network_of(m) for m in (actor.latent_pi, actor.mu, actor.log_std))
+        self.parameters = [*self.latent.parameters, *self.mean.parameters, *self.log_std.parameters]
+
+    def forward(self, features: Tensor, noise: Tensor) -> tuple[Squashed, Any]:
+        """Actions and what `backward` needs, from features `[n, features]` and normal noise `[n, actions]`."""
+        latent, of_latent = self.latent.forward(features)
+        mean, of_mean = self.mean.forward(latent)
+        log_std, of_log_std = self.log_std.forward(latent)
+        return Squashed.sample(mean, log_std, noise), (of_latent, of_mean, of_log_std)
+
+    def backward(self, sample: Squashed, saved: Any, by_actions: Tensor, by_log_prob: Tensor) -> Gradients:
+        """The parameters' gradients."""
+        of_latent, of_mean, of_log_std = saved
+        by_mean, by_log_std = sample.backward(by_actions, by_log_prob)
+        one, of_one = self.mean.backward(of_mean, by_mean, inputs=ALL)
+        other, of_other = self.log_std.backward(of_log_std, by_log_std, inputs=ALL)
+        assert one is not None
+        assert other is not None
+        _, of_rest = self.latent.backward(of_latent, one.add_(other))
+        return [*of_rest, *of_one, *of_other]
+
+
+class Critics:
+    """Several networks of the same input: features and actions side by side.
+
+    Args:
+        networks: of a critic, `critic.q_networks`.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        self.networks = [network_of(network) for network in networks]
+        self.parameters = [parameter for network in self.networks for parameter in network.parameters]
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """The outputs alone."""
+        return [network(x) for network in self.networks]
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], list[Any]]:
+        """An output of each, and what the backward passes need."""
+        outputs, kept = zip(*(network.forward(x) for network in self.networks), strict=True)
+        return list(outputs), list(kept)
+
+    def by_parameters(self, kept: Sequence[Any], gradients: Sequence[Tensor]) -> Gradients:
+        """The parameters' gradients, from those by the outputs."""
+        found: Gradients = []
+        for network, saved, gradient in zip(self.networks, kept, gradients, strict=True):
+            found += network.backward(saved, gradient)[1]
+        return found
+
+    def by_actions(self, kept: Sequence[Any], gradients: Sequence[Tensor], actions: int) -> Tensor:
+        """The gradient by the last `actions` columns of the input, from those by the outputs."""
+        total: Tensor | None = None
+        for network, saved, gradient in zip(self.networks, kept, gradients, strict=False):
+            found, _ = network.backward(saved, gradient, inputs=slice(-actions, None), parameters=False)
+            assert found is not None
+            total = found if total is None else total.add_(found)
+        assert total is not None
+        return total
+
+
+def least(values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The smallest of several `[n, 1]`, and for each the mask of where it is that."""
+    if len(values) == 1:
+        return values[0], [torch.ones_like(values[0])]
+    smallest, places = torch.min(torch.cat(list(values), 1), 1, keepdim=True)
+    return smallest, [(places == index).to(smallest.dtype) for index in range(len(values))]

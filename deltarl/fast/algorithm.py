@@ -1,0 +1,124 @@
+"""What the algorithms with lean training steps share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from sb3_contrib import crossq, tqc
+from stable_baselines3 import sac, td3
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor
+
+from deltarl.fast.actor_critic import Features
+from deltarl.fast.rollouts import GaussianPolicy
+
+# Of these classes exactly: one of the user's own may compute anything.
+_ACTORS = {sac.policies.Actor, td3.policies.Actor, tqc.policies.Actor, crossq.policies.Actor}
+_CRITICS = {ContinuousCritic, tqc.policies.Critic, crossq.policies.CrossQCritic}
+
+
+class Update(ABC):
+    """One gradient step: reads a batch, changes parameters and optimizers in place, gives metrics.
+
+    It holds networks made of the algorithm's own modules, and nothing that would have to be stored. It counts itself in
+    the algorithm's `_n_updates`.
+    """
+
+    model: Any
+
+    @abstractmethod
+    def __init__(self, model: Any) -> None: ...
+
+    @abstractmethod
+    def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:
+        """Learn from a batch.
+
+        Args:
+            batch: from the replay buffer.
+            index: of the gradient step in this call of `train`, from 0.
+
+        Returns:
+            What is logged below `train/`, tensors of one number.
+        """
+
+    @staticmethod
+    def noise(actions: Tensor, like: Tensor) -> Tensor:
+        """Normal noise of the actions' shape, from the same stream as Stable-Baselines3's distributions."""
+        return torch.randn(actions.shape, dtype=like.dtype, device=like.device)
+
+
+class Lean:
+    """An algorithm that has an update of its own where it can, and Stable-Baselines3's otherwise."""
+
+    update_class: ClassVar[Any]
+    _update: Any = None
+
+    def lean_update(self) -> Any:
+        """The update for the policy as it is, None where it has to be Stable-Baselines3's own."""
+        policy = self.policy  # type: ignore[attr-defined]
+        if self._update is None or self._update[0] is not policy:
+            self._update = policy, self.update_class(self) if self.can_be_lean() else None
+        return self._update[1]
+
+    def can_be_lean(self) -> bool:
+        """Whether the policy has no features to learn and no state-dependent exploration."""
+        raise NotImplementedError
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_update"]  # type: ignore[misc]
+
+
+class OffPolicyLean(Lean):
+    """Stands before an off-policy algorithm of Stable-Baselines3's or sb3-contrib's among the bases."""
+
+    def can_be_lean(self) -> bool:
+        actor, critic = self.policy.actor, self.policy.critic  # type: ignore[attr-defined]
+        known = type(actor) in _ACTORS and type(critic) in _CRITICS
+        return known and not self.use_sde and Features.learn_nothing(actor)  # type: ignore[attr-defined]
+
+    def train(self, gradient_steps: int, batch_size: int = 64) -> None:
+        """As Stable-Baselines3's own."""
+        update = self.lean_update()
+        if update is None:
+            super().train(gradient_steps, batch_size)  # type: ignore[misc]
+            return
+        assert isinstance(self, OffPolicyAlgorithm)
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        policy: Any = self.policy
+        optimizers = [policy.actor.optimizer, policy.critic.optimizer]
+        if getattr(self, "ent_coef_optimizer", None) is not None:
+            optimizers.append(self.ent_coef_optimizer)  # type: ignore[attr-defined]
+        self._update_learning_rate(optimizers)
+        found: dict[str, list[Tensor]] = {}
+        with torch.no_grad():
+            for index in range(gradient_steps):
+                batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+                for name, value in update(batch, index).items():
+                    found.setdefault(name, []).append(value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for name, values in found.items():
+            self.logger.record(f"train/{name}", torch.stack(values).double().mean().item())
+
+
+class OnPolicyLean(Lean):
+    """Stands before PPO or A2C among the bases."""
+
+    def can_be_lean(self) -> bool:
+        return not self.use_sde and GaussianPolicy.is_one(self.policy)  # type: ignore[attr-defined]
+
+    def collect_rollouts(self, *args: Any, **options: Any) -> bool:
+        """As Stable-Baselines3's own, with the policy's `forward` by hand."""
+        update, policy = self.lean_update(), self.policy  # type: ignore[attr-defined]
+        if update is None:
+            return super().collect_rollouts(*args, **options)  # type: ignore[misc, no-any-return]
+        # On the instance, for as long as it collects: everything else asks the class.
+        policy.forward = update.policy.act
+        try:
+            return super().collect_rollouts(*args, **options)  # type: ignore[misc, no-any-return]
+        finally:
+            del policy.forward

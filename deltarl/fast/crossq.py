@@ -1,0 +1,74 @@
+"""CrossQ with a lean training step."""
+
+from __future__ import annotations
+
+import sb3_contrib
+import torch
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor
+
+from deltarl.fast.actor_critic import Critics, Features, SquashedActor, least
+from deltarl.fast.algorithm import OffPolicyLean, Update
+from deltarl.fast.optim import Step
+from deltarl.fast.sac import Temperature
+
+
+class CrossQUpdate(Update):
+    """One gradient step of CrossQ (Bhatt et al., arXiv 1902.05605), in the order of sb3-contrib's.
+
+    Its batch renormalisations are PyTorch's to differentiate, and are switched between training and use as there.
+    """
+
+    def __init__(self, model: sb3_contrib.CrossQ) -> None:
+        self.model = model
+        self.actor, self.critics = SquashedActor(model.actor), Critics(model.critic.q_networks)
+        self.features = Features(model.actor, self.actor.parameters[0].dtype)
+        self.temperature = Temperature(model)
+        self.step_actor = Step(model.actor.optimizer, self.actor.parameters)
+        self.step_critics = Step(model.critic.optimizer, self.critics.parameters)
+
+    def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:  # noqa: ARG002
+        model, actor, critic = self.model, self.model.actor, self.model.critic
+        model._n_updates += 1
+        observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
+        rows, actions = batch.actions.shape
+        coefficient = self.temperature.value
+        metrics = {"ent_coef": coefficient.squeeze()}
+
+        actor.set_bn_training_mode(False)
+        following, _ = self.actor.forward(next_observations, self.noise(batch.actions, observations))
+        # Both in one pass: the statistics are to be those of both.
+        x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
+        both = torch.cat([x, torch.cat([next_observations, following.actions], 1)])
+        critic.set_bn_training_mode(True)
+        values, of_critics = self.critics.forward(both)
+        critic.set_bn_training_mode(False)
+        next_values, _ = least([value[rows:] for value in values])
+        next_values = torch.addcmul(next_values, coefficient, following.log_prob, value=-1)
+        discounts = model.gamma if batch.discounts is None else batch.discounts
+        aim = batch.rewards + (1 - batch.dones) * discounts * next_values
+        errors = [value[:rows] - aim for value in values]
+        metrics["critic_loss"] = 0.5 * torch.stack([error.square().mean() for error in errors]).sum()
+        # The second half is the targets', and teaches nothing.
+        by_values = [torch.cat([error.div_(rows), torch.zeros_like(error)]) for error in errors]
+        self.step_critics(self.critics.by_parameters(of_critics, by_values))
+
+        if model._n_updates % model.policy_delay == 0:
+            actor.set_bn_training_mode(True)
+            sample, of_actor = self.actor.forward(observations, self.noise(batch.actions, observations))
+            actor.set_bn_training_mode(False)
+            if (loss := self.temperature.update(sample.log_prob)) is not None:
+                metrics["ent_coef_loss"] = loss
+            values, of_critics = self.critics.forward(torch.cat([observations, sample.actions], 1))
+            value, masks = least(values)
+            metrics["actor_loss"] = (coefficient * sample.log_prob - value).mean()
+            by_actions = self.critics.by_actions(of_critics, [mask.div_(-rows) for mask in masks], actions)
+            by_log_prob = (coefficient / rows).expand(rows, 1)
+            self.step_actor(self.actor.backward(sample, of_actor, by_actions, by_log_prob))
+        return metrics
+
+
+class CrossQ(OffPolicyLean, sb3_contrib.CrossQ):
+    """sb3-contrib's CrossQ; its gradient steps give the same numbers in less time."""
+
+    update_class = CrossQUpdate

@@ -1,0 +1,64 @@
+"""Gaussian policies: their samples, log probabilities and gradients, by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
+from torch import Tensor
+
+LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
+# Guard of Stable-Baselines3's SquashedDiagGaussianDistribution.
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Squashed:
+    """A sample a = tanh(m + s e) of a squashed Gaussian, with s = exp(clamp(log s)).
+
+    Attributes:
+        actions: a, `[n, actions]`.
+        log_prob: of the actions, `[n, 1]`.
+    """
+
+    actions: Tensor
+    log_prob: Tensor
+    _log_std: Tensor
+    _pulled: Tensor
+    _slope: Tensor
+
+    @classmethod
+    def sample(cls, mean: Tensor, log_std: Tensor, noise: Tensor) -> Squashed:
+        """From `[n, actions]` each: mean and unclamped log standard deviation of the Gaussian, and normal noise e."""
+        clamped = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+        pulled = torch.exp(clamped).mul_(noise)
+        actions = torch.tanh(mean + pulled)
+        slope = 1 - actions * actions
+        # -e^2 / 2 - log s - log sqrt(2 pi) - log(1 - a^2), summed over the actions
+        each = torch.log(slope + EPSILON).add_(clamped).addcmul_(noise, noise, value=0.5)
+        log_prob = each.sum(1, keepdim=True).neg_().sub_(LOG_ROOT_TWO_PI * noise.shape[1])
+        return cls(actions, log_prob, log_std, pulled, slope)
+
+    def backward(self, by_actions: Tensor, by_log_prob: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients by mean and unclamped log standard deviation, from those by actions and log probability.
+
+        At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and -log(1 - a^2) has 2 a / (1 - a^2) by a.
+        """
+        by_mean = torch.addcmul(by_actions, by_log_prob, 2 * self.actions / (self._slope + EPSILON)).mul_(self._slope)
+        by_log_std = by_mean * self._pulled - by_log_prob
+        inside = (self._log_std >= LOG_STD_MIN) & (self._log_std <= LOG_STD_MAX)
+        return by_mean, by_log_std.mul_(inside)
+
+
+def log_probability(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Log probability of actions `[n, actions]` under a Gaussian of that mean `[n, actions]`, log std `[actions]`.
+
+    Returns:
+        The log probability `[n]`, and z = (a - m) / s `[n, actions]`, by which its gradients are z / s by m and
+        z^2 - 1 by log s.
+    """
+    z = (actions - mean) * torch.exp(-log_std)
+    each = (z * z).mul_(-0.5).sub_(log_std)
+    return each.sum(1).sub_(LOG_ROOT_TWO_PI * len(log_std)), z

@@ -1,0 +1,342 @@
+"""Networks as pairs of functions: forward, and backward by hand.
+
+PyTorch records every operation of a forward pass and walks back through the record. For networks as small as those of
+control tasks that costs more than their arithmetic. Here each layer says itself what it computes, what it keeps, and
+what its gradient is; a layer that is not known is recorded by PyTorch, that layer alone.
+
+A network reads the parameters of the module that it was made of, so that optimizers and files need not know of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deltarl.blocks import DeltaBlock, PlainBlock, ResidualBlock, Sublayer, WriteOnlyBlock
+from deltarl.torso import Torso
+
+ALL = slice(None)
+Gradients = list[Tensor]
+_aten = torch.ops.aten
+
+
+class Network(ABC):
+    """A differentiable function of a batch `[n, features]`, to be called under `torch.no_grad()`.
+
+    Attributes:
+        parameters: in the order in which `backward` gives their gradients.
+    """
+
+    parameters: list[Tensor]
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """The output, and what `backward` needs of this pass. `x` is not changed, and must not be until then."""
+
+    @abstractmethod
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        """The gradients of a loss by the input and by the parameters.
+
+        Args:
+            saved: from `forward`.
+            gradient: of the loss by the output; it may be overwritten.
+            inputs: the columns of the input whose gradient is wanted, None for none.
+            parameters: whether the parameters' gradients are wanted; otherwise an empty list stands for them.
+        """
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The output alone."""
+        return self.forward(x)[0]
+
+
+class Dense(Network):
+    """x W^T + b."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self.weight, self.bias = linear.weight, linear.bias
+        self.parameters = [each for each in (self.weight, self.bias) if each is not None]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        weight = self.weight.t()
+        return (x @ weight if self.bias is None else torch.addmm(self.bias, x, weight)), x
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        weight = self.weight
+        by_input = None if inputs is None else gradient @ (weight if inputs is ALL else weight[:, inputs])
+        if not parameters:
+            return by_input, []
+        by_weight = gradient.t() @ saved
+        return by_input, [by_weight] if self.bias is None else [by_weight, gradient.sum(0)]
+
+
+class Activation(Network):
+    """A function of each number."""
+
+    parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
+
+    def __init__(self, activation: nn.Module) -> None:
+        self.is_relu = type(activation) is nn.ReLU
+        self.in_place = False  # set by a chain, behind a layer that does not look at its output again
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        y = x if self.in_place else torch.empty_like(x)
+        if self.is_relu:
+            torch.clamp_min(x, 0, out=y)
+        else:
+            torch.tanh(x, out=y)
+        return y, y
+
+    def backward(
+        self,
+        saved: Any,
+        gradient: Tensor,
+        *,
+        inputs: slice | None = None,
+        parameters: bool = True,  # noqa: ARG002
+    ) -> tuple[Tensor | None, Gradients]:
+        if inputs is None:
+            return None, []
+        if self.is_relu:
+            _aten.threshold_backward.grad_input(gradient, saved, 0, grad_input=gradient)
+        else:
+            _aten.tanh_backward.grad_input(gradient, saved, grad_input=gradient)
+        return (gradient if inputs is ALL else gradient[:, inputs]), []
+
+
+class Norm(Network):
+    """Layer normalisation over the features."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self.weight, self.bias, self.shape, self.eps = norm.weight, norm.bias, norm.normalized_shape, norm.eps
+        self.parameters = [self.weight, self.bias]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        y, mean, scale = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        return y, (x, mean, scale)
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        wanted = [inputs is not None, parameters, parameters]
+        by_input, by_weight, by_bias = _aten.native_layer_norm_backward(
+            gradient, saved[0], self.shape, saved[1], saved[2], self.weight, self.bias, wanted
+        )
+        return None if inputs is None else by_input[:, inputs], [by_weight, by_bias] if parameters else []
+
+
+class Chain(Network):
+    """One after the other."""
+
+    def __init__(self, parts: Sequence[Network]) -> None:
+        self.parts = tuple(parts)
+        self.parameters = [parameter for part in parts for parameter in part.parameters]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        kept = []
+        for part in self.parts:
+            x, saved = part.forward(x)
+            kept.append(saved)
+        return x, kept
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        found: list[Gradients] = []
+        by_input: Tensor | None = gradient
+        for index in range(len(self.parts) - 1, -1, -1):
+            assert by_input is not None
+            by_input, own = self.parts[index].backward(
+                saved[index], by_input, inputs=ALL if index else inputs, parameters=parameters
+            )
+            found.append(own)
+        return by_input, [each for own in reversed(found) for each in own]
+
+
+class Residual(Network):
+    """x + F(Norm(x))."""
+
+    def __init__(self, block: ResidualBlock) -> None:
+        self.inner = Chain([network_of(block.norm), network_of(block.sublayer)])
+        self.parameters = self.inner.parameters
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        y, saved = self.inner.forward(x)
+        return x + y, saved
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        by_input, found = self.inner.backward(saved, gradient, inputs=ALL, parameters=parameters)
+        assert by_input is not None
+        return None if inputs is None else (by_input + gradient)[:, inputs], found
+
+
+class Delta(Network):
+    """X + beta k (v - k^T X) with k = unit(F(c)), v and beta linear in c = Norm(X); without the erasure, + beta k v.
+
+    With p = k^T X and a = beta (v - p), the gradient g of the output gives
+
+        by a: k^T g;  by v: beta k^T g;  by beta: (v - p) k^T g;  by p: -beta k^T g
+        by X: g + (by p) k, and what comes through c
+        by k: a g + (by p) X
+
+    and k = h / sqrt(|h|^2 + eps^2) turns the last into that by h: s (by k - k (k^T by k)), s = 1 / sqrt(|h|^2 + eps^2),
+    where k^T by k = a (by a) + p (by p) takes no further pass over the features.
+    """
+
+    def __init__(self, block: DeltaBlock) -> None:
+        self.norm, self.sublayer, self.write = (network_of(m) for m in (block.norm, block.sublayer, block.write))
+        self.heads, self.beta_max, self.guard = block.heads, block.beta_max, block.eps**2
+        self.erases = not isinstance(block, WriteOnlyBlock)
+        self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        n, heads = len(x), self.heads
+        context, kept_norm = self.norm.forward(x)
+        h, kept_sublayer = self.sublayer.forward(context)
+        written, kept_write = self.write.forward(context)
+        state, h = x.view(n, heads, -1), h.view(n, heads, -1)
+        scale = (h * h).sum(-1, keepdim=True).add_(self.guard).rsqrt_()
+        k = h * scale
+        beta = torch.sigmoid(written[:, :heads]).mul_(self.beta_max).unsqueeze_(-1)
+        lacking = written[:, heads:].unsqueeze(-1)
+        readout = None
+        if self.erases:
+            readout = (k * state).sum(-1, keepdim=True)
+            lacking = lacking - readout
+        amount = beta * lacking
+        y = torch.addcmul(state, k, amount).view(n, -1)
+        return y, (kept_norm, kept_sublayer, kept_write, state, k, scale, beta, lacking, readout, amount)
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        kept_norm, kept_sublayer, kept_write, state, k, scale, beta, lacking, readout, amount = saved
+        n = len(gradient)
+        gradient = gradient.view(n, self.heads, -1)
+        by_amount = (gradient * k).sum(-1, keepdim=True)
+        by_value = by_amount * beta
+        by_logit = (by_amount * lacking).mul_(beta).mul_(1 - beta / self.beta_max)
+        along = amount * by_amount
+        by_h = gradient * (amount * scale)
+        if readout is not None:
+            along.addcmul_(by_value, readout, value=-1)
+            by_h.addcmul_(state, by_value * scale, value=-1)
+        by_h.addcmul_(k, along.mul_(scale), value=-1)
+        by_context, of_sublayer = self.sublayer.backward(
+            kept_sublayer, by_h.view(n, -1), inputs=ALL, parameters=parameters
+        )
+        by_written = torch.cat([by_logit, by_value], 1).view(n, -1)
+        by_context_too, of_write = self.write.backward(kept_write, by_written, inputs=ALL, parameters=parameters)
+        assert by_context is not None
+        assert by_context_too is not None
+        by_state, of_norm = self.norm.backward(
+            kept_norm, by_context.add_(by_context_too), inputs=ALL, parameters=parameters
+        )
+        found = [*of_norm, *of_sublayer, *of_write]
+        if inputs is None:
+            return None, found
+        assert by_state is not None
+        by_state = by_state.add_(gradient.view(n, -1)).view(n, self.heads, -1)
+        if readout is not None:
+            by_state.addcmul_(k, by_value, value=-1)
+        return by_state.view(n, -1)[:, inputs], found
+
+
+class Recorded(Network):
+    """Any module, recorded by PyTorch."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = self.module(x)
+        return y.detach(), (x, y)
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        x, y = saved
+        sources = [*([] if inputs is None else [x]), *(self.parameters if parameters else [])]
+        found = list(torch.autograd.grad(y, sources, gradient, materialize_grads=True)) if sources else []
+        by_input = None if inputs is None else found.pop(0)[:, inputs]
+        return by_input, found
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            result: Tensor = self.module(x)
+        return result
+
+
+def network_of(module: nn.Module) -> Network:
+    """The network of a module, by hand where all of it is known, and nobody has hooked into it."""
+    if any(each._forward_hooks or each._forward_pre_hooks or each._backward_hooks for each in module.modules()):
+        return Recorded(module)
+    # Of these classes exactly: a subclass may compute anything.
+    if (parts := _parts(module)) is not None:
+        return chain_of(*parts)
+    by_hand = _BY_HAND.get(type(module))
+    return Recorded(module) if by_hand is None or not _is_plain(module) else by_hand(module)
+
+
+def chain_of(*modules: nn.Module) -> Chain:
+    """The network of modules one after the other, those that do nothing left out and chains within laid open."""
+    parts: list[Network] = []
+    for module in modules:
+        if type(module) is not nn.Identity:
+            network = network_of(module)
+            parts += network.parts if isinstance(network, Chain) else [network]
+    for before, part in pairwise(parts):
+        if isinstance(part, Activation):
+            part.in_place = isinstance(before, Dense)
+    return Chain(parts)
+
+
+_BY_HAND: Mapping[type[nn.Module], Callable[[Any], Network]] = {
+    nn.Linear: Dense,
+    nn.ReLU: Activation,
+    nn.Tanh: Activation,
+    nn.LayerNorm: Norm,
+    ResidualBlock: Residual,
+    DeltaBlock: Delta,
+    WriteOnlyBlock: Delta,
+}
+
+
+def _parts(module: Any) -> list[nn.Module] | None:
+    """What a module calls one after the other; None if it does anything else."""
+    kind = type(module)
+    if kind in {nn.Sequential, Sublayer}:
+        return list(module)
+    if kind is PlainBlock:
+        return [module.norm, module.sublayer]
+    if kind is Torso and module.channels == 1:
+        return [module.stem, *module.blocks, module.norm]
+    return None
+
+
+def _is_plain(module: Any) -> bool:
+    """Whether a module has no option that its network leaves out."""
+    if isinstance(module, nn.LayerNorm):
+        return module.weight is not None and module.bias is not None
+    if isinstance(module, DeltaBlock):
+        return (
+            module.channels == 1
+            and module.generator is None
+            and module.gate_out is None
+            and module.gate_width == module.heads
+            and not module.sigmoid_value
+        )
+    return True
