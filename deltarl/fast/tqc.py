@@ -33,13 +33,14 @@ class TQCUpdate(SACUpdate):
         values, kept = self.critics.forward(x)
         quantiles = torch.stack(values, 1)
         count = quantiles.shape[-1]
-        shares = (torch.arange(count, dtype=x.dtype, device=x.device) + 0.5) / count
+        shares = (torch.arange(count, dtype=torch.float32, device=x.device) + 0.5) / count
         apart = aim[:, None, None, :] - quantiles.unsqueeze(-1)
         slope = apart.clamp(-1, 1)
-        weight = (shares.view(1, 1, -1, 1) - (apart < 0).to(x.dtype)).abs_()
+        weight = (shares.view(1, 1, -1, 1) - (apart < 0).float()).abs_()
         # huber(d) = c (d - c / 2) with c = clamp(d, -1, 1)
-        loss = (weight * slope * (apart - 0.5 * slope)).mean()
-        gradient = weight.mul_(slope).sum(-1).mul_(-1 / apart.numel())
+        weighted = weight * slope
+        loss = (weighted * (apart - 0.5 * slope)).mean()
+        gradient = weighted.sum(-1).mul_(-1 / apart.numel())
         self.step_critics(self.critics.by_parameters(kept, list(gradient.unbind(1))))
         return loss
 

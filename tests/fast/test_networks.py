@@ -1,0 +1,140 @@
+"""Gradients by hand are PyTorch's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
+from deltarl.fast.networks import Chain, Network, Recorded, chain_of, network_of
+
+INPUTS, WIDTH, OUTPUTS, ROWS = 5, 16, 3, 7
+
+
+def behind(spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> nn.Sequential:
+    return nn.Sequential(Torso(INPUTS, spec), nn.Linear(WIDTH, OUTPUTS))
+
+
+def mlp(activation: type[nn.Module]) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(INPUTS, WIDTH), activation(), nn.Linear(WIDTH, OUTPUTS), activation())
+
+
+MODULES = {
+    "relu": lambda: mlp(nn.ReLU),
+    "tanh": lambda: mlp(nn.Tanh),
+    "gelu": lambda: mlp(nn.GELU),
+    "activation first": lambda: nn.Sequential(nn.Tanh(), nn.ReLU(), nn.Linear(INPUTS, OUTPUTS)),
+    "no bias": lambda: nn.Sequential(nn.Linear(INPUTS, OUTPUTS, bias=False)),
+    "plain": lambda: behind(PlainTorsoSpec(width=WIDTH)),
+    "residual": lambda: behind(ResidualTorsoSpec(width=WIDTH)),
+    "residual, rms": lambda: behind(ResidualTorsoSpec(width=WIDTH, norm="rms")),
+    "delta": lambda: behind(DeltaTorsoSpec(width=WIDTH)),
+    "delta, 4 heads": lambda: behind(DeltaTorsoSpec(width=WIDTH, heads=4, beta_init=0.5, beta_max=1.5)),
+    "delta, tanh": lambda: behind(DeltaTorsoSpec(width=WIDTH, activation="tanh")),
+    "write only": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="write_only", heads=2)),
+    "2 channels": lambda: behind(DeltaTorsoSpec(width=WIDTH, channels=2)),
+    "fixed gate": lambda: behind(DeltaTorsoSpec(width=WIDTH, gate="fixed")),
+    "gate of 2 layers": lambda: behind(DeltaTorsoSpec(width=WIDTH, gate_layers=2)),
+    "generator": lambda: behind(DeltaTorsoSpec(width=WIDTH, direction="generator")),
+    "additive": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="additive")),
+    "lerp": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="lerp")),
+}
+BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "delta", "delta, 4 heads"} | {
+    "delta, tanh",
+    "write only",
+}
+
+
+def made(name: str) -> tuple[nn.Module, Tensor]:
+    """A module whose parameters are all away from their start, and an input."""
+    torch.manual_seed(0)
+    module = MODULES[name]().double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return module, torch.randn(ROWS, INPUTS, dtype=torch.float64)
+
+
+def recorded(network: Network) -> bool:
+    parts = network.parts if isinstance(network, Chain) else [network]
+    inner = [part.inner for part in parts if hasattr(part, "inner")]
+    return any(isinstance(part, Recorded) for part in parts) or any(recorded(part) for part in inner)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_output_and_gradients_are_those_of_the_module(name: str) -> None:
+    module, x = made(name)
+    wanted_x = x.clone().requires_grad_()
+    y = module(wanted_x)
+    by_output = torch.randn_like(y)
+    by_x, *by_parameters = torch.autograd.grad(y, [wanted_x, *module.parameters()], by_output)
+
+    network = network_of(module)
+    with torch.no_grad():
+        own, saved = network.forward(x)
+        own_by_x, own_by_parameters = network.backward(saved, by_output.clone(), inputs=slice(1, 3))
+    torch.testing.assert_close(own, y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(own_by_x, by_x[:, 1:3], rtol=1e-12, atol=1e-12)
+    expected = dict(zip(map(id, module.parameters()), by_parameters, strict=True))
+    assert {id(parameter) for parameter in network.parameters} == expected.keys()
+    for parameter, gradient in zip(network.parameters, own_by_parameters, strict=True):
+        torch.testing.assert_close(gradient, expected[id(parameter)], rtol=1e-12, atol=1e-12)
+    assert torch.equal(x, wanted_x), "the input was changed"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_not_wanted_is_not_given(name: str) -> None:
+    module, x = made(name)
+    network = network_of(module)
+    with torch.no_grad():
+        y, saved = network.forward(x)
+        by_x, by_parameters = network.backward(saved, torch.ones_like(y), inputs=slice(None), parameters=False)
+        assert by_parameters == []
+        assert by_x is not None
+        assert by_x.shape == x.shape
+        _, saved = network.forward(x)
+        by_x, by_parameters = network.backward(saved, torch.ones_like(y))
+        assert by_x is None
+        assert len(by_parameters) == len(network.parameters)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_shipped_networks_are_by_hand(name: str) -> None:
+    assert recorded(network_of(made(name)[0])) == (name not in BY_HAND)
+
+
+def test_a_module_that_is_hooked_into_is_recorded() -> None:
+    module, _ = made("residual")
+    module.register_forward_hook(lambda *_: None)
+    assert isinstance(network_of(module), Recorded)
+
+
+def test_a_subclass_is_recorded() -> None:
+    """It may compute anything."""
+
+    class Doubled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    module = Doubled(INPUTS, OUTPUTS)
+    x = torch.randn(ROWS, INPUTS)
+    assert isinstance(network_of(module), Recorded)
+    torch.testing.assert_close(network_of(module)(x), module(x))
+
+
+def test_parameters_are_read_when_they_are_used() -> None:
+    """So that optimizers and loading need not tell the network."""
+    module, x = made("delta")
+    network = network_of(module)
+    other, _ = made("delta")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.5)
+        module.load_state_dict(other.state_dict())
+        torch.testing.assert_close(network(x), module(x))
+
+
+def test_a_chain_of_modules_leaves_out_what_does_nothing() -> None:
+    chain = chain_of(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Identity(), nn.Sequential(), nn.Linear(2, 1))
+    assert len(chain.parts) == 3
