@@ -21,6 +21,7 @@ class A2CUpdate:
     def __init__(self, model: sb3.A2C) -> None:
         self.model: Any = model
         self.policy = GaussianPolicy(model.policy)
+        self.features, self.networks = self.policy.features, [self.policy.mean, self.policy.value]
         self.step = Step(model.policy.optimizer, self.policy.parameters)
 
     def __call__(self, batch: RolloutBufferSamples) -> dict[str, Tensor]:
@@ -53,7 +54,7 @@ class A2C(OnPolicyLean, sb3.A2C):
         if update is None:
             super().train()
             return
-        self.policy.set_training_mode(True)
+        self.set_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         with torch.no_grad():
             [batch] = minibatches(self.rollout_buffer, None)

@@ -9,6 +9,8 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.utils import obs_as_tensor
+from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
 from deltarl.fast.gaussian import Squashed
@@ -35,6 +37,12 @@ class Features:
         """Whether the extractor of a model has neither parameters nor statistics, and so gives all models the same."""
         return not model.features_extractor.state_dict()
 
+    def of_arrays(self, observations: Any, device: torch.device) -> Tensor:
+        """The features of observations as environments give them."""
+        if self.flat:
+            return torch.from_numpy(observations).to(device, self.dtype).flatten(1)
+        return self(obs_as_tensor(observations, device))
+
     def __call__(self, observations: Any) -> Tensor:
         if self.flat:
             return observations.flatten(1).to(self.dtype)  # type: ignore[no-any-return]
@@ -49,7 +57,8 @@ class SquashedActor:
     """
 
     def __init__(self, actor: Any) -> None:
-        self.latent, self.mean, self.log_std = (network_of(m) for m in (actor.latent_pi, actor.mu, actor.log_std))
+        self.networks = [network_of(module) for module in (actor.latent_pi, actor.mu, actor.log_std)]
+        self.latent, self.mean, self.log_std = self.networks
         self.parameters = [*self.latent.parameters, *self.mean.parameters, *self.log_std.parameters]
 
     def forward(self, features: Tensor, noise: Tensor) -> tuple[Squashed, Any]:
@@ -58,6 +67,12 @@ class SquashedActor:
         mean, of_mean = self.mean.forward(latent)
         log_std, of_log_std = self.log_std.forward(latent)
         return Squashed.sample(mean, log_std, noise), (of_latent, of_mean, of_log_std)
+
+    def act(self, features: Tensor) -> Tensor:
+        """Actions `[n, actions]`, with the noise that Stable-Baselines3's distribution would draw."""
+        latent = self.latent(features)
+        mean, log_std = self.mean(latent), self.log_std(latent)
+        return torch.tanh(mean + torch.exp(log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)) * torch.randn_like(mean))
 
     def backward(self, sample: Squashed, saved: Any, by_actions: Tensor, by_log_prob: Tensor) -> Gradients:
         """The parameters' gradients."""

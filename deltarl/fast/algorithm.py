@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sb3_contrib import crossq, tqc
 from stable_baselines3 import sac, td3
+from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.policies import ActorCriticPolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
+from deltarl.fast.experience import sample, store_in_single_precision
+from deltarl.fast.networks import Network
 from deltarl.fast.rollouts import GaussianPolicy
 
 # Of these classes exactly: one of the user's own may compute anything.
@@ -29,6 +35,8 @@ class Update(ABC):
     """
 
     model: Any
+    features: Features
+    networks: list[Network]
 
     @abstractmethod
     def __init__(self, model: Any) -> None: ...
@@ -44,6 +52,10 @@ class Update(ABC):
         Returns:
             What is logged below `train/`, tensors of one number.
         """
+
+    @abstractmethod
+    def act(self, features: Tensor) -> Tensor:
+        """Actions to explore with, scaled to [-1, 1], `[n, actions]`."""
 
     @staticmethod
     def noise(actions: Tensor, like: Tensor) -> Tensor:
@@ -68,6 +80,40 @@ class Lean:
         """Whether the policy has no features to learn and no state-dependent exploration."""
         raise NotImplementedError
 
+    def has_modes(self) -> bool:
+        """Whether anything that the update calls may differ between training and evaluation."""
+        update = self.lean_update()
+        return update is None or not update.features.flat or not all(each.by_hand for each in update.networks)
+
+    def set_mode(self, training: bool) -> None:
+        """Switch the policy between training and evaluation, which takes a while, where that makes a difference."""
+        if self.has_modes():
+            self.policy.set_training_mode(training)  # type: ignore[attr-defined]
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """For as long as Stable-Baselines3 collects: what it asks of the policy at each step is done by hand.
+
+        On the instance; everything else asks the class.
+        """
+        policy, update = self.policy, self.lean_update()  # type: ignore[attr-defined]
+        own: dict[str, Any] = {}
+        if not self.has_modes() and not policy.training:
+            own["set_training_mode"] = lambda _mode: None
+        if update is not None and isinstance(policy, ActorCriticPolicy):
+            own["forward"] = update.policy.act
+        vars(policy).update(own)
+        try:
+            yield
+        finally:
+            for name in own:
+                vars(policy).pop(name)
+
+    def collect_rollouts(self, *args: Any, **options: Any) -> Any:
+        """As Stable-Baselines3's own."""
+        with self.collecting():
+            return super().collect_rollouts(*args, **options)  # type: ignore[misc]
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_update"]  # type: ignore[misc]
 
@@ -75,10 +121,30 @@ class Lean:
 class OffPolicyLean(Lean):
     """Stands before an off-policy algorithm of Stable-Baselines3's or sb3-contrib's among the bases."""
 
+    def _setup_model(self) -> None:
+        super()._setup_model()  # type: ignore[misc]
+        store_in_single_precision(self.replay_buffer)  # type: ignore[attr-defined]
+
     def can_be_lean(self) -> bool:
         actor, critic = self.policy.actor, self.policy.critic  # type: ignore[attr-defined]
         known = type(actor) in _ACTORS and type(critic) in _CRITICS
         return known and not self.use_sde and Features.learn_nothing(actor)  # type: ignore[attr-defined]
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """As Stable-Baselines3's own: actions for the environments, and scaled to [-1, 1] for the buffer."""
+        update = self.lean_update()
+        assert isinstance(self, OffPolicyAlgorithm)
+        if update is None or self.num_timesteps < learning_starts:
+            return super()._sample_action(learning_starts, action_noise, n_envs)  # type: ignore[misc, no-any-return]
+        assert self._last_obs is not None
+        with torch.no_grad():
+            scaled = update.act(update.features.of_arrays(self._last_obs, self.device)).cpu().numpy()
+        scaled = scaled.reshape(n_envs, *(self.action_space.shape or ())).astype(self.action_space.dtype, copy=False)
+        if action_noise is not None:
+            scaled = np.clip(scaled + action_noise(), -1, 1)
+        return self.policy.unscale_action(scaled), scaled
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """As Stable-Baselines3's own."""
@@ -87,9 +153,8 @@ class OffPolicyLean(Lean):
             super().train(gradient_steps, batch_size)  # type: ignore[misc]
             return
         assert isinstance(self, OffPolicyAlgorithm)
-        assert self.replay_buffer is not None
-        self.policy.set_training_mode(True)
         policy: Any = self.policy
+        self.set_mode(True)
         optimizers = [policy.actor.optimizer, policy.critic.optimizer]
         if getattr(self, "ent_coef_optimizer", None) is not None:
             optimizers.append(self.ent_coef_optimizer)  # type: ignore[attr-defined]
@@ -97,7 +162,7 @@ class OffPolicyLean(Lean):
         found: dict[str, list[Tensor]] = {}
         with torch.no_grad():
             for index in range(gradient_steps):
-                batch = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+                batch = sample(self.replay_buffer, batch_size, self._vec_normalize_env)
                 for name, value in update(batch, index).items():
                     found.setdefault(name, []).append(value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -110,15 +175,3 @@ class OnPolicyLean(Lean):
 
     def can_be_lean(self) -> bool:
         return not self.use_sde and GaussianPolicy.is_one(self.policy)  # type: ignore[attr-defined]
-
-    def collect_rollouts(self, *args: Any, **options: Any) -> bool:
-        """As Stable-Baselines3's own, with the policy's `forward` by hand."""
-        update, policy = self.lean_update(), self.policy  # type: ignore[attr-defined]
-        if update is None:
-            return super().collect_rollouts(*args, **options)  # type: ignore[misc, no-any-return]
-        # On the instance, for as long as it collects: everything else asks the class.
-        policy.forward = update.policy.act
-        try:
-            return super().collect_rollouts(*args, **options)  # type: ignore[misc, no-any-return]
-        finally:
-            del policy.forward

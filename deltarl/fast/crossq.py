@@ -23,9 +23,14 @@ class CrossQUpdate(Update):
         self.model = model
         self.actor, self.critics = SquashedActor(model.actor), Critics(model.critic.q_networks)
         self.features = Features(model.actor, self.actor.parameters[0].dtype)
+        self.networks = [*self.actor.networks, *self.critics.networks]
         self.temperature = Temperature(model)
         self.step_actor = Step(model.actor.optimizer, self.actor.parameters)
         self.step_critics = Step(model.critic.optimizer, self.critics.parameters)
+
+    def act(self, features: Tensor) -> Tensor:
+        """As in `Update`."""
+        return self.actor.act(features)
 
     def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:  # noqa: ARG002
         model, actor, critic = self.model, self.model.actor, self.model.critic

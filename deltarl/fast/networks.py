@@ -30,9 +30,11 @@ class Network(ABC):
 
     Attributes:
         parameters: in the order in which `backward` gives their gradients.
+        by_hand: whether no part of it is left to PyTorch; then it is the same in training and evaluation mode.
     """
 
     parameters: list[Tensor]
+    by_hand: bool = True
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -139,6 +141,7 @@ class Chain(Network):
     def __init__(self, parts: Sequence[Network]) -> None:
         self.parts = tuple(parts)
         self.parameters = [parameter for part in parts for parameter in part.parameters]
+        self.by_hand = all(part.by_hand for part in parts)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         kept = []
@@ -166,7 +169,7 @@ class Residual(Network):
 
     def __init__(self, block: ResidualBlock) -> None:
         self.inner = Chain([network_of(block.norm), network_of(block.sublayer)])
-        self.parameters = self.inner.parameters
+        self.parameters, self.by_hand = self.inner.parameters, self.inner.by_hand
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         y, saved = self.inner.forward(x)
@@ -198,6 +201,7 @@ class Delta(Network):
         self.heads, self.beta_max, self.guard = block.heads, block.beta_max, block.eps**2
         self.erases = not isinstance(block, WriteOnlyBlock)
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
+        self.by_hand = self.norm.by_hand and self.sublayer.by_hand and self.write.by_hand
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         n, heads = len(x), self.heads
@@ -254,6 +258,8 @@ class Delta(Network):
 
 class Recorded(Network):
     """Any module, recorded by PyTorch."""
+
+    by_hand = False
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -23,6 +23,7 @@ class PPOUpdate:
     def __init__(self, model: sb3.PPO) -> None:
         self.model: Any = model
         self.policy = GaussianPolicy(model.policy)
+        self.features, self.networks = self.policy.features, [self.policy.mean, self.policy.value]
         self.step = Step(model.policy.optimizer, self.policy.parameters)
 
     def gradients(
@@ -82,7 +83,7 @@ class PPO(OnPolicyLean, sb3.PPO):
         if update is None:
             super().train()
             return
-        self.policy.set_training_mode(True)
+        self.set_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range, clip_range_vf = (
             None if schedule is None else schedule(self._current_progress_remaining)  # type: ignore[operator]

@@ -50,11 +50,16 @@ class SACUpdate(Update):
         self.actor = SquashedActor(model.actor)
         self.critics, self.targets = Critics(model.critic.q_networks), Critics(model.critic_target.q_networks)
         self.features = Features(model.actor, self.actor.parameters[0].dtype)
+        self.networks = [*self.actor.networks, *self.critics.networks, *self.targets.networks]
         self.temperature = Temperature(model)
         self.step_actor = Step(model.actor.optimizer, self.actor.parameters)
         self.step_critics = Step(model.critic.optimizer, self.critics.parameters)
         self.follow = Follow(list(model.critic.parameters()), list(model.critic_target.parameters()))
         self.follow_statistics = Follow(model.batch_norm_stats, model.batch_norm_stats_target)
+
+    def act(self, features: Tensor) -> Tensor:
+        """As in `Update`."""
+        return self.actor.act(features)
 
     def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:
         model = self.model

@@ -24,6 +24,7 @@ class TD3Update(Update):
         self.actor, self.target_actor = network_of(model.actor.mu), network_of(model.actor_target.mu)
         self.critics, self.targets = Critics(model.critic.q_networks), Critics(model.critic_target.q_networks)
         self.features = Features(model.actor, self.actor.parameters[0].dtype)
+        self.networks = [self.actor, self.target_actor, *self.critics.networks, *self.targets.networks]
         self.step_actor = Step(model.actor.optimizer, self.actor.parameters)
         self.step_critics = Step(model.critic.optimizer, self.critics.parameters)
         self.follow = [
@@ -34,6 +35,10 @@ class TD3Update(Update):
             Follow(model.critic_batch_norm_stats, model.critic_batch_norm_stats_target),
             Follow(model.actor_batch_norm_stats, model.actor_batch_norm_stats_target),
         ]
+
+    def act(self, features: Tensor) -> Tensor:
+        """As in `Update`."""
+        return self.actor(features)
 
     def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:  # noqa: ARG002
         model = self.model

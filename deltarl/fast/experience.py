@@ -1,0 +1,49 @@
+"""What off-policy algorithms learn from: stored in single precision, and sampled with few copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+_OBSERVATIONS = ("observations", "next_observations")
+
+
+def store_in_single_precision(buffer: Any) -> None:
+    """Let an empty replay buffer hold its observations as float32, which the networks see anyway.
+
+    Stable-Baselines3's holds them as the environment gives them, MuJoCo's in float64. Buffers of goals are left alone:
+    they compute rewards from what they hold.
+    """
+    if type(buffer) not in {ReplayBuffer, NStepReplayBuffer}:
+        return
+    for name in _OBSERVATIONS:
+        array = getattr(buffer, name, None)
+        if array is not None and array.dtype == np.float64:
+            setattr(buffer, name, np.zeros(array.shape, np.float32))
+
+
+def sample(buffer: Any, size: int, normalizer: VecNormalize | None) -> ReplayBufferSamples:
+    """The sample that `buffer.sample(size, normalizer)` would draw, of a plain buffer with one copy a field."""
+    if type(buffer) is not ReplayBuffer or normalizer is not None or buffer.optimize_memory_usage:
+        return buffer.sample(size, env=normalizer)  # type: ignore[no-any-return]
+    rows = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=size)
+    columns = np.random.randint(0, high=buffer.n_envs, size=(size,))
+    places = torch.from_numpy(rows * buffer.n_envs + columns)
+    observations, actions, next_observations, dones, timeouts, rewards = (
+        torch.from_numpy(array).flatten(0, 1).index_select(0, places).to(buffer.device)
+        for array in (
+            buffer.observations,
+            buffer.actions,
+            buffer.next_observations,
+            buffer.dones,
+            buffer.timeouts,
+            buffer.rewards,
+        )
+    )
+    ended = (dones * (1 - timeouts)).unsqueeze_(1)
+    return ReplayBufferSamples(observations, actions, next_observations, ended, rewards.unsqueeze_(1))
