@@ -9,10 +9,11 @@ from functools import partial
 from typing import Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
+from deltarl import envpool
 from deltarl.errors import Spec, complaint, nearest
 
 
@@ -99,6 +100,10 @@ class EnvSpec(Spec):
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
     wrappers: tuple[WrapperSpec, ...] = Field((), description="Gymnasium's wrappers, the innermost first.")
     n_envs: Annotated[int, Field(ge=1, le=4_096, description="Environments side by side in one process.")] = 1
+    vectorization: Literal["dummy", "envpool"] = Field(
+        "dummy",
+        description="What steps them in training: Python, one after the other, or EnvPool. Scores are Gymnasium's.",
+    )
     normalize: NormalizeSpec = Field(NormalizeSpec(), description="Running normalisation.")
     success: SuccessSpec | None = Field(None, description="Null for tasks without a notion of success.")
     random_score: ScoreSpec | None = Field(None, description="What uniformly random actions score.")
@@ -112,6 +117,24 @@ class EnvSpec(Spec):
         if env_id not in gym.registry and env_id not in _known_ids():
             raise complaint(f"no environment '{env_id}'{nearest(env_id, gym.registry) or ' in the registry'}")
         return env_id
+
+    @model_validator(mode="after")
+    def _envpool_can_step_it(self) -> EnvSpec:
+        if self.vectorization == "envpool" and (fault := self._fault_for_envpool()):
+            raise complaint(f"'envpool' {fault}, or give dummy", key="vectorization")
+        return self
+
+    def _fault_for_envpool(self) -> str | None:
+        if self.id not in envpool.TASKS:
+            return f"has no {self.id}; take one of {', '.join(envpool.TASKS)}"
+        if self.wrappers:
+            names = ", ".join(wrapper.wrapper for wrapper in self.wrappers)
+            return f"takes no wrappers, and there is {names}; leave them out"
+        if self.success is not None:
+            return f"does not tell '{self.success.key}'; set success=null"
+        if unknown := sorted(self.kwargs.keys() - set(envpool.OPTIONS)):
+            return f"does not take kwargs.{unknown[0]}, only {', '.join(envpool.OPTIONS)}; leave it out"
+        return None
 
 
 def _known_ids() -> list[str]:
@@ -157,6 +180,22 @@ def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode:
         env_kwargs={**spec.kwargs, "render_mode": render_mode},
         wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success),
     )
+
+
+def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
+    """As `build_envs`, but stepped by what `spec.vectorization` names; scores are taken in `build_envs` alone.
+
+    Args:
+        spec: the environment.
+        seed: the environments are seeded with seed, seed + 1, ...
+        threads: EnvPool's.
+
+    Raises:
+        ConfigError: if EnvPool is wanted and cannot be imported.
+    """
+    if spec.vectorization == "dummy":
+        return build_envs(spec, seed)
+    return VecMonitor(envpool.EnvPoolVecEnv(spec.id, spec.n_envs, seed, threads, spec.kwargs))
 
 
 def _wrapped(env: gym.Env[Any, Any], wrappers: Sequence[WrapperSpec], success: SuccessSpec | None) -> gym.Env[Any, Any]:

@@ -31,6 +31,8 @@ TORSO_KEYS = ("torso", *ROLES)
 COMMAND_LINE = "command line"
 # What an environment's file says of its own id and would be wrong of another.
 OF_ONE_TASK = ("random_score", "reference_score", "success")
+# What of a config's environment stays when another environment takes its place.
+KEPT_OF_ENV = ("n_envs", "normalize", "vectorization")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
 UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
 # Of a name, and of what tells of its overrides; both fit into a folder's name.
@@ -360,13 +362,13 @@ def _construct(loader: _CoreLoader, node: yaml.Node, key: Key, places: dict[Key,
 def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
     """Let an agent or environment named on the command line replace the config's, and say what of its tuning stays.
 
-    Another agent has other hyperparameters, so the config's own go; another environment keeps number and normalisation.
+    Another agent has other hyperparameters, so the config's own go; another environment keeps how it is trained in.
     """
     replaced = [kind for kind in ("agent", "env") if any(_names_base(layer.data.get(kind)) for layer in changes)]
     for kind in replaced:
         own = config.data.pop(kind, None)
         if kind == "env" and isinstance(own, dict):
-            config.data[kind] = {name: value for name, value in own.items() if name in {"n_envs", "normalize"}}
+            config.data[kind] = {name: value for name, value in own.items() if name in KEPT_OF_ENV}
     stays = [
         f"{kind}.{name}"
         for kind in ("agent", "env")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from pydantic import ValidationError
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from deltarl import RunSpec
+from deltarl import ConfigError, RunSpec, train
 from deltarl.agents import OffPolicySpec
-from deltarl.envs import EnvSpec, SuccessInfo, SuccessSpec, build_envs
+from deltarl.envs import EnvSpec, SuccessInfo, SuccessSpec, build_envs, build_training_envs
 from deltarl.library import load_config, names
 from deltarl.training.run import built
 
@@ -146,7 +149,36 @@ def test_success_is_at_any_step_or_at_the_end(script: list[bool], rule: Any, exp
         assert [env.step(0)[4]["is_success"] for _ in script] == expected
 
 
+# Vectorisation
+
+
+def test_training_environments_are_gymnasiums_unless_another_is_named() -> None:
+    spec = EnvSpec(id="Hopper-v5", kind="locomotion", n_envs=2)
+    envs = build_training_envs(spec, seed=3, threads=2)
+    assert isinstance(envs, DummyVecEnv)
+    assert np.array_equal(envs.reset(), build_envs(spec, seed=3).reset())
+
+
+def test_what_is_missing_for_envpool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)  # as where it is not installed
+    spec = load_config("quickstart", "env.vectorization=envpool", f"out={tmp_path}")
+    with pytest.raises(
+        ConfigError, match=r"^env\.vectorization: 'envpool' needs EnvPool .* pip install 'deltarl\[envpool\]'"
+    ):
+        train(spec)
+    assert list(tmp_path.iterdir()) == []
+    envs = build_envs(spec.env, seed=0)  # and scores do without it
+    assert isinstance(envs, DummyVecEnv)
+
+
+def test_a_refusal_names_the_key() -> None:
+    with pytest.raises(ConfigError, match=r"^command line: env\.vectorization: 'envpool' has no FetchReach-v4; "):
+        load_config("quickstart", "env=fetch_reach", "env.vectorization=envpool")
+
+
 # Wrong input
+
+POOL = {"vectorization": "envpool"}
 
 
 @pytest.mark.parametrize(
@@ -160,6 +192,17 @@ def test_success_is_at_any_step_or_at_the_end(script: list[bool], rule: Any, exp
         ({"wrappers": [{"wrapper": "discretize_action", "bins": 1}]}, "greater than or equal to 2"),
         ({"wrappers": [{"wrapper": "discretize_action"}]}, "Field required"),
         ({"success": {"rule": "sometimes"}}, "'end' or 'any'"),
+        ({"vectorization": "subproc"}, "'dummy' or 'envpool'"),
+        ({**POOL, "id": "FetchReach-v4"}, "'envpool' has no FetchReach-v4; take one of Ant-v5, HalfCheetah-v5, "),
+        (
+            {**POOL, "wrappers": [{"wrapper": "time_aware_observation"}]},
+            "'envpool' takes no wrappers, and there is time_aware_observation; leave them out, or give dummy",
+        ),
+        ({**POOL, "success": {"key": "won"}}, "'envpool' does not tell 'won'; set success=null, or give dummy"),
+        (
+            {**POOL, "kwargs": {"xml_file": "my.xml"}},
+            "'envpool' does not take kwargs.xml_file, only contact_cost_weight",
+        ),
     ],
 )
 def test_wrong_input_is_refused(data: dict[str, Any], message: str) -> None:

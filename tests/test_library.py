@@ -87,6 +87,14 @@ def test_another_environment_keeps_what_the_config_tuned_and_says_so() -> None:
     assert resolution.notes[0].endswith("env.n_envs, env.normalize")
 
 
+def test_another_environment_keeps_what_steps_it(tmp_path: Path) -> None:
+    config = tmp_path / "pooled.yaml"
+    config.write_text("agent: ppo\nenv: {base: hopper, vectorization: envpool}\ntotal_timesteps: 10\n")
+    resolution = resolve(str(config), ["env=half_cheetah"])
+    assert (resolution.spec.env.id, resolution.spec.env.vectorization) == ("HalfCheetah-v5", "envpool")
+    assert resolution.notes[0].endswith("of it stay env.vectorization")
+
+
 def test_another_agent_says_what_stays_of_the_environment() -> None:
     resolution = resolve("quickstart", ["agent=sac"])
     assert resolution.notes[0].endswith("was tuned for another agent; of it stay env.n_envs, env.normalize")

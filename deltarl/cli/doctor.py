@@ -10,10 +10,13 @@ import torch
 import typer
 
 from deltarl import rendering
-from deltarl.training.folder import RECORDED_PACKAGES
+from deltarl.training.folder import EXTRA_PACKAGES, RECORDED_PACKAGES
 
-PACKAGES = (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg")
-WITHOUT = {"imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'"}
+PACKAGES = (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg", *EXTRA_PACKAGES)
+WITHOUT = {
+    "imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'",
+    "envpool": "not installed; for env.vectorization=envpool: pip install 'deltarl[envpool]'",
+}
 
 
 def doctor() -> None:

@@ -168,6 +168,8 @@ class Boundary:
         for path in put(self.model, self._also, checkpoint):
             log.warning("%s: goes on, but not exactly: the state of %s has no place to go to", self.folder, path)
             self.continued.append(f"state: {path} could not be restored")
+        if any(path.startswith("/model/env/") and "/envs/" not in path for path in checkpoint.manifest["unsupported"]):
+            _begin_episodes(self.model)
         self.model.start_time = time.time_ns() - int(self.origin.elapsed_seconds * 1e9)
 
     def write_checkpoint(self) -> None:
@@ -209,6 +211,23 @@ class Boundary:
             )
             return
         self._stored = steps
+
+
+def _begin_episodes(model: BaseAlgorithm) -> None:
+    """New episodes in all environments, where those that were interrupted are beyond reach, as EnvPool's are.
+
+    What was restored of them, the observations to act on and the returns so far, would not go with what comes now.
+    """
+    assert model.env is not None
+    model._last_obs = model.env.reset()  # type: ignore[assignment]
+    model._last_episode_starts = np.ones(model.n_envs, bool)
+    if model._vec_normalize_env is not None:
+        model._last_original_obs = model._vec_normalize_env.get_original_obs()
+    buffer = getattr(model, "replay_buffer", None)
+    if isinstance(buffer, ReplayBuffer) and buffer.size() > 0:
+        # Returns of several steps end here, and are bootstrapped, as at a time limit.
+        last = buffer.pos - 1
+        buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1 - buffer.dones[last])
 
 
 def _take(model: BaseAlgorithm, also: Mapping[str, object], replay: Transitions | None) -> Snapshot:

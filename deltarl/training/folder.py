@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ RECORDED_PACKAGES = (
     "mujoco",
     "numpy",
 )
+EXTRA_PACKAGES = ("envpool",)
 
 
 def choose_folder(spec: RunSpec, seed: int) -> Path:
@@ -249,10 +250,17 @@ def provenance(command: list[str]) -> dict[str, Any]:
     return {
         "command": shlex.join(command),
         **surroundings(),
+        "extras": {name: _version(name) for name in EXTRA_PACKAGES},
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }
+
+
+def _version(package: str) -> str | None:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def surroundings() -> dict[str, Any]:

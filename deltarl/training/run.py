@@ -24,7 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from deltarl import rendering
 from deltarl.agents import build_agent, build_policy
-from deltarl.envs import build_envs, normalize
+from deltarl.envs import build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.gates import GateCallback
 from deltarl.training import checkpoint
@@ -319,7 +319,7 @@ def train_one(
 def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
     """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
     with ExitStack() as opened:
-        envs, normalizer = _make_envs(spec, seed, watched=True)
+        envs, normalizer = _make_envs(spec, seed, training=True)
         opened.callback(envs.close)
         model = _make_agent(spec, envs, seed)
         if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
@@ -438,12 +438,14 @@ def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | N
         files.load_normalizer(normalizer, folder / files.NORMALIZER)
 
 
-def _make_envs(
-    spec: RunSpec, seed: int, n_envs: int | None = None, watched: bool = False
-) -> tuple[VecEnv, VecNormalize | None]:
+def _make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv, VecNormalize | None]:
+    """The environments to train in, or a single one of Gymnasium's that a trained policy's spaces are read off."""
     with one_message(f"env: {spec.env.id} cannot be made as the config says"):
-        envs = build_envs(spec.env, seed, n_envs)
-        envs = normalize(FiniteEnvs(envs) if watched else envs, spec.env.normalize, spec.agent.gamma)
+        if training:
+            envs: VecEnv = FiniteEnvs(build_training_envs(spec.env, seed, spec.threads))
+        else:
+            envs = build_envs(spec.env, seed, n_envs=1)
+        envs = normalize(envs, spec.env.normalize, spec.agent.gamma)
     return envs, envs if isinstance(envs, VecNormalize) else None
 
 
@@ -500,7 +502,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
         source = found.folder
     spec = files.load_spec(folder)
     seed = spec.seeds[0]
-    envs, normalizer = _make_envs(spec, seed, n_envs=1)
+    envs, normalizer = _make_envs(spec, seed)
     envs.close()
     policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
     files.load_policy(policy, source / files.POLICY)

@@ -192,8 +192,7 @@ class _Capture:
                 return {"object": self.named(own, path), "class": _class_of(value)}
         if isinstance(value, _CALLABLE):
             return {"callable": _name_of(value), "held": self.items(_held(value), path)}
-        plain = all(base.__module__ != "builtins" or base is object for base in type(value).__mro__)
-        if not hasattr(value, "__dict__") or not plain or isinstance(value, np.ndarray | random.Random):
+        if not hasattr(value, "__dict__") or _hides_state(value):
             self.snapshot.unsupported[path] = _class_of(value)
             return {"constant": type(value).__name__}
         return {"object": self.named(attributes_of(value), path), "class": _class_of(value)}
@@ -492,6 +491,13 @@ def _draws(value: object) -> bool:
     module = type(value).__module__
     is_simulation = physics.is_data(value) or physics.is_model(value)
     return module == "gymnasium.envs.mujoco.mujoco_rendering" or (module.startswith("mujoco") and not is_simulation)
+
+
+def _hides_state(value: object) -> bool:
+    """Whether a class of C or C++ is among an object's own, which may hold what no attribute shows."""
+    # Such a class makes its own instances, and Python's classes leave that to `object` or to a function of Python's.
+    own = (vars(base).get("__new__") for base in type(value).__mro__ if base is not object)
+    return any(isinstance(new, types.BuiltinFunctionType) for new in own)
 
 
 def _is_storable(dtype: np.dtype[Any]) -> bool:

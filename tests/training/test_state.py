@@ -227,6 +227,19 @@ def test_what_cannot_be_stored_is_named_and_left_as_it_is() -> None:
     assert (other.source, other.n) == ("own", 1)
 
 
+class Counting(np.random.PCG64):
+    """What it draws from lies in C; its attributes do not show it."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.n = 1
+
+
+def test_what_a_class_of_c_may_hide_is_named() -> None:
+    snapshot = capture(Holder(source=Counting(), n=1))
+    assert snapshot.unsupported == {"/source": f"{__name__}.Counting"}
+
+
 def test_an_object_that_is_not_there_yet_is_named() -> None:
     snapshot = capture(Holder(late=Holder(n=1), m=2))
     other = Holder(m=0)

@@ -1,0 +1,167 @@
+"""EnvPool's MuJoCo tasks, which are stepped in C++, as vectorised environments of Stable-Baselines3."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from deltarl.errors import ConfigError
+
+# The tests hold each of them to Gymnasium's task of the same id, step by step and for every one of the options.
+TASKS = (
+    "Ant-v5",
+    "HalfCheetah-v5",
+    "Hopper-v5",
+    "Humanoid-v5",
+    "HumanoidStandup-v5",
+    "InvertedDoublePendulum-v5",
+    "InvertedPendulum-v5",
+    "Pusher-v5",
+    "Reacher-v5",
+    "Swimmer-v5",
+    "Walker2d-v5",
+)
+OPTIONS = (
+    "contact_cost_weight",
+    "ctrl_cost_weight",
+    "exclude_current_positions_from_observation",
+    "forward_reward_weight",
+    "frame_skip",
+    "healthy_reward",
+    "max_episode_steps",
+    "reset_noise_scale",
+    "terminate_when_unhealthy",
+)
+_NEVER = 2**31 - 1  # EnvPool's seeds and step counts are of 32 bits
+
+
+class EnvPoolVecEnv(VecEnv):
+    """A pool of EnvPool's environments (Weng et al., arXiv 2206.10558), as its own Gymnasium interface gives them.
+
+    It behaves as Stable-Baselines3's `DummyVecEnv` of Gymnasium's environments does. The spaces are Gymnasium's, so
+    that a policy fits both: observations of float64, which its networks see as float32 in either. Actions go to the
+    simulation as they come. An episode that ends is followed at once by the first observation of the next, and its own
+    last observation stands in its info as `terminal_observation`. The infos hold nothing of the task's own. What the
+    environments hold lies in C++ and can be neither read nor stored.
+
+    Args:
+        task: one of `TASKS`.
+        n_envs: how many environments.
+        seed: they are seeded with seed, seed + 1, ... at the first reset; what they then do depends neither on each
+            other nor on the number of threads.
+        threads: EnvPool's threads, beside the one that waits for them.
+        options: keyword arguments of `gymnasium.make`, of which EnvPool takes `OPTIONS`.
+
+    Raises:
+        ConfigError: if EnvPool cannot be imported.
+        TypeError: if the task has no such option, or the option another type.
+    """
+
+    render_mode = None
+
+    def __init__(
+        self, task: str, n_envs: int, seed: int, threads: int = 1, options: Mapping[str, Any] | None = None
+    ) -> None:
+        twin = gym.make(task, **(options or {}))
+        twin.close()
+        self.spec = twin.spec
+        super().__init__(n_envs, twin.observation_space, twin.action_space)
+        self.task, self.threads = task, threads
+        # EnvPool calls a fall at the time limit a truncation alone, and Gymnasium also a termination: the limit is kept
+        # here, where the two are told apart, and is out of EnvPool's reach.
+        self.options = {**(options or {}), "max_episode_steps": _NEVER}
+        self.limit = (twin.spec and twin.spec.max_episode_steps) or sys.maxsize
+        self.lengths = np.zeros(n_envs, int)
+        self.seeds: list[int] = []
+        self.pool: Any = None  # made at the first reset; what it cannot be made of is said here
+        _envpool().make_spec(task, **self.options)
+        self.seed(seed)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """The next reset makes the environments anew, seeded with seed, seed + 1, ..."""
+        seeds = super().seed(seed)
+        self.seeds = [each % _NEVER for each in seeds if each is not None]
+        return seeds
+
+    def reset(self) -> VecEnvObs:
+        """First observations, shape (n_envs, size)."""
+        if self.pool is None or None not in self._seeds:
+            self.pool = _envpool().make_gymnasium(
+                self.task, num_envs=self.num_envs, num_threads=self.threads, env_seed=self.seeds, **self.options
+            )
+        self._reset_seeds()
+        self._reset_options()
+        self.lengths[:] = 0
+        observations: VecEnvObs = self.pool.reset()[0]
+        return observations
+
+    def step_async(self, actions: np.ndarray[Any, Any]) -> None:
+        self.pool.send(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, terminated, _, _ = self.pool.recv()
+        self.lengths += 1
+        truncated = ~terminated & (self.lengths >= self.limit)
+        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in truncated.tolist()]
+        ended = np.flatnonzero(terminated | truncated)
+        if ended.size:
+            for index in ended:
+                infos[index]["terminal_observation"] = observations[index].copy()
+            # Left alone, EnvPool would spend the next step on this, and take no action in it.
+            observations[ended] = self.pool.reset(ended.astype(np.int32))[0]
+            self.lengths[ended] = 0
+        return observations, rewards, terminated | truncated, infos
+
+    def close(self) -> None:
+        self.pool = None  # its threads end with it
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """What is the same for all environments and known without asking them: `spec`, `render_mode`, the spaces.
+
+        Raises:
+            AttributeError: for anything else.
+        """
+        return [getattr(self, attr_name) for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Refused.
+
+        Raises:
+            AttributeError: always.
+        """
+        del value, indices
+        raise AttributeError(f"EnvPool's environments are made as they stay: '{attr_name}' cannot be set")
+
+    def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **_: Any) -> list[Any]:
+        """Refused.
+
+        Raises:
+            AttributeError: always.
+        """
+        del method_args, indices
+        raise AttributeError(f"EnvPool's environments are no Python objects: they have no method '{method_name}'")
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """False for each: no wrapper of Gymnasium's can be laid around them."""
+        del wrapper_class
+        return [False for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[None]:
+        """None for each: they are trained in, and never drawn."""
+        return [None] * self.num_envs
+
+
+def _envpool() -> Any:
+    try:
+        import envpool  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise ConfigError(
+            f"env.vectorization: 'envpool' needs EnvPool ({error}): pip install 'deltarl[envpool]', or give dummy"
+        ) from error
+    return envpool
