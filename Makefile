@@ -28,7 +28,9 @@ runs/quickstart/seed-0/result.json: | $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
+# With the slow tests, and those of EnvPool, which takes some hundred megabytes.
 test-all: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[envpool]'
 	$(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED)
