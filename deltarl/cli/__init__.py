@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from deltarl.cli.bench import bench
 from deltarl.cli.compare import compare
 from deltarl.cli.copy import copy
 from deltarl.cli.doctor import doctor
@@ -46,7 +47,7 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, compare, report, evaluate, play, gates, show, copy, validate, schema, doctor):
+for verb in (train, resume, compare, report, evaluate, play, gates, show, copy, validate, schema, doctor, bench):
     app.command()(verb)
 app.command("list")(list_)
 

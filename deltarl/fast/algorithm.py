@@ -57,11 +57,6 @@ class Update(ABC):
     def act(self, features: Tensor) -> Tensor:
         """Actions to explore with, scaled to [-1, 1], `[n, actions]`."""
 
-    @staticmethod
-    def noise(actions: Tensor, like: Tensor) -> Tensor:
-        """Normal noise of the actions' shape, from the same stream as Stable-Baselines3's distributions."""
-        return torch.randn(actions.shape, dtype=like.dtype, device=like.device)
-
 
 class Lean:
     """An algorithm that has an update of its own where it can, and Stable-Baselines3's otherwise."""
@@ -167,7 +162,9 @@ class OffPolicyLean(Lean):
                     found.setdefault(name, []).append(value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, values in found.items():
-            self.logger.record(f"train/{name}", torch.stack(values).double().mean().item())
+            # One number needs no mean, and each call costs as much as a small product.
+            mean = values[0] if len(values) == 1 else torch.stack(values).double().mean()
+            self.logger.record(f"train/{name}", mean.item())
 
 
 class OnPolicyLean(Lean):

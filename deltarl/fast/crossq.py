@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deltarl.fast.actor_critic import Critics, Features, SquashedActor, least
 from deltarl.fast.algorithm import OffPolicyLean, Update
+from deltarl.fast.gaussian import standard_normal
 from deltarl.fast.optim import Step
 from deltarl.fast.sac import Temperature
 
@@ -41,7 +42,7 @@ class CrossQUpdate(Update):
         metrics = {"ent_coef": coefficient.squeeze()}
 
         actor.set_bn_training_mode(False)
-        following, _ = self.actor.forward(next_observations, self.noise(batch.actions, observations))
+        following, _ = self.actor.forward(next_observations, standard_normal(batch.actions.shape, observations))
         # Both in one pass: the statistics are to be those of both.
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         both = torch.cat([x, torch.cat([next_observations, following.actions], 1)])
@@ -60,7 +61,7 @@ class CrossQUpdate(Update):
 
         if model._n_updates % model.policy_delay == 0:
             actor.set_bn_training_mode(True)
-            sample, of_actor = self.actor.forward(observations, self.noise(batch.actions, observations))
+            sample, of_actor = self.actor.forward(observations, standard_normal(batch.actions.shape, observations))
             actor.set_bn_training_mode(False)
             if (loss := self.temperature.update(sample.log_prob)) is not None:
                 metrics["ent_coef_loss"] = loss

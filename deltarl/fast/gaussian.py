@@ -14,6 +14,11 @@ LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 EPSILON = 1e-6
 
 
+def standard_normal(shape: torch.Size, like: Tensor) -> Tensor:
+    """Normal noise as Stable-Baselines3's distributions draw theirs, row by row, however `like` lies in memory."""
+    return torch.randn(shape, dtype=like.dtype, device=like.device)
+
+
 @dataclass(frozen=True)
 class Squashed:
     """A sample a = tanh(m + s e) of a squashed Gaussian, with s = exp(clamp(log s)).

@@ -21,6 +21,7 @@ from deltarl.blocks import DeltaBlock, PlainBlock, ResidualBlock, Sublayer, Writ
 from deltarl.torso import Torso
 
 ALL = slice(None)
+THIN = 8
 Gradients = list[Tensor]
 _aten = torch.ops.aten
 
@@ -64,8 +65,12 @@ class Dense(Network):
     def __init__(self, linear: nn.Linear) -> None:
         self.weight, self.bias = linear.weight, linear.bias
         self.parameters = [each for each in (self.weight, self.bias) if each is not None]
+        # As thin a product as a gate's or a head's takes MKL about half the time the other way round.
+        self.thin = self.bias is not None and 1 < len(self.weight) <= THIN
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        if self.thin:
+            return torch.addmm(self.bias.unsqueeze(1), self.weight, x.t()).t(), x
         weight = self.weight.t()
         return (x @ weight if self.bias is None else torch.addmm(self.bias, x, weight)), x
 
@@ -192,8 +197,9 @@ class Delta(Network):
         by X: g + (by p) k, and what comes through c
         by k: a g + (by p) X
 
-    and k = h / sqrt(|h|^2 + eps^2) turns the last into that by h: s (by k - k (k^T by k)), s = 1 / sqrt(|h|^2 + eps^2),
-    where k^T by k = a (by a) + p (by p) takes no further pass over the features.
+    and k = s h with s = 1 / sqrt(|h|^2 + eps^2) turns the last into that by h: s (by k - k (k^T by k)), where
+    k^T by k = a (by a) + p (by p) takes no further pass over the features. k itself is never made: s goes into the
+    factors of h, which are one number a row and head.
     """
 
     def __init__(self, block: DeltaBlock) -> None:
@@ -203,43 +209,50 @@ class Delta(Network):
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
         self.by_hand = self.norm.by_hand and self.sublayer.by_hand and self.write.by_hand
 
+    def split(self, x: Tensor) -> Tensor:
+        """`[n, features]` as `[n, heads, features / heads]`; one head needs no axis of its own."""
+        return x if self.heads == 1 else x.view(len(x), self.heads, -1)
+
+    def scalars(self, x: Tensor) -> Tensor:
+        """`[n, heads]` beside what `split` gives."""
+        return x if self.heads == 1 else x.unsqueeze(-1)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        n, heads = len(x), self.heads
         context, kept_norm = self.norm.forward(x)
         h, kept_sublayer = self.sublayer.forward(context)
         written, kept_write = self.write.forward(context)
-        state, h = x.view(n, heads, -1), h.view(n, heads, -1)
-        scale = (h * h).sum(-1, keepdim=True).add_(self.guard).rsqrt_()
-        k = h * scale
-        beta = torch.sigmoid(written[:, :heads]).mul_(self.beta_max).unsqueeze_(-1)
-        lacking = written[:, heads:].unsqueeze(-1)
-        readout = None
+        state, h = self.split(x), self.split(h)
+        logits, value = written.split(self.heads, 1)
+        gate = torch.sigmoid(self.scalars(logits))
+        scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True).square_().add_(self.guard).rsqrt_()
+        lacking, readout = self.scalars(value), None
         if self.erases:
-            readout = (k * state).sum(-1, keepdim=True)
+            readout = (h * state).sum(-1, keepdim=True).mul_(scale)
             lacking = lacking - readout
-        amount = beta * lacking
-        y = torch.addcmul(state, k, amount).view(n, -1)
-        return y, (kept_norm, kept_sublayer, kept_write, state, k, scale, beta, lacking, readout, amount)
+        reach = lacking * scale * self.beta_max * gate
+        y = torch.addcmul(state, h, reach).view_as(x)
+        return y, (kept_norm, kept_sublayer, kept_write, state, h, scale, gate, lacking, readout, reach)
 
     def backward(
         self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
     ) -> tuple[Tensor | None, Gradients]:
-        kept_norm, kept_sublayer, kept_write, state, k, scale, beta, lacking, readout, amount = saved
-        n = len(gradient)
-        gradient = gradient.view(n, self.heads, -1)
-        by_amount = (gradient * k).sum(-1, keepdim=True)
-        by_value = by_amount * beta
-        by_logit = (by_amount * lacking).mul_(beta).mul_(1 - beta / self.beta_max)
-        along = amount * by_amount
-        by_h = gradient * (amount * scale)
+        kept_norm, kept_sublayer, kept_write, state, h, scale, gate, lacking, readout, reach = saved
+        split = self.split(gradient)
+        by_amount = (split * h).sum(-1, keepdim=True).mul_(scale)
+        by_value = by_amount * gate * self.beta_max
+        by_logit = by_value * lacking * (1 - gate)
+        by_written = torch.cat([by_logit, by_value], 1).view(len(gradient), -1)
+        # a = reach / s, so that a (by a) s^2 = reach (by a) s.
+        along = reach * by_amount * scale
+        by_h = split * reach
         if readout is not None:
-            along.addcmul_(by_value, readout, value=-1)
-            by_h.addcmul_(state, by_value * scale, value=-1)
-        by_h.addcmul_(k, along.mul_(scale), value=-1)
+            by_readout = by_value * scale  # and its sign turned round
+            along.addcmul_(by_readout * scale, readout, value=-1)
+            by_h.addcmul_(state, by_readout, value=-1)
+        by_h.addcmul_(h, along, value=-1)
         by_context, of_sublayer = self.sublayer.backward(
-            kept_sublayer, by_h.view(n, -1), inputs=ALL, parameters=parameters
+            kept_sublayer, by_h.view_as(gradient), inputs=ALL, parameters=parameters
         )
-        by_written = torch.cat([by_logit, by_value], 1).view(n, -1)
         by_context_too, of_write = self.write.backward(kept_write, by_written, inputs=ALL, parameters=parameters)
         assert by_context is not None
         assert by_context_too is not None
@@ -250,10 +263,10 @@ class Delta(Network):
         if inputs is None:
             return None, found
         assert by_state is not None
-        by_state = by_state.add_(gradient.view(n, -1)).view(n, self.heads, -1)
+        by_state = by_state.add_(gradient)
         if readout is not None:
-            by_state.addcmul_(k, by_value, value=-1)
-        return by_state.view(n, -1)[:, inputs], found
+            self.split(by_state).addcmul_(h, by_readout, value=-1)
+        return by_state if inputs is ALL else by_state[:, inputs], found
 
 
 class Recorded(Network):

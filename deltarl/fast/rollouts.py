@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
-from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, log_probability
+from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, log_probability, standard_normal
 from deltarl.fast.networks import Gradients, chain_of
 
 # What is by hand here, and a policy of the user's own may have changed.
@@ -76,7 +76,7 @@ class GaussianPolicy:
         with torch.no_grad():
             features = self.features(observations)
             mean, values = self.mean(features), self.value(features)
-            noise = torch.zeros_like(mean) if deterministic else torch.randn_like(mean)
+            noise = torch.zeros_like(mean) if deterministic else standard_normal(mean.shape, mean)
             actions = torch.addcmul(mean, torch.exp(self.log_std), noise)
             log_prob, _ = log_probability(mean, self.log_std, actions)
             return actions.reshape(-1, *self.shape), values, log_prob

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deltarl.fast.actor_critic import Critics, Features, SquashedActor, least
 from deltarl.fast.algorithm import OffPolicyLean, Update
+from deltarl.fast.gaussian import standard_normal
 from deltarl.fast.optim import Follow, Step
 
 
@@ -66,11 +67,11 @@ class SACUpdate(Update):
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
         rows, actions = batch.actions.shape
         model._n_updates += 1
-        sample, of_actor = self.actor.forward(observations, self.noise(batch.actions, observations))
+        sample, of_actor = self.actor.forward(observations, standard_normal(batch.actions.shape, observations))
         coefficient = self.temperature.value
         metrics = {"ent_coef": coefficient.squeeze(), "ent_coef_loss": self.temperature.update(sample.log_prob)}
 
-        following, _ = self.actor.forward(next_observations, self.noise(batch.actions, observations))
+        following, _ = self.actor.forward(next_observations, standard_normal(batch.actions.shape, observations))
         aim = self.aim(batch, next_observations, following, coefficient)
 
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)

@@ -1,0 +1,124 @@
+"""Timing side by side: everything in turns, so that what else the machine does meets all alike."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+_PRODUCTS = {_aten.mm.default, _aten.addmm.default, _aten.bmm.default, _aten.baddbmm.default, _aten.addmm.dtype}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of times over the rounds: its median, and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, one: Sequence[float], other: Sequence[float]) -> Ratio:
+        low, middle, high = np.percentile(np.asarray(one) / np.asarray(other), [25, 50, 75])
+        return cls(float(middle), float(low), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """Of one call, by the wall clock, to the end of what it has begun on a GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def in_turns(
+    calls: Mapping[str, Callable[[int], Any]], rounds: int, at_least: float
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Seconds a unit of each call, once a round in an order that rotates.
+
+    Args:
+        calls: by name; called with a number of units to do.
+        rounds: how often each is timed.
+        at_least: seconds that one timing should take; the number of units is chosen from a first one.
+
+    Returns:
+        The seconds, and the numbers of units.
+    """
+    units: dict[str, int] = {}
+    for name, call in calls.items():
+        call(1)  # what is made at the first call
+        units[name] = max(1, round(at_least / max(seconds(lambda call=call: call(2)) / 2, 1e-6)))  # type: ignore[misc]
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            found[name].append(seconds(lambda name=name: calls[name](units[name])) / units[name])  # type: ignore[misc]
+    return found, units
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """PyTorch's threads, and where the system allows it as many cores, which holds for other libraries too."""
+    before, cores = torch.get_num_threads(), _cores()
+    torch.set_num_threads(count)
+    if cores:
+        os.sched_setaffinity(0, set(sorted(cores)[:count]))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+
+def _cores() -> set[int]:
+    return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
+
+
+class Products(TorchDispatchMode):
+    """Notes the matrix products of what runs under it, to do them again alone: the floor of its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noted: list[tuple[Any, list[tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in _PRODUCTS:
+            tensors = [each for each in args if isinstance(each, Tensor)]
+            self._noted.append((func, [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]))
+        return func(*args, **(kwargs or {}))
+
+    def alone(self) -> Callable[[], None]:
+        """The same products of random numbers laid out in memory as theirs were."""
+        # One set of operands a shape: as many as there were would not be in the caches.
+        made: dict[Any, list[Tensor]] = {}
+        calls = []
+        for func, layouts in self._noted:
+            key = (func, tuple(layouts))
+            if key not in made:
+                made[key] = [
+                    torch.empty_strided(shape, stride, dtype=dtype, device=device).normal_()
+                    for shape, stride, dtype, device in layouts
+                ]
+            calls.append((func, made[key]))
+
+        def run() -> None:
+            for func, operands in calls:
+                func(*operands)
+
+        return run

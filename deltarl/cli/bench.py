@@ -1,0 +1,48 @@
+"""`deltarl bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from deltarl.errors import ConfigError
+
+
+def bench(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Algorithms; all if not given.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="PyTorch's device.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch's threads, and cores that the process keeps to.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Timings of each, in turns.")] = 7,
+    seconds: Annotated[float, typer.Option(min=0.0, help="That one timing should take.")] = 1.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Where the numbers go.", show_default=False)
+    ] = None,
+) -> None:
+    """Time training steps beside Stable-Baselines3's, in turns in one process.
+
+    Example: deltarl bench sac ppo
+    """
+    from deltarl.bench import chosen, measure, scoreboard  # noqa: PLC0415 - no other verb needs it
+
+    cases = chosen(names or [])
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"--device: PyTorch sees no CUDA device here; got {device}")
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.parent}")
+    report = measure(
+        cases,
+        device=device,
+        cores=threads,
+        rounds=rounds,
+        at_least=seconds,
+        say=lambda what: typer.echo(what, err=True),
+    )
+    if out is not None:
+        out.write_text(json.dumps(report, indent=1) + "\n")
+    typer.echo(scoreboard(report))
