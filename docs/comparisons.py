@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPARED = ROOT / "results" / "compare"
 STUDY = COMPARED / "ppo_small"
 BOUNDED = COMPARED / "ppo_target_kl"
+LEAN = COMPARED / "lean"
 SIZES = (
     "plain, residual, delta and write_only have the same number of parameters; mlp is Stable-Baselines3's own network, "
     "and smaller."
@@ -96,6 +97,26 @@ def bounded_text() -> str:
             *_shown(second),
         ]
     )
+
+
+def lean_text() -> str:
+    """Both implementations beside each other: means, differences with their intervals, and permutation tests."""
+    analysis = analyse(read_study(LEAN))
+    study = analysis.study
+    lines = [
+        f"`deltarl compare {study.spec.name}` trains the same Delta networks with both, {seeds(analysis)} each; means "
+        "with 95% intervals:",
+        "",
+        f"| task | steps | return | {' | '.join(study.arms)} | difference | p of the permutation test |",
+        f"|---|---|---|{'---|' * len(study.arms)}---|---|",
+    ]
+    for pair in analysis.pairs:
+        means = [interval(analysis.summary(pair.task, arm, pair.metric).mean) for arm in study.arms]
+        steps = study.of(pair.task, pair.arm)[0].spec.total_timesteps
+        what = {"final": "of the final policy", "area": "over the training"}[pair.metric]
+        p = "none" if pair.p_permutation is None else f"{pair.p_permutation:.2f}"
+        lines.append(f"| {pair.task} | {steps:,} | {what} | {' | '.join(means)} | {interval(pair.difference)} | {p} |")
+    return "\n".join(lines)
 
 
 def _shown(analysis: Analysis) -> list[str]:

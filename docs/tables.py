@@ -24,6 +24,9 @@ from pydantic_core import PydanticUndefined
 
 from deltarl.agents import ActionNoiseSpec, AnyAgentSpec, HERSpec, LinearScheduleSpec, build_policy
 from deltarl.agents.base import AlgorithmSpec, GSDESpec, WindowSpec
+from deltarl.bench.clock import Ratio
+from deltarl.bench.measure import ratios
+from deltarl.bench.tables import scoreboard, steps_table, where
 from deltarl.cli.list import about
 from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, WrapperSpec, build_envs
 from deltarl.errors import Spec
@@ -490,8 +493,38 @@ def configs_table() -> str:
     return "\n".join(["| name | agent | env | steps | |", "|---|---|---|---|---|", *rows])
 
 
+def speed_table() -> str:
+    """Whole training steps beside Stable-Baselines3's."""
+    report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
+    return f"{where(report)}\n\n{steps_table(report)}"
+
+
+def speed_in_short() -> str:
+    """The ratios of SAC and PPO, for the README."""
+    report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
+    lines = [
+        "| whole training steps a second, times Stable-Baselines3's | MLP | residual | Delta |",
+        "|---|---|---|---|",
+    ]
+    found = {(row["algorithm"], row["network"]): row for row in ratios(report) if row["what"] == "sb3 / deltarl"}
+    for algorithm in ("sac", "ppo"):
+        told = [Ratio.of_row(found[algorithm, network]) for network in ("mlp", "residual", "delta")]
+        lines.append(f"| {algorithm.upper()} | {' | '.join(map(str, told))} |")
+    machine = report["machine"]
+    return "\n".join(
+        [*lines, "", f"HalfCheetah, {machine['threads']} thread(s) of {machine['processor']}; quartiles in brackets."]
+    )
+
+
+def bench_tables() -> str:
+    """The whole scoreboard."""
+    return scoreboard(json.loads((ROOT / "benchmarks" / "bench.json").read_text()))
+
+
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"quickstart": quickstart_table, "study": comparisons.readme_text},
+    "README.md": {"quickstart": quickstart_table, "study": comparisons.readme_text, "speed": speed_in_short},
+    "benchmarks/README.md": {"bench": bench_tables},
+    "docs/fast.md": {"speed": speed_table, "learned": comparisons.lean_text},
     "docs/compare.md": {
         "coverage": comparisons.coverage_table,
         "seeds": comparisons.seeds_needed,

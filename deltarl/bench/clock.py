@@ -31,6 +31,11 @@ class Ratio:
         low, middle, high = np.percentile(np.asarray(one) / np.asarray(other), [25, 50, 75])
         return cls(float(middle), float(low), float(high))
 
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Ratio:
+        """From the numbers of a table's row."""
+        return cls(row["median"], row["low"], row["high"])
+
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
@@ -90,11 +95,11 @@ def _cores() -> set[int]:
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 
-class Products(TorchDispatchMode):
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the matrix products of what runs under it, to do them again alone: the floor of its time."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._noted: list[tuple[Any, list[tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -102,6 +107,9 @@ class Products(TorchDispatchMode):
             tensors = [each for each in args if isinstance(each, Tensor)]
             self._noted.append((func, [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]))
         return func(*args, **(kwargs or {}))
+
+    def __len__(self) -> int:
+        return len(self._noted)
 
     def alone(self) -> Callable[[], None]:
         """The same products of random numbers laid out in memory as theirs were."""

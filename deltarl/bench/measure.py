@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import mujoco
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -19,7 +19,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from deltarl.bench.cases import ALGORITHMS, NETWORKS, TASK, Case, build
+from deltarl.bench.cases import ALGORITHMS, NETWORKS, OPTIONS, TASK, Case, build
 from deltarl.bench.clock import Products, Ratio, in_turns, seconds, threads
 
 PACKAGES = ("deltarl", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mujoco", "numpy", "sbx-rl", "jax")
@@ -119,7 +119,8 @@ def _updates(
     for (network, way), model in models.items():
         if way == "sbx":
             continue  # compiled whole: it has no products to see
-        update = partial(model.train, 1, 256) if isinstance(model, OffPolicyAlgorithm) else model.train
+        train: Any = model.train  # type: ignore[attr-defined]
+        update = partial(train, 1, OPTIONS["batch_size"]) if isinstance(model, OffPolicyAlgorithm) else train
         calls[f"{network}|{way}|update"] = partial(_repeat, update)
         if way == "deltarl":
             update()
@@ -175,10 +176,8 @@ def _physics() -> Callable[[int], None]:
 
 def _break_even(report: dict[str, Any]) -> None:
     """For each case the step from which on deltarl's longer start, if it is one, is paid back."""
-    steps = {
-        (row["algorithm"], row["network"], row["way"]): float(np.median(row["seconds"])) for row in report["steps"]
-    }
-    firsts = {(row["algorithm"], row["network"], row["way"]): row["first"] for row in report["starts"]}
+    steps = {_key(row): float(np.median(row["seconds"])) for row in report["steps"]}
+    firsts = {_key(row): row["first"] for row in report["starts"]}
     for row in report["starts"]:
         own, theirs = (row["algorithm"], row["network"], "deltarl"), (row["algorithm"], row["network"], "sb3")
         if row["way"] == "deltarl" and theirs in steps:
@@ -186,12 +185,16 @@ def _break_even(report: dict[str, Any]) -> None:
             row["break_even"] = 0.0 if later <= 0 else later / saved if saved > 0 else None
 
 
+def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["algorithm"], row["network"], row["way"]
+
+
 def ratios(report: dict[str, Any]) -> list[dict[str, Any]]:
     """What the tables are of: ratios of times of the same rounds, each with its median and quartiles.
 
     Above 1, the first of the two is faster; of Delta over residual and an update over its floor, slower.
     """
-    steps = {(row["algorithm"], row["network"], row["way"]): row["seconds"] for row in report["steps"]}
+    steps = {_key(row): row["seconds"] for row in report["steps"]}
     found = []
 
     def add(what: str, algorithm: str, network: str, one: Any, other: Any) -> None:

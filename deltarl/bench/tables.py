@@ -13,17 +13,24 @@ from deltarl.bench.measure import ratios
 NAMES = {"sb3": "Stable-Baselines3", "deltarl": "deltarl", "sbx": "SBX"}
 
 
-def scoreboard(report: dict[str, Any]) -> str:
-    """All tables, and where they were measured."""
+def where(report: dict[str, Any]) -> str:
+    """Machine, threads, versions and rounds in a sentence."""
     machine = report["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    where = machine["gpu"] or machine["processor"]
+    place = machine["gpu"] or machine["processor"]
+    return (
+        f"Measured on {place}, {machine['threads']} thread(s), with {versions}; medians of {report['rounds']} rounds, "
+        "quartiles in brackets."
+    )
+
+
+def scoreboard(report: dict[str, Any]) -> str:
+    """All tables, and where they were measured."""
     return "\n\n".join(
         [
-            f"Measured on {where}, {machine['threads']} thread(s), with {versions}; medians of {report['rounds']} rounds, "
-            "quartiles in brackets.",
+            where(report),
             "### Whole training steps",
-            _steps(report),
+            steps_table(report),
             "### Delta beside residual blocks",
             _delta(report),
             "### Updates beside their matrix products alone",
@@ -45,7 +52,8 @@ def _milliseconds(values: Sequence[float]) -> str:
     return f"{1_000 * float(np.median(values)):.3g}"
 
 
-def _steps(report: dict[str, Any]) -> str:
+def steps_table(report: dict[str, Any]) -> str:
+    """Milliseconds of a step of one environment with all that belongs to it, and ratios of the same rounds."""
     times = {(row["algorithm"], row["network"], row["way"]): row["seconds"] for row in report["steps"]}
     found = {(row["what"], row["algorithm"], row["network"]): row for row in ratios(report)}
     with_sbx = any(way == "sbx" for _, _, way in times)
@@ -64,7 +72,7 @@ def _steps(report: dict[str, Any]) -> str:
 
 
 def _ratio(row: dict[str, Any] | None) -> str:
-    return "" if row is None else str(Ratio(row["median"], row["low"], row["high"]))
+    return "" if row is None else str(Ratio.of_row(row))
 
 
 def _delta(report: dict[str, Any]) -> str:
@@ -105,17 +113,10 @@ def _starts(report: dict[str, Any]) -> str:
         if way != "deltarl" or (algorithm, network, "sb3") not in firsts:
             continue
         even = row.get("break_even")
-        others = [firsts.get((algorithm, network, each)) for each in ("sb3", "sbx")]
-        cells = ["" if other is None else f"{1_000 * other['first']:,.0f}" for other in others]
-        rows.append(
-            [
-                algorithm,
-                network,
-                cells[0],
-                f"{1_000 * row['first']:,.0f}",
-                cells[1],
-                "" if even is None else f"{even:,.0f}",
-            ]
-        )
+        cells = [algorithm, network]
+        for each in ("sb3", "deltarl", "sbx"):
+            other = firsts.get((algorithm, network, each))
+            cells.append("" if other is None else f"{1_000 * other['first']:,.0f}")
+        rows.append([*cells, "" if even is None else f"{even:,.0f}"])
     header = ["algorithm", "network", "Stable-Baselines3, ms", "deltarl, ms", "SBX, ms"]
     return _table([*header, "steps until a longer start is paid back"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 from deltarl.errors import ConfigError
 
 
-def bench(
+def bench(  # noqa: PLR0917 - each has a name on the command line
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Algorithms; all if not given.")
     ] = None,
@@ -31,18 +32,16 @@ def bench(
     from deltarl.bench import chosen, measure, scoreboard  # noqa: PLC0415 - no other verb needs it
 
     cases = chosen(names or [])
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"--device: no device '{device}'; cpu, cuda or cuda:1") from error
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device: PyTorch sees no CUDA device here; got {device}")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out: there is no folder {out.parent}")
-    report = measure(
-        cases,
-        device=device,
-        cores=threads,
-        rounds=rounds,
-        at_least=seconds,
-        say=lambda what: typer.echo(what, err=True),
-    )
+    say = partial(typer.echo, err=True)
+    report = measure(cases, device=device, cores=threads, rounds=rounds, at_least=seconds, say=say)
     if out is not None:
         out.write_text(json.dumps(report, indent=1) + "\n")
     typer.echo(scoreboard(report))

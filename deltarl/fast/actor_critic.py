@@ -68,6 +68,11 @@ class SquashedActor:
         log_std, of_log_std = self.log_std.forward(latent)
         return Squashed.sample(mean, log_std, noise), (of_latent, of_mean, of_log_std)
 
+    def sample(self, features: Tensor, noise: Tensor) -> Squashed:
+        """The same where nothing is to be learned from it."""
+        latent = self.latent(features)
+        return Squashed.sample(self.mean(latent), self.log_std(latent), noise)
+
     def act(self, features: Tensor) -> Tensor:
         """Actions `[n, actions]`, with the noise that Stable-Baselines3's distribution would draw."""
         latent = self.latent(features)

@@ -42,7 +42,7 @@ class CrossQUpdate(Update):
         metrics = {"ent_coef": coefficient.squeeze()}
 
         actor.set_bn_training_mode(False)
-        following, _ = self.actor.forward(next_observations, standard_normal(batch.actions.shape, observations))
+        following = self.actor.sample(next_observations, standard_normal(batch.actions.shape, observations))
         # Both in one pass: the statistics are to be those of both.
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         both = torch.cat([x, torch.cat([next_observations, following.actions], 1)])

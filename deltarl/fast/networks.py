@@ -168,6 +168,12 @@ class Chain(Network):
             found.append(own)
         return by_input, [each for own in reversed(found) for each in own]
 
+    def __call__(self, x: Tensor) -> Tensor:
+        # Nothing is kept, so that the memory of one layer is the next one's but one, and still in the caches.
+        for part in self.parts:
+            x = part(x)
+        return x
+
 
 class Residual(Network):
     """x + F(Norm(x))."""
@@ -222,9 +228,10 @@ class Delta(Network):
         h, kept_sublayer = self.sublayer.forward(context)
         written, kept_write = self.write.forward(context)
         state, h = self.split(x), self.split(h)
-        logits, value = written.split(self.heads, 1)
+        logits, value = torch.split(written, self.heads, 1)
         gate = torch.sigmoid(self.scalars(logits))
-        scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True).square_().add_(self.guard).rsqrt_()
+        norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
+        scale = norm.mul_(norm).add_(self.guard).rsqrt_()
         lacking, readout = self.scalars(value), None
         if self.erases:
             readout = (h * state).sum(-1, keepdim=True).mul_(scale)

@@ -71,7 +71,7 @@ class SACUpdate(Update):
         coefficient = self.temperature.value
         metrics = {"ent_coef": coefficient.squeeze(), "ent_coef_loss": self.temperature.update(sample.log_prob)}
 
-        following, _ = self.actor.forward(next_observations, standard_normal(batch.actions.shape, observations))
+        following = self.actor.sample(next_observations, standard_normal(batch.actions.shape, observations))
         aim = self.aim(batch, next_observations, following, coefficient)
 
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)

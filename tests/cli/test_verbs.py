@@ -50,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 VERBS = (
     *("train", "resume", "compare", "report", "evaluate", "play", "gates"),
-    *("list", "show", "copy", "validate", "schema", "doctor"),
+    *("list", "show", "copy", "validate", "schema", "doctor", "bench"),
 )
 
 
@@ -247,6 +247,10 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("compare", "quick", "arms.delta.torso.heads=5"), "arms.delta.torso.heads: 5 heads do not divide width 64"),
         (("compare", "quick", "out=/proc/no"), "/proc/no/quick cannot be used"),
         (("report", "nowhere"), "nowhere: no such folder; deltarl compare makes them"),
+        (("bench", "scc"), "bench: no algorithm 'scc'; did you mean 'sac'?"),
+        (("bench", "a2c", "--device", "tpu9"), "--device: no device 'tpu9'"),
+        (("bench", "a2c", "--out", "no/bench.json"), "--out: there is no folder no"),
+        (("bench", "a2c", "--rounds", "0"), "Invalid value for '--rounds'"),
         (("trian",), "No such command 'trian'"),
     ],
 )

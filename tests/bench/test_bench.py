@@ -1,0 +1,113 @@
+"""The scoreboard: what is timed, against what, and how it is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from deltarl import ConfigError
+from deltarl.bench import chosen, measure, scoreboard
+from deltarl.bench.cases import ALGORITHMS, NETWORKS, Case, build, has_sbx
+from deltarl.bench.clock import Products, Ratio, in_turns, threads
+from deltarl.bench.measure import ratios
+from deltarl.comparison.matching import flops_of
+from deltarl.fast import SAC
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    said: list[str] = []
+    found = measure(chosen(["a2c"]), device="cpu", cores=1, rounds=2, at_least=0.0, say=said.append)
+    assert said == [f"a2c: {what}" for what in STAGES]
+    return found
+
+
+STAGES = ("starting", "whole training steps", "updates and their products alone", "environments")
+
+
+def test_every_algorithm_is_timed_with_every_network() -> None:
+    assert chosen([]) == [Case(name, network) for name in ALGORITHMS for network in NETWORKS]
+    assert [case.algorithm for case in chosen(["ppo"])] == ["ppo"] * len(NETWORKS)
+
+
+def test_an_algorithm_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"bench: no algorithm 'scc'; did you mean 'sac'\?"):
+        chosen(["scc"])
+
+
+def test_both_implementations_are_built_alike() -> None:
+    case = Case("sac", "mlp")
+    ours, theirs = (build(case, way, "cpu") for way in ("deltarl", "sb3"))
+    assert type(ours) is SAC
+    assert type(theirs) is SAC.__mro__[3]
+    for key, tensor in theirs.policy.state_dict().items():
+        assert torch.equal(tensor, ours.policy.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "ppo"])
+def test_delta_at_the_mlps_flops_has_them(algorithm: str) -> None:
+    mlp, delta = (
+        flops_of(build(Case(algorithm, network), "deltarl", "cpu").policy) for network in ("mlp", NETWORKS[-1])
+    )
+    assert delta == pytest.approx(mlp, rel=0.02)
+
+
+def test_the_report_is_json_and_whole(report: dict[str, Any]) -> None:
+    again = json.loads(json.dumps(report))
+    assert again.keys() == {"machine", "rounds", "seconds", "steps", "updates", "envs", "starts"}
+    ways = {(row["network"], row["way"]) for row in again["steps"]}
+    sbx = {("mlp", "sbx")} if has_sbx("a2c") else set()
+    expected = {(network, way) for network in NETWORKS[:-1] for way in ("sb3", "deltarl")} | {(NETWORKS[-1], "deltarl")}
+    assert ways == expected | sbx
+    for table in ("steps", "updates", "envs"):
+        assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in again[table])
+    assert {row["way"] for row in again["envs"]} == {"physics", "sb3", "deltarl"}
+    assert all(row["break_even"] is None or row["break_even"] >= 0 for row in again["starts"] if "break_even" in row)
+
+
+def test_an_update_takes_longer_than_its_products(report: dict[str, Any]) -> None:
+    times = {(row["network"], row["way"], row["what"]): min(row["seconds"]) for row in report["updates"]}
+    for network in NETWORKS:
+        assert times[network, "deltarl", "floor"] < times[network, "deltarl", "update"]
+
+
+def test_the_scoreboard_tells_the_ratios(report: dict[str, Any]) -> None:
+    text = scoreboard(report)
+    assert text.count("###") == 5
+    for row in ratios(report):
+        assert f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f})" in text
+    assert {row["what"] for row in ratios(report)} == {"sb3 / deltarl", "delta / residual"}
+
+
+def test_a_ratio_is_of_the_same_rounds() -> None:
+    ratio = Ratio.of([1.0, 20.0, 3.0], [1.0, 10.0, 1.0])
+    assert ratio == Ratio(2.0, 1.5, 2.5)
+    assert str(ratio) == "2.00 (1.50 to 2.50)"
+
+
+def test_calls_are_timed_in_turns() -> None:
+    order: list[str] = []
+    found, units = in_turns({name: lambda _n, name=name: order.append(name) for name in "ab"}, rounds=2, at_least=0.0)
+    assert order[-4:] == ["a", "b", "b", "a"]
+    assert units == {"a": 1, "b": 1}
+    assert all(len(each) == 2 for each in found.values())
+
+
+def test_products_are_noted_and_done_again() -> None:
+    """Of a forward and backward pass: three products of one Linear whose input has a gradient, and nothing else."""
+    linear, x = nn.Linear(4, 3), torch.randn(5, 4, requires_grad=True)
+    with Products() as products:
+        linear(x).relu().sum().backward()
+    assert len(products) == 3
+    products.alone()()
+
+
+def test_threads_are_given_back() -> None:
+    before = torch.get_num_threads()
+    with threads(1):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
