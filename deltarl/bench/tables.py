@@ -10,8 +10,6 @@ import numpy as np
 from deltarl.bench.clock import Ratio
 from deltarl.bench.measure import ratios
 
-NAMES = {"sb3": "Stable-Baselines3", "deltarl": "deltarl", "sbx": "SBX"}
-
 
 def where(report: dict[str, Any]) -> str:
     """Machine, threads, versions and rounds in a sentence."""

@@ -66,9 +66,7 @@ def _tell(comparison: Comparison) -> None:
             left = "" if size.mismatch is None else f"{size.mismatch:+.2%}"
             table.add_row(task, arm, f"{size.parameters:,}", f"{size.flops:,}", inner, left)
     print_table(table)
-    typer.echo(
-        f"{len(comparison.cells)} runs of {comparison.cells[0].spec.total_timesteps:,} steps: {comparison.folder}"
-    )
+    typer.echo(f"{len(comparison.cells)} runs of {_listed(comparison)} steps: {comparison.folder}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -78,3 +76,9 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= index <= count:
         raise ConfigError(f"--shard: {text} is not among 1/{count} to {count}/{count}")
     return index, count
+
+
+def _listed(comparison: Comparison) -> str:
+    """Budgets of the tasks: `300,000`, or `10,000 to 300,000`."""
+    budgets = [cell.spec.total_timesteps for cell in comparison.cells]
+    return " to ".join(f"{each:,}" for each in sorted({min(budgets), max(budgets)}))

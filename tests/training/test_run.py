@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from deltarl import ConfigError, RunResult, RunSpec, evaluate, load_config, load_run, train
+from deltarl import ConfigError, RunResult, RunSpec, evaluate, fast, load_config, load_run, train
 from deltarl.training.folder import choose_folder, claimed
 from deltarl.training.progress import PatientConsole
 
@@ -132,7 +132,7 @@ def test_the_resolved_config_reproduces_the_run(finished: RunResult, tmp_path: P
 
 def test_a_config_and_a_plain_script_learn_the_same(finished: RunResult) -> None:
     envs = VecNormalize(make_vec_env("Hopper-v5", n_envs=2, seed=0), gamma=0.99)
-    model = PPO(
+    model = fast.PPO(
         "DeltaPolicy",
         envs,
         n_steps=16,
