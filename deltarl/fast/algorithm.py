@@ -68,7 +68,8 @@ class Lean:
         """The update for the policy as it is, None where it has to be Stable-Baselines3's own."""
         policy = self.policy  # type: ignore[attr-defined]
         if self._update is None or self._update[0] is not policy:
-            self._update = policy, self.update_class(self) if self.can_be_lean() else None
+            on_cpu = self.device.type == "cpu"  # type: ignore[attr-defined]
+            self._update = policy, self.update_class(self) if on_cpu and self.can_be_lean() else None
         return self._update[1]
 
     def can_be_lean(self) -> bool:

@@ -199,3 +199,11 @@ def test_an_early_stop_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     model.set_logger(Logger(None, []))
     model.learn(16)
     assert "Early stopping at step 0 due to reaching max kl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_other_devices_are_left_to_stable_baselines3(name: str) -> None:
+    model = make(name)
+    assert model.lean_update() is not None
+    model.device, model._update = torch.device("meta"), None
+    assert model.lean_update() is None
