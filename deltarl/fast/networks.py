@@ -209,11 +209,11 @@ class Delta(Network):
     """
 
     def __init__(self, block: DeltaBlock) -> None:
-        self.norm, self.sublayer, self.write = (network_of(m) for m in (block.norm, block.sublayer, block.write))
+        self.norm, self.sublayer, self.write = network_of(block.norm), network_of(block.sublayer), Dense(block.write)
         self.heads, self.beta_max, self.guard = block.heads, block.beta_max, block.eps**2
         self.erases = not isinstance(block, WriteOnlyBlock)
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
-        self.by_hand = self.norm.by_hand and self.sublayer.by_hand and self.write.by_hand
+        self.by_hand = self.norm.by_hand and self.sublayer.by_hand
 
     def split(self, x: Tensor) -> Tensor:
         """`[n, features]` as `[n, heads, features / heads]`; one head needs no axis of its own."""
@@ -260,12 +260,10 @@ class Delta(Network):
         by_context, of_sublayer = self.sublayer.backward(
             kept_sublayer, by_h.view_as(gradient), inputs=ALL, parameters=parameters
         )
-        by_context_too, of_write = self.write.backward(kept_write, by_written, inputs=ALL, parameters=parameters)
         assert by_context is not None
-        assert by_context_too is not None
-        by_state, of_norm = self.norm.backward(
-            kept_norm, by_context.add_(by_context_too), inputs=ALL, parameters=parameters
-        )
+        _, of_write = self.write.backward(kept_write, by_written, parameters=parameters)
+        by_context = by_context.addmm_(by_written, self.write.weight)
+        by_state, of_norm = self.norm.backward(kept_norm, by_context, inputs=ALL, parameters=parameters)
         found = [*of_norm, *of_sublayer, *of_write]
         if inputs is None:
             return None, found
@@ -360,6 +358,7 @@ def _is_plain(module: Any) -> bool:
     if isinstance(module, DeltaBlock):
         return (
             module.channels == 1
+            and type(module.write) is nn.Linear
             and module.generator is None
             and module.gate_out is None
             and module.gate_width == module.heads

@@ -23,7 +23,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", names("configs/compare"))
 def test_shipped_comparisons_are_sound(name: str) -> None:
-    """Every arm but SB3's own MLP is matched, and arms of a task differ in their torsos, or the implementation, alone."""
+    """Every arm but SB3's own MLP is matched; those of a task differ in torsos or implementation alone."""
     comparison = load_comparison(name)
     assert all(note.startswith("mlp keeps its own size") for note in comparison.notes)
     for arms in comparison.sizes.values():

@@ -123,6 +123,18 @@ def test_a_subclass_is_recorded() -> None:
     torch.testing.assert_close(network_of(module)(x), module(x))
 
 
+def test_a_parametrized_layer_is_recorded() -> None:
+    """PyTorch makes its weight anew at each call."""
+    module, x = made("delta")
+    for layer in (module[0].blocks[0].write, module[0].blocks[1].sublayer[0], module[1]):
+        nn.utils.parametrizations.spectral_norm(layer)
+    network = network_of(module.eval())
+    assert isinstance(network, Chain)
+    assert [isinstance(part, Recorded) for part in network.parts] == [False, True, False, False, True]
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), module(x))
+
+
 def test_parameters_are_read_when_they_are_used() -> None:
     """So that optimizers and loading need not tell the network."""
     module, x = made("delta")
