@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-_PRODUCTS = {_aten.mm.default, _aten.addmm.default, _aten.bmm.default, _aten.baddbmm.default, _aten.addmm.dtype}
+_PRODUCTS = {*(getattr(_aten, name).default for name in ("mm", "mv", "bmm", "addmm", "addmv", "baddbmm", "addmm_"))}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from deltarl.bench.cases import NETWORKS
 from deltarl.bench.clock import Ratio
 from deltarl.bench.measure import ratios
 
@@ -59,8 +60,11 @@ def steps_table(report: dict[str, Any]) -> str:
     for algorithm, network in dict.fromkeys((algorithm, network) for algorithm, network, _ in times):
         cells = [algorithm, network]
         for way in ("sb3", "deltarl", *(["sbx"] if with_sbx else [])):
-            each = times.get((algorithm, network, way))
-            cells.append("" if each is None else _milliseconds(each))
+            # The last network has the FLOPs of the MLP, and is compared with it.
+            named = "mlp" if way != "deltarl" and network == NETWORKS[-1] else network
+            each = times.get((algorithm, named, way))
+            told = "" if each is None else _milliseconds(each)
+            cells.append(f"mlp: {told}" if told and named != network else told)
         for what in ("sb3 / deltarl", *(["sbx / deltarl"] if with_sbx else [])):
             cells.append(_ratio(found.get((what, algorithm, network))))
         rows.append(cells)
@@ -115,6 +119,6 @@ def _starts(report: dict[str, Any]) -> str:
         for each in ("sb3", "deltarl", "sbx"):
             other = firsts.get((algorithm, network, each))
             cells.append("" if other is None else f"{1_000 * other['first']:,.0f}")
-        rows.append([*cells, "" if even is None else f"{even:,.0f}"])
+        rows.append([*cells, "never" if even is None else f"{even:,.0f}"])
     header = ["algorithm", "network", "Stable-Baselines3, ms", "deltarl, ms", "SBX, ms"]
     return _table([*header, "steps until a longer start is paid back"], rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -38,6 +39,8 @@ def bench(  # noqa: PLR0917 - each has a name on the command line
         raise ConfigError(f"--device: no device '{device}'; cpu, cuda or cuda:1") from error
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device: PyTorch sees no CUDA device here; got {device}")
+    if threads > (cores := os.cpu_count() or 1):
+        raise ConfigError(f"--threads: there are {cores} cores; got {threads}")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out: there is no folder {out.parent}")
     say = partial(typer.echo, err=True)

@@ -13,7 +13,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
-from deltarl.fast.gaussian import Squashed, standard_normal
+from deltarl.fast.gaussian import Squashed, check_not_nan, standard_normal
 from deltarl.fast.networks import ALL, Gradients, network_of
 
 
@@ -31,11 +31,6 @@ class Features:
         self.flat = (
             type(self.extractor) is FlattenExtractor and isinstance(space, spaces.Box) and not is_image_space(space)
         )
-
-    @staticmethod
-    def learn_nothing(model: Any) -> bool:
-        """Whether the extractor of a model has neither parameters nor statistics, and so gives all models the same."""
-        return not model.features_extractor.state_dict()
 
     def of_arrays(self, observations: Any, device: torch.device) -> Tensor:
         """The features of observations as environments give them."""
@@ -77,6 +72,7 @@ class SquashedActor:
         """Actions `[n, actions]`, with the noise that Stable-Baselines3's distribution would draw."""
         latent = self.latent(features)
         mean, log_std = self.mean(latent), self.log_std(latent)
+        check_not_nan(mean, log_std)
         return torch.tanh(mean + torch.exp(log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)) * standard_normal(mean.shape, mean))
 
     def backward(self, sample: Squashed, saved: Any, by_actions: Tensor, by_log_prob: Tensor) -> Gradients:

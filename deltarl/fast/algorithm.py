@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
 from deltarl.fast.experience import sample, store_in_single_precision
+from deltarl.fast.known import is_theirs, is_unchanged, same_features
 from deltarl.fast.networks import Network
 from deltarl.fast.rollouts import GaussianPolicy
 
@@ -58,6 +59,10 @@ class Update(ABC):
         """Actions to explore with, scaled to [-1, 1], `[n, actions]`."""
 
 
+def _stay(mode: bool) -> None:
+    """In the place of a policy's `set_training_mode`."""
+
+
 class Lean:
     """An algorithm that has an update of its own where it can, and Stable-Baselines3's otherwise."""
 
@@ -65,16 +70,28 @@ class Lean:
     _update: Any = None
 
     def lean_update(self) -> Any:
-        """The update for the policy as it is, None where it has to be Stable-Baselines3's own."""
-        policy = self.policy  # type: ignore[attr-defined]
-        if self._update is None or self._update[0] is not policy:
-            on_cpu = self.device.type == "cpu"  # type: ignore[attr-defined]
-            self._update = policy, self.update_class(self) if on_cpu and self.can_be_lean() else None
+        """The update for the policy as it is, None where it has to be Stable-Baselines3's own.
+
+        It is made anew by each `learn`, and where policy, optimizers or entropy coefficient are others than before.
+        """
+        made_of = self._made_of()
+        if self._update is None or any(one is not other for one, other in zip(self._update[0], made_of, strict=True)):
+            self._update = made_of, self.update_class(self) if self.can_be_lean() else None
         return self._update[1]
 
-    def can_be_lean(self) -> bool:
-        """Whether the policy has no features to learn and no state-dependent exploration."""
+    def _made_of(self) -> tuple[Any, ...]:
+        """What an update is made of and may be replaced while it is in use."""
         raise NotImplementedError
+
+    def can_be_lean(self) -> bool:
+        """Whether all that an update does by hand is Stable-Baselines3's own code, without features to learn."""
+        policy = self.policy  # type: ignore[attr-defined]
+        on_cpu = self.device.type == "cpu"  # type: ignore[attr-defined]
+        return on_cpu and not self.use_sde and is_unchanged(policy)  # type: ignore[attr-defined]
+
+    def _setup_learn(self, *args: Any, **options: Any) -> Any:
+        self._update = None
+        return super()._setup_learn(*args, **options)  # type: ignore[misc]
 
     def has_modes(self) -> bool:
         """Whether anything that the update calls may differ between training and evaluation."""
@@ -95,7 +112,7 @@ class Lean:
         policy, update = self.policy, self.lean_update()  # type: ignore[attr-defined]
         own: dict[str, Any] = {}
         if not self.has_modes() and not policy.training:
-            own["set_training_mode"] = lambda _mode: None
+            own["set_training_mode"] = _stay
         if update is not None and isinstance(policy, ActorCriticPolicy):
             own["forward"] = update.policy.act
         vars(policy).update(own)
@@ -119,12 +136,19 @@ class OffPolicyLean(Lean):
 
     def _setup_model(self) -> None:
         super()._setup_model()  # type: ignore[misc]
-        store_in_single_precision(self.replay_buffer)  # type: ignore[attr-defined]
+        # Normalisation comes before the networks, and takes differences that single precision may not hold.
+        if self._vec_normalize_env is None:  # type: ignore[attr-defined]
+            store_in_single_precision(self.replay_buffer)  # type: ignore[attr-defined]
+
+    def _made_of(self) -> tuple[Any, ...]:
+        policy = self.policy  # type: ignore[attr-defined]
+        learned = getattr(self, "ent_coef_optimizer", None), getattr(self, "log_ent_coef", None)
+        return policy, policy.actor.optimizer, policy.critic.optimizer, *learned
 
     def can_be_lean(self) -> bool:
         actor, critic = self.policy.actor, self.policy.critic  # type: ignore[attr-defined]
-        known = type(actor) in _ACTORS and type(critic) in _CRITICS
-        return known and not self.use_sde and Features.learn_nothing(actor)  # type: ignore[attr-defined]
+        known = type(actor) in _ACTORS and type(critic) in _CRITICS and is_theirs(type(self), ["predict"])
+        return known and super().can_be_lean() and same_features([actor, critic])
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -137,7 +161,7 @@ class OffPolicyLean(Lean):
         assert self._last_obs is not None
         with torch.no_grad():
             scaled = update.act(update.features.of_arrays(self._last_obs, self.device)).cpu().numpy()
-        scaled = scaled.reshape(n_envs, *(self.action_space.shape or ())).astype(self.action_space.dtype, copy=False)
+        scaled = scaled.reshape(n_envs, *(self.action_space.shape or ()))
         if action_noise is not None:
             scaled = np.clip(scaled + action_noise(), -1, 1)
         return self.policy.unscale_action(scaled), scaled
@@ -171,5 +195,9 @@ class OffPolicyLean(Lean):
 class OnPolicyLean(Lean):
     """Stands before PPO or A2C among the bases."""
 
+    def _made_of(self) -> tuple[Any, ...]:
+        policy = self.policy  # type: ignore[attr-defined]
+        return policy, policy.optimizer, getattr(policy, "log_std", None)
+
     def can_be_lean(self) -> bool:
-        return not self.use_sde and GaussianPolicy.is_one(self.policy)  # type: ignore[attr-defined]
+        return super().can_be_lean() and GaussianPolicy.is_one(self.policy)  # type: ignore[attr-defined]

@@ -19,6 +19,22 @@ def standard_normal(shape: torch.Size, like: Tensor) -> Tensor:
     return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
+def check_not_nan(mean: Tensor, log_std: Tensor) -> None:
+    """Look at what actions are to be drawn with, as PyTorch's distributions do.
+
+    Raises:
+        ValueError: in the words of theirs, if one is NaN.
+    """
+    # One sum tells in most cases; it may be NaN of two infinities, too.
+    if math.isnan((mean.sum() + log_std.sum()).item()):
+        for name, tensor in (("loc", mean), ("scale", log_std)):
+            if tensor.isnan().any():
+                raise ValueError(
+                    f"Expected parameter {name} (Tensor of shape {tuple(tensor.shape)}) of the actions' Gaussian to be "
+                    f"real numbers, but found invalid values:\n{tensor}"
+                )
+
+
 @dataclass(frozen=True)
 class Squashed:
     """A sample a = tanh(m + s e) of a squashed Gaussian, with s = exp(clamp(log s)).

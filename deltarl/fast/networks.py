@@ -49,7 +49,7 @@ class Network(ABC):
 
         Args:
             saved: from `forward`.
-            gradient: of the loss by the output; it may be overwritten.
+            gradient: of the loss by the output; it is not changed.
             inputs: the columns of the input whose gradient is wanted, None for none.
             parameters: whether the parameters' gradients are wanted; otherwise an empty list stands for them.
         """
@@ -92,7 +92,8 @@ class Activation(Network):
 
     def __init__(self, activation: nn.Module) -> None:
         self.is_relu = type(activation) is nn.ReLU
-        self.in_place = False  # set by a chain, behind a layer that does not look at its output again
+        # Set by a chain: behind a layer that does not look at its output again, and before one whose gradient is new.
+        self.in_place = self.gradient_in_place = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         y = x if self.in_place else torch.empty_like(x)
@@ -112,11 +113,12 @@ class Activation(Network):
     ) -> tuple[Tensor | None, Gradients]:
         if inputs is None:
             return None, []
+        by_input = gradient if self.gradient_in_place else torch.empty_like(gradient)
         if self.is_relu:
-            _aten.threshold_backward.grad_input(gradient, saved, 0, grad_input=gradient)
+            _aten.threshold_backward.grad_input(gradient, saved, 0, grad_input=by_input)
         else:
-            _aten.tanh_backward.grad_input(gradient, saved, grad_input=gradient)
-        return (gradient if inputs is ALL else gradient[:, inputs]), []
+            _aten.tanh_backward.grad_input(gradient, saved, grad_input=by_input)
+        return (by_input if inputs is ALL else by_input[:, inputs]), []
 
 
 class Norm(Network):
@@ -325,6 +327,8 @@ def chain_of(*modules: nn.Module) -> Chain:
     for before, part in pairwise(parts):
         if isinstance(part, Activation):
             part.in_place = isinstance(before, Dense)
+        if isinstance(before, Activation):
+            before.gradient_in_place = isinstance(part, Dense)
     return Chain(parts)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
 
 _FUSED = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
-_PLAIN = {"amsgrad": False, "maximize": False, "capturable": False, "differentiable": False}
+_NOT_PLAIN = ("amsgrad", "maximize", "capturable", "differentiable")
 
 
 class Step:
@@ -65,10 +65,15 @@ class Step:
             )
 
     def _is_plain(self) -> bool:
+        optimizer = self.optimizer
+        if "step" in vars(optimizer) or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+            return False
+        decoupled = type(optimizer) is AdamW
         return all(
             not isinstance(group["lr"], Tensor)
-            and all(group.get(name, value) == value for name, value in _PLAIN.items())
-            for group in self.optimizer.param_groups
+            and not any(group.get(name) for name in _NOT_PLAIN)
+            and group.get("decoupled_weight_decay", decoupled) == decoupled
+            for group in optimizer.param_groups
         )
 
     def _is_known(self) -> bool:

@@ -15,11 +15,10 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
-from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, log_probability, standard_normal
+from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, check_not_nan, log_probability, standard_normal
+from deltarl.fast.known import same_features
 from deltarl.fast.networks import Gradients, chain_of
 
-# What is by hand here, and a policy of the user's own may have changed.
-_OF_POLICY = ("forward", "evaluate_actions", "extract_features", "_get_action_dist_from_latent")
 _FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")
 
 
@@ -64,11 +63,11 @@ class GaussianPolicy:
         """Whether the policy has such a Gaussian and no features to learn."""
         return (
             isinstance(policy, ActorCriticPolicy)
-            and all(getattr(type(policy), name) is getattr(ActorCriticPolicy, name) for name in _OF_POLICY)
             and type(policy.mlp_extractor) is MlpExtractor
             and type(policy.action_dist) is DiagGaussianDistribution
             and not policy.squash_output
-            and Features.learn_nothing(policy)
+            and same_features([policy])
+            and (policy.share_features_extractor or Features(policy, policy.log_std.dtype).flat)
         )
 
     def act(self, observations: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -76,6 +75,7 @@ class GaussianPolicy:
         with torch.no_grad():
             features = self.features(observations)
             mean, values = self.mean(features), self.value(features)
+            check_not_nan(mean, self.log_std)
             noise = torch.zeros_like(mean) if deterministic else standard_normal(mean.shape, mean)
             actions = torch.addcmul(mean, torch.exp(self.log_std), noise)
             log_prob, _ = log_probability(mean, self.log_std, actions)

@@ -91,6 +91,7 @@ class Checkpoint:
         Raises:
             DamagedError: if they are of a buffer of another shape.
         """
+        transitions.adopt(self.manifest["replay"])
         if self.manifest["replay"] != transitions.layout:
             raise DamagedError("replay: the transitions are of a buffer of another size or of other observations")
         for index, name in enumerate(() if nothing else self.segments):

@@ -7,7 +7,7 @@ checkpoint has the parity (exclusive or) of its segments, from which any single 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,10 @@ class Transitions:
 
     def __init__(self, buffer: ReplayBuffer) -> None:
         self.buffer = buffer
-        self.arrays = dict(_rows(buffer))
+        self._look()
+
+    def _look(self) -> None:
+        self.arrays = dict(_rows(self.buffer))
         self._row_bytes: int = sum(array[0].nbytes for array in self.arrays.values())
         self.rows = max(1, SEGMENT_BYTES // self._row_bytes)
 
@@ -39,6 +42,20 @@ class Transitions:
         """What two checkpoints must share for their segments to be interchangeable."""
         arrays = {name: [str(array.dtype), *array.shape] for name, array in sorted(self.arrays.items())}
         return {"rows": self.rows, "arrays": arrays}
+
+    def adopt(self, layout: Mapping[str, Any] | None) -> None:
+        """Give the buffer's arrays the precision of a stored layout, where they differ in that alone.
+
+        Observations are stored in single precision now; a run that began with double goes on with it.
+        """
+        stored = layout["arrays"] if layout else {}
+        for name, array in self.arrays.items():
+            dtype, *shape = stored.get(name, [None])
+            if {dtype, str(array.dtype)} == {"float32", "float64"} and tuple(shape) == array.shape:
+                holder, _, key = name.partition("/")
+                place = getattr(self.buffer, holder) if key else vars(self.buffer)
+                place[key or holder] = np.zeros(array.shape, dtype)
+        self._look()
 
     @property
     def filled(self) -> int:

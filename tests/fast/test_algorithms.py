@@ -15,6 +15,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
@@ -106,6 +108,16 @@ class OwnActorCritic(ActorCriticPolicy):
         return super().evaluate_actions(obs, actions)
 
 
+class StillSAC(SACPolicy):
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        return torch.zeros_like(super()._predict(observation, deterministic))
+
+
+class Halved(FlattenExtractor):
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        return super().forward(observations) / 2
+
+
 class OwnSAC(SACPolicy):
     def make_actor(self, features_extractor: Any = None) -> Any:
         actor = super().make_actor(features_extractor)
@@ -122,6 +134,17 @@ LEFT: dict[str, tuple[str, dict[str, Any]]] = {
     "a2c, discrete": ("A2C", {"env": "CartPole-v1"}),
     "ppo, own policy": ("PPO", {"policy": OwnActorCritic, "policy_kwargs": {}}),
     "sac, own actor": ("SAC", {"policy": OwnSAC, "policy_kwargs": {}}),
+    "sac, own prediction": ("SAC", {"policy": StillSAC, "policy_kwargs": {}}),
+    "sac, own features": ("SAC", {"policy_kwargs": {"features_extractor_class": Halved}}),
+    "sac, dropout": ("SAC", {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.Dropout}}),
+    "ppo, goals in features of their own": (
+        "PPO",
+        {
+            "policy": "MultiInputPolicy",
+            "env": lambda: gym.make("FetchReach-v4"),
+            "policy_kwargs": {"share_features_extractor": False},
+        },
+    ),
 }
 
 
@@ -138,6 +161,77 @@ def test_what_is_not_known_is_left_to_stable_baselines3(case: str) -> None:
             assert model.lean_update() is None
     for key, tensor in learned[1].items():
         assert torch.equal(learned[0][key], tensor), key
+
+
+def freeze(model: Any) -> None:
+    next(model.policy.parameters()).requires_grad_(False)
+
+
+def tie(model: Any) -> None:
+    networks = model.critic.q_networks if hasattr(model, "critic") else [model.policy.mlp_extractor.policy_net] * 2
+    if networks[0] is networks[1]:
+        networks[0].append(networks[0][0].__class__(16, 16))
+        networks[0].append(networks[0][-1])
+    else:
+        networks[0][0] = networks[1][0]
+
+
+def hook(model: Any) -> None:
+    model.policy.register_forward_hook(lambda *_: None)
+
+
+def hook_into_a_gradient(model: Any) -> None:
+    next(model.policy.parameters()).register_hook(lambda gradient: gradient)
+
+
+def shadow(model: Any) -> None:
+    model.policy.forward = type(model.policy).forward.__get__(model.policy)
+
+
+@pytest.mark.parametrize("change", [freeze, tie, hook, hook_into_a_gradient, shadow])
+@pytest.mark.parametrize("name", ["SAC", "PPO"])
+def test_what_was_changed_is_left_to_stable_baselines3(name: str, change: Any) -> None:
+    """Whenever it was changed: before the first training, or between two."""
+    model = make(name)
+    model.learn(20)
+    assert model.lean_update() is not None
+    change(model)
+    model.learn(20)
+    assert model.lean_update() is None
+    assert change is not shadow or "forward" in vars(model.policy)
+
+
+@pytest.mark.parametrize("name", ["SAC", "PPO"])
+def test_an_optimizer_that_takes_the_place_of_another_makes_the_steps(name: str) -> None:
+    model = make(name)
+    model.learn(40)
+    holder = model.policy if name == "PPO" else model.actor
+    holder.optimizer = torch.optim.SGD(holder.parameters(), lr=1e-30)
+    model.lr_schedule = lambda _: 1e-30
+    before = weights(model)
+    model.learn(40, reset_num_timesteps=False)
+    for key, tensor in weights(model).items():
+        assert "critic" in key or torch.allclose(tensor, before[key], atol=1e-12), key
+
+
+@pytest.mark.parametrize("name", ["SAC", "PPO", "A2C", "TQC"])
+def test_a_policy_of_nan_raises_as_stable_baselines3s_does(name: str) -> None:
+    """`finite.distributions_named` reads these words."""
+    for library in (fast, None):
+        model = make(name, library)
+        model.learn(20)
+        head = model.policy.action_net if name in {"PPO", "A2C"} else model.actor.mu
+        with torch.no_grad():
+            head.bias.fill_(torch.nan)
+        with pytest.raises(ValueError, match=r"Expected parameter loc \((.|\n)*found invalid values"):
+            model.learn(20, reset_num_timesteps=False)
+
+
+def test_observations_to_be_normalized_stay_in_double_precision() -> None:
+    """Small differences of large numbers are what is left of them."""
+    env = VecNormalize(make_vec_env("Reacher-v5"))
+    assert make("SAC", env=env).replay_buffer.observations.dtype == np.float64
+    assert make("SAC").replay_buffer.observations.dtype == np.float32
 
 
 def test_noise_is_added_to_actions_as_stable_baselines3_adds_it() -> None:
@@ -178,9 +272,10 @@ def test_what_is_done_by_hand_ends_with_an_error_too() -> None:
 
 
 def test_a_network_with_modes_is_switched_between_them() -> None:
-    model = make("SAC", policy_kwargs={"net_arch": [16], "activation_fn": nn.Dropout})
-    assert model.has_modes()
+    """Batch renormalisation has them."""
     assert not make("SAC").has_modes()
+    model = make("CrossQ")
+    assert model.has_modes()
     model.learn(40)
     assert model.policy.training
 

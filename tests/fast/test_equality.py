@@ -24,6 +24,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from deltarl import fast
+from deltarl.fast import known
 
 gym.register_envs(gymnasium_robotics)
 
@@ -132,7 +133,8 @@ def make(algorithm: Any, given: Mapping[str, Any], double: bool) -> Any:
         kwargs["torso"] = {**TORSO, **(policy if isinstance(policy, dict) else {"kind": policy})}
         if algorithm.__name__ == "CrossQ":
             kwargs["torso"]["norm"] = "batch_renorm"
-    if double:
+    # Lean steps cast flat observations to the precision of the networks themselves.
+    if double and (goals or algorithm.__module__.split(".")[0] != "deltarl"):
         kwargs["features_extractor_class"] = DoubleOfDict if goals else Double
     model = algorithm(alias, env, policy_kwargs=kwargs, seed=0, device="cpu", **options)
     if double:
@@ -155,6 +157,11 @@ def pair(case: str, double: bool) -> tuple[Any, Any]:
     theirs.train = lambda *_, **__: None
     theirs.learn(32 if "n_epochs" in options or name == "A2C" else 120)
     del theirs.train
+    for buffer in (getattr(theirs, "replay_buffer", None), getattr(theirs, "rollout_buffer", None)):
+        for name in ("observations", "next_observations"):
+            # Stable-Baselines3 rounds to single precision what its extractor then casts up.
+            if isinstance(array := getattr(buffer, name, None), np.ndarray) and "normalized" not in case:
+                setattr(buffer, name, array.astype(np.float32))
     if isinstance(theirs, OffPolicyAlgorithm):
         ours.replay_buffer = theirs.replay_buffer
         ours._vec_normalize_env = theirs._vec_normalize_env
@@ -201,6 +208,11 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
     if isinstance(tree, list | tuple):
         return _leaves(dict(enumerate(tree)), path)
     return {path: tree} if isinstance(tree, Tensor) or type(tree) in {int, float} else {}
+
+
+@pytest.fixture(autouse=True)
+def _extractors_that_cast_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "EXTRACTORS", {*known.EXTRACTORS, Double, DoubleOfDict})
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -20,6 +20,9 @@ OPTIMIZERS: dict[str, Callable[[list[Any]], torch.optim.Optimizer]] = {
     "groups": lambda parameters: torch.optim.AdamW(
         [{"params": parameters[:1], "weight_decay": 0.2}, {"params": parameters[1:], "weight_decay": 0.0}], lr=0.01
     ),
+    "decoupled adam": lambda parameters: torch.optim.Adam(
+        parameters, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True
+    ),
     "amsgrad": lambda parameters: torch.optim.Adam(parameters, lr=0.01, amsgrad=True),
     "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.9),
@@ -86,6 +89,15 @@ def test_steps_go_on_from_a_state_that_was_loaded(name: str) -> None:
             step(gradients(seed))
         their_step(reference, theirs, seed)
     assert_same(optimizer, reference)
+
+
+def test_a_step_that_is_hooked_into_is_the_optimizers_own() -> None:
+    mine = parameters()
+    optimizer = torch.optim.Adam(mine)
+    seen: list[Any] = []
+    optimizer.register_step_post_hook(lambda *_: seen.append(1))
+    Step(optimizer, mine)(gradients(0))
+    assert seen == [1]
 
 
 def test_parameters_that_the_optimizer_has_not_are_left_alone() -> None:
