@@ -1,8 +1,8 @@
 """Stable-Baselines3's algorithms with lean training steps: the same numbers, in less time.
 
 Each is a subclass of Stable-Baselines3's or sb3-contrib's own, with the same constructor, the same `learn`, and files
-that the other one reads. What cannot be made lean is left to it: policies that learn their features (images),
-state-dependent exploration (gSDE), and PPO and A2C with discrete actions.
+that the other one reads. What a lean step does not know is left to it (`known`): features to learn, state-dependent
+exploration, discrete actions in PPO and A2C, changes of the user's own, other devices than the CPU.
 """
 
 from deltarl.fast.a2c import A2C

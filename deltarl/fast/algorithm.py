@@ -67,7 +67,7 @@ class Lean:
     """An algorithm that has an update of its own where it can, and Stable-Baselines3's otherwise."""
 
     update_class: ClassVar[Any]
-    _update: Any = None
+    _lean: Any = None
 
     def lean_update(self) -> Any:
         """The update for the policy as it is, None where it has to be Stable-Baselines3's own.
@@ -75,9 +75,9 @@ class Lean:
         It is made anew by each `learn`, and where policy, optimizers or entropy coefficient are others than before.
         """
         made_of = self._made_of()
-        if self._update is None or any(one is not other for one, other in zip(self._update[0], made_of, strict=True)):
-            self._update = made_of, self.update_class(self) if self.can_be_lean() else None
-        return self._update[1]
+        if self._lean is None or any(one is not other for one, other in zip(self._lean[0], made_of, strict=True)):
+            self._lean = made_of, self.update_class(self) if self.can_be_lean() else None
+        return self._lean[1]
 
     def _made_of(self) -> tuple[Any, ...]:
         """What an update is made of and may be replaced while it is in use."""
@@ -90,7 +90,7 @@ class Lean:
         return on_cpu and not self.use_sde and is_unchanged(policy)  # type: ignore[attr-defined]
 
     def _setup_learn(self, *args: Any, **options: Any) -> Any:
-        self._update = None
+        self._lean = None
         return super()._setup_learn(*args, **options)  # type: ignore[misc]
 
     def has_modes(self) -> bool:
@@ -120,7 +120,7 @@ class Lean:
             yield
         finally:
             for name in own:
-                vars(policy).pop(name)
+                vars(policy).pop(name, None)
 
     def collect_rollouts(self, *args: Any, **options: Any) -> Any:
         """As Stable-Baselines3's own."""
@@ -128,7 +128,7 @@ class Lean:
             return super().collect_rollouts(*args, **options)  # type: ignore[misc]
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_update"]  # type: ignore[misc]
+        return [*super()._excluded_save_params(), "_lean"]  # type: ignore[misc]
 
 
 class OffPolicyLean(Lean):

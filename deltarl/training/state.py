@@ -57,7 +57,7 @@ _MADE_ANEW = (RolloutBuffer, torch.distributions.Distribution, weakref.Reference
 # processes; the budget, which a resumed run may be given anew; what is hooked into an algorithm while it learns, or is
 # made of its networks.
 _PASSING: tuple[tuple[type, set[str]], ...] = (
-    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs", "_update"}),
+    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs", "_lean"}),
     (DummyVecEnv, {"buf_infos", "reset_infos"}),
     (VecEnvWrapper, {"class_attributes"}),
     (Monitor, {"t_start"}),

@@ -300,5 +300,5 @@ def test_an_early_stop_is_said(capsys: pytest.CaptureFixture[str]) -> None:
 def test_other_devices_are_left_to_stable_baselines3(name: str) -> None:
     model = make(name)
     assert model.lean_update() is not None
-    model.device, model._update = torch.device("meta"), None
+    model.device, model._lean = torch.device("meta"), None
     assert model.lean_update() is None

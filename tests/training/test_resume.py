@@ -234,6 +234,21 @@ def test_the_same_call_with_another_config_is_refused(interrupted: Path, tmp_pat
     assert interrupted.exists()
 
 
+def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As runs of before have it; single precision would be another buffer's."""
+    plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
+    with monkeypatch.context() as before:
+        before.setattr("deltarl.fast.algorithm.store_in_single_precision", lambda _: None)
+        [first] = train(spec_of(tmp_path, *plain, base=SAC), quiet())
+        [whole] = train(spec_of(tmp_path, *plain, "total_timesteps=192", "name=whole", base=SAC), quiet())
+    [result] = resume(first.folder, longer(192), quiet())
+    assert result.continued == ()
+    newest = max((result.folder / "checkpoints").iterdir(), key=lambda each: int(each.name))
+    stored = json.loads((newest / "manifest.json").read_text())["replay"]["arrays"]
+    assert stored["observations"][0] == stored["next_observations"][0] == "float64"
+    assert (result.folder / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
+
+
 def test_all_seeds_of_a_folder_go_on(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, "seeds=[0,1]")
     results = train(spec, quiet(), jobs=1)
