@@ -82,7 +82,9 @@ def build(case: Case, way: str, device: str) -> BaseAlgorithm:
     if way == "sbx":
         # Optional, and slow to import.
         algorithm: Any = getattr(import_module("sbx"), spec.stock.__name__)
-        model = algorithm("MlpPolicy", env, seed=0, **options)
+        # Its own are of other widths in these.
+        kwargs = {"net_arch": [400, 300]} if case.algorithm in {"td3", "ddpg"} else {}
+        model = algorithm("MlpPolicy", env, seed=0, policy_kwargs=kwargs, **options)
     else:
         algorithm = spec.stock if way == "sb3" else spec.lean
         policy, kwargs = ("MlpPolicy", {}) if case.network == "mlp" else ("DeltaPolicy", torsos(case))

@@ -13,7 +13,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
-from deltarl.fast.gaussian import Squashed, check_not_nan, standard_normal
+from deltarl.fast.gaussian import Squashed, checked, standard_normal
 from deltarl.fast.networks import ALL, Gradients, network_of
 
 
@@ -72,8 +72,8 @@ class SquashedActor:
         """Actions `[n, actions]`, with the noise that Stable-Baselines3's distribution would draw."""
         latent = self.latent(features)
         mean, log_std = self.mean(latent), self.log_std(latent)
-        check_not_nan(mean, log_std)
-        return torch.tanh(mean + torch.exp(log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)) * standard_normal(mean.shape, mean))
+        std = torch.exp(log_std.clamp(LOG_STD_MIN, LOG_STD_MAX))
+        return checked(torch.tanh(torch.addcmul(mean, std, standard_normal(mean.shape, mean))), mean, log_std)
 
     def backward(self, sample: Squashed, saved: Any, by_actions: Tensor, by_log_prob: Tensor) -> Gradients:
         """The parameters' gradients."""

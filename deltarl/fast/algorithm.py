@@ -76,7 +76,9 @@ class Lean:
         """
         made_of = self._made_of()
         if self._lean is None or any(one is not other for one, other in zip(self._lean[0], made_of, strict=True)):
-            self._lean = made_of, self.update_class(self) if self.can_be_lean() else None
+            update = self.update_class(self) if self.can_be_lean() else None
+            by_hand = update is not None and update.features.flat and all(each.by_hand for each in update.networks)
+            self._lean = made_of, update, not by_hand
         return self._lean[1]
 
     def _made_of(self) -> tuple[Any, ...]:
@@ -94,9 +96,10 @@ class Lean:
         return super()._setup_learn(*args, **options)  # type: ignore[misc]
 
     def has_modes(self) -> bool:
-        """Whether anything that the update calls may differ between training and evaluation."""
-        update = self.lean_update()
-        return update is None or not update.features.flat or not all(each.by_hand for each in update.networks)
+        """Whether anything that the update of this moment calls may differ between training and evaluation."""
+        if self._lean is None:
+            self.lean_update()
+        return bool(self._lean[2])
 
     def set_mode(self, training: bool) -> None:
         """Switch the policy between training and evaluation, which takes a while, where that makes a difference."""
@@ -154,7 +157,8 @@ class OffPolicyLean(Lean):
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """As Stable-Baselines3's own: actions for the environments, and scaled to [-1, 1] for the buffer."""
-        update = self.lean_update()
+        # Looked for when the rollout began.
+        update = None if self._lean is None else self._lean[1]
         assert isinstance(self, OffPolicyAlgorithm)
         if update is None or self.num_timesteps < learning_starts:
             return super()._sample_action(learning_starts, action_noise, n_envs)  # type: ignore[misc, no-any-return]

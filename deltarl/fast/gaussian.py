@@ -19,20 +19,21 @@ def standard_normal(shape: torch.Size, like: Tensor) -> Tensor:
     return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
-def check_not_nan(mean: Tensor, log_std: Tensor) -> None:
-    """Look at what actions are to be drawn with, as PyTorch's distributions do.
+def checked(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """The actions, if what they were drawn with is no NaN, as PyTorch's distributions look at it.
 
     Raises:
-        ValueError: in the words of theirs, if one is NaN.
+        ValueError: in the words of theirs.
     """
     # One sum tells in most cases; it may be NaN of two infinities, too.
-    if math.isnan((mean.sum() + log_std.sum()).item()):
+    if math.isnan(actions.sum().item()):
         for name, tensor in (("loc", mean), ("scale", log_std)):
             if tensor.isnan().any():
                 raise ValueError(
                     f"Expected parameter {name} (Tensor of shape {tuple(tensor.shape)}) of the actions' Gaussian to be "
                     f"real numbers, but found invalid values:\n{tensor}"
                 )
+    return actions
 
 
 @dataclass(frozen=True)

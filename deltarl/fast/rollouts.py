@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
-from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, check_not_nan, log_probability, standard_normal
+from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, checked, log_probability, standard_normal
 from deltarl.fast.known import same_features
 from deltarl.fast.networks import Gradients, chain_of
 
@@ -75,9 +75,8 @@ class GaussianPolicy:
         with torch.no_grad():
             features = self.features(observations)
             mean, values = self.mean(features), self.value(features)
-            check_not_nan(mean, self.log_std)
             noise = torch.zeros_like(mean) if deterministic else standard_normal(mean.shape, mean)
-            actions = torch.addcmul(mean, torch.exp(self.log_std), noise)
+            actions = checked(torch.addcmul(mean, torch.exp(self.log_std), noise), mean, self.log_std)
             log_prob, _ = log_probability(mean, self.log_std, actions)
             return actions.reshape(-1, *self.shape), values, log_prob
 
