@@ -20,8 +20,8 @@ def bench(  # noqa: PLR0917 - each has a name on the command line
     ] = None,
     device: Annotated[str, typer.Option(help="PyTorch's device.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="PyTorch's threads, and cores that the process keeps to.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Timings of each, in turns.")] = 7,
-    seconds: Annotated[float, typer.Option(min=0.0, help="That one timing should take.")] = 1.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Timings of each, in turns.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.0, help="That one timing should take.")] = 0.6,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Where the numbers go.", show_default=False)
     ] = None,
