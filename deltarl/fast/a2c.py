@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import stable_baselines3 as sb3
-import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
-from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
 from deltarl.fast.algorithm import OnPolicyLean
@@ -48,21 +46,8 @@ class A2C(OnPolicyLean, sb3.A2C):
 
     update_class = A2CUpdate
 
-    def train(self) -> None:
-        """As Stable-Baselines3's own."""
-        update = self.lean_update()
-        if update is None:
-            super().train()
-            return
-        self.set_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        with torch.no_grad():
-            [batch] = minibatches(self.rollout_buffer, None)
-            logged: dict[str, Any] = {name: value.item() for name, value in update(batch).items()}
-            logged["std"] = torch.exp(self.policy.log_std).mean().item()
+    def learn_rollout(self, update: A2CUpdate) -> dict[str, float]:
+        """As in `OnPolicyLean`."""
+        [batch] = minibatches(self.rollout_buffer, None)
         self._n_updates += 1
-        buffer = self.rollout_buffer
-        logged["explained_variance"] = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        for name, value in logged.items():
-            self.logger.record(f"train/{name}", value)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        return {name: value.item() for name, value in update(batch).items()}

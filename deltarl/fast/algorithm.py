@@ -13,8 +13,10 @@ from sb3_contrib import crossq, tqc
 from stable_baselines3 import sac, td3
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
@@ -63,7 +65,7 @@ def _stay(mode: bool) -> None:
     """In the place of a policy's `set_training_mode`."""
 
 
-class Lean:
+class Lean(ABC):
     """An algorithm that has an update of its own where it can, and Stable-Baselines3's otherwise."""
 
     update_class: ClassVar[Any]
@@ -81,9 +83,9 @@ class Lean:
             self._lean = made_of, update, not by_hand
         return self._lean[1]
 
+    @abstractmethod
     def _made_of(self) -> tuple[Any, ...]:
         """What an update is made of and may be replaced while it is in use."""
-        raise NotImplementedError
 
     def can_be_lean(self) -> bool:
         """Whether all that an update does by hand is Stable-Baselines3's own code, without features to learn."""
@@ -205,3 +207,25 @@ class OnPolicyLean(Lean):
 
     def can_be_lean(self) -> bool:
         return super().can_be_lean() and GaussianPolicy.is_one(self.policy)  # type: ignore[attr-defined]
+
+    @abstractmethod
+    def learn_rollout(self, update: Any) -> dict[str, float]:
+        """Learn from the rollout in the buffer, and count the updates; what is logged of it below `train/`."""
+
+    def train(self) -> None:
+        """As Stable-Baselines3's own."""
+        update = self.lean_update()
+        if update is None:
+            super().train()  # type: ignore[misc]
+            return
+        assert isinstance(self, OnPolicyAlgorithm)
+        self.set_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        with torch.no_grad():
+            logged = self.learn_rollout(update)
+            logged["std"] = torch.exp(update.policy.log_std).mean().item()
+        buffer = self.rollout_buffer
+        logged["explained_variance"] = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        for name, value in logged.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

@@ -7,7 +7,6 @@ from typing import Any
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
-from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
 from deltarl.fast.algorithm import OnPolicyLean
@@ -77,46 +76,30 @@ class PPO(OnPolicyLean, sb3.PPO):
 
     update_class = PPOUpdate
 
-    def train(self) -> None:
-        """As Stable-Baselines3's own."""
-        update = self.lean_update()
-        if update is None:
-            super().train()
-            return
-        self.set_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
+    def learn_rollout(self, update: PPOUpdate) -> dict[str, float]:
+        """As in `OnPolicyLean`."""
         clip_range, clip_range_vf = (
             None if schedule is None else schedule(self._current_progress_remaining)  # type: ignore[operator]
             for schedule in (self.clip_range, self.clip_range_vf)
         )
         assert clip_range is not None
         found: list[Tensor] = []
-        with torch.no_grad():
-            for epoch in range(self.n_epochs):
-                first, stopped = len(found), False
-                for batch in minibatches(self.rollout_buffer, self.batch_size):
-                    gradients, metrics = update.gradients(batch, clip_range, clip_range_vf)
-                    found.append(metrics)
-                    if self.target_kl is not None and metrics[-1].item() > 1.5 * self.target_kl:
-                        stopped = True
-                        if self.verbose >= 1:
-                            reached = metrics[-1].item()
-                            print(f"Early stopping at step {epoch} due to reaching max kl: {reached:.2f}")  # noqa: T201
-                        break
-                    update.learn(gradients)
-                self._n_updates += 1
-                if stopped:
+        for epoch in range(self.n_epochs):
+            first, stopped = len(found), False
+            for batch in minibatches(self.rollout_buffer, self.batch_size):
+                gradients, metrics = update.gradients(batch, clip_range, clip_range_vf)
+                found.append(metrics)
+                if self.target_kl is not None and (reached := metrics[-1].item()) > 1.5 * self.target_kl:
+                    stopped = True
+                    if self.verbose >= 1:
+                        print(f"Early stopping at step {epoch} due to reaching max kl: {reached:.2f}")  # noqa: T201
                     break
+                update.learn(gradients)
+            self._n_updates += 1
+            if stopped:
+                break
         table = torch.stack(found).double().cpu()
         logged = dict(zip(METRICS, table.mean(0).tolist(), strict=True))
         # Of the last epoch alone, and of the last minibatch alone.
         logged |= {"approx_kl": table[first:, -1].mean().item(), "loss": table[-1, METRICS.index("loss")].item()}
-        buffer = self.rollout_buffer
-        logged["explained_variance"] = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        logged["std"] = torch.exp(self.policy.log_std).mean().item()
-        logged["clip_range"] = clip_range
-        if clip_range_vf is not None:
-            logged["clip_range_vf"] = clip_range_vf
-        for name, value in logged.items():
-            self.logger.record(f"train/{name}", value)
-        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        return logged | {"clip_range": clip_range} | ({} if clip_range_vf is None else {"clip_range_vf": clip_range_vf})
