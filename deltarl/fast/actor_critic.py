@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
 from deltarl.fast.gaussian import Squashed, checked, standard_normal
 from deltarl.fast.networks import ALL, Gradients, network_of
+from deltarl.fast.numbers import number
 
 
 class Features:
@@ -107,6 +110,26 @@ class Critics:
         outputs, kept = zip(*(network.forward(x) for network in self.networks), strict=True)
         return list(outputs), list(kept)
 
+    def fit(self, x: Tensor, aim: Tensor, weight: float) -> tuple[Tensor, Gradients]:
+        """The mean squared errors times `weight`, summed over the networks, `[]`, and the parameters' gradients.
+
+        Each network goes forward and back before the next one, while what the backward pass needs is in the caches.
+
+        Args:
+            x: `[n, features]`.
+            aim: of each network's output, `[n, 1]`.
+            weight: of the loss.
+        """
+        slope = number(2 * weight / len(x), x)
+        found: Gradients = []
+        total = number(0, x)
+        for network in self.networks:
+            value, kept = network.forward(x)
+            error = value - aim
+            total = total + (error * error).sum()
+            found += network.backward(kept, error.mul_(slope))[1]
+        return total.mul_(number(weight / len(x), x)), found
+
     def by_parameters(self, kept: Sequence[Any], gradients: Sequence[Tensor]) -> Gradients:
         """The parameters' gradients, from those by the outputs."""
         found: Gradients = []
@@ -125,9 +148,31 @@ class Critics:
         return total
 
 
-def least(values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The smallest of several `[n, 1]`, and for each the mask of where it is that."""
-    if len(values) == 1:
-        return values[0], [torch.ones_like(values[0])]
-    smallest, places = torch.min(torch.cat(list(values), 1), 1, keepdim=True)
-    return smallest, [(places == index).to(smallest.dtype) for index in range(len(values))]
+def least(values: Sequence[Tensor]) -> Tensor:
+    """The smallest of several `[n, 1]`."""
+    return reduce(torch.minimum, values)
+
+
+def by_least(values: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    """The same, and the gradients of its mean's negative by each: all of it by the first of equal ones."""
+    smallest, share = values[0], number(-1 / len(values[0]), values[0])
+    gradients = [share.expand_as(smallest)]
+    for value in values[1:]:
+        is_less = value < smallest
+        gradients = [*(gradient.masked_fill(is_less, 0) for gradient in gradients), is_less * share]
+        smallest = torch.minimum(smallest, value)
+    return smallest, gradients
+
+
+def discounted(batch: ReplayBufferSamples, gamma: float, next_values: Tensor) -> Tensor:
+    """Reward + discount next value, `[n, ...]`; after an episode's last step there is no next value."""
+    if batch.discounts is None:
+        discounts = torch.sub(number(gamma, batch.dones), batch.dones, alpha=gamma)
+    else:
+        discounts = torch.addcmul(batch.discounts, batch.discounts, batch.dones, value=-1)
+    return torch.addcmul(batch.rewards, discounts, next_values)
+
+
+def mean(x: Tensor) -> Tensor:
+    """`x.mean()`, of operations that an update does anyway: the code of others has left the caches, and takes longer."""
+    return x.sum().mul_(number(1 / x.numel(), x))

@@ -7,9 +7,18 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import Critics, Features, SquashedActor, least
+from deltarl.fast.actor_critic import (
+    Critics,
+    Features,
+    SquashedActor,
+    by_least,
+    discounted,
+    least,
+    mean,
+)
 from deltarl.fast.algorithm import OffPolicyLean, Update
 from deltarl.fast.gaussian import standard_normal
+from deltarl.fast.numbers import number
 from deltarl.fast.optim import Step
 from deltarl.fast.sac import Temperature
 
@@ -49,12 +58,11 @@ class CrossQUpdate(Update):
         critic.set_bn_training_mode(True)
         values, of_critics = self.critics.forward(both)
         critic.set_bn_training_mode(False)
-        next_values, _ = least([value[rows:] for value in values])
+        next_values = least([value[rows:] for value in values])
         next_values = torch.addcmul(next_values, coefficient, following.log_prob, value=-1)
-        discounts = model.gamma if batch.discounts is None else batch.discounts
-        aim = batch.rewards + (1 - batch.dones) * discounts * next_values
+        aim = discounted(batch, model.gamma, next_values)
         errors = [value[:rows] - aim for value in values]
-        metrics["critic_loss"] = 0.5 * torch.stack([error.square().mean() for error in errors]).sum()
+        metrics["critic_loss"] = 0.5 * torch.stack([mean(error * error) for error in errors]).sum()
         # The second half is the targets', and teaches nothing.
         by_values = [torch.cat([error.div_(rows), torch.zeros_like(error)]) for error in errors]
         self.step_critics(self.critics.by_parameters(of_critics, by_values))
@@ -66,10 +74,10 @@ class CrossQUpdate(Update):
             if (loss := self.temperature.update(sample.log_prob)) is not None:
                 metrics["ent_coef_loss"] = loss
             values, of_critics = self.critics.forward(torch.cat([observations, sample.actions], 1))
-            value, masks = least(values)
-            metrics["actor_loss"] = (coefficient * sample.log_prob - value).mean()
-            by_actions = self.critics.by_actions(of_critics, [mask.div_(-rows) for mask in masks], actions)
-            by_log_prob = (coefficient / rows).expand(rows, 1)
+            value, by_values = by_least(values)
+            metrics["actor_loss"] = mean((coefficient * sample.log_prob).sub_(value))
+            by_actions = self.critics.by_actions(of_critics, by_values, actions)
+            by_log_prob = coefficient * number(1 / rows, coefficient)
             self.step_actor(self.actor.backward(sample, of_actor, by_actions, by_log_prob))
         return metrics
 

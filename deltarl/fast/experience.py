@@ -45,5 +45,5 @@ def sample(buffer: Any, size: int, normalizer: VecNormalize | None) -> ReplayBuf
             buffer.rewards,
         )
     )
-    ended = (dones * (1 - timeouts)).unsqueeze_(1)
+    ended = torch.addcmul(dones, dones, timeouts, value=-1).unsqueeze_(1)
     return ReplayBufferSamples(observations, actions, next_observations, ended, rewards.unsqueeze_(1))

@@ -9,9 +9,12 @@ import torch
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor
 
+from deltarl.fast.numbers import number
+
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 # Guard of Stable-Baselines3's SquashedDiagGaussianDistribution.
 EPSILON = 1e-6
+_tanh_backward = torch.ops.aten.tanh_backward.default
 
 
 def standard_normal(shape: torch.Size, like: Tensor) -> Tensor:
@@ -48,30 +51,31 @@ class Squashed:
     actions: Tensor
     log_prob: Tensor
     _log_std: Tensor
+    _clamped: Tensor
     _pulled: Tensor
-    _slope: Tensor
+    _guarded: Tensor
 
     @classmethod
     def sample(cls, mean: Tensor, log_std: Tensor, noise: Tensor) -> Squashed:
         """From `[n, actions]` each: mean and unclamped log standard deviation of the Gaussian, and normal noise e."""
         clamped = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         pulled = torch.exp(clamped).mul_(noise)
-        actions = torch.tanh(mean + pulled)
-        slope = 1 - actions * actions
+        actions = (mean + pulled).tanh_()
+        guarded = torch.sub(number(1, actions), actions * actions).add_(number(EPSILON, actions))
         # -e^2 / 2 - log s - log sqrt(2 pi) - log(1 - a^2), summed over the actions
-        each = torch.log(slope + EPSILON).add_(clamped).addcmul_(noise, noise, value=0.5)
-        log_prob = each.sum(1, keepdim=True).neg_().sub_(LOG_ROOT_TWO_PI * noise.shape[1])
-        return cls(actions, log_prob, log_std, pulled, slope)
+        each = torch.log(guarded).add_(clamped).addcmul_(noise, noise, value=0.5)
+        log_prob = torch.sub(number(-LOG_ROOT_TWO_PI * noise.shape[1], each), each.sum(1, keepdim=True))
+        return cls(actions, log_prob, log_std, clamped, pulled, guarded)
 
     def backward(self, by_actions: Tensor, by_log_prob: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients by mean and unclamped log standard deviation, from those by actions and log probability.
 
-        At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and -log(1 - a^2) has 2 a / (1 - a^2) by a.
+        The latter may be one number for all.         At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and -log(1 - a^2) has 2 a / (1 - a^2) by a.
         """
-        by_mean = torch.addcmul(by_actions, by_log_prob, 2 * self.actions / (self._slope + EPSILON)).mul_(self._slope)
-        by_log_std = by_mean * self._pulled - by_log_prob
-        inside = (self._log_std >= LOG_STD_MIN) & (self._log_std <= LOG_STD_MAX)
-        return by_mean, by_log_std.mul_(inside)
+        by_sample = torch.addcmul(by_actions, by_log_prob, self.actions / self._guarded, value=2)
+        by_mean = _tanh_backward(by_sample, self.actions)
+        by_log_std = (by_mean * self._pulled).sub_(by_log_prob)
+        return by_mean, by_log_std.mul_(self._log_std == self._clamped)
 
 
 def log_probability(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:

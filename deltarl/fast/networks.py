@@ -18,12 +18,20 @@ import torch
 from torch import Tensor, nn
 
 from deltarl.blocks import DeltaBlock, PlainBlock, ResidualBlock, Sublayer, WriteOnlyBlock
+from deltarl.fast.numbers import number
 from deltarl.torso import Torso
 
 ALL = slice(None)
 THIN = 8
 Gradients = list[Tensor]
 _aten = torch.ops.aten
+_layer_norm_backward = _aten.native_layer_norm_backward.default
+_relu_backward, _tanh_backward = _aten.threshold_backward.grad_input, _aten.tanh_backward.grad_input
+
+
+def columns(x: Tensor | None, wanted: slice | None) -> Tensor | None:
+    """Columns of a matrix; of all of them and of none without the cost of an index."""
+    return x if x is None or wanted is None or wanted is ALL else x[:, wanted]
 
 
 class Network(ABC):
@@ -115,10 +123,10 @@ class Activation(Network):
             return None, []
         by_input = gradient if self.gradient_in_place else torch.empty_like(gradient)
         if self.is_relu:
-            _aten.threshold_backward.grad_input(gradient, saved, 0, grad_input=by_input)
+            _relu_backward(gradient, saved, 0, grad_input=by_input)
         else:
-            _aten.tanh_backward.grad_input(gradient, saved, grad_input=by_input)
-        return (by_input if inputs is ALL else by_input[:, inputs]), []
+            _tanh_backward(gradient, saved, grad_input=by_input)
+        return columns(by_input, inputs), []
 
 
 class Norm(Network):
@@ -136,10 +144,10 @@ class Norm(Network):
         self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
     ) -> tuple[Tensor | None, Gradients]:
         wanted = [inputs is not None, parameters, parameters]
-        by_input, by_weight, by_bias = _aten.native_layer_norm_backward(
+        by_input, by_weight, by_bias = _layer_norm_backward(
             gradient, saved[0], self.shape, saved[1], saved[2], self.weight, self.bias, wanted
         )
-        return None if inputs is None else by_input[:, inputs], [by_weight, by_bias] if parameters else []
+        return columns(by_input, inputs), [by_weight, by_bias] if parameters else []
 
 
 class Chain(Network):
@@ -193,26 +201,24 @@ class Residual(Network):
     ) -> tuple[Tensor | None, Gradients]:
         by_input, found = self.inner.backward(saved, gradient, inputs=ALL, parameters=parameters)
         assert by_input is not None
-        return None if inputs is None else (by_input + gradient)[:, inputs], found
+        return columns(None if inputs is None else by_input.add_(gradient), inputs), found
 
 
 class Delta(Network):
     """X + beta k (v - k^T X) with k = unit(F(c)), v and beta linear in c = Norm(X); without the erasure, + beta k v.
 
-    With p = k^T X and a = beta (v - p), the gradient g of the output gives
+    k = s h with s = 1 / sqrt(|h|^2 + eps^2) is never made: s goes into the factors of h, one number a row and head.
+    With p = s h^T X, lacking l = v - p, step t = beta s and reach r = t l, the output is X + r h, and its gradient g
+    gives, with u = t s h^T g,
 
-        by a: k^T g;  by v: beta k^T g;  by beta: (v - p) k^T g;  by p: -beta k^T g
-        by X: g + (by p) k, and what comes through c
-        by k: a g + (by p) X
-
-    and k = s h with s = 1 / sqrt(|h|^2 + eps^2) turns the last into that by h: s (by k - k (k^T by k)), where
-    k^T by k = a (by a) + p (by p) takes no further pass over the features. k itself is never made: s goes into the
-    factors of h, which are one number a row and head.
+        by v: t h^T g;  by the gate's logit: (by v) l (1 - beta / beta_max)
+        by X: g - u h, and what comes through c
+        by h: r g - u X - u s (l - p) h
     """
 
     def __init__(self, block: DeltaBlock) -> None:
         self.norm, self.sublayer, self.write = network_of(block.norm), network_of(block.sublayer), Dense(block.write)
-        self.heads, self.beta_max, self.guard = block.heads, block.beta_max, block.eps**2
+        self.heads, self.beta_max, self.guard = block.heads, float(block.beta_max), block.eps**2
         self.erases = not isinstance(block, WriteOnlyBlock)
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
         self.by_hand = self.norm.by_hand and self.sublayer.by_hand
@@ -229,36 +235,32 @@ class Delta(Network):
         context, kept_norm = self.norm.forward(x)
         h, kept_sublayer = self.sublayer.forward(context)
         written, kept_write = self.write.forward(context)
-        state, h = self.split(x), self.split(h)
-        logits, value = torch.split(written, self.heads, 1)
-        gate = torch.sigmoid(self.scalars(logits))
-        norm = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
-        scale = norm.mul_(norm).add_(self.guard).rsqrt_()
-        lacking, readout = self.scalars(value), None
-        if self.erases:
-            readout = (h * state).sum(-1, keepdim=True).mul_(scale)
-            lacking = lacking - readout
-        reach = lacking * scale * self.beta_max * gate
+        state, h, heads = self.split(x), self.split(h), self.heads
+        logits, value = self.scalars(written.narrow(1, 0, heads)), self.scalars(written.narrow(1, heads, heads))
+        gate = torch.sigmoid(logits).mul_(number(self.beta_max, x))
+        scale = (h * h).sum(-1, keepdim=True).add_(number(self.guard, x)).rsqrt_()
+        readout = (h * state).sum(-1, keepdim=True).mul_(scale) if self.erases else None
+        lacking = value if readout is None else value - readout
+        step = gate * scale
+        reach = step * lacking
         y = torch.addcmul(state, h, reach).view_as(x)
-        return y, (kept_norm, kept_sublayer, kept_write, state, h, scale, gate, lacking, readout, reach)
+        return y, (kept_norm, kept_sublayer, kept_write, state, h, gate, scale, readout, lacking, step, reach)
 
     def backward(
         self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
     ) -> tuple[Tensor | None, Gradients]:
-        kept_norm, kept_sublayer, kept_write, state, h, scale, gate, lacking, readout, reach = saved
+        kept_norm, kept_sublayer, kept_write, state, h, gate, scale, readout, lacking, step, reach = saved
         split = self.split(gradient)
-        by_amount = (split * h).sum(-1, keepdim=True).mul_(scale)
-        by_value = by_amount * gate * self.beta_max
-        by_logit = by_value * lacking * (1 - gate)
+        by_value = (split * h).sum(-1, keepdim=True).mul_(step)
+        by_logit = by_value * lacking
+        by_logit.addcmul_(by_logit, gate, value=-1 / self.beta_max)
         by_written = torch.cat([by_logit, by_value], 1).view(len(gradient), -1)
-        # a = reach / s, so that a (by a) s^2 = reach (by a) s.
-        along = reach * by_amount * scale
+        unread = by_value.mul_(scale)
         by_h = split * reach
         if readout is not None:
-            by_readout = by_value * scale  # and its sign turned round
-            along.addcmul_(by_readout * scale, readout, value=-1)
-            by_h.addcmul_(state, by_readout, value=-1)
-        by_h.addcmul_(h, along, value=-1)
+            by_h.addcmul_(state, unread, value=-1)
+            lacking = lacking - readout
+        by_h.addcmul_(h, lacking * scale * unread, value=-1)
         by_context, of_sublayer = self.sublayer.backward(
             kept_sublayer, by_h.view_as(gradient), inputs=ALL, parameters=parameters
         )
@@ -272,8 +274,8 @@ class Delta(Network):
         assert by_state is not None
         by_state = by_state.add_(gradient)
         if readout is not None:
-            self.split(by_state).addcmul_(h, by_readout, value=-1)
-        return by_state if inputs is ALL else by_state[:, inputs], found
+            self.split(by_state).addcmul_(h, unread, value=-1)
+        return columns(by_state, inputs), found
 
 
 class Recorded(Network):
@@ -297,8 +299,7 @@ class Recorded(Network):
         x, y = saved
         sources = [*([] if inputs is None else [x]), *(self.parameters if parameters else [])]
         found = list(torch.autograd.grad(y, sources, gradient, materialize_grads=True)) if sources else []
-        by_input = None if inputs is None else found.pop(0)[:, inputs]
-        return by_input, found
+        return columns(None if inputs is None else found.pop(0), inputs), found
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -9,9 +9,18 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import Critics, Features, SquashedActor, least
+from deltarl.fast.actor_critic import (
+    Critics,
+    Features,
+    SquashedActor,
+    by_least,
+    discounted,
+    least,
+    mean,
+)
 from deltarl.fast.algorithm import OffPolicyLean, Update
 from deltarl.fast.gaussian import standard_normal
+from deltarl.fast.numbers import number
 from deltarl.fast.optim import Follow, Step
 
 
@@ -37,10 +46,11 @@ class Temperature:
         """Learn from the log probabilities of actions; the loss, -log(coefficient) (log_prob + target entropy)."""
         if self.step is None:
             return None
-        gradient = -(log_prob.mean() + self.model.target_entropy).reshape(1).to(self.model.log_ent_coef.dtype)
-        loss = self.model.log_ent_coef * gradient
+        learned, target = self.model.log_ent_coef, number(-float(self.model.target_entropy), log_prob)
+        gradient = torch.sub(target, mean(log_prob)).view(1).to(learned.dtype)
+        loss = learned * gradient
         self.step([gradient])
-        return loss.squeeze()  # type: ignore[no-any-return]
+        return loss.view(())  # type: ignore[no-any-return]
 
 
 class SACUpdate(Update):
@@ -67,19 +77,21 @@ class SACUpdate(Update):
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
         rows, actions = batch.actions.shape
         model._n_updates += 1
-        sample, of_actor = self.actor.forward(observations, standard_normal(batch.actions.shape, observations))
+        noise, next_noise = (standard_normal(batch.actions.shape, observations) for _ in range(2))
         coefficient = self.temperature.value
-        metrics = {"ent_coef": coefficient.squeeze(), "ent_coef_loss": self.temperature.update(sample.log_prob)}
+        metrics = {"ent_coef": coefficient.squeeze()}
 
-        following = self.actor.sample(next_observations, standard_normal(batch.actions.shape, observations))
+        following = self.actor.sample(next_observations, next_noise)
         aim = self.aim(batch, next_observations, following, coefficient)
-
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         metrics["critic_loss"] = self.learn_critics(x, aim)
 
+        # Not before, so that what the backward pass needs of it is still in the caches.
+        sample, of_actor = self.actor.forward(observations, noise)
+        metrics["ent_coef_loss"] = self.temperature.update(sample.log_prob)
         value, by_actions = self.value_of(torch.cat([observations, sample.actions], 1), actions)
-        metrics["actor_loss"] = (coefficient * sample.log_prob - value).mean()
-        by_log_prob = (coefficient / rows).expand(rows, 1)
+        metrics["actor_loss"] = mean((coefficient * sample.log_prob).sub_(value))
+        by_log_prob = coefficient * number(1 / rows, coefficient)
         self.step_actor(self.actor.backward(sample, of_actor, by_actions, by_log_prob))
 
         if index % model.target_update_interval == 0:
@@ -89,24 +101,21 @@ class SACUpdate(Update):
 
     def aim(self, batch: ReplayBufferSamples, next_observations: Tensor, following: Any, coefficient: Tensor) -> Tensor:
         """What the critics are to learn, `[n, 1]`: reward + discount (min Q' - coefficient log prob)."""
-        next_values, _ = least(self.targets(torch.cat([next_observations, following.actions], 1)))
+        next_values = least(self.targets(torch.cat([next_observations, following.actions], 1)))
         next_values = torch.addcmul(next_values, coefficient, following.log_prob, value=-1)
-        discounts = self.model.gamma if batch.discounts is None else batch.discounts
-        return batch.rewards + (1 - batch.dones) * discounts * next_values
+        return discounted(batch, self.model.gamma, next_values)
 
     def learn_critics(self, x: Tensor, aim: Tensor) -> Tensor:
         """Half the squared error, summed over the critics; its gradient by each Q is (Q - aim) / n."""
-        values, kept = self.critics.forward(x)
-        errors = [value - aim for value in values]
-        loss = sum(error.square().mean() for error in errors)
-        self.step_critics(self.critics.by_parameters(kept, [error.div_(len(x)) for error in errors]))
-        return 0.5 * loss  # type: ignore[return-value]
+        loss, gradients = self.critics.fit(x, aim, 0.5)
+        self.step_critics(gradients)
+        return loss
 
     def value_of(self, x: Tensor, actions: int) -> tuple[Tensor, Tensor]:
         """The smallest Q `[n, 1]`, and the gradient of its mean's negative by the actions."""
         values, kept = self.critics.forward(x)
-        smallest, masks = least(values)
-        return smallest, self.critics.by_actions(kept, [mask.div_(-len(x)) for mask in masks], actions)
+        smallest, by_values = by_least(values)
+        return smallest, self.critics.by_actions(kept, by_values, actions)
 
 
 class SAC(OffPolicyLean, sb3.SAC):

@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import Critics, Features, least
+from deltarl.fast.actor_critic import Critics, Features, discounted, least
 from deltarl.fast.algorithm import OffPolicyLean, Update
 from deltarl.fast.networks import network_of
 from deltarl.fast.optim import Follow, Step
@@ -49,14 +49,13 @@ class TD3Update(Update):
         spread = torch.empty_like(batch.actions).normal_(0, model.target_policy_noise)
         spread.clamp_(-model.target_noise_clip, model.target_noise_clip)
         next_actions = (self.target_actor(next_observations) + spread).clamp_(-1, 1)
-        next_values, _ = least(self.targets(torch.cat([next_observations, next_actions], 1)))
-        discounts = model.gamma if batch.discounts is None else batch.discounts
-        aim = batch.rewards + (1 - batch.dones) * discounts * next_values
+        next_values = least(self.targets(torch.cat([next_observations, next_actions], 1)))
+        aim = discounted(batch, model.gamma, next_values)
 
-        values, of_critics = self.critics.forward(torch.cat([observations, batch.actions.to(observations.dtype)], 1))
-        errors = [value - aim for value in values]
-        metrics = {"critic_loss": torch.stack([error.square().mean() for error in errors]).sum()}
-        self.step_critics(self.critics.by_parameters(of_critics, [error.mul_(2 / rows) for error in errors]))
+        x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
+        loss, gradients = self.critics.fit(x, aim, 1)
+        metrics = {"critic_loss": loss}
+        self.step_critics(gradients)
 
         if model._n_updates % model.policy_delay == 0:
             own_actions, of_actor = self.actor.forward(observations)

@@ -9,6 +9,7 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
+from deltarl.fast.actor_critic import discounted
 from deltarl.fast.algorithm import OffPolicyLean
 from deltarl.fast.sac import SACUpdate
 
@@ -22,8 +23,7 @@ class TQCUpdate(SACUpdate):
         quantiles, _ = torch.sort(torch.cat(self.targets(torch.cat([next_observations, following.actions], 1)), 1))
         kept = model.critic.quantiles_total - model.top_quantiles_to_drop_per_net * model.critic.n_critics
         quantiles = torch.addcmul(quantiles[:, :kept], coefficient, following.log_prob, value=-1)
-        discounts = model.gamma if batch.discounts is None else batch.discounts
-        return batch.rewards + (1 - batch.dones) * discounts * quantiles
+        return discounted(batch, model.gamma, quantiles)
 
     def learn_critics(self, x: Tensor, aim: Tensor) -> Tensor:
         """The quantile Huber loss, the mean of |tau - 1(d < 0)| huber(d) over all pairs of quantile and target.
