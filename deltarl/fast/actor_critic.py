@@ -174,5 +174,5 @@ def discounted(batch: ReplayBufferSamples, gamma: float, next_values: Tensor) ->
 
 
 def mean(x: Tensor) -> Tensor:
-    """`x.mean()`, of operations that an update does anyway: the code of others has left the caches, and takes longer."""
+    """`x.mean()`, of operations that an update does anyway: code of others has left the caches, and takes longer."""
     return x.sum().mul_(number(1 / x.numel(), x))

@@ -64,8 +64,8 @@ class CrossQUpdate(Update):
         errors = [value[:rows] - aim for value in values]
         metrics["critic_loss"] = 0.5 * torch.stack([mean(error * error) for error in errors]).sum()
         # The second half is the targets', and teaches nothing.
-        by_values = [torch.cat([error.div_(rows), torch.zeros_like(error)]) for error in errors]
-        self.step_critics(self.critics.by_parameters(of_critics, by_values))
+        by_both = [torch.cat([error.div_(rows), torch.zeros_like(error)]) for error in errors]
+        self.step_critics(self.critics.by_parameters(of_critics, by_both))
 
         if model._n_updates % model.policy_delay == 0:
             actor.set_bn_training_mode(True)

@@ -70,7 +70,8 @@ class Squashed:
     def backward(self, by_actions: Tensor, by_log_prob: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients by mean and unclamped log standard deviation, from those by actions and log probability.
 
-        The latter may be one number for all.         At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and -log(1 - a^2) has 2 a / (1 - a^2) by a.
+        The latter may be one number for all rows. At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and
+        -log(1 - a^2) has 2 a / (1 - a^2) by a.
         """
         by_sample = torch.addcmul(by_actions, by_log_prob, self.actions / self._guarded, value=2)
         by_mean = _tanh_backward(by_sample, self.actions)

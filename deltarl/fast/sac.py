@@ -88,7 +88,8 @@ class SACUpdate(Update):
 
         # Not before, so that what the backward pass needs of it is still in the caches.
         sample, of_actor = self.actor.forward(observations, noise)
-        metrics["ent_coef_loss"] = self.temperature.update(sample.log_prob)
+        if (loss := self.temperature.update(sample.log_prob)) is not None:
+            metrics["ent_coef_loss"] = loss
         value, by_actions = self.value_of(torch.cat([observations, sample.actions], 1), actions)
         metrics["actor_loss"] = mean((coefficient * sample.log_prob).sub_(value))
         by_log_prob = coefficient * number(1 / rows, coefficient)
@@ -97,7 +98,7 @@ class SACUpdate(Update):
         if index % model.target_update_interval == 0:
             self.follow(model.tau)
             self.follow_statistics(1.0)
-        return {name: value for name, value in metrics.items() if value is not None}
+        return metrics
 
     def aim(self, batch: ReplayBufferSamples, next_observations: Tensor, following: Any, coefficient: Tensor) -> Tensor:
         """What the critics are to learn, `[n, 1]`: reward + discount (min Q' - coefficient log prob)."""

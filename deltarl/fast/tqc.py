@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deltarl.fast.actor_critic import discounted
 from deltarl.fast.algorithm import OffPolicyLean
+from deltarl.fast.numbers import number
 from deltarl.fast.sac import SACUpdate
 
 
@@ -26,31 +27,36 @@ class TQCUpdate(SACUpdate):
         return discounted(batch, model.gamma, quantiles)
 
     def learn_critics(self, x: Tensor, aim: Tensor) -> Tensor:
-        """The quantile Huber loss, the mean of |tau - 1(d < 0)| huber(d) over all pairs of quantile and target.
+        """The quantile Huber loss: the mean of |tau - 1(d < 0)| huber(d) over all pairs of quantile and target.
 
-        d is target - quantile, and huber'(d) is d within -1 and 1, and -1 or 1 beyond.
+        d is target - quantile. With the parts of its slope above and below, a = clamp(d, 0, 1) and b = clamp(d, -1, 0),
+        that is tau a (d - a / 2) + (1 - tau) b (d - b / 2), and its gradient by the quantile -tau a - (1 - tau) b.
         """
-        values, kept = self.critics.forward(x)
-        quantiles = torch.stack(values, 1)
-        count = quantiles.shape[-1]
+        count = self.model.critic.n_quantiles
+        # In single precision whatever the networks are in, as there.
         shares = (torch.arange(count, dtype=torch.float32, device=x.device) + 0.5) / count
-        apart = aim[:, None, None, :] - quantiles.unsqueeze(-1)
-        slope = apart.clamp(-1, 1)
-        weight = (shares.view(1, 1, -1, 1) - (apart < 0).float()).abs_()
-        # huber(d) = c (d - c / 2) with c = clamp(d, -1, 1)
-        weighted = weight * slope
-        loss = (weighted * (apart - 0.5 * slope)).mean()
-        gradient = weighted.sum(-1).mul_(-1 / apart.numel())
-        self.step_critics(self.critics.by_parameters(kept, list(gradient.unbind(1))))
-        return loss
+        others = 1 - shares
+        pairs = aim.numel() * self.model.critic.quantiles_total
+        loss, found = number(0, x), []
+        # One critic after the other, while what the backward pass needs is in the caches.
+        for network in self.critics.networks:
+            quantiles, kept = network.forward(x)
+            apart = aim.unsqueeze(1) - quantiles.unsqueeze(-1)
+            above, below = apart.clamp(0, 1), apart.clamp(-1, 0)
+            gradient = (above.sum(-1) * shares).addcmul_(below.sum(-1), others).mul_(-1 / pairs)
+            cost_above = torch.add(apart, above, alpha=-0.5).mul_(above).sum((0, 2))
+            cost_below = apart.add_(below, alpha=-0.5).mul_(below).sum((0, 2))
+            loss = loss + (cost_above * shares).addcmul_(cost_below, others).sum()
+            found += network.backward(kept, gradient)[1]
+        self.step_critics(found)
+        return loss.div_(pairs)
 
     def value_of(self, x: Tensor, actions: int) -> tuple[Tensor, Tensor]:
         """The mean of all quantiles `[n, 1]`, and the gradient of its mean's negative by the actions."""
         values, kept = self.critics.forward(x)
-        quantiles = torch.stack(values, 1)
-        share = torch.full_like(values[0], -1 / quantiles.numel())
-        by_actions = self.critics.by_actions(kept, [share.clone() for _ in values], actions)
-        return quantiles.mean(2).mean(1, keepdim=True), by_actions
+        share = number(-1 / (len(x) * self.model.critic.quantiles_total), x).expand_as(values[0])
+        by_actions = self.critics.by_actions(kept, [share] * len(values), actions)
+        return torch.cat(values, 1).mean(1, keepdim=True), by_actions
 
 
 class TQC(OffPolicyLean, sb3_contrib.TQC):
