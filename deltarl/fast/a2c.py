@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deltarl.fast.algorithm import OnPolicyLean
 from deltarl.fast.optim import Step, clip
-from deltarl.fast.rollouts import GaussianPolicy, minibatches
+from deltarl.fast.rollouts import GaussianPolicy, minibatches, normalized
 
 
 class A2CUpdate:
@@ -28,7 +28,7 @@ class A2CUpdate:
         values, log_prob, saved = policy.evaluate(batch.observations, batch.actions)
         advantages = batch.advantages
         if model.normalize_advantage:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+            advantages = normalized(advantages)
         errors = values - batch.returns
         metrics = {
             "entropy_loss": -policy.entropy,

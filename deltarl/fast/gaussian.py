@@ -87,5 +87,5 @@ def log_probability(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Ten
         z^2 - 1 by log s.
     """
     z = (actions - mean) * torch.exp(-log_std)
-    each = (z * z).mul_(-0.5).sub_(log_std)
-    return each.sum(1).sub_(LOG_ROOT_TWO_PI * len(log_std)), z
+    each = torch.add(log_std, z * z, alpha=0.5)
+    return torch.sub(number(-LOG_ROOT_TWO_PI * len(log_std), z), each.sum(1)), z

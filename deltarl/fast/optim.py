@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer
+
+from deltarl.fast.numbers import number
 
 _FUSED = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
 _NOT_PLAIN = ("amsgrad", "maximize", "capturable", "differentiable")
@@ -80,13 +83,7 @@ class Step:
         """Whether groups and state are still those that were gathered: loading makes new ones."""
         groups, state = self.optimizer.param_groups, self.optimizer.state
         seen, count = self._seen
-        return (
-            groups is seen
-            and len(groups) == count
-            and all(
-                state.get(parameter) is known for parameter, known in zip(self.parameters, self._known, strict=True)
-            )
-        )
+        return groups is seen and len(groups) == count and all(map(is_, map(state.get, self.parameters), self._known))
 
     def _gather(self) -> None:
         groups, state = self.optimizer.param_groups, self.optimizer.state
@@ -114,8 +111,9 @@ class Step:
 
 def clip(gradients: list[Tensor], largest: float) -> None:
     """Scale gradients, in place, to a norm of at most `largest` over all, as `torch.nn.utils.clip_grad_norm_`."""
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, torch.clamp(largest / (norm + 1e-6), max=1.0))
+    norm = torch.linalg.vector_norm(torch.cat([gradient.view(-1) for gradient in gradients]))
+    factor = torch.div(number(largest, norm), norm.add_(number(1e-6, norm))).clamp_max_(1.0)
+    torch._foreach_mul_(gradients, factor)
 
 
 class Follow:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import stable_baselines3 as sb3
 import torch
@@ -10,10 +11,22 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from deltarl.fast.algorithm import OnPolicyLean
+from deltarl.fast.numbers import number
 from deltarl.fast.optim import Step, clip
-from deltarl.fast.rollouts import GaussianPolicy, minibatches
+from deltarl.fast.rollouts import GaussianPolicy, minibatches, normalized
 
 METRICS = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "loss", "approx_kl")
+
+
+class Noted(NamedTuple):
+    """What is logged of a minibatch: of each row `[n]`, and the policy's entropy `[]`."""
+
+    gain: Tensor
+    clipped_gain: Tensor
+    error: Tensor
+    log_ratio: Tensor
+    ratio: Tensor
+    entropy: Tensor
 
 
 class PPOUpdate:
@@ -27,8 +40,8 @@ class PPOUpdate:
 
     def gradients(
         self, batch: RolloutBufferSamples, clip_range: float, clip_range_vf: float | None
-    ) -> tuple[list[Tensor], Tensor]:
-        """The gradients, in the order of the policy's parameters, and `METRICS` as one tensor.
+    ) -> tuple[list[Tensor], Noted]:
+        """The gradients, in the order of the policy's parameters, and what `metrics` needs.
 
         With r the ratio of probabilities, the clipped objective min(A r, A clip(r)) passes a gradient by r, A, where
         A r is the smaller one: inside the range, where both are the same, too.
@@ -37,33 +50,38 @@ class PPOUpdate:
         values, log_prob, saved = policy.evaluate(batch.observations, batch.actions)
         log_ratio = log_prob - batch.old_log_prob
         ratio = torch.exp(log_ratio)
-        advantages = batch.advantages
-        if model.normalize_advantage and n > 1:
-            advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
-
+        advantages = normalized(batch.advantages) if model.normalize_advantage and n > 1 else batch.advantages
         gain, clipped_gain = advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
-        by_log_prob = (gain * (gain <= clipped_gain)).mul_(-1 / n)
+        by_log_prob = (gain * (gain <= clipped_gain)).mul_(number(-1 / n, gain))
+        slope = number(2 * model.vf_coef / n, values)
         errors = values - batch.returns
-        by_values = errors * (2 * model.vf_coef / n)
+        by_values = errors * slope
         if clip_range_vf is not None:
             moved = values - batch.old_values
             errors = batch.old_values + moved.clamp(-clip_range_vf, clip_range_vf) - batch.returns
-            by_values = errors * (moved.abs() <= clip_range_vf) * (2 * model.vf_coef / n)
+            by_values = errors * (moved.abs() <= clip_range_vf) * slope
+        noted = Noted(gain, clipped_gain, errors, log_ratio, ratio, policy.entropy)
+        return policy.backward(saved, by_log_prob, by_values, -model.ent_coef), noted
 
-        policy_loss = -torch.minimum(gain, clipped_gain).mean()
-        value_loss = errors.square().mean()
-        entropy_loss = -policy.entropy
-        metrics = torch.stack(
+    def metrics(self, noted: Sequence[Noted], clip_range: float) -> Tensor:
+        """`METRICS` of minibatches, `[minibatches, 6]`; at once, since each operation takes longer than its rows."""
+        *columns, entropy = zip(*noted, strict=True)
+        gain, clipped_gain, error, log_ratio, ratio = map(torch.cat, columns)
+        moved = ratio - 1
+        each = torch.stack(
             [
-                policy_loss,
-                value_loss,
-                entropy_loss,
-                ((ratio - 1).abs_() > clip_range).to(ratio.dtype).mean(),
-                policy_loss + model.ent_coef * entropy_loss + model.vf_coef * value_loss,
-                (ratio - 1 - log_ratio).mean(),
-            ]
+                -torch.minimum(gain, clipped_gain),
+                error.square(),
+                (moved.abs() > clip_range).to(ratio.dtype),
+                moved - log_ratio,
+            ],
+            1,
         )
-        return policy.backward(saved, by_log_prob, by_values, -model.ent_coef), metrics
+        parts = each.split([len(one.gain) for one in noted])
+        policy_loss, value_loss, clip_fraction, approx_kl = torch.stack([part.mean(0) for part in parts]).unbind(1)
+        entropy_loss = -torch.stack(entropy)
+        loss = policy_loss + self.model.ent_coef * entropy_loss + self.model.vf_coef * value_loss
+        return torch.stack([policy_loss, value_loss, entropy_loss, clip_fraction, loss, approx_kl], 1)
 
     def learn(self, gradients: list[Tensor]) -> None:
         """Clip the gradients and make the optimizer's step."""
@@ -83,22 +101,24 @@ class PPO(OnPolicyLean, sb3.PPO):
             for schedule in (self.clip_range, self.clip_range_vf)
         )
         assert clip_range is not None
-        found: list[Tensor] = []
+        noted: list[Noted] = []
         for epoch in range(self.n_epochs):
-            first, stopped = len(found), False
+            first, stopped = len(noted), False
             for batch in minibatches(self.rollout_buffer, self.batch_size):
-                gradients, metrics = update.gradients(batch, clip_range, clip_range_vf)
-                found.append(metrics)
-                if self.target_kl is not None and (reached := metrics[-1].item()) > 1.5 * self.target_kl:
-                    stopped = True
-                    if self.verbose >= 1:
-                        print(f"Early stopping at step {epoch} due to reaching max kl: {reached:.2f}")  # noqa: T201
-                    break
+                gradients, own = update.gradients(batch, clip_range, clip_range_vf)
+                noted.append(own)
+                if self.target_kl is not None:
+                    reached = (own.ratio - 1 - own.log_ratio).mean().item()
+                    if reached > 1.5 * self.target_kl:
+                        stopped = True
+                        if self.verbose >= 1:
+                            print(f"Early stopping at step {epoch} due to reaching max kl: {reached:.2f}")  # noqa: T201
+                        break
                 update.learn(gradients)
             self._n_updates += 1
             if stopped:
                 break
-        table = torch.stack(found).double().cpu()
+        table = update.metrics(noted, clip_range).double().cpu()
         logged = dict(zip(METRICS, table.mean(0).tolist(), strict=True))
         # Of the last epoch alone, and of the last minibatch alone.
         logged |= {"approx_kl": table[first:, -1].mean().item(), "loss": table[-1, METRICS.index("loss")].item()}

@@ -18,6 +18,7 @@ from deltarl.fast.actor_critic import Features
 from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, checked, log_probability, standard_normal
 from deltarl.fast.known import same_features
 from deltarl.fast.networks import Gradients, chain_of
+from deltarl.fast.numbers import number
 
 _FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")
 
@@ -40,6 +41,11 @@ def minibatches(buffer: RolloutBuffer, size: int | None) -> Iterator[RolloutBuff
     observations, actions, *columns = rows
     parts = [observations, actions.float(), *(column.flatten().float() for column in columns)]
     yield from map(RolloutBufferSamples, *(torch.split(part, size or len(order)) for part in parts))
+
+
+def normalized(advantages: Tensor) -> Tensor:
+    """Advantages `[n]` less their mean, over their standard deviation, with Stable-Baselines3's guard."""
+    return (advantages - advantages.mean()).div_(advantages.std().add_(number(1e-8, advantages)))
 
 
 class GaussianPolicy:
@@ -86,7 +92,7 @@ class GaussianPolicy:
         mean, of_mean = self.mean.forward(features)
         values, of_value = self.value.forward(features)
         log_prob, z = log_probability(mean, self.log_std, actions)
-        return values.flatten(), log_prob, (of_mean, of_value, z)
+        return values.view(-1), log_prob, (of_mean, of_value, z)
 
     @property
     def entropy(self) -> Tensor:
@@ -98,7 +104,7 @@ class GaussianPolicy:
         of_mean, of_value, z = saved
         by_log_prob = by_log_prob.unsqueeze(1)
         by_mean = (z * by_log_prob).mul_(torch.exp(-self.log_std))
-        by_log_std = (z * z).sub_(1).mul_(by_log_prob).sum(0).add_(by_entropy)
+        by_log_std = (z * z).sub_(number(1, z)).mul_(by_log_prob).sum(0).add_(number(by_entropy, z))
         _, of_actor = self.mean.backward(of_mean, by_mean)
         _, of_critic = self.value.backward(of_value, by_values.unsqueeze(1))
         return [by_log_std, *of_actor, *of_critic]

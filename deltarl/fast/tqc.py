@@ -18,6 +18,13 @@ from deltarl.fast.sac import SACUpdate
 class TQCUpdate(SACUpdate):
     """One gradient step of TQC (Kuznetsov et al., arXiv 2005.04269): SAC's, with critics that give quantiles."""
 
+    def __init__(self, model: sb3_contrib.TQC) -> None:
+        super().__init__(model)  # type: ignore[arg-type]
+        count = model.critic.n_quantiles
+        # In single precision whatever the networks are in, as there.
+        shares = (torch.arange(count, dtype=torch.float32, device=model.device) + 0.5) / count
+        self.shares = shares, 1 - shares
+
     def aim(self, batch: ReplayBufferSamples, next_observations: Tensor, following: Any, coefficient: Tensor) -> Tensor:
         """The targets' quantiles of all critics in order, without the largest, `[n, targets]`."""
         model = self.model
@@ -32,10 +39,7 @@ class TQCUpdate(SACUpdate):
         d is target - quantile. With the parts of its slope above and below, a = clamp(d, 0, 1) and b = clamp(d, -1, 0),
         that is tau a (d - a / 2) + (1 - tau) b (d - b / 2), and its gradient by the quantile -tau a - (1 - tau) b.
         """
-        count = self.model.critic.n_quantiles
-        # In single precision whatever the networks are in, as there.
-        shares = (torch.arange(count, dtype=torch.float32, device=x.device) + 0.5) / count
-        others = 1 - shares
+        shares, others = self.shares
         pairs = aim.numel() * self.model.critic.quantiles_total
         loss, found = number(0, x), []
         # One critic after the other, while what the backward pass needs is in the caches.
@@ -49,7 +53,7 @@ class TQCUpdate(SACUpdate):
             loss = loss + (cost_above * shares).addcmul_(cost_below, others).sum()
             found += network.backward(kept, gradient)[1]
         self.step_critics(found)
-        return loss.div_(pairs)
+        return loss.mul_(number(1 / pairs, x))
 
     def value_of(self, x: Tensor, actions: int) -> tuple[Tensor, Tensor]:
         """The mean of all quantiles `[n, 1]`, and the gradient of its mean's negative by the actions."""
