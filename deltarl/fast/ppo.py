@@ -77,7 +77,7 @@ class PPOUpdate:
             ],
             1,
         )
-        parts = each.split([len(one.gain) for one in noted])
+        parts = torch.split(each, [len(one.gain) for one in noted])
         policy_loss, value_loss, clip_fraction, approx_kl = torch.stack([part.mean(0) for part in parts]).unbind(1)
         entropy_loss = -torch.stack(entropy)
         loss = policy_loss + self.model.ent_coef * entropy_loss + self.model.vf_coef * value_loss
