@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -31,10 +31,10 @@ _CRITICS = {ContinuousCritic, tqc.policies.Critic, crossq.policies.CrossQCritic}
 
 
 class Update(ABC):
-    """One gradient step: reads a batch, changes parameters and optimizers in place, gives metrics.
+    """One gradient step: tensors in, tensors out, and parameters and optimizers changed in place.
 
     It holds networks made of the algorithm's own modules, and nothing that would have to be stored. It counts itself in
-    the algorithm's `_n_updates`.
+    the algorithm's `_n_updates`. Random numbers come from outside, and no number leaves PyTorch.
     """
 
     model: Any
@@ -45,11 +45,16 @@ class Update(ABC):
     def __init__(self, model: Any) -> None: ...
 
     @abstractmethod
-    def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:
+    def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
+        """The random numbers that the next gradient step takes, in the order in which Stable-Baselines3 draws them."""
+
+    @abstractmethod
+    def __call__(self, batch: ReplayBufferSamples, noise: Sequence[Tensor], index: int) -> dict[str, Tensor]:
         """Learn from a batch.
 
         Args:
             batch: from the replay buffer.
+            noise: from `draw`.
             index: of the gradient step in this call of `train`, from 0.
 
         Returns:
@@ -189,7 +194,7 @@ class OffPolicyLean(Lean):
         with torch.no_grad():
             for index in range(gradient_steps):
                 batch = sample(self.replay_buffer, batch_size, self._vec_normalize_env)
-                for name, value in update(batch, index).items():
+                for name, value in update(batch, update.draw(batch), index).items():
                     found.setdefault(name, []).append(value)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for name, values in found.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sb3_contrib
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -42,8 +44,21 @@ class CrossQUpdate(Update):
         """As in `Update`."""
         return self.actor.act(features)
 
-    def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:  # noqa: ARG002
+    def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
+        """Normal noise for actions at the next observations, and at this step's if the actor learns, `[n, actions]`."""
+        shape, like = batch.actions.shape, self.actor.parameters[0]
+        learns = (self.model._n_updates + 1) % self.model.policy_delay == 0
+        return [standard_normal(shape, like) for _ in range(1 + learns)]
+
+    def __call__(
+        self,
+        batch: ReplayBufferSamples,
+        noise: Sequence[Tensor],
+        index: int,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """As in `Update`."""
         model, actor, critic = self.model, self.model.actor, self.model.critic
+        next_noise, *own_noise = noise
         model._n_updates += 1
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
         rows, actions = batch.actions.shape
@@ -51,7 +66,7 @@ class CrossQUpdate(Update):
         metrics = {"ent_coef": coefficient.squeeze()}
 
         actor.set_bn_training_mode(False)
-        following = self.actor.sample(next_observations, standard_normal(batch.actions.shape, observations))
+        following = self.actor.sample(next_observations, next_noise)
         # Both in one pass: the statistics are to be those of both.
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         both = torch.cat([x, torch.cat([next_observations, following.actions], 1)])
@@ -67,9 +82,9 @@ class CrossQUpdate(Update):
         by_both = [torch.cat([error.div_(rows), torch.zeros_like(error)]) for error in errors]
         self.step_critics(self.critics.by_parameters(of_critics, by_both))
 
-        if model._n_updates % model.policy_delay == 0:
+        if own_noise:
             actor.set_bn_training_mode(True)
-            sample, of_actor = self.actor.forward(observations, standard_normal(batch.actions.shape, observations))
+            sample, of_actor = self.actor.forward(observations, *own_noise)
             actor.set_bn_training_mode(False)
             if (loss := self.temperature.update(sample.log_prob)) is not None:
                 metrics["ent_coef_loss"] = loss

@@ -23,7 +23,7 @@ from deltarl.torso import Torso
 
 ALL = slice(None)
 THIN = 8
-Gradients = list[Tensor]
+Gradients = list[Tensor | None]
 _aten = torch.ops.aten
 _layer_norm_backward = _aten.native_layer_norm_backward.default
 _relu_backward, _tanh_backward = _aten.threshold_backward.grad_input, _aten.tanh_backward.grad_input
@@ -59,7 +59,8 @@ class Network(ABC):
             saved: from `forward`.
             gradient: of the loss by the output; it is not changed.
             inputs: the columns of the input whose gradient is wanted, None for none.
-            parameters: whether the parameters' gradients are wanted; otherwise an empty list stands for them.
+            parameters: whether the parameters' gradients are wanted; otherwise an empty list stands for them. A
+                parameter that the output does not depend on has None.
         """
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -298,8 +299,11 @@ class Recorded(Network):
     ) -> tuple[Tensor | None, Gradients]:
         x, y = saved
         sources = [*([] if inputs is None else [x]), *(self.parameters if parameters else [])]
-        found = list(torch.autograd.grad(y, sources, gradient, materialize_grads=True)) if sources else []
-        return columns(None if inputs is None else found.pop(0), inputs), found
+        found = torch.autograd.grad(y, sources, gradient, allow_unused=True) if sources else ()
+        if inputs is None:
+            return None, list(found)
+        by_input, by_parameters = found[0], list(found[1:])
+        return columns(torch.zeros_like(x) if by_input is None else by_input, inputs), [*by_parameters]
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():

@@ -2,25 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer, RMSprop
 
 from deltarl.fast.numbers import number
 
-_FUSED = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
-_NOT_PLAIN = ("amsgrad", "maximize", "capturable", "differentiable")
+
+class Rule(ABC):
+    """How the parameters of one group are stepped; the state is the optimizer's own, in its own form.
+
+    Attributes:
+        averages: names of the averages in a parameter's state; they start at 0.
+        options: names of the options that are left out here.
+    """
+
+    averages: tuple[str, ...]
+    options: tuple[str, ...]
+
+    def knows(self, group: Mapping[str, Any]) -> bool:
+        """Whether the group has no option that is left out here."""
+        return not any(map(group.get, self.options))
+
+    def start(self, parameter: Tensor) -> dict[str, Any]:
+        """A parameter's state before its first step."""
+        averages = {name: torch.zeros_like(parameter) for name in self.averages}
+        return {"step": torch.tensor(0.0, dtype=torch.float32), **averages}
+
+    @abstractmethod
+    def step(
+        self,
+        group: Mapping[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        averages: Sequence[list[Tensor]],
+        steps: list[Tensor],
+    ) -> None:
+        """One step, in place; `steps` count it already."""
+
+
+class AdamRule(Rule):
+    """Adam (Kingma and Ba, arXiv 1412.6980) by PyTorch's fused kernel, without the bookkeeping around it.
+
+    Args:
+        decoupled: whether the decay is, as in AdamW.
+    """
+
+    averages = ("exp_avg", "exp_avg_sq")
+    options = ("amsgrad", "maximize", "capturable", "differentiable")
+
+    def __init__(self, decoupled: bool) -> None:
+        self.decoupled = decoupled
+        self.fused: Callable[..., Any] = torch._fused_adamw_ if decoupled else torch._fused_adam_
+
+    def knows(self, group: Mapping[str, Any]) -> bool:
+        return super().knows(group) and group.get("decoupled_weight_decay", self.decoupled) == self.decoupled
+
+    def step(
+        self,
+        group: Mapping[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        averages: Sequence[list[Tensor]],
+        steps: list[Tensor],
+    ) -> None:
+        self.fused(
+            parameters,
+            gradients,
+            *averages,
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+            grad_scale=None,
+            found_inf=None,
+        )
+
+
+class RMSpropRule(Rule):
+    """RMSprop, A2C's: p -= lr g / (sqrt(s) + eps) with s the average of g^2."""
+
+    averages = ("square_avg",)
+    options = ("centered", "momentum", "maximize", "capturable", "differentiable")
+
+    def step(
+        self,
+        group: Mapping[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        averages: Sequence[list[Tensor]],
+        steps: list[Tensor],  # noqa: ARG002
+    ) -> None:
+        [squares] = averages
+        if group["weight_decay"]:
+            gradients = list(torch._foreach_add(gradients, parameters, alpha=group["weight_decay"]))
+        torch._foreach_mul_(squares, number(group["alpha"], squares[0]))
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - group["alpha"])
+        roots = torch._foreach_sqrt(squares)
+        torch._foreach_add_(roots, number(group["eps"], squares[0]))
+        torch._foreach_addcdiv_(parameters, gradients, roots, value=-group["lr"])
+
+
+# Of these classes exactly: a subclass may do anything.
+RULES: Mapping[type[Optimizer], Rule] = {Adam: AdamRule(False), AdamW: AdamRule(True), RMSprop: RMSpropRule()}
 
 
 class Step:
     """A step of an optimizer from gradients in a list.
 
-    Adam and AdamW are stepped by PyTorch's own fused kernel without the bookkeeping around it; state and options stay
-    in the optimizer, as it would have written them itself. Other optimizers make the step themselves.
+    Those of `RULES` are stepped by hand, with state and options in the optimizer as it would have written them itself;
+    others make the step themselves.
 
     Args:
         optimizer: whose step it is.
@@ -30,54 +131,31 @@ class Step:
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
+        self.rule = RULES.get(type(optimizer))
         self._seen: tuple[list[dict[str, Any]], int] = ([], 0)
         self._known: list[dict[str, Any] | None] = []
-        self._gathered: list[tuple[list[int], Tensor, list[list[Tensor]]]] = []
+        self._gathered: list[tuple[list[int], list[Tensor], Tensor, Any]] = []
 
-    def __call__(self, gradients: Sequence[Tensor]) -> None:
-        fused = _FUSED.get(type(self.optimizer))
-        if fused is None or not self._is_plain():
+    def __call__(self, gradients: Sequence[Tensor | None]) -> None:
+        if self.rule is None or not self._is_plain() or any(gradient is None for gradient in gradients):
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 parameter.grad = gradient
             self.optimizer.step()
             return
         if not self._is_known():
-            self._gather()
-        for group, (indices, count, (parameters, averages, squares, steps)) in zip(
-            self.optimizer.param_groups, self._gathered, strict=True
-        ):
-            if not indices:
-                continue
-            count.add_(1)
-            fused(
-                parameters,
-                [gradients[index] for index in indices],
-                averages,
-                squares,
-                [],
-                steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-                grad_scale=None,
-                found_inf=None,
-            )
+            self._gather(self.rule)
+        for group, (indices, own, count, state) in zip(self.optimizer.param_groups, self._gathered, strict=True):
+            if indices:
+                count.add_(1)
+                self.rule.step(group, own, [gradients[index] for index in indices], *state)  # type: ignore[misc]
 
     def _is_plain(self) -> bool:
-        optimizer = self.optimizer
+        """Whether nobody has hooked into the step, and its options are known."""
+        optimizer, rule = self.optimizer, self.rule
         if "step" in vars(optimizer) or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
             return False
-        decoupled = type(optimizer) is AdamW
-        return all(
-            not isinstance(group["lr"], Tensor)
-            and not any(group.get(name) for name in _NOT_PLAIN)
-            and group.get("decoupled_weight_decay", decoupled) == decoupled
-            for group in optimizer.param_groups
-        )
+        assert rule is not None
+        return all(not isinstance(group["lr"], Tensor) and rule.knows(group) for group in optimizer.param_groups)
 
     def _is_known(self) -> bool:
         """Whether groups and state are still those that were gathered: loading makes new ones."""
@@ -85,7 +163,7 @@ class Step:
         seen, count = self._seen
         return groups is seen and len(groups) == count and all(map(is_, map(state.get, self.parameters), self._known))
 
-    def _gather(self) -> None:
+    def _gather(self, rule: Rule) -> None:
         groups, state = self.optimizer.param_groups, self.optimizer.state
         places = {id(parameter): index for index, parameter in enumerate(self.parameters)}
         self._gathered = []
@@ -93,27 +171,24 @@ class Step:
             own = [parameter for parameter in group["params"] if id(parameter) in places]
             for parameter in own:
                 if not state[parameter]:
-                    # In the form that the optimizer gives its state itself.
-                    state[parameter] = {
-                        "step": torch.tensor(0.0, dtype=torch.float32),
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
+                    state[parameter] = rule.start(parameter)
+            states = [state[parameter] for parameter in own]
             # One number a parameter, as the optimizer has it, side by side so that one call counts them all.
-            count = torch.tensor([float(state[each]["step"]) for each in own])
-            for each, steps in zip(own, count.unbind(), strict=True):
-                state[each]["step"] = steps
-            kept = [[state[each][name] for each in own] for name in ("exp_avg", "exp_avg_sq", "step")]
-            self._gathered.append(([places[id(each)] for each in own], count, [own, *kept]))
+            count = torch.tensor([float(each["step"]) for each in states])
+            for each, steps in zip(states, count.unbind(), strict=True):
+                each["step"] = steps
+            averages = [[each[name] for each in states] for name in rule.averages]
+            kept = averages, [each["step"] for each in states]
+            self._gathered.append(([places[id(parameter)] for parameter in own], own, count, kept))
         self._seen = groups, len(groups)
         self._known = [state.get(parameter) for parameter in self.parameters]
 
 
-def clip(gradients: list[Tensor], largest: float) -> None:
+def clip(gradients: Sequence[Tensor | None], largest: float) -> None:
     """Scale gradients, in place, to a norm of at most `largest` over all, as `torch.nn.utils.clip_grad_norm_`."""
-    norm = torch.linalg.vector_norm(torch.cat([gradient.view(-1) for gradient in gradients]))
-    factor = torch.div(number(largest, norm), norm.add_(number(1e-6, norm))).clamp_max_(1.0)
-    torch._foreach_mul_(gradients, factor)
+    found = [gradient for gradient in gradients if gradient is not None]
+    norm = torch.linalg.vector_norm(torch.cat([gradient.reshape(-1) for gradient in found]))
+    torch._foreach_mul_(found, torch.div(number(largest, norm), norm.add_(number(1e-6, norm))).clamp_max_(1.0))
 
 
 class Follow:

@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from deltarl.fast.algorithm import OnPolicyLean
+from deltarl.fast.networks import Gradients
 from deltarl.fast.numbers import number
 from deltarl.fast.optim import Step, clip
 from deltarl.fast.rollouts import GaussianPolicy, minibatches, normalized
@@ -40,7 +41,7 @@ class PPOUpdate:
 
     def gradients(
         self, batch: RolloutBufferSamples, clip_range: float, clip_range_vf: float | None
-    ) -> tuple[list[Tensor], Noted]:
+    ) -> tuple[Gradients, Noted]:
         """The gradients, in the order of the policy's parameters, and what `metrics` needs.
 
         With r the ratio of probabilities, the clipped objective min(A r, A clip(r)) passes a gradient by r, A, where
@@ -83,7 +84,7 @@ class PPOUpdate:
         loss = policy_loss + self.model.ent_coef * entropy_loss + self.model.vf_coef * value_loss
         return torch.stack([policy_loss, value_loss, entropy_loss, clip_fraction, loss, approx_kl], 1)
 
-    def learn(self, gradients: list[Tensor]) -> None:
+    def learn(self, gradients: Gradients) -> None:
         """Clip the gradients and make the optimizer's step."""
         clip(gradients, self.model.max_grad_norm)
         self.step(gradients)

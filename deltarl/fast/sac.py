@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import stable_baselines3 as sb3
@@ -72,12 +73,17 @@ class SACUpdate(Update):
         """As in `Update`."""
         return self.actor.act(features)
 
-    def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:
-        model = self.model
+    def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
+        """Normal noise for the actions at this step's observations and at the next ones, `[n, actions]` each."""
+        shape, like = batch.actions.shape, self.actor.parameters[0]
+        return standard_normal(shape, like), standard_normal(shape, like)
+
+    def __call__(self, batch: ReplayBufferSamples, noise: Sequence[Tensor], index: int) -> dict[str, Tensor]:
+        """As in `Update`."""
+        model, (own_noise, next_noise) = self.model, noise
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
         rows, actions = batch.actions.shape
         model._n_updates += 1
-        noise, next_noise = (standard_normal(batch.actions.shape, observations) for _ in range(2))
         coefficient = self.temperature.value
         metrics = {"ent_coef": coefficient.squeeze()}
 
@@ -87,7 +93,7 @@ class SACUpdate(Update):
         metrics["critic_loss"] = self.learn_critics(x, aim)
 
         # Not before, so that what the backward pass needs of it is still in the caches.
-        sample, of_actor = self.actor.forward(observations, noise)
+        sample, of_actor = self.actor.forward(observations, own_noise)
         if (loss := self.temperature.update(sample.log_prob)) is not None:
             metrics["ent_coef_loss"] = loss
         value, by_actions = self.value_of(torch.cat([observations, sample.actions], 1), actions)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import stable_baselines3 as sb3
 import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
@@ -40,14 +42,23 @@ class TD3Update(Update):
         """As in `Update`."""
         return self.actor(features)
 
-    def __call__(self, batch: ReplayBufferSamples, index: int) -> dict[str, Tensor]:  # noqa: ARG002
-        model = self.model
+    def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
+        """Normal noise for the target's actions, `[n, actions]`, not clipped yet."""
+        return [torch.empty_like(batch.actions).normal_(0, self.model.target_policy_noise)]
+
+    def __call__(
+        self,
+        batch: ReplayBufferSamples,
+        noise: Sequence[Tensor],
+        index: int,  # noqa: ARG002
+    ) -> dict[str, Tensor]:
+        """As in `Update`."""
+        model, [spread] = self.model, noise
         model._n_updates += 1
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
         rows, actions = batch.actions.shape
 
-        spread = torch.empty_like(batch.actions).normal_(0, model.target_policy_noise)
-        spread.clamp_(-model.target_noise_clip, model.target_noise_clip)
+        spread = spread.clamp(-model.target_noise_clip, model.target_noise_clip)
         next_actions = (self.target_actor(next_observations) + spread).clamp_(-1, 1)
         next_values = least(self.targets(torch.cat([next_observations, next_actions], 1)))
         aim = discounted(batch, model.gamma, next_values)

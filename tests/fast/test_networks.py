@@ -119,6 +119,25 @@ def test_a_subclass_is_recorded() -> None:
     torch.testing.assert_close(network_of(module)(x), module(x))
 
 
+def test_a_parameter_that_a_module_does_not_use_has_no_gradient() -> None:
+    """As with PyTorch, so that an optimizer leaves it alone."""
+
+    class Idle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.idle = nn.Linear(INPUTS, OUTPUTS), nn.Linear(INPUTS, OUTPUTS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.used(x)
+            return found
+
+    network = network_of(Idle())
+    with torch.no_grad():
+        y, saved = network.forward(torch.ones(ROWS, INPUTS))
+        _, gradients = network.backward(saved, torch.ones_like(y))
+    assert [gradient is None for gradient in gradients] == [False, False, True, True]
+
+
 def test_a_parametrized_layer_is_recorded() -> None:
     """PyTorch makes its weight anew at each call."""
     module, x = made("delta")

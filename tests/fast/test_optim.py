@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
 from stable_baselines3.common.utils import polyak_update
 from torch import Tensor, nn
 
@@ -24,7 +25,11 @@ OPTIMIZERS: dict[str, Callable[[list[Any]], torch.optim.Optimizer]] = {
         parameters, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True
     ),
     "amsgrad": lambda parameters: torch.optim.Adam(parameters, lr=0.01, amsgrad=True),
-    "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01),
+    "rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, alpha=0.9, eps=1e-5),
+    "rmsprop with decay": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, weight_decay=0.1),
+    "rmsprop with momentum": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, momentum=0.9),
+    "centered rmsprop": lambda parameters: torch.optim.RMSprop(parameters, lr=0.01, centered=True),
+    "rmsprop of stable-baselines3": lambda parameters: RMSpropTFLike(parameters, lr=0.01),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.01, momentum=0.9),
 }
 
@@ -98,6 +103,23 @@ def test_a_step_that_is_hooked_into_is_the_optimizers_own() -> None:
     optimizer.register_step_post_hook(lambda *_: seen.append(1))
     Step(optimizer, mine)(gradients(0))
     assert seen == [1]
+
+
+@pytest.mark.parametrize("name", ["adamw", "rmsprop with decay", "sgd"])
+def test_a_parameter_without_a_gradient_stays(name: str) -> None:
+    mine, theirs = parameters(), parameters()
+    optimizer, reference = OPTIMIZERS[name](mine), OPTIMIZERS[name](theirs)
+    step = Step(optimizer, mine)
+    for seed in range(4):
+        own: list[Tensor | None] = [*gradients(seed)]
+        own[1] = own[1] if seed % 2 else None
+        clip(own, 1.0)
+        for parameter, gradient in zip(theirs, own, strict=True):
+            parameter.grad = None if gradient is None else gradient.clone()
+        with torch.no_grad():
+            step(own)
+        reference.step()
+    assert_same(optimizer, reference)
 
 
 def test_parameters_that_the_optimizer_has_not_are_left_alone() -> None:
