@@ -44,8 +44,8 @@ _NEVER = 2**31 - 1  # EnvPool's seeds and step counts are of 32 bits
 class EnvPoolVecEnv(VecEnv):
     """A pool of EnvPool's environments (Weng et al., arXiv 2206.10558), as its own Gymnasium interface gives them.
 
-    It behaves as Stable-Baselines3's `DummyVecEnv` of Gymnasium's environments does. The spaces are Gymnasium's, so
-    that a policy fits both: observations of float64, which its networks see as float32 in either. Actions go to the
+    It behaves as Stable-Baselines3's `DummyVecEnv` of Gymnasium's environments does, but that observations come as
+    float32, as networks see them anyway. The spaces are Gymnasium's, so that a policy fits both. Actions go to the
     simulation as they come. An episode that ends is followed at once by the first observation of the next, and its own
     last observation stands in its info as `terminal_observation`. The infos hold nothing of the task's own. What the
     environments hold lies in C++ and can be neither read nor stored.
@@ -98,14 +98,14 @@ class EnvPoolVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self.lengths[:] = 0
-        observations: VecEnvObs = self.pool.reset()[0]
-        return observations
+        return _single(self.pool.reset()[0])
 
     def step_async(self, actions: np.ndarray[Any, Any]) -> None:
         self.pool.send(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        observations, rewards, terminated, _, _ = self.pool.recv()
+        received, rewards, terminated, _, _ = self.pool.recv()
+        observations = _single(received)
         self.lengths += 1
         truncated = ~terminated & (self.lengths >= self.limit)
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in truncated.tolist()]
@@ -155,6 +155,11 @@ class EnvPoolVecEnv(VecEnv):
     def get_images(self) -> Sequence[None]:
         """None for each: they are trained in, and never drawn."""
         return [None] * self.num_envs
+
+
+def _single(observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same in single precision; always a copy, since EnvPool's own memory may be written again."""
+    return observations.astype(np.float32)
 
 
 def _envpool() -> Any:
