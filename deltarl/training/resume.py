@@ -12,6 +12,7 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
 
 from deltarl.agents.base import LinearScheduleSpec
 from deltarl.errors import ConfigError
@@ -20,11 +21,32 @@ from deltarl.training import folder as files
 from deltarl.training.boundary import Origin, put
 from deltarl.training.checkpoint import Store
 from deltarl.training.spec import RunSpec
+from deltarl.training.state import capture
 
 log = logging.getLogger(__name__)
 
 # Its exploration rate falls over a share of the whole training.
 _SCHEDULED = ("dqn", "qrdqn")
+
+
+def demand_exactness(spec: RunSpec, envs: VecEnv) -> None:
+    """Look whether a run could go on to the last bit, if `checkpoint.exact` asks for that; nothing is written yet.
+
+    Raises:
+        ConfigError: if it could not, with the reason.
+    """
+    if not spec.checkpoint.exact:
+        return
+    if spec.env.vectorization == "envpool":
+        raise _inexact("what EnvPool's environments hold cannot be stored; give env.vectorization=dummy")
+    if get_device(spec.device).type != "cpu":
+        raise _inexact("CUDA's results are not promised to repeat to the last bit; give device=cpu")
+    for path, kind in capture({"env": envs}).unsupported.items():
+        raise _inexact(f"{path.removeprefix('/env')} ({kind}) of the environments cannot be stored")
+
+
+def _inexact(reasons: str) -> ConfigError:
+    return ConfigError(f"checkpoint.exact: {reasons}, or checkpoint.exact=false")
 
 
 def has_finished(folder: Path, spec: RunSpec) -> bool:
@@ -40,7 +62,8 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
     checkpoint starts anew.
 
     Raises:
-        ConfigError: if there are checkpoints of which none verifies or fits, or if the run had finished and has none.
+        ConfigError: if there are checkpoints of which none verifies or fits, if the run had finished and has none, or
+            if it would not go on exactly and the config asks for that.
     """
     store.sweep()
     found = checkpoint.newest(folder)
@@ -55,8 +78,10 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
         # A trial: it is put there for good when `learn` has set the algorithm up.
         model.set_logger(Logger(None, []))
         put(model, {}, found, transitions=False)
-        store.resume_from(found)
         lengths, origin = found.manifest["records"], _origin(found, spec)
+        if spec.checkpoint.exact and origin.continued:
+            raise ConfigError(f"{folder}: {_inexact('; '.join(origin.continued))}")
+        store.resume_from(found)
     if found is None or not _finished_at(folder, found.steps):
         records.cut_back(folder, lengths)
     records.set_damaged_aside(folder)

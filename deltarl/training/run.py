@@ -37,7 +37,7 @@ from deltarl.training.parallel import default_jobs, run_in_turn, run_seeds
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import Display, ProgressCallback, Report, default_console
 from deltarl.training.records import describe, make_logger, record_evaluation
-from deltarl.training.resume import has_finished, reopen
+from deltarl.training.resume import demand_exactness, has_finished, reopen
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
 
@@ -321,6 +321,7 @@ def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple
     with ExitStack() as opened:
         envs, normalizer = _make_envs(spec, seed, training=True)
         opened.callback(envs.close)
+        demand_exactness(spec, envs)
         model = _make_agent(spec, envs, seed)
         if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
             _start_from(Path(spec.init_from).expanduser(), model, normalizer)

@@ -62,6 +62,9 @@ class CheckpointSpec(Spec):
         50_000, description="Training steps between checkpoints; null for one at the end, or when asked to stop, alone."
     )
     keep: Annotated[int, Field(ge=1, description="How many of the newest are kept.")] = 2
+    exact: bool = Field(
+        False, description="Refuse what could go on, but not to the last bit, before it begins or goes on."
+    )
 
 
 class RunSpec(Spec):

@@ -16,9 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from rich.console import Console
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from deltarl import (
     ConfigError,
@@ -34,6 +36,7 @@ from deltarl import (
 from deltarl.training import disk
 from deltarl.training.checkpoint import best, newest, steps_of
 from deltarl.training.records import make_logger
+from deltarl.training.resume import demand_exactness
 
 SETTINGS = (
     "torso.width=8",
@@ -182,6 +185,37 @@ def test_under_a_schedule_a_longer_run_is_continued_not_exact(tmp_path: Path) ->
 def test_another_number_of_threads_is_continued_not_exact(interrupted: Path) -> None:
     [result] = resume(interrupted, lambda config: load_config(str(config), "threads=2"), quiet())
     assert result.continued == ("threads: 1, then 2",)
+
+
+def test_what_is_to_be_exact_does_not_go_on_otherwise(interrupted: Path) -> None:
+    before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
+    with pytest.raises(ConfigError, match=r"checkpoint\.exact: threads: 1, then 2, or checkpoint\.exact=false"):
+        resume(interrupted, lambda config: load_config(str(config), "threads=2", "checkpoint.exact=true"), quiet())
+    assert {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()} == before
+    [result] = resume(interrupted, lambda config: load_config(str(config), "checkpoint.exact=true"), quiet())
+    assert result.continued == ()
+
+
+def test_what_is_to_be_exact_does_not_begin_in_environments_that_cannot_be_stored(tmp_path: Path) -> None:
+    class Iterating(gym.Wrapper[Any, Any, Any, Any]):
+        def __init__(self) -> None:
+            super().__init__(gym.make("InvertedPendulum-v5"))
+            self.source = iter([1.0])
+
+    envs = DummyVecEnv([Iterating])
+    demand_exactness(spec_of(tmp_path), envs)
+    message = r"^checkpoint\.exact: \S+/source \(builtins\.list_iterator\) of the .*, or checkpoint\.exact=false$"
+    with pytest.raises(ConfigError, match=message):
+        demand_exactness(spec_of(tmp_path, "checkpoint.exact=true"), envs)
+
+
+def test_what_is_to_be_exact_does_not_begin_in_envpool(tmp_path: Path) -> None:
+    pytest.importorskip("envpool")
+    with pytest.raises(
+        ConfigError, match=r"^checkpoint\.exact: what EnvPool's environments hold cannot be stored; give"
+    ):
+        train(spec_of(tmp_path, "checkpoint.exact=true", "env.vectorization=envpool"), quiet())
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_version_is_continued_not_exact(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
