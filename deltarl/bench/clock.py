@@ -77,21 +77,27 @@ def in_turns(
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """PyTorch's threads, and where the system allows it as many cores, which holds for other libraries too."""
-    before, cores = torch.get_num_threads(), _cores()
+def threads(count: int, among: set[int] | None = None) -> Iterator[None]:
+    """PyTorch's threads, and where the system allows it as many cores, which holds for other libraries too.
+
+    Args:
+        count: how many.
+        among: the cores to take them from; those that the process has if not given.
+    """
+    before, held = torch.get_num_threads(), cores()
     torch.set_num_threads(count)
-    if cores:
-        os.sched_setaffinity(0, set(sorted(cores)[:count]))
+    if held:
+        os.sched_setaffinity(0, set(sorted(among or held)[:count]))
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        if cores:
-            os.sched_setaffinity(0, cores)
+        if held:
+            os.sched_setaffinity(0, held)
 
 
-def _cores() -> set[int]:
+def cores() -> set[int]:
+    """The cores that the process may run on; none where the system does not say."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 

@@ -20,19 +20,19 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl.bench.cases import ALGORITHMS, NETWORKS, OPTIONS, TASK, Case, build
-from deltarl.bench.clock import Products, Ratio, in_turns, seconds, threads
+from deltarl.bench.clock import Products, Ratio, cores, in_turns, seconds, threads
 
 PACKAGES = ("deltarl", "torch", "stable-baselines3", "sb3-contrib", "gymnasium", "mujoco", "numpy", "sbx-rl", "jax")
 Say = Callable[[str], None]
 
 
-def measure(cases: list[Case], *, device: str, cores: int, rounds: int, at_least: float, say: Say) -> dict[str, Any]:
+def measure(cases: list[Case], *, device: str, count: int, rounds: int, at_least: float, say: Say) -> dict[str, Any]:
     """Time the cases, an algorithm at a time: its networks and implementations in turns in this process.
 
     Args:
         cases: what is timed.
         device: PyTorch's.
-        cores: PyTorch's threads, and the cores that the process keeps to.
+        count: PyTorch's threads, and the cores that the process keeps to.
         rounds: timings of each.
         at_least: seconds of one timing.
         say: told what is under way.
@@ -40,9 +40,11 @@ def measure(cases: list[Case], *, device: str, cores: int, rounds: int, at_least
     Returns:
         JSON: where it was measured, and a list of rows for each table.
     """
-    report: dict[str, Any] = {"machine": machine(device, cores), "steps": [], "updates": [], "envs": [], "starts": []}
+    tables = ("steps", "updates", "envs", "starts", "threads")
+    report: dict[str, Any] = {"machine": machine(device, count), **{name: [] for name in tables}}
     report["rounds"], report["seconds"] = rounds, at_least
-    with threads(cores):
+    every = cores()
+    with threads(count):
         _warm_up(device)
         for algorithm in dict.fromkeys(case.algorithm for case in cases):
             own = [case for case in cases if case.algorithm == algorithm]
@@ -54,6 +56,9 @@ def measure(cases: list[Case], *, device: str, cores: int, rounds: int, at_least
             report["starts"] += _starts(algorithm, models)
             say(f"{algorithm}: whole training steps")
             report["steps"] += _steps(algorithm, models, rounds, at_least)
+            if device == "cpu" and len(every) > 1:
+                say(f"{algorithm}: numbers of threads")
+                report["threads"] += _threads(algorithm, models, every, rounds, at_least)
             # Before the updates, which learn from the same experience again and again and leave policies of no use.
             say(f"{algorithm}: environments")
             report["envs"] += _envs(algorithm, models, rounds, at_least)
@@ -74,14 +79,14 @@ def _warm_up(device: str) -> None:
         model.env.close()  # type: ignore[union-attr]
 
 
-def machine(device: str, cores: int) -> dict[str, Any]:
+def machine(device: str, count: int) -> dict[str, Any]:
     """Versions, processor and threads."""
     versions = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
     gpu = torch.cuda.get_device_name() if device.startswith("cuda") else None
-    return {"versions": versions, "processor": _processor(), "device": device, "gpu": gpu, "threads": cores}
+    return {"versions": versions, "processor": _processor(), "device": device, "gpu": gpu, "threads": count}
 
 
 def _processor() -> str:
@@ -118,6 +123,27 @@ def _steps(
     for (network, way), model in models.items():
         each = [value / _unit(model) for value in found[f"{network}|{way}"]]
         rows.append({"algorithm": algorithm, "network": network, "way": way, "seconds": each})
+    return rows
+
+
+def _threads(
+    algorithm: str, models: dict[tuple[str, str], BaseAlgorithm], every: set[int], rounds: int, at_least: float
+) -> list[dict[str, Any]]:
+    """Whole training steps of deltarl on one thread, on two, on four, ... and on one a core."""
+    counts = sorted({2**power for power in range(len(every).bit_length()) if 2**power < len(every)} | {len(every)})
+
+    def learn(model: BaseAlgorithm, count: int, units: int) -> None:
+        with threads(count, every):
+            _learn(model, units)
+
+    own = {network: model for (network, way), model in models.items() if way == "deltarl"}
+    calls = {f"{network}|{count}": partial(learn, model, count) for network, model in own.items() for count in counts}
+    found, _ = in_turns(calls, rounds, at_least)
+    rows = []
+    for name, each in found.items():
+        network, count = name.split("|")
+        steps = [value / _unit(own[network]) for value in each]
+        rows.append({"algorithm": algorithm, "network": network, "threads": int(count), "seconds": steps})
     return rows
 
 

@@ -32,6 +32,7 @@ def scoreboard(report: dict[str, Any]) -> str:
             steps_table(report),
             "### Delta beside residual blocks",
             _delta(report),
+            *(["### Numbers of threads", _threads(report)] if report["threads"] else []),
             "### Updates beside their matrix products alone",
             _updates(report),
             "### Environments beside their physics alone",
@@ -80,6 +81,23 @@ def _ratio(row: dict[str, Any] | None) -> str:
 def _delta(report: dict[str, Any]) -> str:
     rows = [[row["algorithm"], _ratio(row)] for row in ratios(report) if row["what"] == "delta / residual"]
     return _table(["algorithm", "time of a whole step, delta over residual"], rows)
+
+
+def _threads(report: dict[str, Any]) -> str:
+    times = {(row["algorithm"], row["network"], row["threads"]): row["seconds"] for row in report["threads"]}
+    counts = sorted({row["threads"] for row in report["threads"]})
+    rows = []
+    for algorithm, network in dict.fromkeys((algorithm, network) for algorithm, network, _ in times):
+        one = times[algorithm, network, 1]
+        cells = [algorithm, network, _milliseconds(one)]
+        for count in counts[1:]:
+            each = times[algorithm, network, count]
+            cells += [_milliseconds(each), str(Ratio.of(one, each))]
+        rows.append(cells)
+    header = ["algorithm", "network", "deltarl on 1 thread, ms"]
+    for count in counts[1:]:
+        header += [f"on {count}, ms", "times the speed"]
+    return _table(header, rows)
 
 
 def _updates(report: dict[str, Any]) -> str:

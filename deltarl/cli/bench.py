@@ -44,7 +44,7 @@ def bench(  # noqa: PLR0917 - each has a name on the command line
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out: there is no folder {out.parent}")
     say = partial(typer.echo, err=True)
-    report = measure(cases, device=device, cores=threads, rounds=rounds, at_least=seconds, say=say)
+    report = measure(cases, device=device, count=threads, rounds=rounds, at_least=seconds, say=say)
     if out is not None:
         out.write_text(json.dumps(report, indent=1) + "\n")
     typer.echo(scoreboard(report))

@@ -13,7 +13,7 @@ from torch import nn
 from deltarl import ConfigError
 from deltarl.bench import chosen, measure, scoreboard
 from deltarl.bench.cases import ALGORITHMS, NETWORKS, Case, build, has_sbx
-from deltarl.bench.clock import Products, Ratio, in_turns, threads
+from deltarl.bench.clock import Products, Ratio, cores, in_turns, threads
 from deltarl.bench.measure import ratios
 from deltarl.comparison.matching import flops_of
 from deltarl.fast import SAC
@@ -22,12 +22,18 @@ from deltarl.fast import SAC
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
     said: list[str] = []
-    found = measure(chosen(["a2c"]), device="cpu", cores=1, rounds=2, at_least=0.0, say=said.append)
+    found = measure(chosen(["a2c"]), device="cpu", count=1, rounds=2, at_least=0.0, say=said.append)
     assert said == [f"a2c: {what}" for what in STAGES]
     return found
 
 
-STAGES = ("starting", "whole training steps", "environments", "updates and their products alone")
+STAGES = (
+    "starting",
+    "whole training steps",
+    *(["numbers of threads"] if len(cores()) > 1 else []),
+    "environments",
+    "updates and their products alone",
+)
 
 
 def test_every_algorithm_is_timed_with_every_network() -> None:
@@ -59,7 +65,7 @@ def test_delta_at_the_mlps_flops_has_them(algorithm: str) -> None:
 
 def test_the_report_is_json_and_whole(report: dict[str, Any]) -> None:
     again = json.loads(json.dumps(report))
-    assert again.keys() == {"machine", "rounds", "seconds", "steps", "updates", "envs", "starts"}
+    assert again.keys() == {"machine", "rounds", "seconds", "steps", "updates", "envs", "starts", "threads"}
     ways = {(row["network"], row["way"]) for row in again["steps"]}
     sbx = {("mlp", "sbx")} if has_sbx("a2c") else set()
     expected = {(network, way) for network in NETWORKS[:-1] for way in ("sb3", "deltarl")} | {(NETWORKS[-1], "deltarl")}
@@ -70,6 +76,12 @@ def test_the_report_is_json_and_whole(report: dict[str, Any]) -> None:
     assert all(row["break_even"] is None or row["break_even"] >= 0 for row in again["starts"] if "break_even" in row)
 
 
+def test_numbers_of_threads_up_to_one_a_core(report: dict[str, Any]) -> None:
+    counts = {row["threads"] for row in report["threads"]}
+    assert not counts or {1, len(cores())} <= counts <= set(range(1, len(cores()) + 1))
+    assert len(report["threads"]) == len(counts) * len(NETWORKS)
+
+
 def test_the_floor_of_an_update_is_measured_with_it(report: dict[str, Any]) -> None:
     times = {(row["network"], row["way"], row["what"]): min(row["seconds"]) for row in report["updates"]}
     for network in NETWORKS:
@@ -78,7 +90,7 @@ def test_the_floor_of_an_update_is_measured_with_it(report: dict[str, Any]) -> N
 
 def test_the_scoreboard_tells_the_ratios(report: dict[str, Any]) -> None:
     text = scoreboard(report)
-    assert text.count("###") == 5
+    assert text.count("###") == 5 + bool(report["threads"])
     for row in ratios(report):
         assert f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f})" in text
     assert {row["what"] for row in ratios(report)} == {"sb3 / deltarl", "delta / residual"}
