@@ -516,6 +516,28 @@ def speed_in_short() -> str:
     )
 
 
+def compiled_table() -> str:
+    """What compiling an update would give, and from which one on."""
+    report = json.loads((ROOT / "results" / "compiled.json").read_text())
+    rows = []
+    for row in report["rows"]:
+        eager, compiled = (float(np.median(row[way])) for way in ("eager", "compiled"))
+        saved = eager - compiled
+        even = f"{row['warm_up'] / saved:,.0f}" if saved > 0 else "never"
+        ratio = Ratio.of(row["eager"], row["compiled"])
+        times = f"{1_000 * eager:.3g} | {1_000 * compiled:.3g} | {ratio} | {row['warm_up']:.0f} | {even}"
+        rows.append(f"| {row['network']} | {times} |")
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/compiled.py`: an update of SAC on one thread, medians with quartiles.",
+            "",
+            "| network | as it is, ms | compiled, ms | times the speed | s to compile | updates that pay them back |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 def bench_tables() -> str:
     """The whole scoreboard."""
     return scoreboard(json.loads((ROOT / "benchmarks" / "bench.json").read_text()))
@@ -524,7 +546,7 @@ def bench_tables() -> str:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"quickstart": quickstart_table, "study": comparisons.readme_text, "speed": speed_in_short},
     "benchmarks/README.md": {"bench": bench_tables},
-    "docs/fast.md": {"speed": speed_table, "learned": comparisons.lean_text},
+    "docs/fast.md": {"speed": speed_table, "learned": comparisons.lean_text, "compiled": compiled_table},
     "docs/compare.md": {
         "coverage": comparisons.coverage_table,
         "seeds": comparisons.seeds_needed,
