@@ -16,7 +16,8 @@ from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor, nn
 
 from deltarl.fast.gaussian import Squashed, checked, standard_normal
-from deltarl.fast.networks import ALL, Gradients, network_of
+from deltarl.fast.layers import ALL, Gradients
+from deltarl.fast.networks import network_of
 from deltarl.fast.numbers import number
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from deltarl.fast.actor_critic import Features
 from deltarl.fast.experience import sample, store_in_single_precision
 from deltarl.fast.known import is_theirs, is_unchanged, same_features
-from deltarl.fast.networks import Network
+from deltarl.fast.layers import Network
 from deltarl.fast.rollouts import GaussianPolicy
 
 # Of these classes exactly: one of the user's own may compute anything.

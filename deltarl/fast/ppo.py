@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
 from deltarl.fast.algorithm import OnPolicyLean
-from deltarl.fast.networks import Gradients
+from deltarl.fast.layers import Gradients
 from deltarl.fast.numbers import number
 from deltarl.fast.optim import Step, clip
 from deltarl.fast.rollouts import GaussianPolicy, minibatches, normalized

@@ -17,7 +17,8 @@ from torch import Tensor
 from deltarl.fast.actor_critic import Features
 from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, checked, log_probability, standard_normal
 from deltarl.fast.known import same_features
-from deltarl.fast.networks import Gradients, chain_of
+from deltarl.fast.layers import Gradients
+from deltarl.fast.networks import chain_of
 from deltarl.fast.numbers import number
 
 _FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")

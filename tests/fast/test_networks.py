@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.fast.networks import Chain, Recorded, chain_of, network_of
+from deltarl.fast.layers import Recorded
+from deltarl.fast.networks import Chain, chain_of, network_of
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 5, 16, 3, 7
 
