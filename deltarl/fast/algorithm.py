@@ -84,8 +84,10 @@ class Lean(ABC):
         made_of = self._made_of()
         if self._lean is None or any(one is not other for one, other in zip(self._lean[0], made_of, strict=True)):
             update = self.update_class(self) if self.can_be_lean() else None
-            by_hand = update is not None and update.features.flat and all(each.by_hand for each in update.networks)
-            self._lean = made_of, update, not by_hand
+            has_modes = (
+                update is None or not update.features.flat or any(network.has_modes for network in update.networks)
+            )
+            self._lean = made_of, update, has_modes
         return self._lean[1]
 
     @abstractmethod

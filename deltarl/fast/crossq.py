@@ -28,7 +28,7 @@ from deltarl.fast.sac import Temperature
 class CrossQUpdate(Update):
     """One gradient step of CrossQ (Bhatt et al., arXiv 1902.05605), in the order of sb3-contrib's.
 
-    Its batch renormalisations are PyTorch's to differentiate, and are switched between training and use as there.
+    Its batch renormalisations are switched between training and use as there.
     """
 
     def __init__(self, model: sb3_contrib.CrossQ) -> None:

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
+from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
 ALL = slice(None)
@@ -33,11 +34,11 @@ class Network(ABC):
 
     Attributes:
         parameters: in the order in which `backward` gives their gradients.
-        by_hand: whether no part of it is left to PyTorch; then it is the same in training and evaluation mode.
+        has_modes: whether it may differ between training and evaluation mode.
     """
 
     parameters: list[Tensor]
-    by_hand: bool = True
+    has_modes: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -145,10 +146,75 @@ class Norm(Network):
         return columns(by_input, inputs), [by_weight, by_bias] if parameters else []
 
 
+class Renorm(Network):
+    """sb3-contrib's batch renormalisation (Ioffe, arXiv 1702.03275), its running statistics included.
+
+    With a batch's mean m and variance v of a feature, its output is w (x - m + t) s + b, where s = 1 / sqrt(c + eps).
+    c = v / r^2 and t = d sqrt(v) / r take m and v towards the running ones; r = 1 and d = 0 while it warms up, and
+    neither passes a gradient. With sums over the batch, the gradient g of the output gives
+
+        by b: sum g;  by w: s a, with a = sum g (x - m + t)
+        by m: -w s sum g;  by v: -w s^3 a / (2 r^2) - (by m) t / (2 v)
+        by x: w s g + (by m) / n + 2 (by v) (x - m) / (n - 1)
+    """
+
+    has_modes = True
+
+    def __init__(self, norm: BatchRenorm1d) -> None:
+        self.norm: Any = norm
+        self.parameters = [norm.scale, norm.bias]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        norm = self.norm
+        if not norm.training:
+            scale = (norm.ra_var + norm.eps).rsqrt_()
+            factor = scale * norm.scale
+            offset = torch.addcmul(norm.bias, norm.ra_mean, factor, value=-1)
+            return torch.addcmul(offset, x, factor), (x, -norm.ra_mean, scale, factor, None)
+        if len(x) < 2:
+            raise ValueError(f"batch_renorm needs at least 2 rows in training mode, got {len(x)}")
+        mean = x.mean(0)
+        centered = x - mean
+        variance = (centered * centered).sum(0).div_(len(x) - 1)
+        shift, squeezed, ratio = None, variance, None
+        if norm.steps > norm.warmup_steps:
+            running = (norm.ra_var + norm.eps).sqrt_()
+            ratio = torch.div((variance + norm.eps).sqrt_(), running).clamp_(1 / norm.rmax, norm.rmax)
+            moved = torch.div(mean - norm.ra_mean, running).clamp_(-norm.dmax, norm.dmax)
+            shift, squeezed = moved * variance.sqrt() / ratio, variance / ratio.square()
+        norm.ra_mean.lerp_(mean, norm.momentum)
+        norm.ra_var.lerp_(variance, norm.momentum)
+        norm.steps += 1
+        scale = (squeezed + norm.eps).rsqrt_()
+        factor = scale * norm.scale
+        offset = norm.bias if shift is None else torch.addcmul(norm.bias, shift, factor)
+        return torch.addcmul(offset, centered, factor), (centered, shift, scale, factor, (variance, ratio))
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        x, shift, scale, factor, of_batch = saved
+        if not parameters and of_batch is None:
+            return columns(None if inputs is None else gradient * factor, inputs), []
+        total, along = gradient.sum(0), (gradient * x).sum(0)
+        if shift is not None:
+            along.addcmul_(shift, total)
+        own: Gradients = [along * scale, total] if parameters else []
+        if inputs is None or of_batch is None:
+            return columns(None if inputs is None else gradient * factor, inputs), own
+        variance, ratio = of_batch
+        by_mean = factor * total
+        by_variance = along * factor * scale.square() / (1 if ratio is None else ratio.square())
+        if shift is not None:
+            by_variance -= by_mean * shift / variance
+        by_mean, by_variance = by_mean.div_(-len(x)), by_variance.div_(1 - len(x))
+        return columns(torch.addcmul(by_mean, gradient, factor).addcmul_(x, by_variance), inputs), own
+
+
 class Recorded(Network):
     """Any module, recorded by PyTorch."""
 
-    by_hand = False
+    has_modes = True
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -7,10 +7,11 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
-from deltarl.blocks import DeltaBlock, PlainBlock, ResidualBlock, Sublayer, WriteOnlyBlock
-from deltarl.fast.layers import ALL, Activation, Dense, Gradients, Network, Norm, Recorded, columns
+from deltarl.blocks import BatchRenorm, DeltaBlock, PlainBlock, ResidualBlock, Sublayer, WriteOnlyBlock
+from deltarl.fast.layers import ALL, Activation, Dense, Gradients, Network, Norm, Recorded, Renorm, columns
 from deltarl.fast.numbers import number
 from deltarl.torso import Torso
 
@@ -21,7 +22,7 @@ class Chain(Network):
     def __init__(self, parts: Sequence[Network]) -> None:
         self.parts = tuple(parts)
         self.parameters = [parameter for part in parts for parameter in part.parameters]
-        self.by_hand = all(part.by_hand for part in parts)
+        self.has_modes = any(part.has_modes for part in parts)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         kept = []
@@ -55,7 +56,7 @@ class Residual(Network):
 
     def __init__(self, block: ResidualBlock) -> None:
         self.inner = Chain([network_of(block.norm), network_of(block.sublayer)])
-        self.parameters, self.by_hand = self.inner.parameters, self.inner.by_hand
+        self.parameters, self.has_modes = self.inner.parameters, self.inner.has_modes
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         y, saved = self.inner.forward(x)
@@ -86,7 +87,7 @@ class Delta(Network):
         self.heads, self.beta_max, self.guard = block.heads, float(block.beta_max), block.eps**2
         self.erases = not isinstance(block, WriteOnlyBlock)
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
-        self.by_hand = self.norm.by_hand and self.sublayer.by_hand
+        self.has_modes = self.norm.has_modes or self.sublayer.has_modes
 
     def split(self, x: Tensor) -> Tensor:
         """`[n, features]` as `[n, heads, features / heads]`; one head needs no axis of its own."""
@@ -165,7 +166,7 @@ def chain_of(*modules: nn.Module) -> Chain:
         if isinstance(part, Activation):
             part.in_place = isinstance(before, Dense)
         if isinstance(before, Activation):
-            before.gradient_in_place = isinstance(part, Dense)
+            before.gradient_in_place = isinstance(part, Dense | Norm | Renorm)
     return Chain(parts)
 
 
@@ -174,6 +175,8 @@ _BY_HAND: Mapping[type[nn.Module], Callable[[Any], Network]] = {
     nn.ReLU: Activation,
     nn.Tanh: Activation,
     nn.LayerNorm: Norm,
+    BatchRenorm1d: Renorm,
+    BatchRenorm: Renorm,
     ResidualBlock: Residual,
     DeltaBlock: Delta,
     WriteOnlyBlock: Delta,
@@ -196,6 +199,8 @@ def _is_plain(module: Any) -> bool:
     """Whether a module has no option that its network leaves out."""
     if isinstance(module, nn.LayerNorm):
         return module.weight is not None and module.bias is not None
+    if isinstance(module, BatchRenorm1d):
+        return module.affine
     if isinstance(module, DeltaBlock):
         return (
             module.channels == 1

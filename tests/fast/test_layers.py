@@ -1,0 +1,64 @@
+"""A layer whose state changes as it is called, beside PyTorch's gradients of the same."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+import torch
+from sb3_contrib.common.torch_layers import BatchRenorm1d
+
+from deltarl.blocks import BatchRenorm
+from deltarl.fast.layers import Recorded, Renorm
+from deltarl.fast.networks import network_of
+
+FEATURES, ROWS = 6, 15
+
+
+def renorm(kind: type[BatchRenorm1d], *, training: bool, warm: bool) -> BatchRenorm1d:
+    """A norm away from its start; of a warm one the running statistics are far from a batch's in some features."""
+    torch.manual_seed(0)
+    norm = kind(FEATURES, eps=1e-3).double()
+    norm.warmup_steps = 3
+    with torch.no_grad():
+        norm.scale.normal_()
+        norm.bias.normal_()
+        norm.ra_mean.copy_(torch.tensor([0.0, 0.1, -0.1, 2.0, 90.0, 0.0]))
+        norm.ra_var.copy_(torch.tensor([1.0, 0.8, 1.3, 1.0, 1.0, 40.0]))
+        norm.steps.fill_(4 if warm else 0)
+    return norm.train(training)
+
+
+@pytest.mark.parametrize("kind", [BatchRenorm1d, BatchRenorm])
+@pytest.mark.parametrize(("training", "warm"), [(True, False), (True, True), (False, True)])
+def test_batch_renormalisation_and_its_statistics(kind: type[BatchRenorm1d], training: bool, warm: bool) -> None:
+    module = renorm(kind, training=training, warm=warm)
+    network = network_of(deepcopy(module))
+    assert isinstance(network, Renorm)
+    x = torch.randn(ROWS, FEATURES, dtype=torch.float64, requires_grad=True)
+    expected = module(x)
+    gradient = torch.randn_like(expected)
+    by_x, *by_parameters = torch.autograd.grad(expected, [x, module.scale, module.bias], gradient)
+    with torch.no_grad():
+        y, saved = network.forward(x)
+        found, by_own = network.backward(saved, gradient, inputs=slice(None))
+        some, none = network.backward(saved, gradient, inputs=slice(-2, None), parameters=False)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(found, by_x)
+    torch.testing.assert_close(some, by_x[:, -2:])
+    assert none == []
+    for one, other in zip(by_own, by_parameters, strict=True):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(network.norm.buffers(), module.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_batch_of_one_row_has_no_variance() -> None:
+    network = network_of(renorm(BatchRenorm, training=True, warm=False))
+    with pytest.raises(ValueError, match="batch_renorm needs at least 2 rows in training mode, got 1"):
+        network.forward(torch.ones(1, FEATURES, dtype=torch.float64))
+
+
+def test_without_weights_it_is_recorded() -> None:
+    """It has parameters all the same, which it does not use."""
+    assert isinstance(network_of(BatchRenorm1d(FEATURES, affine=False)), Recorded)
