@@ -24,6 +24,7 @@ from deltarl.fast.experience import sample, store_in_single_precision
 from deltarl.fast.known import is_theirs, is_unchanged, same_features
 from deltarl.fast.layers import Network
 from deltarl.fast.rollouts import GaussianPolicy
+from deltarl.fast.shared import shared
 
 # Of these classes exactly: one of the user's own may compute anything.
 _ACTORS = {sac.policies.Actor, td3.policies.Actor, tqc.policies.Actor, crossq.policies.Actor}
@@ -150,7 +151,8 @@ class OffPolicyLean(Lean):
         super()._setup_model()  # type: ignore[misc]
         # Normalisation comes before the networks, and takes differences that single precision may not hold.
         if self._vec_normalize_env is None:  # type: ignore[attr-defined]
-            store_in_single_precision(self.replay_buffer)  # type: ignore[attr-defined]
+            store_in_single_precision(self.replay_buffer)  # type: ignore[has-type]
+            self.replay_buffer = shared(self.replay_buffer)  # type: ignore[has-type]
 
     def _made_of(self) -> tuple[Any, ...]:
         policy = self.policy  # type: ignore[attr-defined]

@@ -9,7 +9,11 @@ import torch
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import Tensor
 
+from deltarl.fast.shared import SharedReplayBuffer
+
+_PLAIN = {ReplayBuffer, SharedReplayBuffer}
 _OBSERVATIONS = ("observations", "next_observations")
 
 
@@ -29,21 +33,22 @@ def store_in_single_precision(buffer: Any) -> None:
 
 def sample(buffer: Any, size: int, normalizer: VecNormalize | None) -> ReplayBufferSamples:
     """The sample that `buffer.sample(size, normalizer)` would draw, of a plain buffer with one copy a field."""
-    if type(buffer) is not ReplayBuffer or normalizer is not None or buffer.optimize_memory_usage:
+    if type(buffer) not in _PLAIN or normalizer is not None or buffer.optimize_memory_usage:
         return buffer.sample(size, env=normalizer)  # type: ignore[no-any-return]
     rows = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=size)
     columns = np.random.randint(0, high=buffer.n_envs, size=(size,))
-    places = torch.from_numpy(rows * buffer.n_envs + columns)
-    observations, actions, next_observations, dones, timeouts, rewards = (
-        torch.from_numpy(array).flatten(0, 1).index_select(0, places).to(buffer.device)
-        for array in (
-            buffer.observations,
-            buffer.actions,
-            buffer.next_observations,
-            buffer.dones,
-            buffer.timeouts,
-            buffer.rewards,
-        )
+    places = rows * buffer.n_envs + columns
+    index = torch.from_numpy(places)
+
+    def pick(array: np.ndarray[Any, Any]) -> Tensor:
+        return torch.from_numpy(array).flatten(0, 1).index_select(0, index).to(buffer.device)
+
+    observations, actions, dones, timeouts, rewards = map(
+        pick, (buffer.observations, buffer.actions, buffer.dones, buffer.timeouts, buffer.rewards)
     )
+    if type(buffer) is SharedReplayBuffer:
+        next_observations = torch.from_numpy(buffer.following(places)).to(buffer.device)
+    else:
+        next_observations = pick(buffer.next_observations)
     ended = torch.addcmul(dones, dones, timeouts, value=-1).unsqueeze_(1)
     return ReplayBufferSamples(observations, actions, next_observations, ended, rewards.unsqueeze_(1))

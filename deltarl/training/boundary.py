@@ -121,6 +121,8 @@ class Boundary:
 
         def collect_rollouts(*args: Any, **options: Any) -> Any:
             self._visit()
+            if "replay_buffer" in options:  # it may have been restored as another
+                options["replay_buffer"] = model.replay_buffer
             return collect(*args, **options)
 
         def dump_logs(iteration: int = 0) -> None:
@@ -254,6 +256,7 @@ def put(
     try:
         if replay is not None:
             checkpoint.fill(replay, nothing=not transitions)
+            model.replay_buffer = replay.buffer  # type: ignore[attr-defined]
         restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay))
     except (MisfitError, DamagedError) as error:
         raise ConfigError(f"{checkpoint.folder}: does not fit the config as this version reads it: {error}") from None

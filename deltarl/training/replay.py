@@ -15,10 +15,12 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from deltarl.fast.shared import SharedReplayBuffer
+
 SEGMENT_BYTES = 8 * 2**20
 
-# Written back to front when an episode ends: stored as a whole with the rest of the state.
-_REWRITTEN = {"ep_start", "ep_length"}
+# Not written row by row, a row a step: stored as a whole with the rest of the state.
+_REWRITTEN = {"ep_start", "ep_length", "apart"}
 
 
 class Transitions:
@@ -46,9 +48,13 @@ class Transitions:
     def adopt(self, layout: Mapping[str, Any] | None) -> None:
         """Give the buffer's arrays the precision of a stored layout, where they differ in that alone.
 
-        Observations are stored in single precision now; a run that began with double goes on with it.
+        Observations are stored once now, and in single precision; a run that began otherwise goes on as it began. Where
+        next observations are of their own there, `buffer` is another one afterwards.
         """
         stored = layout["arrays"] if layout else {}
+        if isinstance(self.buffer, SharedReplayBuffer) and "next_observations" in stored:
+            self.buffer = self.buffer.plain()
+            self._look()
         for name, array in self.arrays.items():
             dtype, *shape = stored.get(name, [None])
             if {dtype, str(array.dtype)} == {"float32", "float64"} and tuple(shape) == array.shape:
@@ -73,7 +79,9 @@ class Transitions:
         """The segments that the last `added` rows have touched."""
         size = self.buffer.buffer_size
         ahead = int(self.buffer.optimize_memory_usage)
-        first = self.buffer.pos - min(added, size)
+        # What follows the slot before may have been found to be another only now.
+        behind = int(isinstance(self.buffer, SharedReplayBuffer))
+        first = self.buffer.pos - min(added + behind, size)
         touched = np.arange(first, self.buffer.pos + ahead) % size // self.rows
         return set(np.unique(touched).tolist()) & set(range(self.segments))
 

@@ -57,11 +57,14 @@ def test_a_normalized_sample_is_the_buffers_own() -> None:
 
 
 def test_single_precision_halves_a_buffer_of_humanoid() -> None:
-    """Of a million transitions, of which none is touched here: memory is taken when it is written to."""
+    """Of returns of several steps, where next observations are stored too.
+
+    Of a million transitions none is touched here: memory is taken when it is written to.
+    """
     sizes = []
     for algorithm in (SAC, fast.SAC):
-        buffer = algorithm("MlpPolicy", "Humanoid-v5", buffer_size=1_000_000, device="cpu").replay_buffer
-        arrays = [value for value in vars(buffer).values() if isinstance(value, np.ndarray)]
+        model = algorithm("MlpPolicy", "Humanoid-v5", buffer_size=1_000_000, n_steps=3, device="cpu")
+        arrays = [value for value in vars(model.replay_buffer).values() if isinstance(value, np.ndarray)]
         assert sum(len(array) == 1_000_000 for array in arrays) == 6
         sizes.append(sum(array.nbytes for array in arrays))
     assert sizes[1] / sizes[0] < 0.52

@@ -1,0 +1,156 @@
+"""A replay buffer that stores each observation once: what follows one step is what the next one begins with."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.common.vec_env import VecNormalize
+
+_OWN = {"place", "apart", "free"}
+
+
+class SharedReplayBuffer(ReplayBuffer):
+    """The samples of a plain buffer of the same transitions, with `observations` alone.
+
+    The next observation of a slot is the observation of the slot after it, unless that is another: where an episode
+    ended, or environments were reset between two calls of `learn`. It is then kept apart. Whether it is another is seen
+    when the slot after it is filled, by the bits of the two; no flag is asked.
+
+    Files have both arrays, and are Stable-Baselines3's own.
+
+    Args:
+        plain: an empty buffer with observations in single precision, whose place this one takes.
+
+    Attributes:
+        place: where the next observations are, `[slots, environments]`: rows of `apart`, -1 for the slot after.
+        apart: the observations that are kept apart, `[rows, ...]`. The first rows, one an environment, are those of the
+            newest slot, after which there is none yet.
+        free: the other rows that are not in use.
+    """
+
+    def __init__(self, plain: ReplayBuffer) -> None:
+        vars(self).update({name: value for name, value in vars(plain).items() if name != "next_observations"})
+        self.place: NDArray[np.int32] = np.full((self.buffer_size, self.n_envs), -1, np.int32)
+        self.apart: NDArray[np.float32] = np.zeros((self.n_envs, *self.obs_shape), np.float32)
+        self.free: list[int] = []
+
+    @property
+    def next_observations(self) -> NDArray[np.float32]:  # type: ignore[override]
+        """A copy of all next observations, `[slots, environments, ...]`, to be read and not written to."""
+        array = self._all_following()
+        array.flags.writeable = False
+        return array
+
+    def _all_following(self) -> NDArray[np.float32]:
+        array = np.roll(self.observations, -1, axis=0)
+        kept = self.place >= 0
+        array[kept] = self.apart[self.place[kept]]
+        array[self.size() :] = 0
+        return array
+
+    def following(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Next observations, `[n, ...]`.
+
+        Args:
+            places: slot times the number of environments, plus environment, `[n]`.
+        """
+        observations = self.observations.reshape(-1, *self.obs_shape)
+        found = observations.take((places + self.n_envs) % len(observations), axis=0)
+        rows = self.place.take(places)
+        [kept] = (rows >= 0).nonzero()
+        if len(kept):
+            found[kept] = self.apart[rows[kept]]
+        return found
+
+    def add(  # noqa: PLR0917 - Stable-Baselines3's signature
+        self,
+        obs: NDArray[Any],
+        next_obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        done: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """As Stable-Baselines3's own."""
+        self.observations[self.pos] = obs
+        self._settle()
+        overwritten = self.place[self.pos]
+        self.free.extend(overwritten[overwritten >= self.n_envs].tolist())
+        self.apart[: self.n_envs] = next_obs
+        self.place[self.pos] = range(self.n_envs)
+
+        self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[self.pos] = reward
+        self.dones[self.pos] = done
+        if self.handle_timeout_termination:
+            self.timeouts[self.pos] = [info.get("TimeLimit.truncated", False) for info in infos]
+        self.pos += 1
+        if self.pos == self.buffer_size:
+            self.full, self.pos = True, 0
+
+    def _settle(self) -> None:
+        """Decide for the slot before where its next observations are, now that there is a slot after it."""
+        place = self.place[self.pos - 1]
+        if place[0] != 0:  # nothing has been added yet
+            return
+        # As integers: NaN is no number, and equals itself.
+        begun, followed = self.observations[self.pos].view(np.int32), self.apart[: self.n_envs].view(np.int32)
+        goes_on = (begun == followed).reshape(self.n_envs, -1).all(axis=1)
+        place[:] = -1
+        for env in (~goes_on).nonzero()[0]:
+            row = self._free_row()
+            self.apart[row] = self.apart[env]
+            place[env] = row
+
+    def _free_row(self) -> int:
+        if not self.free:
+            rows = len(self.apart)
+            # Never more than one for each transition.
+            longer = np.zeros((min(2 * rows, (self.buffer_size + 1) * self.n_envs), *self.obs_shape), np.float32)
+            longer[:rows] = self.apart
+            self.apart = longer
+            self.free.extend(reversed(range(rows, len(longer))))
+        return self.free.pop()
+
+    def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """As Stable-Baselines3's own, of the same random numbers."""
+        columns = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
+        ended = self.dones[batch_inds, columns] * (1 - self.timeouts[batch_inds, columns])
+        fields: tuple[Any, ...] = (
+            self._normalize_obs(self.observations[batch_inds, columns], env),
+            self.actions[batch_inds, columns],
+            self._normalize_obs(self.following(batch_inds * self.n_envs + columns), env),
+            ended.reshape(-1, 1),
+            self._normalize_reward(self.rewards[batch_inds, columns].reshape(-1, 1), env),
+        )
+        return ReplayBufferSamples(*map(self.to_torch, fields))
+
+    def plain(self) -> ReplayBuffer:
+        """Stable-Baselines3's own buffer of the same transitions; it shares all arrays but the next observations."""
+        plain = ReplayBuffer.__new__(ReplayBuffer)
+        vars(plain).update({name: value for name, value in vars(self).items() if name not in _OWN})
+        plain.next_observations = self._all_following()
+        return plain
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Whoever opens a file may not have this class.
+        return object.__new__, (ReplayBuffer,), vars(self.plain())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedReplayBuffer:
+        memo[id(self)] = copied = type(self).__new__(type(self))
+        vars(copied).update(deepcopy(vars(self), memo))
+        return copied
+
+
+def shared(buffer: Any) -> Any:
+    """The same empty buffer with next observations shared, or `buffer` itself where that is not possible.
+
+    Only plain buffers of observations in single precision are known well enough.
+    """
+    is_known = type(buffer) is ReplayBuffer and not buffer.optimize_memory_usage and buffer.size() == 0
+    return SharedReplayBuffer(buffer) if is_known and buffer.observations.dtype == np.float32 else buffer
