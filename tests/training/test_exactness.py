@@ -28,6 +28,7 @@ SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1")
 ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")
 GSDE = ("agent.use_sde=true", "agent.sde_sample_freq=7")
 REPLAY = ("agent.learning_starts=60", "agent.batch_size=16", "agent.buffer_size=1000", "env.n_envs=1")
+AS_THEY_ARE = ("env.normalize={observations: false, rewards: false}",)
 
 
 def goals(first: int, envs: int) -> tuple[str, ...]:
@@ -67,6 +68,12 @@ CASES = [
     Case("sac-hopper-normalised", ("agent=sac", *REPLAY), 100),
     Case("sac-gsde-half_cheetah", ("agent=sac", "env=half_cheetah", *REPLAY, *GSDE), 100),
     Case("sac-memory-saving", ("agent=sac", *REPLAY, "agent.buffer_size=70", "agent.optimize_memory_usage=true"), 100),
+    Case("sac-observations-once", ("agent=sac", *REPLAY, *AS_THEY_ARE, "agent.buffer_size=70"), 100),
+    Case(
+        "td3-observations-once-three-envs",
+        ("agent=td3", *REPLAY, *AS_THEY_ARE, "env.n_envs=3", "agent.buffer_size=120"),
+        150,
+    ),
     Case("td3-ou-noise", ("agent=td3", *REPLAY, "agent.action_noise={kind: ornstein_uhlenbeck, std: 0.2}"), 100),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100),
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100),

@@ -284,6 +284,28 @@ def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, mon
     assert (result.folder / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
 
 
+def test_a_buffer_that_kept_next_observations_of_their_own_does_so_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As runs of before have it, in single precision."""
+    plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
+    with monkeypatch.context() as before:
+        before.setattr("deltarl.fast.algorithm.shared", lambda buffer: buffer)
+        [first] = train(spec_of(tmp_path, *plain, base=SAC), quiet())
+        [whole] = train(spec_of(tmp_path, *plain, "total_timesteps=192", "name=whole", base=SAC), quiet())
+    [result] = resume(first.folder, longer(192), quiet())
+    assert result.continued == ()
+    one, other = (
+        json.loads((each.folder / "checkpoints" / "192" / "manifest.json").read_text()) for each in (result, whole)
+    )
+    assert one["replay"] == other["replay"]
+    assert one["replay"]["arrays"]["next_observations"][0] == "float32"
+    replay = [name for name in one["files"] if name.startswith("replay/")]
+    assert replay
+    assert [one["files"][name] for name in replay] == [other["files"][name] for name in replay]
+    assert (result.folder / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
+
+
 def test_all_seeds_of_a_folder_go_on(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, "seeds=[0,1]")
     results = train(spec, quiet(), jobs=1)
