@@ -60,7 +60,7 @@ class SharedReplayBuffer(ReplayBuffer):
             places: slot times the number of environments, plus environment, `[n]`.
         """
         observations = self.observations.reshape(-1, *self.obs_shape)
-        found = observations.take((places + self.n_envs) % len(observations), axis=0)
+        found = observations.take(places + self.n_envs, axis=0, mode="wrap")
         rows = self.place.take(places)
         [kept] = (rows >= 0).nonzero()
         if len(kept):
@@ -79,8 +79,7 @@ class SharedReplayBuffer(ReplayBuffer):
         """As Stable-Baselines3's own."""
         self.observations[self.pos] = obs
         self._settle()
-        overwritten = self.place[self.pos]
-        self.free.extend(overwritten[overwritten >= self.n_envs].tolist())
+        self.free.extend(row for row in self.place[self.pos].tolist() if row >= self.n_envs)
         self.apart[: self.n_envs] = next_obs
         self.place[self.pos] = range(self.n_envs)
 
@@ -96,16 +95,17 @@ class SharedReplayBuffer(ReplayBuffer):
     def _settle(self) -> None:
         """Decide for the slot before where its next observations are, now that there is a slot after it."""
         place = self.place[self.pos - 1]
-        if place[0] != 0:  # nothing has been added yet
+        if place[0] != 0:  # there is none: nothing has been added yet
             return
-        # As integers: NaN is no number, and equals itself.
-        begun, followed = self.observations[self.pos].view(np.int32), self.apart[: self.n_envs].view(np.int32)
-        goes_on = (begun == followed).reshape(self.n_envs, -1).all(axis=1)
         place[:] = -1
-        for env in (~goes_on).nonzero()[0]:
-            row = self._free_row()
-            self.apart[row] = self.apart[env]
-            place[env] = row
+        # Bytes, since NaN does not equal itself.
+        begun, followed = self.observations[self.pos], self.apart[: self.n_envs]
+        if begun.tobytes() == followed.tobytes():  # as nearly always
+            return
+        for env in range(self.n_envs):
+            if begun[env].tobytes() != followed[env].tobytes():
+                place[env] = row = self._free_row()
+                self.apart[row] = followed[env]
 
     def _free_row(self) -> int:
         if not self.free:

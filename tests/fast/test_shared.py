@@ -129,6 +129,10 @@ def test_an_observation_is_stored_once_but_where_an_episode_ends() -> None:
     both.reset()
     both.step(2)
     np.testing.assert_array_equal(both.shared.place[:5, 0], [-1, -1, 1, -1, 0])
+    both = Pair(8, n_envs=2, ends=0).step(2)
+    both.observation[1] = 0.5  # that environment alone
+    both.step(2)
+    np.testing.assert_array_equal(both.shared.place[:4], [[-1, -1], [-1, 2], [-1, -1], [0, 1]])
 
 
 def test_rows_of_overwritten_slots_are_used_again() -> None:
