@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
 from deltarl import envpool
 from deltarl.errors import Spec, complaint, nearest
+from deltarl.fast.vec_env import DummyVecEnv
 
 
 class NormalizeSpec(Spec):
@@ -177,6 +178,7 @@ def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode:
         spec.id,
         n_envs=n_envs or spec.n_envs,
         seed=seed,
+        vec_env_cls=DummyVecEnv,
         env_kwargs={**spec.kwargs, "render_mode": render_mode},
         wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success),
     )

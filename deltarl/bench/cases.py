@@ -18,6 +18,7 @@ from deltarl.agents.off_policy import CrossQSpec, DDPGSpec, SACSpec, TD3Spec, TQ
 from deltarl.agents.on_policy import A2CSpec, PPOSpec
 from deltarl.comparison.matching import match_sizes
 from deltarl.errors import ConfigError, nearest
+from deltarl.fast.vec_env import DummyVecEnv
 from deltarl.library import load_config
 
 TASK = "HalfCheetah-v5"
@@ -78,7 +79,7 @@ def build(case: Case, way: str, device: str) -> BaseAlgorithm:
     spec = ALGORITHMS[case.algorithm]
     on_policy = case.algorithm in ON_POLICY
     options: dict[str, Any] = dict(ON_POLICY_OPTIONS[case.algorithm] if on_policy else OPTIONS)
-    env = make_vec_env(TASK, ENVS[case.algorithm], seed=0)
+    env = make_vec_env(TASK, ENVS[case.algorithm], seed=0, vec_env_cls=DummyVecEnv if way == "deltarl" else None)
     if way == "sbx":
         # Optional, and slow to import.
         algorithm: Any = getattr(import_module("sbx"), spec.stock.__name__)

@@ -35,6 +35,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
+from deltarl import fast
 from deltarl.training import physics
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -63,6 +64,8 @@ _PASSING: tuple[tuple[type, set[str]], ...] = (
     (Monitor, {"t_start"}),
     (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
 )
+# With the state of another class, whose name stands in files, those of before among them.
+_NAMED: Mapping[type, type] = {fast.DummyVecEnv: DummyVecEnv}
 _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 _PACKED_LENGTH = 64
 _MISSING: Any = object()
@@ -440,7 +443,8 @@ def _below(path: str, index: int, key: Any) -> str:
 
 
 def _class_of(value: Any) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = _NAMED.get(type(value), type(value))
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _class_unless(value: Any, plain: type) -> dict[str, str]:
