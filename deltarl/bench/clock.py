@@ -101,6 +101,12 @@ def cores() -> set[int]:
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 
+def _random(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Random numbers laid out in memory so; those of an expanded tensor are fewer than its elements."""
+    held = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    return torch.randn(held, dtype=dtype, device=device).as_strided(shape, stride)
+
+
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the matrix products of what runs under it, to do them again alone: the floor of its time."""
 
@@ -125,10 +131,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for func, layouts in self._noted:
             key = (func, tuple(layouts))
             if key not in made:
-                made[key] = [
-                    torch.empty_strided(shape, stride, dtype=dtype, device=device).normal_()
-                    for shape, stride, dtype, device in layouts
-                ]
+                made[key] = [_random(*layout) for layout in layouts]
             calls.append((func, made[key]))
 
         def run() -> None:

@@ -119,6 +119,12 @@ def test_products_are_noted_and_done_again() -> None:
     products.alone()()
 
 
+def test_products_of_expanded_operands_are_done_again() -> None:
+    with Products() as products:
+        torch.ones(1, 1).expand(5, 1) @ torch.ones(1, 3)
+    products.alone()()
+
+
 def test_threads_are_given_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
