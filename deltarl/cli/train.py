@@ -55,12 +55,13 @@ def train(
 def summary(spec: RunSpec, results: list[RunResult]) -> str:
     """What a user wants to know when a run ends."""
     lines = [f"{spec.agent.algorithm.upper()} on {spec.env.id}, {_torsos(spec)}"]
+    threads = "1 thread" if spec.threads == 1 else f"{spec.threads} threads"
     for result in results:
         score = score_text(result.final_return_mean, result.final_return_std, result.episodes, result.success_rate)
         lines += [
             f"seed {result.seed}",
             f"  return   {score}{_random(spec)}",
-            f"  speed    {result.steps / result.wall_seconds:,.0f} steps/s on {result.device}, "
+            f"  speed    {result.steps / result.wall_seconds:,.0f} steps/s on {result.device} with {threads}, "
             f"{result.steps:,} steps in {_duration(result.wall_seconds)}",
             f"  folder   {result.folder}",
         ]

@@ -23,7 +23,7 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
     assert first.returncode == 0, first.stderr
     assert "PPO on Hopper-v5, delta 64x2 torsos" in first.stdout
     assert "(a random policy: 16.0)" in first.stdout
-    assert "steps/s on cpu" in first.stdout or "steps/s on cuda" in first.stdout
+    assert "steps/s on cpu with 1 thread, " in first.stdout or "steps/s on cuda" in first.stdout
     [folder] = (tmp_path / "runs").glob("quickstart*")
     assert f"folder   runs/{folder.name}/seed-0" in first.stdout
     assert f"tensorboard --logdir runs/{folder.name}" in first.stdout
