@@ -59,6 +59,7 @@ class SquashedActor:
         self.networks = [network_of(module) for module in (actor.latent_pi, actor.mu, actor.log_std)]
         self.latent, self.mean, self.log_std = self.networks
         self.parameters = [*self.latent.parameters, *self.mean.parameters, *self.log_std.parameters]
+        self.has_modes = any(network.has_modes for network in self.networks)
 
     def forward(self, features: Tensor, noise: Tensor) -> tuple[Squashed, Any]:
         """Actions and what `backward` needs, from features `[n, features]` and normal noise `[n, actions]`."""

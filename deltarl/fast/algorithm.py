@@ -35,7 +35,7 @@ class Update(ABC):
     """One gradient step: tensors in, tensors out, and parameters and optimizers changed in place.
 
     It holds networks made of the algorithm's own modules, and nothing that would have to be stored. It counts itself in
-    the algorithm's `_n_updates`. Random numbers come from outside, and no number leaves PyTorch.
+    the algorithm's `_n_updates`. Random numbers come from outside.
     """
 
     model: Any

@@ -92,7 +92,7 @@ class CrossQUpdate(Update):
             value, by_values = by_least(values)
             metrics["actor_loss"] = mean((coefficient * sample.log_prob).sub_(value))
             by_actions = self.critics.by_actions(of_critics, by_values, actions)
-            by_log_prob = coefficient * number(1 / rows, coefficient)
+            by_log_prob = coefficient.to(value.dtype) * number(1 / rows, value)
             self.step_actor(self.actor.backward(sample, of_actor, by_actions, by_log_prob))
         return metrics
 

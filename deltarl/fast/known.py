@@ -14,6 +14,7 @@ LIBRARIES = ("stable_baselines3", "sb3_contrib")
 EXTRACTORS: set[type[nn.Module]] = {FlattenExtractor, CombinedExtractor}
 # What a lean update does in the place of the policy's own.
 _OF_POLICY = ("forward", "predict", "_predict", "evaluate_actions", "extract_features", "set_training_mode")
+_DRAWS = (_DropoutNd, nn.RReLU)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -27,7 +28,7 @@ def is_unchanged(policy: nn.Module) -> bool:
     """Whether a policy and all of its modules are as their classes made them.
 
     Not so with methods that its class or an instance has of its own, hooks, compiled modules, frozen parameters, a
-    parameter in two places, or dropout, which draws random numbers in the order in which networks are called.
+    parameter in two places, or layers that draw random numbers, which they do in the order in which they are called.
     """
     parameters = [parameter for _, parameter in policy.named_parameters(remove_duplicate=False)]
     return (
@@ -48,7 +49,7 @@ def same_features(models: Iterable[Any]) -> bool:
 def _is_changed(module: nn.Module) -> bool:
     own = vars(module)
     return (
-        isinstance(module, _DropoutNd)
+        isinstance(module, _DRAWS)
         or any(own[name] for name in _HOOKS)
         or own.get("_compiled_call_impl") is not None
         or any(callable(getattr(type(module), name, None)) for name in own)

@@ -10,6 +10,7 @@ They read the parameters of the modules that they were made of, so that optimize
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -232,12 +233,26 @@ class Recorded(Network):
         x, y = saved
         sources = [*([] if inputs is None else [x]), *(self.parameters if parameters else [])]
         found = torch.autograd.grad(y, sources, gradient, allow_unused=True) if sources else ()
+        own = _of_their_own(found, gradient)
         if inputs is None:
-            return None, list(found)
-        by_input, by_parameters = found[0], list(found[1:])
-        return columns(torch.zeros_like(x) if by_input is None else by_input, inputs), [*by_parameters]
+            return None, own
+        by_input = own.pop(0)
+        return columns(torch.zeros_like(x) if by_input is None else by_input, inputs), own
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             result: Tensor = self.module(x)
         return result
+
+
+def _of_their_own(gradients: Sequence[Tensor | None], gradient: Tensor) -> Gradients:
+    """Each in memory of its own, laid out as usual: as PyTorch leaves them in `.grad`, and not as it hands them on."""
+    taken = {gradient.data_ptr()}
+    own: Gradients = []
+    for each in gradients:
+        if each is not None:
+            each = each.contiguous()  # noqa: PLW2901
+            each = each.clone() if each.data_ptr() in taken else each  # noqa: PLW2901
+            taken.add(each.data_ptr())
+        own.append(each)
+    return own

@@ -187,6 +187,8 @@ class Step:
 def clip(gradients: Sequence[Tensor | None], largest: float) -> None:
     """Scale gradients, in place, to a norm of at most `largest` over all, as `torch.nn.utils.clip_grad_norm_`."""
     found = [gradient for gradient in gradients if gradient is not None]
+    if not found:
+        return
     norm = torch.linalg.vector_norm(torch.cat([gradient.reshape(-1) for gradient in found]))
     torch._foreach_mul_(found, torch.div(number(largest, norm), norm.add_(number(1e-6, norm))).clamp_max_(1.0))
 

@@ -87,18 +87,20 @@ class SACUpdate(Update):
         coefficient = self.temperature.value
         metrics = {"ent_coef": coefficient.squeeze()}
 
+        early = self.actor.forward(observations, own_noise) if self.actor.has_modes else None
         following = self.actor.sample(next_observations, next_noise)
         aim = self.aim(batch, next_observations, following, coefficient)
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         metrics["critic_loss"] = self.learn_critics(x, aim)
 
-        # Not before, so that what the backward pass needs of it is still in the caches.
-        sample, of_actor = self.actor.forward(observations, own_noise)
+        # Not before, so that what the backward pass needs of it is still in the caches; unless a pass leaves something
+        # behind, as statistics of a batch, for the next one.
+        sample, of_actor = early or self.actor.forward(observations, own_noise)
         if (loss := self.temperature.update(sample.log_prob)) is not None:
             metrics["ent_coef_loss"] = loss
         value, by_actions = self.value_of(torch.cat([observations, sample.actions], 1), actions)
         metrics["actor_loss"] = mean((coefficient * sample.log_prob).sub_(value))
-        by_log_prob = coefficient * number(1 / rows, coefficient)
+        by_log_prob = coefficient.to(value.dtype) * number(1 / rows, value)
         self.step_actor(self.actor.backward(sample, of_actor, by_actions, by_log_prob))
 
         if index % model.target_update_interval == 0:

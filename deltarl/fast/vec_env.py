@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv as StockDummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from stable_baselines3.common.vec_env.util import dict_to_obs
 
-_IMMUTABLE = (float, int, str, np.generic, type(None))  # a bool is an int
+_IMMUTABLE = (float, int, str, np.number, np.bool_, type(None))  # a bool is an int
 
 
 class DummyVecEnv(StockDummyVecEnv):
@@ -22,8 +22,8 @@ class DummyVecEnv(StockDummyVecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """As Stable-Baselines3's own."""
-        for index, (env, action) in enumerate(zip(self.envs, self.actions, strict=True)):
-            observation, reward, terminated, truncated, info = env.step(action)
+        for index, env in enumerate(self.envs):
+            observation, reward, terminated, truncated, info = env.step(self.actions[index])
             self.buf_rews[index], self.buf_dones[index] = reward, terminated or truncated
             info["TimeLimit.truncated"] = truncated and not terminated
             if self.buf_dones[index]:
@@ -31,7 +31,8 @@ class DummyVecEnv(StockDummyVecEnv):
                 observation, self.reset_infos[index] = env.reset()
             self.buf_infos[index] = info
             self._save_obs(index, observation)
-        infos = [copied(info) for info in self.buf_infos]
+        known: dict[int, Any] = {}
+        infos = [copied(info, known) for info in self.buf_infos]
         return self._obs_from_buf(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
     def _obs_from_buf(self) -> VecEnvObs:
@@ -39,6 +40,13 @@ class DummyVecEnv(StockDummyVecEnv):
         return dict_to_obs(self.observation_space, copies)
 
 
-def copied(info: dict[str, Any]) -> dict[str, Any]:
-    """A copy of an info that shares nothing that may change."""
-    return {key: value if isinstance(value, _IMMUTABLE) else deepcopy(value) for key, value in info.items()}
+def copied(info: dict[str, Any], known: dict[int, Any]) -> dict[str, Any]:
+    """A copy of an info that shares nothing that may change.
+
+    Args:
+        info: of an environment.
+        known: `deepcopy`'s memory, for what stands in several infos.
+    """
+    if type(info) is not dict:
+        return deepcopy(info, known)
+    return {key: value if isinstance(value, _IMMUTABLE) else deepcopy(value, known) for key, value in info.items()}

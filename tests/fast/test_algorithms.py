@@ -137,6 +137,7 @@ LEFT: dict[str, tuple[str, dict[str, Any]]] = {
     "sac, own prediction": ("SAC", {"policy": StillSAC, "policy_kwargs": {}}),
     "sac, own features": ("SAC", {"policy_kwargs": {"features_extractor_class": Halved}}),
     "sac, dropout": ("SAC", {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.Dropout}}),
+    "sac, random slopes": ("SAC", {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.RReLU}}),
     "ppo, goals in features of their own": (
         "PPO",
         {

@@ -13,13 +13,14 @@ import pytest
 import sb3_contrib
 import stable_baselines3 as sb3
 import torch
+from sb3_contrib.common.torch_layers import BatchRenorm1d
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import LinearSchedule, get_parameters_by_name
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
@@ -100,6 +101,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             replay_buffer_class=HerReplayBuffer,
         ),
     ),
+    "sac, batch renorm": ("SAC", off_policy({"kind": "delta", "norm": "batch_renorm"})),
+    "tqc, batch renorm": ("TQC", off_policy({"kind": "delta", "norm": "batch_renorm"})),
     "td3": ("TD3", off_policy()),
     "td3, delta": ("TD3", off_policy("delta")),
     "ddpg, delta": ("DDPG", off_policy("delta")),
@@ -116,6 +119,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo, advantages as they are": ("PPO", ppo(normalize_advantage=False)),
     "a2c": ("A2C", on_policy()),
     "a2c, delta": ("A2C", on_policy("delta", ent_coef=0.01, normalize_advantage=True)),
+    "crossq, past its warm-up": ("CrossQ", off_policy(policy_kwargs={"net_arch": [16], "batch_norm_momentum": 0.5})),
     "a2c, adam": ("A2C", on_policy("delta", use_rms_prop=False)),
 }
 
@@ -139,8 +143,9 @@ def make(algorithm: Any, given: Mapping[str, Any], double: bool) -> Any:
     model = algorithm(alias, env, policy_kwargs=kwargs, seed=0, device="cpu", **options)
     if double:
         model.policy.double()
-        for name in ("batch_norm_stats", "batch_norm_stats_target"):
-            assert all(each.dtype == torch.float64 for each in getattr(model, name, []))
+        if hasattr(model, "batch_norm_stats"):  # of before
+            for name, critic in (("", model.critic), ("_target", model.critic_target)):
+                setattr(model, f"batch_norm_stats{name}", get_parameters_by_name(critic, ["running_"]))
         if getattr(model, "log_ent_coef", None) is not None:
             model.log_ent_coef = model.log_ent_coef.detach().double().requires_grad_()
             model.ent_coef_optimizer = torch.optim.Adam([model.log_ent_coef], lr=3e-4)
@@ -152,6 +157,11 @@ def pair(case: str, double: bool) -> tuple[Any, Any]:
     name, options = CASES[case]
     theirs = make(STOCK[name], options, double)
     ours = make(getattr(fast, name), options, double)
+    if "past" in case:
+        for model in (ours, theirs):
+            for module in model.policy.modules():
+                if isinstance(module, BatchRenorm1d):
+                    module.warmup_steps = 20
     ours.policy.load_state_dict(theirs.policy.state_dict())
     # It fills its buffers, and does not learn yet.
     theirs.train = lambda *_, **__: None
@@ -178,7 +188,7 @@ def update(model: BaseAlgorithm, updates: int) -> None:
     np.random.seed(1)
     torch.manual_seed(1)
     if isinstance(model, OffPolicyAlgorithm):
-        model.train(updates, 32)
+        model.train(updates, 30)  # no power of two, by which dividing would be exact
         return
     for _ in range(updates if isinstance(model, sb3.A2C) else 1):
         model.train()

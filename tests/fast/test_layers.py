@@ -7,6 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
+from torch import Tensor, nn
 
 from deltarl.blocks import BatchRenorm
 from deltarl.fast.layers import Recorded, Renorm
@@ -50,6 +51,35 @@ def test_batch_renormalisation_and_its_statistics(kind: type[BatchRenorm1d], tra
     for one, other in zip(by_own, by_parameters, strict=True):
         torch.testing.assert_close(one, other)
     for one, other in zip(network.norm.buffers(), module.buffers(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+class Shared(nn.Module):
+    """Gradients that PyTorch hands on as views: expanded, transposed, and one for two parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, FEATURES // 2))
+        self.one, self.other, self.several = (nn.Parameter(torch.randn(size)) for size in (FEATURES, FEATURES, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x * self.table.t().reshape(-1)) * (self.one + self.other) * self.several.sum()
+
+
+def test_recorded_gradients_have_memory_of_their_own() -> None:
+    """As those in `.grad`: optimizers and clipping change them in place, and take them to be laid out as usual."""
+    torch.manual_seed(0)
+    module = Shared()
+    x = torch.randn(ROWS, FEATURES)
+    expected = torch.autograd.grad(module(x).sum(), list(module.parameters()))
+    network = network_of(module)
+    with torch.no_grad():
+        y, saved = network.forward(x)
+        by_input, found = network.backward(saved, torch.ones_like(y), inputs=slice(None))
+    own = [each for each in (by_input, *found) if each is not None]
+    assert all(each.is_contiguous() for each in own)
+    assert len({each.data_ptr() for each in own}) == len(own) == 5
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
 
 

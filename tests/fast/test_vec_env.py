@@ -20,11 +20,13 @@ class Remembering(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self) -> None:
         super().__init__(gym.make("InvertedPendulum-v5"))
-        self.info: dict[str, Any] = {"seen": [], "place": np.zeros(2)}
+        self.table = np.zeros(1, [("reward", float)])
+        self.info: dict[str, Any] = {"seen": [], "place": np.zeros(2), "row": self.table[0]}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = super().step(action)
         self.info["seen"].append(reward)
+        self.table["reward"] += 1
         self.info["place"][:] = observation[:2]
         return observation, reward, terminated, truncated, self.info
 
@@ -82,8 +84,10 @@ def test_what_was_returned_stays_as_it_is() -> None:
     envs.reset()
     first, *_, [info] = envs.step(np.zeros((1, 1)))
     kept = [np.array(first), info["place"].copy(), list(info["seen"])]
+    assert info["row"]["reward"] == 1
     for _ in range(3):
         envs.step(np.ones((1, 1)))
     np.testing.assert_array_equal(first, kept[0])
     np.testing.assert_array_equal(info["place"], kept[1])
     assert info["seen"] == kept[2]
+    assert info["row"]["reward"] == 1
