@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import fisher_exact
+from scipy.stats import fisher_exact, permutation_test
 
 from deltarl.comparison.analysis import Analysis, analyse
-from deltarl.comparison.records import read_study
+from deltarl.comparison.records import Record, read_study
 from deltarl.comparison.statistics import detectable_effect
 from deltarl.comparison.tables import costs
 from deltarl.comparison.words import headline, interval, number, seeds
@@ -122,13 +122,35 @@ def lean_text() -> str:
             p = "none" if pair.p_permutation is None else f"{pair.p_permutation:.2f}"
             told = " | ".join([*means, interval(pair.difference), p])
             lines.append(f"| {pair.task} | {steps:,} | {named} | {what} | {told} |")
-    far = {
-        arm: [record.final > FAR for analysis in analyses for record in analysis.study.of("hopper_ppo", arm)]
-        for arm in arms
-    }
-    counts = ", ".join(f"{sum(found)} of {len(found)} of {arm}" for arm, found in far.items())
-    _, p = fisher_exact([[sum(found), len(found) - sum(found)] for found in far.values()])
-    return "\n".join([*lines, "", f"Runs that end above {FAR:,} on Hopper: {counts} (Fisher's exact test: p {p:.2f})."])
+    runs = {arm: [record for each in analyses for record in each.study.of("hopper_ppo", arm)] for arm in arms}
+    return "\n".join([*lines, "", _together(runs)])
+
+
+def _together(runs: dict[str, list[Record]]) -> str:
+    """Both arms' runs of all comparisons of one task."""
+    told = []
+    for metric, what in (("final", "of the final policy"), ("area", "over the training")):
+        one, other = ([getattr(record, metric) for record in each] for each in runs.values())
+        p = permutation_test(
+            (one, other), _apart, n_resamples=50_000, vectorized=True, rng=np.random.default_rng(0)
+        ).pvalue
+        told.append(
+            f"{what} {np.median(one):,.0f} and {np.median(other):,.0f} (permutation test of the means: p {p:.2f})"
+        )
+    far = [
+        [sum(record.final > FAR for record in each) for each in runs.values()],
+        [len(each) for each in runs.values()],
+    ]
+    counts = " and ".join(f"{hits} of {count}" for hits, count in zip(*far, strict=True))
+    _, p = fisher_exact([[hits, count - hits] for hits, count in zip(*far, strict=True)])
+    return (
+        f"All seeds of Hopper together, {' and '.join(runs)}: median returns {', '.join(told)}; "
+        f"runs that end above {FAR:,}: {counts} (Fisher's exact test: p {p:.2f})."
+    )
+
+
+def _apart(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+    return np.mean(one, axis) - np.mean(other, axis)
 
 
 def _shown(analysis: Analysis) -> list[str]:
