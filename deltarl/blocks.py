@@ -15,7 +15,7 @@ from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
 from deltarl.functional import delta_update, gate, unit_direction, write_only_update
-from deltarl.specs import DeltaTorsoSpec, StackSpec
+from deltarl.specs import DeltaTorsoSpec, ResidualTorsoSpec, StackSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -110,7 +110,17 @@ class PlainBlock(nn.Module):
 
 
 class ResidualBlock(PlainBlock):
-    """x + F(Norm(x)): the pre-norm residual block. Maps `[..., width]` to `[..., width]`."""
+    """x + F(Norm(x)): the pre-norm residual block. Maps `[..., width]` to `[..., width]`.
+
+    At the start the last layer of F is `spec.init_scale` times what a plain block's is.
+    """
+
+    def __init__(self, spec: ResidualTorsoSpec) -> None:
+        super().__init__(spec)
+        last = self.sublayer[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.mul_(spec.init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + super().forward(x)
@@ -119,7 +129,8 @@ class ResidualBlock(PlainBlock):
 class ChannelCompressor(nn.Module):
     """Mixes the value channels of each feature, `[..., d, d_v]` to `[..., d]` (paper, DDL-CC, appendix A.2).
 
-    Starts as the mean over channels, so that a state of equal channels compresses to itself.
+    It starts at random weights whose squares sum to 1 in expectation, which keeps the size of the state and gives each
+    channel a gradient of its own; with a mean over channels, those that start equal would stay so.
     """
 
     def __init__(self, width: int, channels: int) -> None:
@@ -128,7 +139,7 @@ class ChannelCompressor(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.kernel, 1 / self.kernel.shape[1])
+        nn.init.normal_(self.kernel, std=self.kernel.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x * self.kernel).sum(-1)
@@ -198,6 +209,7 @@ class DeltaBlock(RankOneBlock):
     def __init__(self, spec: DeltaTorsoSpec) -> None:
         super().__init__(spec)
         self.beta_init, self.beta_max, self.sigmoid_value = spec.beta_init, spec.beta_max, spec.value == "sigmoid"
+        self.value_start = spec.value_start
         self.gate_width = 0
         if spec.gate == "learned":
             self.gate_width = spec.heads if spec.gate_layers == 1 else max(spec.heads, spec.width // 4)
@@ -208,16 +220,20 @@ class DeltaBlock(RankOneBlock):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the gates at `beta_init`, whatever the input, and a linear value at the norm of the sublayer's output.
+        """Start the gates at `beta_init`, whatever the input, and a linear value at `value_start`.
 
-        The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `sublayer_norm`, so
-        that a block writes as much as the residual block would: with PyTorch's own start, near 0, a torso is almost
-        linear in its features (benchmarks/value_start.py).
+        The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `value_start` times
+        `sublayer_norm`; at 1 a block writes as much as the residual block would, and with PyTorch's own start, near 0,
+        a torso is almost linear in its features (benchmarks/value_start.py). Several channels start apart, at normal
+        random numbers of that size.
         """
         self.write.reset_parameters()
         with torch.no_grad():
             if not self.sigmoid_value:
-                self.write.bias[self.gate_width :] = sublayer_norm(self.width, self.heads)
+                bias = self.write.bias[self.gate_width :]
+                bias.fill_(self.value_start * sublayer_norm(self.width, self.heads))
+                if self.channels > 1:
+                    bias.mul_(torch.randn_like(bias))
             if not self.gate_width:
                 return
             weight, bias = self.write.weight[: self.gate_width], self.write.bias[: self.gate_width]
@@ -255,16 +271,21 @@ class WriteOnlyBlock(DeltaBlock):
 class AdditiveBlock(RankOneBlock):
     """X + k s^T with a learned, input-independent s: what is left of a residual block when only F's direction counts.
 
-    s starts at `sublayer_norm`, so that the block starts near the residual one.
+    s starts at `value_start` times `sublayer_norm`; at 1 the block starts near the residual one. Several channels start
+    apart, as a Delta block's do.
     """
 
     def __init__(self, spec: DeltaTorsoSpec) -> None:
         super().__init__(spec)
+        self.value_start = spec.value_start
         self.magnitude = nn.Parameter(torch.empty(spec.heads, spec.channels))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.magnitude, sublayer_norm(self.width, self.heads))
+        nn.init.constant_(self.magnitude, self.value_start * sublayer_norm(self.width, self.heads))
+        if self.channels > 1:
+            with torch.no_grad():
+                self.magnitude.mul_(torch.randn_like(self.magnitude))
 
     def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002
         return write_only_update(state, k, self.magnitude, self.magnitude.new_ones(1))

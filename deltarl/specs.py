@@ -27,12 +27,23 @@ class StackSpec(Spec):
     activation: Activation = Field("relu", description="Activation inside the sublayer.")
     norm: Norm = Field("layer", description="Norm before each block and after the last.")
     eps: float = Field(1e-5, gt=0, le=1e-1, description="Guard inside the norms and the direction's normalisation.")
+    output_scale: Annotated[float, Field(gt=0, le=1_000)] | Literal["mlp"] | None = Field(
+        None,
+        description="Factor on the final features; `mlp` gives them the mean magnitude that those of SB3's MLP start "
+        "with, half of a torso's own.",
+    )
 
 
 class ResidualTorsoSpec(StackSpec):
     """Pre-norm residual blocks, x + F(Norm(x)), as in SimBa (Lee et al., arXiv 2410.09754)."""
 
     kind: Literal["residual"] = "residual"
+    init_scale: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="Factor on the last layer of each block at the start; below 1, blocks start small.",
+    )
 
 
 class PlainTorsoSpec(StackSpec):
@@ -46,21 +57,56 @@ _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "delta": (),
     "write_only": (),
     "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
-    "lerp": ("heads", "channels", "beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
+    "lerp": (
+        "head_width",
+        "heads",
+        "channels",
+        "expand",
+        "beta_init",
+        "beta_max",
+        "gate",
+        "gate_layers",
+        "value",
+        "value_start",
+        "direction",
+    ),
 }
+
+
+def _heads(data: dict[str, Any]) -> int:
+    head_width = data.get("head_width")
+    return 1 if head_width is None else max(1, int(data.get("width", head_width)) // head_width)
 
 
 class DeltaTorsoSpec(StackSpec):
     """Delta blocks, X + beta k (v^T - k^T X) (Deep Delta Learning, arXiv 2601.00417), and the block's variants."""
 
     kind: Literal["delta"] = "delta"
-    heads: int = Field(1, ge=1, description="Groups that the width splits into, each with its own k, v and beta.")
+    head_width: int | None = Field(
+        None, ge=4, description="Features of each head, from which `heads` follows; null: all of them, in one head."
+    )
+    heads: int = Field(
+        default_factory=_heads,
+        ge=1,
+        description="Groups that the width splits into, each with its own k, v and beta; width / head_width if not "
+        "given.",
+    )
     channels: int = Field(1, ge=1, description="Value channels d_v of the state; above 1 with a channel compressor.")
+    expand: Literal["copy", "linear"] = Field(
+        "copy",
+        description="How channels start: as copies of the stem's output, or each as its own projection of the input.",
+    )
     beta_init: float = Field(1.0, gt=0, description="Where every gate starts, exactly.")
     beta_max: float = Field(2.0, gt=0, le=2, description="Upper end of the gates' range; at most 1 forbids reflection.")
     gate: Literal["learned", "fixed"] = Field("learned", description="A fixed gate keeps beta = beta_init.")
     gate_layers: Literal[1, 2] = Field(1, description="Layers of the gate branch; the second one follows a tanh.")
     value: Literal["linear", "sigmoid"] = Field("linear", description="v as it is, or 4 sigmoid(v).")
+    value_start: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="Start of a linear value, in units of the norm of the sublayer's output, sqrt(2 width / heads).",
+    )
     direction: Literal["sublayer", "generator"] = Field(
         "sublayer", description="k from the sublayer, or from a light MLP of its own (the sublayer then feeds v)."
     )
@@ -80,11 +126,38 @@ class DeltaTorsoSpec(StackSpec):
             raise complaint(f"{heads} heads {reason}; use one of {', '.join(map(str, fitting))}")
         return heads
 
+    @field_validator("head_width")
+    @classmethod
+    def _head_width_divides_width(cls, head_width: int | None, info: Any) -> int | None:
+        width = info.data.get("width")
+        if width is not None and head_width is not None and width % head_width:
+            fitting = [n for n in range(4, width + 1) if width % n == 0]
+            raise complaint(
+                f"heads of {head_width} features do not divide width {width}; use one of {', '.join(map(str, fitting))}"
+            )
+        return head_width
+
     @model_validator(mode="after")
     def _every_option_is_read(self) -> DeltaTorsoSpec:
+        fields = type(self).model_fields
         for option in _UNREAD_OPTIONS[self.update]:
-            if getattr(self, option) != type(self).model_fields[option].default:
+            default = fields[option].get_default(call_default_factory=True, validated_data={"head_width": None})
+            if getattr(self, option) != default:
                 raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
+        if self.value == "sigmoid" and self.value_start != 1:
+            raise complaint("value_start has no effect with value sigmoid; leave it out", key="value_start")
+        if self.channels == 1 and self.expand != "copy":
+            raise complaint("expand has no effect with a single channel; leave it out", key="expand")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_and_their_width_agree(self) -> DeltaTorsoSpec:
+        if self.head_width is not None and self.heads * self.head_width != self.width:
+            raise complaint(
+                f"{self.heads} heads of width {self.width} have {self.width // self.heads} features each, and not "
+                f"head_width = {self.head_width}; give one of the two",
+                key="heads",
+            )
         return self
 
     @model_validator(mode="after")
@@ -148,7 +221,8 @@ _SPECS: dict[str, type[Spec]] = {
 def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
     """Lay `change` over `base`; a new kind keeps the options that both kinds have and drops the old kind's own.
 
-    A `hidden` that is twice the old width is taken for its default, and follows a new width.
+    A `hidden` that is twice the old width is taken for its default, and follows a new width. `heads` and `head_width`
+    say the same thing, so that a new one of them, or a new width beside a kept `head_width`, drops the old other one.
 
     Args:
         base: a torso as plain data.
@@ -165,6 +239,10 @@ def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec)
         kept = {key: value for key, value in base.items() if key in shared and value is not None}
     if "width" in new and isinstance(width := kept.get("width"), int) and kept.get("hidden") == 2 * width:
         del kept["hidden"]
+    if "heads" in new:
+        kept.pop("head_width", None)
+    elif "head_width" in new or ("width" in new and kept.get("head_width") is not None):
+        kept.pop("heads", None)
     return {**kept, **new, "kind": kind}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from deltarl.blocks import (
@@ -15,6 +16,9 @@ from deltarl.blocks import (
 from deltarl.errors import ConfigError
 from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 
+# With `output_scale: mlp`. A normalised feature has a mean magnitude of sqrt(2 / pi) = 0.80, and a hidden unit of the
+# two tanh layers of Stable-Baselines3's MLP, on normalised observations, one of 0.40 (benchmarks/step_size.py).
+MLP_SCALE = 0.5
 BlockSpec = DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | CustomTorsoSpec
 
 
@@ -22,7 +26,8 @@ class Torso(nn.Module):
     """Linear stem, `depth` blocks and a final norm; the kinds differ in their blocks alone.
 
     Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as as many copies
-    of the stem's output (paper, section 3.2, without embedding convolution) and ends in a channel compressor.
+    of the stem's output (paper, section 3.2, without embedding convolution), or, with `expand: linear`, as a projection
+    of the features for each, and ends in a channel compressor. `spec.output_scale` is a factor on the final features.
 
     Args:
         in_features: size of the input, at least 1.
@@ -33,7 +38,9 @@ class Torso(nn.Module):
         super().__init__()
         self.spec = spec
         self.channels = spec.channels if isinstance(spec, DeltaTorsoSpec) else 1
-        self.stem = nn.Linear(in_features, spec.width)
+        self.expand = spec.expand if isinstance(spec, DeltaTorsoSpec) else "copy"
+        self.output_scale = MLP_SCALE if spec.output_scale == "mlp" else spec.output_scale
+        self.stem = nn.Linear(in_features, spec.width * (self.channels if self.expand == "linear" else 1))
         self.blocks = nn.ModuleList(make_block(spec) for _ in range(spec.depth))
         self.compress = ChannelCompressor(spec.width, self.channels) if self.channels > 1 else nn.Identity()
         self.norm = make_norm(spec)
@@ -41,17 +48,20 @@ class Torso(nn.Module):
 
     def reset_parameters(self) -> None:
         """Initialise the stem: orthogonal, zero bias, as in SimBa (arXiv 2410.09754). The blocks do their own."""
-        nn.init.orthogonal_(self.stem.weight)
+        for projection in torch.split(self.stem.weight, self.spec.width):
+            nn.init.orthogonal_(projection)
         nn.init.zeros_(self.stem.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.stem(features)
-        if self.channels > 1:
+        if self.expand == "linear":
+            x = x.unflatten(-1, (self.channels, -1)).transpose(-1, -2)
+        elif self.channels > 1:
             x = x.unsqueeze(-1).expand(*x.shape, self.channels)
         for block in self.blocks:
             x = block(x)
         result: Tensor = self.norm(self.compress(x))
-        return result
+        return result if self.output_scale is None else result * self.output_scale
 
 
 def make_block(spec: BlockSpec) -> nn.Module:

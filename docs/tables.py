@@ -32,7 +32,7 @@ from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, Wrapper
 from deltarl.errors import Spec
 from deltarl.gates import read_record
 from deltarl.library import read_yaml
-from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec
+from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
 from deltarl.training import RunSpec
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 
@@ -225,9 +225,11 @@ def options_table() -> str:
         if name != "kind"
     ]
     rows += [
-        f"| `{name}` | {_values(field.annotation, field.metadata)} | null | {field.description} (`mlp` alone) |"
-        for name, field in MLPTorsoSpec.model_fields.items()
-        if name != "kind"
+        f"| `{name}` | {_values(field.annotation, field.metadata)} | {_default(name, field)} | {field.description} "
+        f"(`{spec.model_fields['kind'].default}` alone) |"
+        for spec in (ResidualTorsoSpec, MLPTorsoSpec)
+        for name, field in spec.model_fields.items()
+        if name != "kind" and (spec is MLPTorsoSpec or name not in _shared_options())
     ]
     shared = ", ".join(f"`{name}`" for name in _shared_options() if name != "kind")
     return "\n".join(
@@ -236,7 +238,7 @@ def options_table() -> str:
             "|---|---|---|---|",
             *rows,
             "",
-            f"{shared} are options of `delta`, `residual` and `plain`; the others, but for the last two, of `delta`.",
+            f"{shared} are options of `delta`, `residual` and `plain`; the others, where no kind is named, of `delta`.",
         ]
     )
 
@@ -290,7 +292,7 @@ def _default(name: str, field: FieldInfo) -> str:
         return "required"
     value = field.default
     if value is PydanticUndefined:
-        return "2 · width" if name == "hidden" else "its own"
+        return {"hidden": "2 · width", "heads": "1, or width / head_width"}.get(name, "its own")
     if isinstance(value, Spec):
         return f"`{value.kind}`" if isinstance(value, DeltaTorsoSpec) else "as below"
     if isinstance(value, int) and value >= 10_000:

@@ -19,7 +19,8 @@ WRITING_OPTIONS: list[dict[str, Any]] = [
     {},
     {"heads": 2},
     {"channels": 3},
-    {"heads": 2, "channels": 3},
+    {"channels": 3, "expand": "linear", "output_scale": 0.3},
+    {"head_width": 4, "channels": 3},
     {"beta_init": 0.3, "beta_max": 1.0},
     {"gate": "fixed", "beta_init": 2.0},
     {"gate_layers": 2},
@@ -44,6 +45,7 @@ DELTA_OPTIONS: list[dict[str, Any]] = [
 STACKS: list[StackSpec] = [
     *(DeltaTorsoSpec(**{**SMALL, **options}) for options in DELTA_OPTIONS),
     *(spec(**SMALL, norm=norm) for spec in (ResidualTorsoSpec, PlainTorsoSpec) for norm in ("layer", "batch_renorm")),
+    ResidualTorsoSpec(**SMALL, init_scale=0.25, output_scale="mlp"),
 ]
 
 
@@ -97,10 +99,12 @@ def _torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
     x = _linear(_part(weights, "stem"), features)
     channels = spec.channels if isinstance(spec, DeltaTorsoSpec) else 1
     if channels > 1:
-        x = torch.stack([x] * channels, dim=1)
+        parts = x.split(spec.width) if spec.expand == "linear" else [x] * channels
+        x = torch.stack(tuple(parts), dim=1)
     for index in range(spec.depth):
         x = _block(_part(weights, f"blocks.{index}"), spec, x)
-    return _norm(_part(weights, "norm"), spec, _compress(weights, x))
+    scale = {None: 1.0, "mlp": 0.5}.get(spec.output_scale, spec.output_scale)
+    return scale * _norm(_part(weights, "norm"), spec, _compress(weights, x))
 
 
 def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:

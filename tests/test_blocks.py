@@ -107,15 +107,28 @@ def test_a_sigmoid_value_lies_between_zero_and_four() -> None:
     assert v.max() > 3
 
 
-@pytest.mark.parametrize("options", [{}, {"gate": "fixed"}, {"gate_layers": 2}, {"channels": 3}], ids=name_of)
+@pytest.mark.parametrize("options", [{}, {"gate": "fixed"}, {"gate_layers": 2}, {"value_start": 0.25}], ids=name_of)
 @pytest.mark.parametrize("heads", [1, 4])
 def test_a_linear_value_starts_around_the_norm_of_the_sublayer(options: dict[str, Any], heads: int) -> None:
     block = DeltaBlock(DeltaTorsoSpec(width=256, heads=heads, **options))
     context = torch.nn.functional.layer_norm(torch.randn(256, 256), [256])
     v, _ = block.value_and_gate(context)
     norms = block.sublayer(context).unflatten(-1, (heads, -1)).norm(dim=-1)
-    torch.testing.assert_close(v.mean(), norms.square().mean().sqrt(), rtol=0.05, atol=0)
+    start = options.get("value_start", 1.0) * norms.square().mean().sqrt()
+    # What the value's weights add, a standard deviation of about 0.6, is in the mean of 256 values of each head.
+    torch.testing.assert_close(v.mean(), start, rtol=0.05, atol=0.1)
     assert block.write.bias[block.gate_width :].unique().numel() == 1
+
+
+def test_channels_start_apart() -> None:
+    """From equal copies, too: what lies between them is as large as what they have in common."""
+    for block in (DeltaBlock, AdditiveBlock):
+        update = "additive" if block is AdditiveBlock else "delta"
+        spec = DeltaTorsoSpec(width=64, heads=4, channels=4, update=update)
+        state = torch.randn(64, 64, 1).expand(-1, -1, 4)
+        moved = block(spec)(state)
+        between = (moved - moved.mean(-1, keepdim=True)).norm() / moved.norm()
+        assert between > 0.5
 
 
 def test_a_sigmoid_value_starts_around_its_middle() -> None:
@@ -140,9 +153,20 @@ def test_each_head_moves_its_own_features_along_one_direction(heads: int) -> Non
         assert torch.linalg.matrix_rank(change, atol=1e-12) == 1
 
 
-def test_the_compressor_starts_as_the_mean_over_channels() -> None:
-    x = torch.randn(4, 8, 3)
-    torch.testing.assert_close(ChannelCompressor(8, 3)(x), x.mean(-1))
+def test_the_compressor_keeps_the_size_of_the_state_and_tells_its_channels_apart() -> None:
+    compress = ChannelCompressor(256, 3)
+    for x in (torch.randn(64, 256, 3), torch.randn(64, 256, 1).expand(-1, -1, 3)):
+        torch.testing.assert_close(compress(x).square().mean(), x.square().mean(), rtol=0.2, atol=0)
+    assert compress.kernel.unique().numel() == 256 * 3
+
+
+def test_a_residual_block_starts_as_small_as_its_spec_says() -> None:
+    blocks = []
+    for scale in (1.0, 0.25):
+        torch.manual_seed(1)
+        blocks.append(ResidualBlock(ResidualTorsoSpec(**SMALL, init_scale=scale)))
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(blocks[1](x) - x, 0.25 * (blocks[0](x) - x))
 
 
 def test_an_additive_block_starts_at_the_norm_of_the_sublayer() -> None:

@@ -14,6 +14,9 @@ from deltarl.specs import TORSO_KINDS, merge_torso, parse_torso, torso_data
 GOOD: list[dict[str, Any]] = [
     {"kind": "delta"},
     {"kind": "delta", "width": 8, "heads": 2},
+    {"kind": "delta", "width": 64, "head_width": 16, "heads": 4, "value_start": 0.25, "beta_init": 0.5},
+    {"kind": "delta", "channels": 2, "expand": "linear", "output_scale": 0.5},
+    {"kind": "residual", "init_scale": 0.25, "output_scale": "mlp"},
     {"kind": "delta", "width": 4, "hidden": 1, "depth": 1},
     {"kind": "delta", "width": 12, "heads": 3, "channels": 4},
     {"kind": "delta", "beta_init": 0.5, "beta_max": 1.0},
@@ -32,6 +35,24 @@ BETA_RANGE = "beta_init must be in (0, beta_max = {}), ends excluded, as the gat
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"heads": 3}, "heads: 3 heads do not divide width 128; use one of 1, 2, 4, 8, 16, 32"),
     ({"width": 8, "heads": 4}, "heads: 4 heads leave width 8 under 4 features a head; use one of 1, 2"),
+    ({"head_width": 7}, "head_width: heads of 7 features do not divide width 128; use one of 4, 8, 16, 32, 64, 128"),
+    ({"head_width": 3}, "head_width: input should be greater than or equal to 4; got 3"),
+    (
+        {"width": 64, "head_width": 16, "heads": 8},
+        "heads: 8 heads of width 64 have 8 features each, and not head_width = 16; give one of the two",
+    ),
+    ({"value_start": 0}, "value_start: input should be greater than 0; got 0"),
+    (
+        {"value_start": 0.5, "value": "sigmoid"},
+        "value_start: value_start has no effect with value sigmoid; leave it out",
+    ),
+    ({"expand": "linear"}, "expand: expand has no effect with a single channel; leave it out"),
+    ({"kind": "residual", "init_scale": 0}, "init_scale: input should be greater than 0; got 0"),
+    (
+        {"kind": "plain", "init_scale": 1},
+        "init_scale: unknown key; did you mean 'output_scale'?",
+    ),
+    ({"output_scale": -1}, "output_scale: input should be greater than 0; got -1"),
     ({"heads": 0}, "heads: input should be greater than or equal to 1; got 0"),
     ({"channels": 0}, "channels: input should be greater than or equal to 1; got 0"),
     ({"width": 3}, "width: input should be greater than or equal to 4; got 3"),
@@ -68,6 +89,8 @@ UNREAD: list[tuple[str, dict[str, Any]]] = [
     ("additive", {"direction": "generator"}),
     ("additive", {"beta_max": 1.0}),
     ("lerp", {"heads": 2}),
+    ("lerp", {"head_width": 8}),
+    ("lerp", {"value_start": 0.5}),
     ("lerp", {"channels": 2}),
     ("lerp", {"beta_init": 0.5}),
     ("lerp", {"beta_max": 1.5}),
@@ -160,6 +183,21 @@ def test_a_change_keeps_what_both_kinds_have_and_drops_the_old_kinds_own(
     before = dict(base)
     assert merge_torso(base, change) == merged
     assert base == before
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "heads"),
+    [
+        ({"width": 64, "head_width": 16}, {"width": 32}, 2),
+        ({"width": 64, "head_width": 16}, {"heads": 2}, 2),
+        ({"width": 64, "heads": 8}, {"head_width": 16}, 4),
+        ({"width": 64, "heads": 8}, {"width": 128}, 8),
+        ({"width": 64}, {"head_width": 32}, 2),
+    ],
+)
+def test_the_newest_of_heads_and_their_width_holds(base: dict[str, Any], change: Any, heads: int) -> None:
+    kept = DeltaTorsoSpec(**base).model_dump(exclude={"hidden"})  # as a run writes it out
+    assert parse_torso(merge_torso(kept, change), "torso").heads == heads
 
 
 def test_a_changed_width_moves_a_hidden_that_was_not_given() -> None:

@@ -196,6 +196,17 @@ def test_a_delta_torso_with_equal_channels_starts_as_copies_of_the_stem() -> Non
     torch.testing.assert_close(states[0], torch.stack([torso.stem(features)] * 3, dim=-1))
 
 
+def test_linear_expansion_gives_each_channel_a_projection_of_its_own() -> None:
+    torso = Torso(IN_FEATURES, DeltaTorsoSpec(**SMALL, channels=2, expand="linear"))
+    states: list[Tensor] = []
+    torso.blocks[0].register_forward_pre_hook(lambda _, arguments: states.append(arguments[0]))
+    features = torch.randn(4, IN_FEATURES)
+    torso(features)
+    for channel, projection in enumerate(torso.stem.weight.split(8)):
+        torch.testing.assert_close(states[0][..., channel], features @ projection.T)
+        torch.testing.assert_close(projection.T @ projection, torch.eye(IN_FEATURES))
+
+
 @stacks
 def test_equal_seeds_give_equal_torsos_and_other_seeds_others(spec: StackSpec) -> None:
     weights = []

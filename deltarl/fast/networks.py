@@ -190,7 +190,7 @@ def _parts(module: Any) -> list[nn.Module] | None:
         return list(module)
     if kind is PlainBlock:
         return [module.norm, module.sublayer]
-    if kind is Torso and module.channels == 1:
+    if kind is Torso and module.channels == 1 and module.output_scale is None:
         return [module.stem, *module.blocks, module.norm]
     return None
 
