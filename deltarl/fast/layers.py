@@ -17,6 +17,8 @@ import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
+from deltarl.fast.numbers import number
+
 ALL = slice(None)
 THIN = 8
 Gradients = list[Tensor | None]
@@ -124,6 +126,28 @@ class Activation(Network):
         else:
             _tanh_backward(gradient, saved, grad_input=by_input)
         return columns(by_input, inputs), []
+
+
+class Scale(Network):
+    """A factor on all features."""
+
+    parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        return x * number(self.factor, x), None
+
+    def backward(
+        self,
+        saved: Any,  # noqa: ARG002
+        gradient: Tensor,
+        *,
+        inputs: slice | None = None,
+        parameters: bool = True,  # noqa: ARG002
+    ) -> tuple[Tensor | None, Gradients]:
+        return columns(None if inputs is None else gradient * number(self.factor, gradient), inputs), []
 
 
 class Norm(Network):

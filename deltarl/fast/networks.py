@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,8 @@ from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
 from deltarl.blocks import BatchRenorm, DeltaBlock, PlainBlock, ResidualBlock, Sublayer, WriteOnlyBlock
-from deltarl.fast.layers import ALL, Activation, Dense, Gradients, Network, Norm, Recorded, Renorm, columns
+from deltarl.errors import Spec
+from deltarl.fast.layers import ALL, Activation, Dense, Gradients, Network, Norm, Recorded, Renorm, Scale, columns
 from deltarl.fast.numbers import number
 from deltarl.torso import Torso
 
@@ -149,10 +151,10 @@ def network_of(module: nn.Module) -> Network:
     if any(each._forward_hooks or each._forward_pre_hooks or each._backward_hooks for each in module.modules()):
         return Recorded(module)
     # Of these classes exactly: a subclass may compute anything.
-    if (parts := _parts(module)) is not None:
-        return chain_of(*parts)
-    by_hand = _BY_HAND.get(type(module))
-    return Recorded(module) if by_hand is None or not _is_plain(module) else by_hand(module)
+    if (known := _KNOWN.get(type(module))) is None or not known.covers(module):
+        return Recorded(module)
+    network = known.network(module)
+    return network if isinstance(network, Network) else chain_of(*network)
 
 
 def chain_of(*modules: nn.Module) -> Chain:
@@ -170,44 +172,93 @@ def chain_of(*modules: nn.Module) -> Chain:
     return Chain(parts)
 
 
-_BY_HAND: Mapping[type[nn.Module], Callable[[Any], Network]] = {
-    nn.Linear: Dense,
-    nn.ReLU: Activation,
-    nn.Tanh: Activation,
-    nn.LayerNorm: Norm,
-    BatchRenorm1d: Renorm,
-    BatchRenorm: Renorm,
-    ResidualBlock: Residual,
-    DeltaBlock: Delta,
-    WriteOnlyBlock: Delta,
-}
+@dataclass(frozen=True)
+class Known:
+    """How the network of a module is made, and what of the module it honours: anything else is left to PyTorch.
 
+    Args:
+        network: a network by hand, or the modules that the module calls one after the other.
+        honours: names of the attributes, parameters, buffers and children that the network heeds, or that matter only
+            when the module is made. An option that is not among them cannot be left out unseen.
+        of_spec: the same of the fields of a spec that the module keeps; others are left to PyTorch where they are away
+            from their default.
+        only: attributes that are honoured at one value.
+        when: what else has to hold.
+    """
 
-def _parts(module: Any) -> list[nn.Module] | None:
-    """What a module calls one after the other; None if it does anything else."""
-    kind = type(module)
-    if kind in {nn.Sequential, Sublayer}:
-        return list(module)
-    if kind is PlainBlock:
-        return [module.norm, module.sublayer]
-    if kind is Torso and module.channels == 1 and module.output_scale is None:
-        return [module.stem, *module.blocks, module.norm]
-    return None
+    network: Callable[[Any], Network | Iterable[nn.Module]]
+    honours: str = ""
+    of_spec: str = ""
+    only: Mapping[str, Any] = field(default_factory=dict)
+    when: Callable[[Any], bool] = lambda _: True
 
-
-def _is_plain(module: Any) -> bool:
-    """Whether a module has no option that its network leaves out."""
-    if isinstance(module, nn.LayerNorm):
-        return module.weight is not None and module.bias is not None
-    if isinstance(module, BatchRenorm1d):
-        return module.affine
-    if isinstance(module, DeltaBlock):
+    def covers(self, module: nn.Module) -> bool:
+        """Whether the network computes all that the module does."""
+        own = {*(vars(module).keys() - _PLAIN_MODULE), *module._parameters, *module._buffers}
+        if not isinstance(module, nn.Sequential):
+            own |= module._modules.keys()
+        specs = [value for value in vars(module).values() if isinstance(value, Spec)]
         return (
-            module.channels == 1
-            and type(module.write) is nn.Linear
-            and module.generator is None
-            and module.gate_out is None
-            and module.gate_width == module.heads
-            and not module.sigmoid_value
+            own <= {*self.honours.split(), *self.only}
+            and {name for spec in specs for name in _away_from_default(spec)} <= set(self.of_spec.split())
+            and all(getattr(module, name) == value for name, value in self.only.items())
+            and self.when(module)
         )
-    return True
+
+
+_PLAIN_MODULE = vars(nn.Module()).keys()
+
+
+def _away_from_default(spec: Spec) -> Iterable[str]:
+    for name, option in type(spec).model_fields.items():
+        computed = option.is_required() or option.default_factory is not None
+        if computed or getattr(spec, name) != option.default:
+            yield name
+
+
+def _network_of_torso(torso: Torso) -> Network:
+    chain = chain_of(torso.stem, *torso.blocks, torso.compress, torso.norm)
+    return chain if torso.output_scale is None else Chain([*chain.parts, Scale(torso.output_scale)])
+
+
+_RENORM = Known(
+    Renorm,
+    "eps momentum num_features rmax dmax warmup_steps scale bias ra_mean ra_var running_mean running_var steps",
+    only={"affine": True},
+)
+_DELTA = Known(
+    Delta,
+    "width heads eps beta_init beta_max value_start gate_width compress norm sublayer write",
+    only={"channels": 1, "generator": None, "gate_out": None, "sigmoid_value": False},
+    when=lambda block: (
+        block.gate_width == block.heads
+        and type(block.compress) is nn.Identity
+        and isinstance(network_of(block.write), Dense)
+    ),
+)
+_KNOWN: Mapping[type[nn.Module], Known] = {
+    nn.Linear: Known(Dense, "in_features out_features weight bias"),
+    nn.ReLU: Known(Activation, "inplace"),
+    nn.Tanh: Known(Activation),
+    nn.LayerNorm: Known(
+        Norm,
+        "normalized_shape eps elementwise_affine weight bias",
+        when=lambda norm: norm.weight is not None and norm.bias is not None,
+    ),
+    BatchRenorm1d: _RENORM,
+    BatchRenorm: _RENORM,
+    nn.Sequential: Known(list),
+    Sublayer: Known(list),
+    PlainBlock: Known(lambda block: [block.norm, block.sublayer], "norm sublayer"),
+    ResidualBlock: Known(Residual, "norm sublayer"),
+    DeltaBlock: _DELTA,
+    WriteOnlyBlock: _DELTA,
+    # What a torso's spec says of the stem, the blocks and the norm is in these, and they are looked at.
+    Torso: Known(
+        _network_of_torso,
+        "spec expand output_scale stem blocks compress norm",
+        "kind width depth hidden activation norm eps output_scale init_scale block "
+        "head_width heads channels expand beta_init beta_max gate gate_layers value value_start direction update",
+        only={"channels": 1},
+    ),
+}

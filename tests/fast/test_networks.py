@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.fast.layers import Recorded
-from deltarl.fast.networks import Chain, chain_of, network_of
+from deltarl.fast.layers import Network, Recorded
+from deltarl.fast.networks import Chain, Delta, Residual, chain_of, network_of
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 5, 16, 3, 7
 
@@ -29,11 +31,13 @@ MODULES = {
     "no bias": lambda: nn.Sequential(nn.Linear(INPUTS, OUTPUTS, bias=False)),
     "plain": lambda: behind(PlainTorsoSpec(width=WIDTH)),
     "residual": lambda: behind(ResidualTorsoSpec(width=WIDTH)),
+    "residual, small": lambda: behind(ResidualTorsoSpec(width=WIDTH, init_scale=0.5)),
     "residual, rms": lambda: behind(ResidualTorsoSpec(width=WIDTH, norm="rms")),
     "delta": lambda: behind(DeltaTorsoSpec(width=WIDTH)),
     "delta, 4 heads": lambda: behind(DeltaTorsoSpec(width=WIDTH, heads=4, beta_init=0.5, beta_max=1.5)),
     "delta, tanh": lambda: behind(DeltaTorsoSpec(width=WIDTH, activation="tanh")),
     "write only": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="write_only", heads=2)),
+    "delta, scaled": lambda: behind(DeltaTorsoSpec(width=WIDTH, output_scale=0.3, value_start=0.5, head_width=4)),
     "2 channels": lambda: behind(DeltaTorsoSpec(width=WIDTH, channels=2)),
     "fixed gate": lambda: behind(DeltaTorsoSpec(width=WIDTH, gate="fixed")),
     "gate of 2 layers": lambda: behind(DeltaTorsoSpec(width=WIDTH, gate_layers=2)),
@@ -43,6 +47,8 @@ MODULES = {
 }
 BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "delta", "delta, 4 heads"} | {
     "delta, tanh",
+    "delta, scaled",
+    "residual, small",
     "write only",
 }
 
@@ -118,6 +124,48 @@ def test_a_subclass_is_recorded() -> None:
     x = torch.randn(ROWS, INPUTS)
     assert isinstance(network_of(module), Recorded)
     torch.testing.assert_close(network_of(module)(x), module(x))
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name in BY_HAND and "first" not in name])
+@pytest.mark.parametrize("kind", ["attribute", "parameter", "buffer", "child"])
+def test_a_module_with_an_option_that_its_gradient_does_not_name_is_recorded(name: str, kind: str) -> None:
+    """Each module within, so that nobody can add an option to a block and forget its gradient."""
+    module, _ = made(name)
+    for path, each in module.named_modules():
+        if isinstance(each, nn.Sequential | nn.ModuleList | nn.Identity):
+            continue
+        added = {
+            "attribute": lambda: 0.5,
+            "parameter": lambda: nn.Parameter(torch.ones(())),
+            "buffer": lambda: torch.ones(()),
+            "child": nn.Identity,
+        }[kind]()
+        (each.register_buffer if kind == "buffer" else partial(setattr, each))("new_option", added)
+        assert each in recorded(network_of(module)), path
+        delattr(each, "new_option")
+    assert not recorded(network_of(module))
+
+
+def recorded(network: Network) -> list[nn.Module]:
+    """All modules that a network leaves to PyTorch, those within them too."""
+    if isinstance(network, Recorded):
+        return list(network.module.modules())
+    if isinstance(network, Residual):
+        return recorded(network.inner)
+    parts = network.parts if isinstance(network, Chain) else []
+    if isinstance(network, Delta):
+        parts = [network.norm, network.sublayer]
+    return [module for part in parts for module in recorded(part)]
+
+
+def test_a_torso_with_an_option_that_nobody_names_is_recorded_away_from_the_default() -> None:
+    class Scaled(ResidualTorsoSpec):
+        new_option: float = 1.0
+
+    for value, expected in ((1.0, Chain), (0.5, Recorded)):
+        torso = Torso(INPUTS, ResidualTorsoSpec(width=WIDTH))
+        torso.spec = Scaled(width=WIDTH, new_option=value)
+        assert type(network_of(torso)) is expected
 
 
 def test_a_parameter_that_a_module_does_not_use_has_no_gradient() -> None:
