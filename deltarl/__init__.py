@@ -11,6 +11,7 @@ from deltarl.blocks import DeltaBlock, ResidualBlock
 from deltarl.comparison import compare, load_comparison, write_report
 from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
+from deltarl.gates import GateCallback
 from deltarl.library import load_config
 from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
@@ -35,6 +36,7 @@ __all__ = [
     "DeltaBlock",
     "DeltaTorsoSpec",
     "Evaluation",
+    "GateCallback",
     "MLPTorsoSpec",
     "NonFiniteError",
     "PlainTorsoSpec",

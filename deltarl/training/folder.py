@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import json
+import logging
 import os
 import platform
 import shlex
@@ -29,6 +29,13 @@ from stable_baselines3.common.vec_env import VecNormalize
 from deltarl.errors import ConfigError
 from deltarl.training import checkpoint, disk
 from deltarl.training.spec import RunSpec
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -208,7 +215,7 @@ def note_resumption(folder: Path, command: list[str], facts: dict[str, Any]) -> 
 
 def is_training(folder: Path) -> bool:
     """Whether a process holds the run."""
-    if not (folder / PROVENANCE).is_file():
+    if fcntl is None or not (folder / PROVENANCE).is_file():
         return False
     try:
         with _locked(folder / PROVENANCE):
@@ -349,8 +356,13 @@ def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
 def _locked(path: Path, wait: bool = False) -> Iterator[None]:
     """Hold a file for this process; the lock goes with the process, however that ends.
 
-    A file, and open for writing: network file systems lock nothing else.
+    A file, and open for writing: network file systems lock nothing else. Systems without `fcntl` get a warning instead.
     """
+    if fcntl is None:
+        if not wait:
+            log.warning("%s: this system has no file locks; start no second command on this folder", path.parent)
+        yield
+        return
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:

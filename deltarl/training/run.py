@@ -6,7 +6,6 @@ import errno
 import json
 import logging
 import math
-import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -397,6 +396,10 @@ def _learn(
 
 def _peak_memory() -> float | None:
     if not sys.platform.startswith("linux"):  # elsewhere the unit is another
+        return None
+    try:
+        import resource  # noqa: PLC0415 - not everywhere
+    except ImportError:
         return None
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 

@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Any
 
 STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: not done, to be gone on with
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Windows has no SIGUSR1.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class TrainingStopped(SystemExit):
