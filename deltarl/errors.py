@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
+from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+# What turns the direction of writing, so that a text reads as another than it is.
+_TURNS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
 
 class ConfigError(ValueError):
-    """Bad input; its message is one line that names the thing, the place and what would be right."""
+    """Bad input; its message is one line that names the thing, the place and what would be right.
+
+    Control characters in it, which names and files from elsewhere may hold, are shown as their escapes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message))
 
 
 class Spec(BaseModel):
@@ -39,6 +49,22 @@ def complaint(message: str, key: str | None = None) -> PydanticCustomError:
     """An error for use inside a validator; `key` names the field when the validator is the whole model's."""
     # pydantic fills {braces} in the template from the context, so the text itself travels in the context.
     return PydanticCustomError("complaint", "{message}", {"message": message, "key": key or ""})
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text can be printed as it is: no control characters but tabs and line ends, no lone surrogates."""
+    return text.isprintable() or not any(map(_is_odd, text))
+
+
+def plain(text: str) -> str:
+    """The text with each character that `is_plain` refuses as its escape; otherwise as it is."""
+    if is_plain(text):
+        return text
+    return "".join(ascii(character)[1:-1] if _is_odd(character) else character for character in text)
+
+
+def _is_odd(character: str) -> bool:
+    return character not in "\n\t" and (category(character) in {"Cc", "Cs"} or character in _TURNS)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from deltarl.errors import ConfigError
 from deltarl.gates import read_record
 from deltarl.gates.episode import draw_episode, play_episode
 from deltarl.gates.figures import FIGURES, Record, gated_networks
+from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.run import one_message
 from deltarl.training.spec import FIRST_EVALUATION_SEED
@@ -49,6 +50,7 @@ def gates(
     """
     if not run.is_dir():
         raise ConfigError(f"{run}: no such folder")
+    check_plain(run)
     folder = run / "figures" if out is None else out
     if episode:
         _save("gates_episode", _episode(run, seed), folder)

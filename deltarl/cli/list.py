@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from deltarl.cli.tables import print_table
+from deltarl.cli.tables import add_row, print_table
 from deltarl.comparison.spec import KIND as COMPARISONS
 from deltarl.comparison.spec import read_comparison
 from deltarl.errors import ConfigError
 from deltarl.library import find, names, read_yaml, resolve
+from deltarl.reading import check_plain
 from deltarl.training import checkpoint
 from deltarl.training import folder as files
+from deltarl.training.run import result_in
 
 
 class Kind(StrEnum):
@@ -36,7 +37,7 @@ def list_(
         Path | None, typer.Option(help="Folder that holds runs; runs if not given.", show_default=False)
     ] = None,
 ) -> None:
-    """List what can be trained, or what has been.
+    """List what can be trained, or what has been; a run that is damaged is listed as such, and the reason is given.
 
     Example: deltarl list envs
     """
@@ -49,9 +50,10 @@ def list_(
         Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
         Kind.runs: (
             ("run", "status", "agent", "env", "steps", "return", "success"),
-            lambda: _runs(out or Path("runs")),
+            lambda: _runs(out or Path("runs"), reasons),
         ),
     }[kind]
+    reasons: list[str] = []
     cells = list(rows())
     table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
@@ -59,8 +61,10 @@ def list_(
         widest = 0 if column == "about" else max((len(row[index]) for row in cells), default=0)
         table.add_column(column, no_wrap=True, min_width=widest)
     for row in cells:
-        table.add_row(*row)
+        add_row(table, row)
     print_table(table)
+    for reason in reasons:
+        typer.echo(f"deltarl: {reason}", err=True)
 
 
 def _agents() -> Iterator[tuple[str, ...]]:
@@ -91,43 +95,37 @@ def _comparisons() -> Iterator[tuple[str, ...]]:
         yield name, str(len(spec.arms)), str(len(spec.tasks)), str(len(spec.seeds)), told, about(path)
 
 
-def _runs(out: Path) -> Iterator[tuple[str, ...]]:
+def _runs(out: Path, reasons: list[str]) -> Iterator[tuple[str, ...]]:
+    """A row a run; why one is damaged is added to `reasons`."""
     if not out.is_dir():
         raise ConfigError(f"list: no folder '{out}'; give --out")
     for config in sorted(out.glob("**/seed-*/config.yaml")):
-        run = config.parent
         try:
-            spec = files.load_spec(run)
-        except ConfigError:
-            yield str(run), "damaged", "", "", "", "", ""
-            continue
-        result = _result(run)
-        status = result.get("status") or ("training" if files.is_training(run) else "unfinished")
-        stored = [result["steps"]] if "steps" in result else checkpoint.steps_of(run)
-        steps = f"{stored[0]:,}" if stored else ""
-        score = (
-            f"{result['final_return_mean']:,.1f} +- {result['final_return_std']:,.1f}"
-            if "final_return_mean" in result
-            else ""
-        )
-        success = result.get("success_rate")
-        yield (
-            str(run),
-            status,
-            spec.agent.algorithm,
-            spec.env.id,
-            steps,
-            score,
-            "" if success is None else f"{success:.2f}",
-        )
+            yield _run(config.parent)
+        except ConfigError as error:
+            reasons.append(str(error))
+            yield str(config.parent), "damaged", "", "", "", "", ""
 
 
-def _result(run: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((run / files.RESULT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _run(run: Path) -> tuple[str, ...]:
+    check_plain(run)
+    spec = files.load_spec(run)
+    result = result_in(run) if (run / files.RESULT).exists() else None
+    if result is None:
+        status, score, success = "training" if files.is_training(run) else "unfinished", "", None
+        stored = checkpoint.steps_of(run)
+    else:
+        status, stored, success = result.status, [result.steps], result.success_rate
+        score = f"{result.final_return_mean:,.1f} +- {result.final_return_std:,.1f}"
+    return (
+        str(run),
+        status,
+        spec.agent.algorithm,
+        spec.env.id,
+        f"{stored[0]:,}" if stored else "",
+        score,
+        "" if success is None else f"{success:.2f}",
+    )
 
 
 def about(path: Path) -> str:

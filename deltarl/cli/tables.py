@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from deltarl.errors import plain
 
 UNLIMITED_WIDTH = 1_000
+
+
+def add_row(table: Table, cells: Iterable[str]) -> None:
+    """Add a row as it stands: names from elsewhere are no markup, and move no cursor."""
+    table.add_row(*(Text(plain(cell)) for cell in cells))
 
 
 def print_table(table: Table) -> None:

@@ -15,6 +15,7 @@ from deltarl import rendering
 from deltarl.comparison.progress import Board
 from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
+from deltarl.reading import check_plain
 from deltarl.training import RunResult, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.parallel import default_jobs, run_apart
@@ -64,6 +65,8 @@ def run_cells(
         ConfigError, TrainingStopped: as in `compare`.
     """
     cells = comparison.shard(*shard)
+    if comparison.folder.exists():
+        check_plain(comparison.folder)
     done = [cell for cell in cells if (folder := _found(cell)) is not None and has_finished(folder, cell.spec)]
     todo = [cell for cell in cells if cell not in done]
     _check(todo)

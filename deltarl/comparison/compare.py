@@ -18,6 +18,7 @@ from deltarl.comparison.costs import measure_costs
 from deltarl.comparison.records import read_study
 from deltarl.comparison.report import PAGE, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
+from deltarl.reading import readable
 from deltarl.training import RunSpec
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
@@ -119,7 +120,7 @@ def _has_costs(comparison: Comparison) -> bool:
     path = comparison.folder / COSTS
     if not path.is_file():
         return False
-    with files.readable(path):
+    with readable(path):
         costs: Mapping[str, Any] = json.loads(path.read_text())
     return all(costs.get(task, {}).keys() >= comparison.spec.arms.keys() for task in comparison.spec.tasks)
 

@@ -14,6 +14,7 @@ import numpy as np
 from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, ComparisonSpec, read_comparison
 from deltarl.comparison.statistics import Array
 from deltarl.errors import ConfigError
+from deltarl.reading import check_plain, readable
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
 from deltarl.training.run import result_in
@@ -109,6 +110,7 @@ def read_study(folder: Path | str) -> Study:
     if not (folder / COMPARISON).is_file():
         what = "no comparison there" if folder.is_dir() else "no such folder"
         raise ConfigError(f"{folder}: {what}; deltarl compare makes them")
+    check_plain(folder)
     spec, _ = read_comparison(folder / COMPARISON)
     records, missing = [], []
     for task in spec.tasks:
@@ -156,14 +158,14 @@ def _check_alike(study: Study) -> None:
 
 def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
     rows: dict[int, list[float]] = {}
-    with files.readable(folder / files.EVALUATIONS), (folder / files.EVALUATIONS).open(newline="") as file:
+    with readable(folder / files.EVALUATIONS), (folder / files.EVALUATIONS).open(newline="") as file:
         for row in csv.DictReader(file):
             rows.setdefault(int(row["step"]), []).append(float(row["return"]))
     metrics: list[dict[str, Any]] = []
     if (folder / files.METRICS).exists():  # without it, time and FLOPs alone are not known
-        with files.readable(folder / files.METRICS):
+        with readable(folder / files.METRICS):
             metrics = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
-    with files.readable(folder / files.PROVENANCE):
+    with readable(folder / files.PROVENANCE):
         provenance = json.loads((folder / files.PROVENANCE).read_text())
     steps = sorted(rows)
     seconds = {row["step"]: row["wall_seconds"] for row in metrics if "eval/return_mean" in row}
@@ -190,6 +192,6 @@ def _newest(counted: Sequence[tuple[int, float]], step: int) -> float:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    with files.readable(path):
+    with readable(path):
         content: dict[str, Any] = json.loads(path.read_text())
         return content

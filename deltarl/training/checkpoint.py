@@ -26,17 +26,15 @@ from typing import Any
 
 import safetensors.torch
 
+from deltarl.errors import ConfigError
+from deltarl.reading import content_of, neutralised, parse_json, readable
 from deltarl.training import disk
+from deltarl.training.manifest import FORMAT, PARITY, REPLAY, TENSORS, TREE, Manifest, segment
 from deltarl.training.replay import Parity, Transitions
 from deltarl.training.state import Snapshot
 
-FORMAT = 1
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"
-TREE = "state.json"
-TENSORS = "state.safetensors"
-REPLAY = "replay"
-PARITY = f"{REPLAY}/parity"
 BEST = "best-"
 WRITING, REMOVING, PASSED_OVER = ".writing-", ".removing-", ".passed-over-"
 _WRITERS = 2
@@ -71,9 +69,11 @@ class Checkpoint:
         """
         entry = self.files[name]
         try:
-            content = (self.folder / name).read_bytes()
+            content = content_of(self.folder / name, most=entry["bytes"])
         except OSError as error:
             raise DamagedError(f"{name}: {error.strerror}") from None
+        except (ValueError, MemoryError) as error:
+            raise DamagedError(f"{name}: {error}") from None
         if len(content) != entry["bytes"]:
             raise DamagedError(f"{name}: {len(content)} bytes, {entry['bytes']} were written")
         if disk.digest(content) != entry["sha256"]:
@@ -99,7 +99,7 @@ class Checkpoint:
 
     @property
     def segments(self) -> list[str]:
-        return sorted(name for name in self.files if name.startswith(f"{REPLAY}/") and name != PARITY)
+        return [segment(index) for index in range(len(self.files.keys() - {TREE, TENSORS, PARITY}))]
 
 
 class Store:
@@ -206,7 +206,7 @@ class _Replay:
         if self.before is not None:
             added = (steps - self.before.steps) // transitions.buffer.n_envs
             self.old = set(self.before.segments)
-            self.changed = transitions.changed(added) | {i for i in self.changed if _segment(i) not in self.old}
+            self.changed = transitions.changed(added) | {i for i in self.changed if segment(i) not in self.old}
 
     def bytes_needed(self) -> int:
         return (len(self.changed) + 1) * self.transitions.segment_bytes()
@@ -215,8 +215,8 @@ class _Replay:
         (writing.folder / REPLAY).mkdir()
         for index in set(range(self.transitions.segments)) - self.changed:
             assert self.before is not None
-            if not writing.link(_segment(index), self.before):
-                writing.add(_segment(index), self.transitions.read(index))
+            if not writing.link(segment(index), self.before):
+                writing.add(segment(index), self.transitions.read(index))
         parity = self._exchanged(_parity_of(self.before), writing)
         if parity is None:
             parity = Parity()
@@ -232,7 +232,7 @@ class _Replay:
         lock = Lock()
 
         def exchange(index: int) -> bool:
-            name = _segment(index)
+            name = segment(index)
             content = self.transitions.read(index)
             writing.add(name, content)
             try:
@@ -247,10 +247,6 @@ class _Replay:
         # Copying, hashing and writing leave Python's lock: one of them can wait for the disk while the other computes.
         with ThreadPoolExecutor(_WRITERS) as pool:
             return parity if all(list(pool.map(exchange, sorted(self.changed)))) and is_sound else None
-
-
-def _segment(index: int) -> str:
-    return f"{REPLAY}/{index:05}.safetensors"
 
 
 class _Writing:
@@ -346,15 +342,17 @@ def _first_sound(folders: list[Path]) -> Checkpoint | None:
 
 def _opened(folder: Path) -> Checkpoint:
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        given = manifest.pop("sha256")
-        written = _digest_of(manifest)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{MANIFEST}: {error}") from None
-    if given != written:
-        raise DamagedError(f"{MANIFEST}: its content is not what was written (SHA-256 differs)")
-    if manifest["format"] != FORMAT:
-        raise DamagedError(f"{MANIFEST}: format {manifest['format']}, this version of deltarl reads {FORMAT}")
+        with readable(Path(MANIFEST)):
+            written = parse_json(content_of(folder / MANIFEST))
+            if written.pop("sha256") != _digest_of(written):
+                raise DamagedError(f"{MANIFEST}: its content is not what was written (SHA-256 differs)")
+            if written["format"] != FORMAT:
+                raise DamagedError(f"{MANIFEST}: format {written['format']}, this version of deltarl reads {FORMAT}")
+            manifest = neutralised(Manifest.model_validate(written).model_dump())
+    except ConfigError as error:
+        raise DamagedError(str(error)) from None
+    if folder.name not in {str(manifest["steps"]), f"{BEST}{manifest['steps']}"}:
+        raise DamagedError(f"{MANIFEST}: is of step {manifest['steps']:,}, as its folder is not")
     return Checkpoint(folder, manifest)
 
 
@@ -363,12 +361,14 @@ def _mend(checkpoint: Checkpoint, lost: str) -> None:
     for name in checkpoint.segments:
         if name != lost:
             parity.add(checkpoint.read(name))
+    content = parity.content()[: checkpoint.files[lost]["bytes"]]
+    if disk.digest(content) != checkpoint.files[lost]["sha256"]:
+        raise DamagedError(f"{lost}: damaged, and its parity is not of these segments")
     # Another inode: checkpoints that share the damaged file keep it, and mend their own.
     try:
-        disk.replace(checkpoint.folder / lost, parity.content()[: checkpoint.files[lost]["bytes"]])
+        disk.replace(checkpoint.folder / lost, content)
     except OSError as error:
         raise DamagedError(f"{lost}: damaged, and cannot be made anew: {error.strerror}") from None
-    checkpoint.read(lost)
 
 
 def _parity_of(before: Checkpoint | None) -> Parity | None:
@@ -385,10 +385,14 @@ def _digest_of(manifest: Mapping[str, Any]) -> str:
 
 
 def _numbered(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("*") if path.name.isdigit()]
+    found = [path for path in folder.glob("*") if _is_number(path.name)]
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
 def _best(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob(f"{BEST}*") if path.name.removeprefix(BEST).isdigit()]
+    found = [path for path in folder.glob(f"{BEST}*") if _is_number(path.name.removeprefix(BEST))]
     return sorted(found, key=lambda path: int(path.name.removeprefix(BEST)), reverse=True)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

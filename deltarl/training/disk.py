@@ -11,12 +11,14 @@ import os
 import shutil
 from pathlib import Path
 
+from deltarl.reading import NO_LINK
+
 _MODE = 0o666
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a new file, or over an old one, and force it to the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
+    """Write a new file, or over an old one that is no link, and force it to the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, _MODE)
     try:
         rest = memoryview(content).cast("B")
         while rest:
@@ -47,6 +49,12 @@ def link(source: Path, target: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def unshare(path: Path) -> None:
+    """Give a file its own content where other names share it, as in a backup made of hard links."""
+    if path.stat().st_nlink > 1:
+        replace(path, path.read_bytes())
 
 
 def sync(path: Path) -> None:

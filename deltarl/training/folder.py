@@ -15,19 +15,19 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.errors import ConfigError
-from deltarl.training import checkpoint, disk
+from deltarl.reading import NO_LINK, check_plain, read_yaml, readable
+from deltarl.training import checkpoint, disk, manifest
 from deltarl.training.spec import RunSpec
 
 try:
@@ -42,8 +42,8 @@ PROVENANCE = "provenance.json"
 PROGRESS = "progress.csv"
 METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.csv"
-POLICY = "policy.safetensors"
-NORMALIZER = "normalizer.npz"
+POLICY = manifest.POLICY
+NORMALIZER = manifest.NORMALIZER
 RESULT = "result.json"
 GATES = "gates.npz"
 RESUMES = "resumes.jsonl"
@@ -90,6 +90,8 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
     digest = spec.digest()
     for folder in _places(spec, seed):
         with usable(folder):
+            if folder.is_symlink():
+                raise ConfigError(f"{folder}: is a link; a run makes its own folder; give another out= or name=")
             if not (folder / CONFIG).exists():
                 if folder.exists() and any(folder.iterdir()):
                     raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
@@ -190,14 +192,20 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
 
 @contextmanager
 def reopened(folder: Path) -> Iterator[None]:
-    """A run's folder, kept from others while the context lasts.
+    """A run's folder, kept from others while the context lasts, to be written into.
+
+    What is written stays in it: the folder holds no links, and its records share no content with files elsewhere.
 
     Raises:
-        ConfigError: if a process is training there.
+        ConfigError: if a process is training there, or if the folder holds anything but files and folders.
     """
+    check_plain(folder)
     with ExitStack() as held:
         with usable(folder):
             held.enter_context(_locked(folder / PROVENANCE))
+            for path in folder.iterdir():
+                if path.is_file() and path.name != PROVENANCE:  # which is the lock, and never written again
+                    disk.unshare(path)
         yield
 
 
@@ -320,7 +328,7 @@ def load_spec(folder: Path) -> RunSpec:
     """
     path = folder / CONFIG
     with readable(path):
-        return RunSpec.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return RunSpec.model_validate(read_yaml(path))
 
 
 def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
@@ -363,7 +371,7 @@ def _locked(path: Path, wait: bool = False) -> Iterator[None]:
             log.warning("%s: this system has no file locks; start no second command on this folder", path.parent)
         yield
         return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -372,25 +380,6 @@ def _locked(path: Path, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """A file that cannot be read, or not as what it should be, as one message."""
-    try:
-        yield
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        SafetensorError,
-        yaml.YAMLError,
-        BadZipFile,
-    ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{path}: missing or damaged: {reason}") from error
 
 
 def _digest_of(folder: Path) -> str | None:

@@ -26,6 +26,7 @@ from deltarl.agents import build_agent, build_policy
 from deltarl.envs import build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.gates import GateCallback
+from deltarl.reading import check_plain, readable
 from deltarl.training import checkpoint
 from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
@@ -410,23 +411,30 @@ def result_in(folder: Path) -> RunResult:
     Raises:
         ConfigError: if there is none, or it is damaged.
     """
-    with files.readable(folder / files.RESULT):
+    with readable(folder / files.RESULT):
         content = json.loads((folder / files.RESULT).read_text())
         return RunResult(folder=folder, **{**content, "continued": tuple(content.get("continued", ()))})
 
 
 def _runs_in(folder: Path) -> list[Path]:
     """A run's folder itself, or those of its seeds."""
-    if (folder / files.CONFIG).is_file():
-        return [folder]
-    found = sorted(path.parent for path in folder.glob(f"seed-*/{files.CONFIG}") if path.parent.name[5:].isdigit())
+    found = [folder] if (folder / files.CONFIG).is_file() else []
+    for path in () if found else sorted(folder.glob("seed-*")):
+        if path.is_symlink():
+            raise ConfigError(f"{path}: is a link; resume what it points to instead")
+        if path.name[5:].isdigit() and (path / files.CONFIG).is_file():
+            found.append(path)
     if not found:
         raise ConfigError(f"{folder}: no run there" if folder.is_dir() else f"{folder}: no such folder")
+    for path in found:
+        check_plain(path)
     return found
 
 
 def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
     """Fill networks, targets too, and the normaliser from a trained run; optimizers and replay buffer start anew."""
+    if folder.is_dir():
+        check_plain(folder)
     if not (folder / files.POLICY).is_file():
         raise ConfigError(f"init_from: {folder} holds no trained run, {files.POLICY} is missing")
     trained = files.load_spec(folder)
@@ -494,6 +502,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
         raise ConfigError(f"{folder}: no such folder")
     if seeds := sorted(path.name for path in folder.glob("seed-*")):
         raise ConfigError(f"{folder}: holds runs and is none itself; give one of {', '.join(seeds)} in it")
+    check_plain(folder)
     for needed in (files.CONFIG,) if best else (files.CONFIG, files.RESULT, files.POLICY):
         if not (folder / needed).is_file():
             resumable = checkpoint.steps_of(folder) and not (folder / files.RESULT).is_file()

@@ -21,7 +21,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl.training import checkpoint, disk
 from deltarl.training.checkpoint import DamagedError, Store, newest, steps_of, verify
-from deltarl.training.replay import Transitions
+from deltarl.training.replay import Parity, Transitions
 from deltarl.training.state import Snapshot
 
 BUFFER_ROWS, SEGMENT_ROWS, INTERVAL = 40, 8, 10
@@ -309,6 +309,86 @@ def test_a_manifest_of_something_else_is_passed_over(content: str, tmp_path: Pat
     holds(tmp_path, 10, _as_of(run, 10))
 
 
+def manifest_of(checkpoint: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
+    return manifest
+
+
+def sign(checkpoint: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with the digest that it should have, as anybody can."""
+    manifest.pop("sha256", None)
+    manifest["sha256"] = disk.digest(json.dumps(manifest, sort_keys=True).encode())
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("replay/../../../victim", "../victim", "/tmp/victim", "..", "", "replay", "replay/", "replay/./parity"),
+        *("replay/00000.safetensors/../../../../victim", "replay/1.safetensors", "replay/00000.safetensors\n"),
+        *("replay/000-1.safetensors", "replay/00007.safetensors", "policy.safetensors", "manifest.json", "x\x00y"),
+    ],
+)
+def test_a_manifest_names_what_a_checkpoint_has_and_nothing_else(name: str, tmp_path: Path) -> None:
+    run, victim = tmp_path / "run", tmp_path / "victim"
+    Run(run).on()
+    victim.write_text("precious")
+    folder = run / "checkpoints" / "10"
+    manifest = manifest_of(folder)
+    # The parity of the segments that are there and of one that is lost: what is to be written in its place.
+    payload = Parity(b"an intruder")
+    for segment in (folder / "replay").glob("0*"):
+        payload.add(segment.read_bytes())
+    (folder / "replay" / "parity").write_bytes(payload.content())
+    for entry, content in ((name, b"an intruder"), ("replay/parity", payload.content())):
+        manifest["files"][entry] = {"bytes": len(content), "sha256": disk.digest(content)}
+    sign(folder, manifest)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DamagedError, match=r"^manifest\.json: .*names files that it cannot have"):
+        verify(folder)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"files": []}, "files"),
+        ({"files": {}}, "does not name state.json"),
+        ({"steps": "10"}, "steps"),
+        ({"steps": 11}, "is of step 11"),
+        ({"steps": True}, "steps"),
+        ({"records": {"metrics.jsonl": -1}}, "records"),
+        ({"resumes": 1.5}, "resumes"),
+        ({"continued": "no"}, "continued"),
+        ({"unsupported": ["x"]}, "unsupported"),
+        ({"elapsed_seconds": -1.0}, "elapsed_seconds"),
+        ({"replay": {"rows": 0, "arrays": {}}}, "rows"),
+        ({"packages": None}, "packages"),
+        ({"nested": json.loads("[" * 50 + "]" * 50)}, "nested more than"),
+    ],
+)
+def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    Run(tmp_path).on()
+    folder = tmp_path / "checkpoints" / "10"
+    sign(folder, manifest_of(folder) | change)
+    with pytest.raises(DamagedError, match=r"^manifest\.json: ") as caught:
+        verify(folder)
+    assert message in str(caught.value)
+
+
+def test_a_segment_is_mended_only_into_what_was_written(tmp_path: Path) -> None:
+    Run(tmp_path).on()
+    replay = tmp_path / "checkpoints" / "10" / "replay"
+    manifest = manifest_of(replay.parent)
+    (replay / "parity").write_bytes(content := b"\0" * (replay / "parity").stat().st_size)
+    manifest["files"]["replay/parity"] = {"bytes": len(content), "sha256": disk.digest(content)}
+    sign(replay.parent, manifest)
+    (replay / "00001.safetensors").unlink()
+    with pytest.raises(DamagedError, match="its parity is not of these segments"):
+        verify(replay.parent)
+    assert not (replay / "00001.safetensors").exists()
+
+
 def test_two_damaged_segments_cannot_be_mended(tmp_path: Path) -> None:
     Run(tmp_path).on(5)
     replay = tmp_path / "checkpoints" / "50" / "replay"
@@ -357,10 +437,12 @@ def test_the_best_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     store = Store(tmp_path, keep=2)
     for steps in (10, 20):
         store.write_best(
-            steps, lambda folder: (folder / "policy").write_text("a policy") and None, {"return_mean": 1.0 * steps}
+            steps,
+            lambda folder: (folder / "policy.safetensors").write_text("a policy") and None,
+            {"return_mean": 1.0 * steps},
         )
     found = checkpoint.best(tmp_path)
     assert found is not None
-    assert (found.steps, found.manifest["return_mean"], found.read("policy")) == (20, 20.0, b"a policy")
+    assert (found.steps, found.manifest["return_mean"], found.read("policy.safetensors")) == (20, 20.0, b"a policy")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best-20"]
     assert steps_of(tmp_path) == []

@@ -1,0 +1,175 @@
+"""Folders from elsewhere: whatever stands in a run's folder, it is refused in one line, and nothing is written."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import deltarl
+from deltarl import ConfigError, load_config, load_run, train
+from deltarl.cli.gates import gates
+from deltarl.cli.list import _runs
+from deltarl.comparison import write_report
+
+TINY = (
+    *("agent=sac", "agent.learning_starts=16", "agent.batch_size=8", "agent.buffer_size=100", "env.n_envs=1"),
+    *("torso.width=8", "torso.depth=1", "total_timesteps=40", "eval.episodes=1", "gates.every=20", "device=cpu"),
+)
+
+
+def spec(out: Path, *more: str) -> deltarl.RunSpec:
+    return load_config("quickstart", *TINY, f"out={out}", "name=tiny", *more)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(spec(tmp_path_factory.mktemp("trained")), console=Console(file=io.StringIO()))[0].folder
+
+
+@pytest.fixture
+def foreign(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "out" / "tiny" / "seed-0"))
+
+
+def resume(run: Path) -> None:
+    (run / "result.json").unlink(missing_ok=True)
+    deltarl.resume(run, console=Console(file=io.StringIO()), jobs=1)
+
+
+def resume_by_train(run: Path) -> None:
+    (run / "result.json").unlink(missing_ok=True)
+    train(spec(run.parents[1]), console=Console(file=io.StringIO()), resume=True)
+
+
+def start_from(run: Path) -> None:
+    train(spec(run.parents[2] / "other", f"init_from={run}"), console=Console(file=io.StringIO()))
+
+
+def list_it(run: Path) -> None:
+    reasons: list[str] = []
+    [row] = _runs(run.parents[1], reasons)
+    if reasons:
+        assert row[1] == "damaged"
+        raise ConfigError(reasons[0])
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "load_run": load_run,
+    "load_run best": lambda run: load_run(run, best=True),
+    "gates": gates,
+    "list": list_it,
+}
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "resume": resume,
+    "train --resume": resume_by_train,
+    "init_from": start_from,
+}
+ENTRIES = READERS | WRITERS
+
+
+def contents(folder: Path) -> dict[Path, bytes | str]:
+    """All that a folder holds; links as what they point to."""
+    return {
+        path: str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def link_file(path: Path, outside: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(outside / "file")
+
+
+def link_folder(path: Path, outside: Path) -> None:
+    if path.exists():
+        shutil.rmtree(outside / "folder")
+        path.rename(outside / "folder")
+    path.symlink_to(outside / "folder")
+
+
+def pipe(path: Path, _: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+ATTACKS = [
+    *((name, link_file) for name in ("metrics.jsonl", "model.zip", "config.yaml.tmp", "gates.npz", "notes")),
+    *((name, link_folder) for name in ("checkpoints", "checkpoints/40", "checkpoints/40/replay", "figures")),
+    *((name, pipe) for name in ("evaluations.csv", "policy.safetensors")),
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "attack"),
+    [
+        (entry, *attack)
+        for entry in ENTRIES
+        for attack in (ATTACKS if entry in {"resume", "load_run"} else ATTACKS[::5])
+    ],
+)
+def test_nothing_is_reached_through_links_and_no_pipe_is_waited_for(
+    entry: str, name: str, attack: Callable[[Path, Path], None], foreign: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "folder").mkdir(parents=True)
+    (outside / "file").write_text("precious\n" * 1000)
+    attack(foreign / name, outside)
+    if entry in {"resume", "train --resume"}:
+        (foreign / "result.json").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=r"is (a link|no regular file)") as caught:
+        ENTRIES[entry](foreign)
+    assert name.split("/", maxsplit=1)[0] in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path) == before
+
+
+def test_the_folder_of_a_run_may_be_a_link_itself(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(trained)
+    assert load_run(tmp_path / "linked").seed == 0
+
+
+def test_seeds_that_are_links_are_not_resumed(foreign: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    foreign.rename(precious)
+    foreign.symlink_to(precious)
+    before = contents(tmp_path)
+    with pytest.raises(ConfigError, match=r"seed-0: is a link"):
+        deltarl.resume(foreign.parent)
+    with pytest.raises(ConfigError, match=r"seed-0: is a link"):
+        train(spec(tmp_path / "out"))
+    assert contents(tmp_path) == before
+
+
+def test_a_backup_of_hard_links_stays_as_it_is_when_the_run_goes_on(foreign: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    shutil.copytree(foreign, backup, copy_function=os.link)
+    before = contents(backup)
+    deltarl.resume(
+        foreign,
+        lambda config: load_config(str(config), "total_timesteps=48"),
+        console=Console(file=io.StringIO()),
+        jobs=1,
+    )
+    assert contents(backup) == before
+
+
+@pytest.mark.parametrize("name", ["report", "summary", "comparison.yaml", "hop", "hop/delta/seed-0/metrics.jsonl"])
+def test_a_report_reads_and_writes_nothing_through_links(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "compared"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / "comparison.yaml").write_text("{}")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "comparison.yaml").write_text("{}")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(tmp_path / "outside" / name if name.endswith("yaml") else tmp_path / "outside")
+    with pytest.raises(ConfigError, match=f"{name}: is a link"):
+        write_report(folder)
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["comparison.yaml"]
