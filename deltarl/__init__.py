@@ -13,6 +13,7 @@ from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
 from deltarl.gates import GateCallback
 from deltarl.library import load_config
+from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
 from deltarl.training import (
@@ -37,6 +38,7 @@ __all__ = [
     "DeltaTorsoSpec",
     "Evaluation",
     "GateCallback",
+    "KLAdaptiveLearningRate",
     "MLPTorsoSpec",
     "NonFiniteError",
     "PlainTorsoSpec",

@@ -22,7 +22,14 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from deltarl.agents import ActionNoiseSpec, AnyAgentSpec, HERSpec, LinearScheduleSpec, build_policy
+from deltarl.agents import (
+    ActionNoiseSpec,
+    AnyAgentSpec,
+    HERSpec,
+    KLAdaptiveScheduleSpec,
+    LinearScheduleSpec,
+    build_policy,
+)
 from deltarl.agents.base import AlgorithmSpec, GSDESpec, WindowSpec
 from deltarl.bench.clock import Ratio
 from deltarl.bench.measure import ratios
@@ -270,7 +277,7 @@ def _values_of_tuple(first: Any, second: Any) -> str:
 
 
 def _values_of_class(cls: type, metadata: Sequence[Any]) -> str:
-    if cls is LinearScheduleSpec:
+    if cls in {LinearScheduleSpec, KLAdaptiveScheduleSpec}:
         return "[schedule](#schedules)"
     if cls not in {int, float}:
         return {bool: "`true`, `false`", str: "text"}.get(cls, "mapping")
@@ -572,6 +579,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "score": partial(fields_table, ScoreSpec),
         "wrappers": wrappers_table,
         "schedule": partial(fields_table, LinearScheduleSpec),
+        "kl_adaptive": partial(fields_table, KLAdaptiveScheduleSpec),
         "shared": shared_table,
         "on_policy": partial(family_table, ON_POLICY),
         "actor_critic": partial(family_table, ACTOR_CRITIC),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from deltarl.agents.base import AlgorithmSpec, LinearScheduleSpec, PolicySpec
+from deltarl.agents.base import AlgorithmSpec, KLAdaptiveScheduleSpec, LinearScheduleSpec, PolicySpec
 from deltarl.agents.build import build_agent, build_policy, policy_name
 from deltarl.agents.off_policy import (
     ActionNoiseSpec,
@@ -45,6 +45,7 @@ __all__ = [
     "DDPGSpec",
     "DQNSpec",
     "HERSpec",
+    "KLAdaptiveScheduleSpec",
     "LinearScheduleSpec",
     "OffPolicySpec",
     "PPOSpec",

@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from gymnasium import spaces
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
-from deltarl.errors import Spec
+from deltarl.errors import Spec, complaint
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -32,10 +32,37 @@ class LinearScheduleSpec(Spec):
     fraction: Fraction = Field(1.0, description="Share of the training after which the value stays at `end`.")
 
 
+class KLAdaptiveScheduleSpec(Spec):
+    """A learning rate that follows the KL divergence of the updates: see `deltarl.KLAdaptiveLearningRate`."""
+
+    schedule: Literal["kl_adaptive"] = Field(description="Its kind.")
+    start: Positive = Field(3e-4, description="Rate of the first update.")
+    target: Positive = Field(0.01, description="KL divergence of an update to aim at.")
+    factor: Annotated[float, Field(gt=1)] = Field(
+        1.5,
+        description="The rate is divided by it after an update beyond twice the target, multiplied below half of it.",
+    )
+    bounds: tuple[Positive, Positive] = Field((1e-6, 1e-2), description="Least and largest rate.")
+
+    @model_validator(mode="after")
+    def _starts_within_its_bounds(self) -> KLAdaptiveScheduleSpec:
+        least, largest = self.bounds
+        if not least <= self.start <= largest:
+            raise complaint(f"{self.start:g} is not within the bounds, {least:g} to {largest:g}", key="start")
+        return self
+
+
 # Told apart by form, so that a mistake in a schedule is reported as one.
 Scheduled = Annotated[
     Annotated[Positive, Tag("number")] | Annotated[LinearScheduleSpec, Tag("mapping")],
     Discriminator(lambda value: "mapping" if isinstance(value, Mapping | LinearScheduleSpec) else "number"),
+]
+LearningRate = Annotated[
+    Annotated[Positive, Tag("number")]
+    | Annotated[
+        Annotated[LinearScheduleSpec | KLAdaptiveScheduleSpec, Field(discriminator="schedule")], Tag("mapping")
+    ],
+    Discriminator(lambda value: "mapping" if isinstance(value, Mapping | Spec) else "number"),
 ]
 
 
@@ -75,13 +102,24 @@ class AlgorithmSpec(Spec):
 
     stock: ClassVar[type[BaseAlgorithm]]  # Stable-Baselines3's or sb3-contrib's own
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
+    logs_kl: ClassVar[bool] = False  # as train/approx_kl
     # What is no argument of SB3's algorithm under its own name; `arguments` says what becomes of it.
     not_arguments: ClassVar[frozenset[str]] = frozenset({"algorithm", "policy", "implementation"})
 
     algorithm: str
     policy: PolicySpec = Field(PolicySpec(), description="Options of the policy beside its torsos.")
-    learning_rate: Scheduled = Field(3e-4, description="Of the optimizer.")
+    learning_rate: LearningRate = Field(3e-4, description="Of the optimizer.")
     gamma: Share = Field(0.99, description="Discount factor.")
+
+    @model_validator(mode="after")
+    def _the_kl_divergence_is_logged(self) -> AlgorithmSpec:
+        if isinstance(self.learning_rate, KLAdaptiveScheduleSpec) and not self.logs_kl:
+            raise complaint(
+                f"kl_adaptive follows the KL divergence of the updates, which {self.algorithm} does not log; ppo and "
+                "recurrent_ppo do",
+                key="learning_rate",
+            )
+        return self
 
     def hyperparameters(self) -> dict[str, Any]:
         """Keyword arguments for the SB3 algorithm, those of `arguments` apart."""
@@ -137,4 +175,6 @@ class GSDESpec(Spec):
 def _plain(value: Any) -> float | str | Callable[[float], float] | None:
     if isinstance(value, LinearScheduleSpec):
         return LinearSchedule(value.start, value.end, value.fraction)
+    if isinstance(value, KLAdaptiveScheduleSpec):
+        return value.start
     return value  # type: ignore[no-any-return]

@@ -20,10 +20,10 @@ from deltarl.agents.base import (
     GaussianPolicySpec,
     GSDESpec,
     LeanSpec,
+    LearningRate,
     NotNegative,
     PolicySpec,
     Positive,
-    Scheduled,
     Share,
     WindowSpec,
 )
@@ -187,7 +187,7 @@ class CrossQSpec(EntropySpec, ContinuousSpec):
 
     algorithm: Literal["crossq"] = "crossq"
     policy: CrossQPolicySpec = CrossQPolicySpec()
-    learning_rate: Scheduled = 1e-3
+    learning_rate: LearningRate = 1e-3
     policy_delay: Count = Field(3, description="Updates of the critics for each of the policy.")
 
     def optimizer_defaults(self) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class DDPGSpec(ContinuousSpec):
     stock, lean = sb3.DDPG, fast.DDPG
 
     algorithm: Literal["ddpg"] = "ddpg"
-    learning_rate: Scheduled = 1e-3
+    learning_rate: LearningRate = 1e-3
     tau: Fraction = 0.005
 
     def policy_options(self) -> dict[str, Any]:
@@ -214,7 +214,7 @@ class TD3Spec(WindowSpec, ContinuousSpec):
 
     algorithm: Literal["td3"] = "td3"
     policy: ContinuousPolicySpec = ContinuousPolicySpec()
-    learning_rate: Scheduled = 1e-3
+    learning_rate: LearningRate = 1e-3
     tau: Fraction = 0.005
     policy_delay: Count = 2
     target_policy_noise: NotNegative = Field(
@@ -228,7 +228,7 @@ class QLearningSpec(WindowSpec, OffPolicySpec):
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
 
-    learning_rate: Scheduled = 1e-4
+    learning_rate: LearningRate = 1e-4
     batch_size: Count = 32
     tau: Fraction = Field(
         1.0, description="Share of the network that goes into the target network at each update of it."
@@ -256,7 +256,7 @@ class QRDQNSpec(QLearningSpec):
 
     algorithm: Literal["qrdqn"] = "qrdqn"
     policy: QRDQNPolicySpec = QRDQNPolicySpec()
-    learning_rate: Scheduled = 5e-5
+    learning_rate: LearningRate = 5e-5
     exploration_fraction: Fraction = 0.005
     exploration_final_eps: Share = 0.01
     max_grad_norm: Positive | None = None

@@ -16,6 +16,7 @@ from deltarl.agents.base import (
     GaussianPolicySpec,
     GSDESpec,
     LeanSpec,
+    LearningRate,
     NotNegative,
     Positive,
     Scheduled,
@@ -66,6 +67,8 @@ class OnPolicySpec(WindowSpec, AlgorithmSpec):
 class ClippedSpec(OnPolicySpec):
     """What PPO and its kin share."""
 
+    logs_kl = True
+
     batch_size: AtLeastTwo = Field(64, description="Transitions in one gradient step.")
     n_epochs: Count = Field(10, description="Passes over the steps of an update.")
     clip_range: Scheduled = Field(0.2, description="Bound of the probability ratio's distance from 1.")
@@ -105,7 +108,7 @@ class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
     stock, lean = sb3.A2C, fast.A2C
 
     algorithm: Literal["a2c"] = "a2c"
-    learning_rate: Scheduled = 7e-4
+    learning_rate: LearningRate = 7e-4
     n_steps: Count = 5
     gae_lambda: Share = 1.0
     ent_coef: NotNegative = 0.0
@@ -128,7 +131,9 @@ class TRPOSpec(GSDESpec, OnPolicySpec):
     stock = sb3_contrib.TRPO
 
     algorithm: Literal["trpo"] = "trpo"
-    learning_rate: Scheduled = Field(1e-3, description="Of the value network; the policy's step is the trust region's.")
+    learning_rate: LearningRate = Field(
+        1e-3, description="Of the value network; the policy's step is the trust region's."
+    )
     batch_size: AtLeastTwo = 128
     cg_max_steps: Count = Field(15, description="Steps of the conjugate gradient at most.")
     cg_damping: NotNegative = Field(0.1, description="Damping of the Hessian in the conjugate gradient.")

@@ -22,11 +22,12 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from deltarl import rendering
-from deltarl.agents import build_agent, build_policy
+from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy
 from deltarl.envs import build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.gates import GateCallback
 from deltarl.reading import check_plain, readable
+from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.training import checkpoint
 from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
@@ -357,6 +358,8 @@ def _learn(
             ProgressCallback(spec.total_timesteps, report),
             *([] if gates is None else [gates]),
         ]
+        if isinstance(rate := spec.agent.learning_rate, KLAdaptiveScheduleSpec):
+            callbacks.append(KLAdaptiveLearningRate(rate.target, rate.factor, rate.bounds))
         try:
             boundary.learn(spec.total_timesteps, callbacks)
         except NonFiniteError as error:

@@ -26,6 +26,7 @@ from deltarl.training.checkpoint import Checkpoint, newest
 
 SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1")
 ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")
+FOLLOWING_KL = ("agent.learning_rate={schedule: kl_adaptive, target: 0.001}",)
 GSDE = ("agent.use_sde=true", "agent.sde_sample_freq=7")
 REPLAY = ("agent.learning_starts=60", "agent.batch_size=16", "agent.buffer_size=1000", "env.n_envs=1")
 AS_THEY_ARE = ("env.normalize={observations: false, rewards: false}",)
@@ -54,9 +55,11 @@ class Case:
 
 
 CASES = [
-    Case("ppo-hopper-normalised", (*ROLLOUTS, "env.n_envs=3"), 32 * 3 * 2),
+    Case("ppo-hopper-normalised", (*ROLLOUTS, *FOLLOWING_KL, "env.n_envs=3"), 32 * 3 * 2),
     Case(
-        "ppo-gsde-half_cheetah", ("env=half_cheetah", *ROLLOUTS, "agent.use_sde=true", "agent.sde_sample_freq=7"), 256
+        "ppo-gsde-half_cheetah",
+        ("env=half_cheetah", *ROLLOUTS, *FOLLOWING_KL, "agent.use_sde=true", "agent.sde_sample_freq=7"),
+        256,
     ),
     Case("a2c-walker2d", ("agent=a2c", "env=walker2d", "env.n_envs=2"), 100),
     Case("trpo-reacher", ("agent=trpo", "env=reacher", *ROLLOUTS, "env.n_envs=2"), 64 * 3),
