@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
@@ -204,6 +205,7 @@ class DeltaBlock(RankOneBlock):
         spec: width, hidden, heads, channels and the other options; `spec.depth` is not read.
     """
 
+    erases: ClassVar[bool] = True  # whether the state loses beta times its part along k
     update: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = staticmethod(delta_update)
 
     def __init__(self, spec: DeltaTorsoSpec) -> None:
@@ -263,8 +265,9 @@ class DeltaBlock(RankOneBlock):
 
 
 class WriteOnlyBlock(DeltaBlock):
-    """X + beta k v^T: a Delta block that writes and does not erase, the control that the paper asks for."""
+    """X + beta k v^T: a Delta block that writes and does not erase, the control that the paper asks for (section 5)."""
 
+    erases = False
     update = staticmethod(write_only_update)
 
 

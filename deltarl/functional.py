@@ -18,7 +18,8 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     """Rewrite the readout of `x` along `k` towards `v`, with step size `beta` (paper, equation 2.2).
 
     `k` is used as it is given. For a unit `k` the eigenvalues of the shortcut are 1 (d - 1 times) and 1 - beta;
-    beta = 0 leaves `x` alone, beta = 1 makes `k^T x' = v^T` exactly, beta = 2 reflects (equation 2.3, proposition 2.1).
+    beta = 0 leaves `x` alone and beta = 1 makes `k^T x' = v^T` exactly; above 1 the readout goes past v, which is
+    over-relaxation, and the shortcut alone nears a reflector (section 2.3, proposition 2.1).
 
     Args:
         x: state, `[..., d]`, or `[..., d, d_v]` with `d_v` value channels.
@@ -49,7 +50,7 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
 
 
 def write_only_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
-    """`X + beta k v^T`: the write without the erasure, the control that the paper asks for (its section 6).
+    """`X + beta k v^T`: the write without the erasure, the control that the paper asks for (its section 5).
 
     Args:
         x: state, `[..., d]` or `[..., d, d_v]`.
@@ -85,7 +86,7 @@ def gate(logits: Tensor, beta_max: float) -> Tensor:
 
     Args:
         logits: any shape.
-        beta_max: upper end of the gate's range; above 1 the shortcut can reflect, at 2 it can do so fully.
+        beta_max: upper end of the gate's range; above 1 the readout can go past v.
 
     Returns:
         beta, of `logits`' shape.

@@ -97,7 +97,9 @@ class DeltaTorsoSpec(StackSpec):
         description="How channels start: as copies of the stem's output, or each as its own projection of the input.",
     )
     beta_init: float = Field(1.0, gt=0, description="Where every gate starts, exactly.")
-    beta_max: float = Field(2.0, gt=0, le=2, description="Upper end of the gates' range; at most 1 forbids reflection.")
+    beta_max: float = Field(
+        2.0, gt=0, le=2, description="Upper end of the gates' range; above 1 the readout can go past v."
+    )
     gate: Literal["learned", "fixed"] = Field("learned", description="A fixed gate keeps beta = beta_init.")
     gate_layers: Literal[1, 2] = Field(1, description="Layers of the gate branch; the second one follows a tanh.")
     value: Literal["linear", "sigmoid"] = Field("linear", description="v as it is, or 4 sigmoid(v).")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -14,25 +15,25 @@ from deltarl import training
 from deltarl.cli.evaluate import RunArgument, SeedOption
 from deltarl.cli.tables import UNLIMITED_WIDTH
 from deltarl.errors import ConfigError
-from deltarl.gates import read_record
 from deltarl.gates.episode import draw_episode, play_episode
-from deltarl.gates.figures import FIGURES, Record, gated_networks
+from deltarl.gates.figures import Record, figures, gated_networks
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.run import one_message
 from deltarl.training.spec import FIRST_EVALUATION_SEED
 
+NOTHING = "\N{EN DASH}"
 # Statistic, heading, format.
 COLUMNS = (
     ("beta_mean", "beta", ".2f"),
+    ("erase_share", "erase share", ".2f"),
     ("beta_p10", "p10", ".2f"),
     ("beta_p90", "p90", ".2f"),
-    ("identity_fraction", "passes", ".0%"),
-    ("projection_fraction", "overwrites", ".0%"),
-    ("reflection_fraction", "reflects", ".0%"),
+    ("identity_fraction", "beta<.25", ".0%"),
+    ("projection_fraction", "beta~1", ".0%"),
+    ("reflection_fraction", "beta>1.75", ".0%"),
     ("update_ratio", "|dX|/|X|", ".2f"),
-    ("erase_share", "erases", ".2f"),
-    ("cos_k_x_over_chance", "cos/chance", ".1f"),
+    ("cos_k_x_over_pairs", "cos/pairs", ".1f"),
 )
 
 
@@ -57,14 +58,14 @@ def gates(
         return
     if not (run / files.GATES).is_file():
         raise ConfigError(f"{run}: no gates were measured there; {files.GATES} is missing")
-    record = read_record(run / files.GATES)
+    record = files.read_gates(run)
     if not gated_networks(record):
         raise ConfigError(f"{run}: its networks have no gates; their features and updates are in {files.GATES}")
     console = Console()
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH  # nobody cuts a pipe's lines
     console.print(_table(record))
-    for name, draw in FIGURES.items():
+    for name, draw in figures(record).items():
         _save(f"gates_{name}", draw(record), folder)
 
 
@@ -100,6 +101,11 @@ def _table(record: Record) -> Table:
     for net in gated_networks(record):
         first = record[f"gates/{net}/beta_mean"][0]
         for block in range(len(first)):
-            cells = [format(record[f"gates/{net}/{name}"][-1, block], style) for name, _, style in COLUMNS]
+            cells = [_cell(record.get(f"gates/{net}/{name}"), block, style) for name, _, style in COLUMNS]
             table.add_row(net, str(block), f"{first[block]:.2f}", *cells)
     return table
+
+
+def _cell(values: NDArray[Any] | None, block: int, style: str) -> str:
+    """The last value; a dash where the block has no such thing, or an older version did not measure it."""
+    return NOTHING if values is None else format(values[-1, block], style)

@@ -13,8 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from deltarl.comparison.analysis import METRICS, Analysis, Metric
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.statistics import Array, Interval, mean
-from deltarl.gates import read_record
-from deltarl.gates.figures import gated_networks
+from deltarl.gates.figures import BETA_LABEL, SHARE_LABEL, gated_networks
 from deltarl.training import folder as files
 
 INK, RULE = "#1f2933", "#d5dbe1"
@@ -72,7 +71,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
     for task in study.tasks:
         for arm in study.arms:
             if (figure := gates(study, task, arm)) is not None:
-                yield f"gates-{task}@{arm}", f"{task}, {arm}: mean gate of each block while learning", figure
+                yield f"gates-{task}@{arm}", f"{task}, {arm}: gate and erase share of each block while learning", figure
 
 
 def styles(arms: list[str]) -> dict[str, tuple[str, str, str]]:
@@ -181,16 +180,22 @@ def profile(analysis: Analysis) -> Figure:
 
 
 def gates(study: Study, task: str, arm: str) -> Figure | None:
-    """Mean beta of each block over training, a panel a network: seeds thin, their mean thick. None without gates."""
+    """Mean beta of each block over training, and its erase share below: seeds thin, their mean thick. None without."""
     records = [found for record in study.of(task, arm) if (found := _gates_of(record)) is not None]
     nets = gated_networks(records[0]) if records else []
     if not nets:
         return None
-    figure = Figure(figsize=(WIDTH, 0.7 + 1.35 * len(nets)), layout="constrained")
-    panels = figure.subplots(len(nets), 1, sharex=True, squeeze=False).ravel()
-    for panel, net in zip(panels, nets, strict=True):
+    rows = [
+        (net, name, label)
+        for net in nets
+        for name, label in (("beta_mean", BETA_LABEL), ("erase_share", SHARE_LABEL))
+        if all(f"gates/{net}/{name}" in record for record in records)
+    ]
+    figure = Figure(figsize=(WIDTH, 0.7 + 1.2 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False).ravel()
+    for panel, (net, name, label) in zip(panels, rows, strict=True):
         _plain(panel)
-        runs = [record[f"gates/{net}/beta_mean"] for record in records]
+        runs = [record[f"gates/{net}/{name}"] for record in records]
         looks = styles([str(block) for block in range(runs[0].shape[1])])
         grid = _common_grid([record["steps"] for record in records])
         for block, (colour, dash, _) in enumerate(looks.values()):
@@ -200,8 +205,11 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
                 [np.interp(grid, each["steps"], run[:, block]) for each, run in zip(records, runs, strict=True)], axis=0
             )
             panel.plot(grid, average, color=colour, linestyle=dash, label=f"block {block}")
-        panel.axhline(1, color=INK, linewidth=0.6, linestyle=":")
-        panel.set_ylabel(f"{net}\nmean β")
+        if name == "beta_mean":
+            panel.axhline(1, color=INK, linewidth=0.6, linestyle=":")
+        else:
+            panel.set_ylim(0, 1)
+        panel.set_ylabel(f"{net}\n{label}")
     panels[0].set_title(f"{task}, {arm}", color=INK, fontsize=10)
     _thousands(panels[-1])
     panels[-1].set_xlabel("environment steps")
@@ -210,7 +218,7 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
 
 def _gates_of(record: Record) -> Mapping[str, Array] | None:
     path = record.folder / files.GATES
-    return read_record(path) if path.exists() else None  # of a run without gates, or whose record was not kept
+    return files.read_gates(record.folder) if path.exists() else None  # of a run without gates, or not kept
 
 
 def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:

@@ -1,6 +1,16 @@
 """What Delta gates do while an agent learns: measured on a batch, logged by a callback."""
 
-from deltarl.gates.callback import GateCallback, read_record
+from deltarl.gates.callback import GateCallback, read_record, without_erasure
+from deltarl.gates.figures import Record
 from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
 
-__all__ = ["Batch", "BlockRecord", "GateCallback", "NetworkRecord", "measure", "read_record"]
+__all__ = [
+    "Batch",
+    "BlockRecord",
+    "GateCallback",
+    "NetworkRecord",
+    "Record",
+    "measure",
+    "read_record",
+    "without_erasure",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,9 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from deltarl.errors import ConfigError
 from deltarl.gates.batches import Fields, batch_of, from_buffer
-from deltarl.gates.figures import FIGURES, gated_networks
+from deltarl.gates.figures import Record, figures, gated_networks
 from deltarl.gates.measure import NetworkRecord, measure, networks
-from deltarl.gates.statistics import block_statistics, neighbour_cosines, network_statistics
+from deltarl.gates.statistics import OF_ERASURE, block_statistics, neighbour_cosines, network_statistics
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +110,8 @@ class GateCallback(BaseCallback):
 
     def draw(self) -> None:
         """Put the figures of the record, as they are by now, into TensorBoard (`gates_figures/...`)."""
-        if not gated_networks(self.state.record):
-            return
-        for writer in self._writers():
-            for name, figure in FIGURES.items():
+        for name, figure in figures(self.state.record).items():
+            for writer in self._writers():
                 writer.add_figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
 
     def _blocks(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
@@ -171,9 +170,9 @@ def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
     """TensorBoard's custom scalars: a chart for each network and statistic, with a line for each block."""
     charts = {
         "beta": "beta_mean",
+        "erase share": "erase_share",
         "update ratio": "update_ratio",
         "readout error": "readout_error",
-        "erase share": "erase_share",
         "gate gradient": "gate_grad_norm",
     }
     return {
@@ -217,6 +216,23 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
             return dict(arrays)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ConfigError(f"{path}: no record of gates, or damaged: {error}") from error
+
+
+def without_erasure(record: Record, only_writes: Callable[[str], bool]) -> Record:
+    """The record less what an older version took for erasure in networks that do not erase.
+
+    Args:
+        record: from `read_record`.
+        only_writes: whether the blocks of the network of that name write and do not erase.
+    """
+    gone = {
+        f"{source}/{net}/{name}"
+        for source in SOURCES
+        for net in gated_networks(record)
+        for name in OF_ERASURE
+        if only_writes(net)
+    }
+    return {name: values for name, values in record.items() if name not in gone}
 
 
 def _counts(beta: torch.Tensor) -> NDArray[np.uint32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.envs import EnvSpec, build_envs
-from deltarl.gates.figures import INK, RULE
-from deltarl.gates.measure import Batch, NetworkRecord, measure
+from deltarl.gates.figures import INK, RULE, SHARE_LABEL, SHARES
+from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
 
 COLOURS = {"reward": "#0072b2", "speed": "#00805e", "distance to goal": "#00805e", "contact force": "#c44e00"}
 
@@ -38,11 +39,19 @@ class Episode:
     @property
     def beta(self) -> dict[str, NDArray[np.floating[Any]]]:
         """Gates of each network that has any, heads pooled: `[T, blocks]`."""
+        return self._of_blocks(lambda block: block.beta)
+
+    @property
+    def erase_share(self) -> dict[str, NDArray[np.floating[Any]]]:
+        """Erase shares of each network whose blocks erase, heads and channels pooled: `[T, blocks]`."""
+        return self._of_blocks(lambda block: block.erase_share)
+
+    def _of_blocks(self, read: Callable[[BlockRecord], torch.Tensor | None]) -> dict[str, NDArray[np.floating[Any]]]:
         found = {}
         for name, record in self.networks.items():
-            gates = [block.beta.mean(-1) for block in record.blocks if block.beta is not None]
-            if gates:
-                found[name] = torch.stack(gates, dim=-1).cpu().numpy()
+            read_of = [values.flatten(1).mean(-1) for block in record.blocks if (values := read(block)) is not None]
+            if read_of:
+                found[name] = torch.stack(read_of, dim=-1).cpu().numpy()
         return found
 
 
@@ -121,19 +130,28 @@ def _fresh(policy: RecurrentActorCriticPolicy) -> tuple[NDArray[Any], ...]:
 
 
 def draw_episode(episode: Episode) -> Figure:
-    """Beta of each block along time, above what the agent does."""
-    beta, curves = episode.beta, episode.curves
-    heights = [0.4 + 0.2 * gates.shape[1] for gates in beta.values()] + [0.8] * len(curves)
+    """Beta of each block along time, and how much of its rewrite is erasure, above what the agent does."""
+    curves = episode.curves
+    shares = episode.erase_share
+    images = []
+    for name, gates in episode.beta.items():
+        images.append((f"β of {name}\nblock", gates, "RdBu_r", 2))
+        if name in shares:
+            images.append((f"{SHARE_LABEL}\nblock", shares[name], SHARES, 1))
+    heights = [0.4 + 0.2 * values.shape[1] for _, values, _, _ in images] + [0.8] * len(curves)
     figure = Figure(figsize=(8.0, 0.9 + sum(heights)), dpi=110, layout="constrained")
     axes = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for (name, gates), axis in zip(beta.items(), axes, strict=False):
-        extent = (-0.5, len(gates) - 0.5, gates.shape[1] - 0.5, -0.5)
+    for (label, values, colours, most), axis in zip(images, axes, strict=False):
+        extent = (-0.5, len(values) - 0.5, values.shape[1] - 0.5, -0.5)
         image = axis.imshow(
-            gates.T, aspect="auto", cmap="RdBu_r", vmin=0, vmax=2, interpolation="nearest", extent=extent
+            values.T, aspect="auto", cmap=colours, vmin=0, vmax=most, interpolation="nearest", extent=extent
         )
-        axis.set_yticks(range(gates.shape[1]))
-        axis.set_ylabel(f"β of {name}\nblock")
-    for (name, values), axis in zip(curves.items(), axes[len(beta) :], strict=True):
+        axis.set_yticks(range(values.shape[1]))
+        axis.set_ylabel(label)
+        bar = figure.colorbar(image, ax=axis, pad=0.015, ticks=[0, most / 2, most])
+        bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize=7)
+    for (name, values), axis in zip(curves.items(), axes[len(images) :], strict=True):
         axis.plot(values, color=COLOURS[name], linewidth=1)
         axis.set_ylabel(name)
     for axis in axes:
@@ -141,7 +159,5 @@ def draw_episode(episode: Episode) -> Figure:
         axis.tick_params(color=RULE, labelcolor=INK, labelsize=8)
         axis.yaxis.label.set(rotation=0, ha="right", va="center", fontsize=9, color=INK)
     axes[-1].set_xlabel("step of the episode", fontsize=9, color=INK)
-    bar = figure.colorbar(image, ax=list(axes[: len(beta)]), shrink=0.9, pad=0.015, ticks=[0, 1, 2])
-    bar.outline.set_visible(False)
     figure.suptitle(f"Gates along one episode, return {curves['reward'].sum():,.1f}", x=0.01, ha="left", fontsize=11)
     return figure

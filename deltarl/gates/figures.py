@@ -1,4 +1,4 @@
-"""Pictures of a gate record: beta by block over training, its regimes, and the eigenvalues of the shortcut."""
+"""Pictures of a gate record: beta and erase share by block over training, regimes, and eigenvalues of the shortcut."""
 
 from __future__ import annotations
 
@@ -18,54 +18,66 @@ Record = Mapping[str, NDArray[Any]]
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 REGIME_COLOURS = dict(zip(REGIMES, ("#bdd7e7", "#0072b2", "#d5dbe1", "#d55e00"), strict=True))
 REGIME_LABELS = {
-    "identity_fraction": "passes through (β < 0.25)",
-    "projection_fraction": "overwrites (|β \N{MINUS SIGN} 1| ≤ 0.25)",
+    "identity_fraction": "β < 0.25",
+    "projection_fraction": "|β \N{MINUS SIGN} 1| ≤ 0.25",
     "between_fraction": "between",
-    "reflection_fraction": "reflects (β > 1.75)",
+    "reflection_fraction": "β > 1.75",
 }
+SHARES = "Greys"  # colours of erase shares, 0 to 1
 FIRST, LAST = "#56b4e9", "#d55e00"
 INK, RULE = "#1f2933", "#d5dbe1"
 MINUS = "\N{MINUS SIGN}"
 WIDTH, ROW = 8.0, 0.95
+BETA_LABEL, SHARE_LABEL = "mean β", "erase share"
+BAR_LABELS = (BETA_LABEL, SHARE_LABEL)
 
 
-def gated_networks(record: Record, source: str = "gates") -> list[str]:
-    """The networks of a record that have gates."""
-    suffix = "/beta_mean"
+def gated_networks(record: Record, source: str = "gates", statistic: str = "beta_mean") -> list[str]:
+    """The networks of a record that have gates, or another statistic of blocks: `erase_share` those that erase have."""
+    suffix = f"/{statistic}"
     keys = [key for key in record if key.startswith(f"{source}/") and key.endswith(suffix)]
     return [key.removeprefix(f"{source}/").removesuffix(suffix) for key in keys]
 
 
 def heat_map(record: Record, source: str = "gates") -> Figure:
-    """Mean beta of each block over training, a row of blocks a network."""
+    """Mean beta of each block over training and, beside it, how much of the rewrite is erasure; a row a network."""
     nets = gated_networks(record, source)
     heights = [0.45 + 0.22 * _depth(record, net, source) for net in nets]
     figure = _figure(sum(heights))
-    axes = figure.subplots(len(nets), 1, sharex=True, squeeze=False, height_ratios=heights)
+    axes = figure.subplots(len(nets), 2, sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     steps = record["steps"]
-    for net, axis in zip(nets, axes[:, 0], strict=True):
-        beta = record[f"{source}/{net}/beta_mean"].T
-        edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:] + 1])
-        image = axis.pcolormesh(edges, np.arange(len(beta) + 1) - 0.5, beta, cmap="RdBu_r", vmin=0, vmax=2)
-        axis.set_yticks(range(len(beta)), [str(block) for block in range(len(beta))])
-        axis.invert_yaxis()
-        axis.set_ylabel(f"{net}\nblock")
-    bar = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.015, ticks=[0, 0.5, 1, 1.5, 2])
-    bar.set_label("mean β")
-    bar.outline.set_visible(False)
-    return _finished(figure, "Gate β by block over training")
+    edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:] + 1])
+    for net, (left, right) in zip(nets, axes, strict=True):
+        beta = record[f"{source}/{net}/beta_mean"]
+        share = record.get(f"{source}/{net}/erase_share", np.zeros_like(beta))
+        rows = np.arange(beta.shape[1] + 1) - 0.5
+        gate_image = left.pcolormesh(edges, rows, beta.T, cmap="RdBu_r", vmin=0, vmax=2)
+        share_image = right.pcolormesh(edges, rows, share.T, cmap=SHARES, vmin=0, vmax=1)
+        left.set_yticks(range(beta.shape[1]), [str(block) for block in range(beta.shape[1])])
+        left.invert_yaxis()
+        left.set_ylabel(f"{net}\nblock")
+    for image, column, label, ticks in (
+        (gate_image, 0, BETA_LABEL, [0, 0.5, 1, 1.5, 2]),
+        (share_image, 1, SHARE_LABEL, [0, 0.5, 1]),
+    ):
+        bar = figure.colorbar(image, ax=axes[:, column], shrink=0.9, pad=0.015, ticks=ticks)
+        bar.set_label(label)
+        bar.outline.set_visible(False)
+    return _finished(figure, "Gate β and erase share by block over training")
 
 
 def regimes(record: Record, source: str = "gates") -> Figure:
-    """Shares of gates in each regime over training, a panel a block."""
+    """Shares of gates in each regime over training, and how much of the rewrite is erasure; a panel a block."""
     figure = _figure(ROW * _deepest(record, source))
     for net, block, axis in _panels(figure, record, source):
         shares = [record[f"{source}/{net}/{name}"][:, block] for name in REGIMES]
         colours = [REGIME_COLOURS[name] for name in REGIMES]
         axis.stackplot(record["steps"], shares, colors=colours, labels=[REGIME_LABELS[name] for name in REGIMES])
+        share = record[f"{source}/{net}/erase_share"][:, block]
+        axis.plot(record["steps"], share, color=INK, linewidth=1.2, label=SHARE_LABEL)
         axis.set_ylim(0, 1)
         axis.set_yticks([0, 1], ["0", "1"])
-    return _finished(figure, "What the gates do over training, share of gates", legend=True)
+    return _finished(figure, "Share of gates by β over training, and of erasure in the rewrite", legend=True)
 
 
 def eigenvalues(record: Record, source: str = "gates") -> Figure:
@@ -82,15 +94,21 @@ def eigenvalues(record: Record, source: str = "gates") -> Figure:
         axis.set_xlim(-1, 1)
         axis.set_xticks([-1, -0.5, 0, 0.5, 1], [f"{MINUS}1", "", "0", "", "1"])
         axis.set_yticks([])
-    title = f"Eigenvalue 1 {MINUS} β of the shortcut along k: 1 keeps, 0 erases, {MINUS}1 reflects"
+        first, last = record[f"{source}/{net}/erase_share"][[0, -1], block]
+        text = f"{SHARE_LABEL}\n{first:.2f}, then {last:.2f}"
+        axis.text(0.02, 0.92, text, transform=axis.transAxes, va="top", fontsize=7, color=INK)
+    title = f"Eigenvalue 1 {MINUS} β of the shortcut along k"
     return _finished(figure, title, label=f"eigenvalue 1 {MINUS} β", legend=True)
 
 
-FIGURES: dict[str, Callable[[Record], Figure]] = {
-    "beta": heat_map,
-    "regimes": regimes,
-    "eigenvalues": eigenvalues,
-}
+def figures(record: Record) -> dict[str, Callable[[Record], Figure]]:
+    """By name what can be drawn of a record; regimes and eigenvalues only of blocks that erase."""
+    found: dict[str, Callable[[Record], Figure]] = {}
+    if gated_networks(record):
+        found["beta"] = heat_map
+    if gated_networks(record, statistic="erase_share"):
+        found |= {"regimes": regimes, "eigenvalues": eigenvalues}
+    return found
 
 
 def _depth(record: Record, net: str, source: str) -> int:
@@ -98,7 +116,7 @@ def _depth(record: Record, net: str, source: str) -> int:
 
 
 def _deepest(record: Record, source: str) -> int:
-    return max(_depth(record, net, source) for net in gated_networks(record, source))
+    return max(_depth(record, net, source) for net in gated_networks(record, source, "erase_share"))
 
 
 def _figure(height: float) -> Figure:
@@ -107,8 +125,8 @@ def _figure(height: float) -> Figure:
 
 
 def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, int, Axes]]:
-    """A column a network, a row a block."""
-    nets = gated_networks(record, source)
+    """A column a network that erases, a row a block."""
+    nets = gated_networks(record, source, "erase_share")
     axes = figure.subplots(_deepest(record, source), len(nets), sharex=True, sharey=True, squeeze=False)
     for column, net in enumerate(nets):
         axes[0, column].set_title(net, fontsize=10, color=INK)
@@ -128,10 +146,10 @@ def _finished(figure: Figure, title: str, label: str = "training steps", legend:
             axis.set_xlabel(label, fontsize=9, color=INK)
         axis.spines[:].set_color(RULE)
         axis.tick_params(color=RULE, labelcolor=INK, labelsize=8)
-        if axis.get_ylabel() != "mean β":
+        if axis.get_ylabel() not in BAR_LABELS:
             axis.yaxis.label.set(rotation=0, ha="right", va="center", fontsize=9, color=INK)
             axis.margins(x=0)
-        if label == "training steps" and axis.get_ylabel() != "mean β":
+        if label == "training steps" and axis.get_ylabel() not in BAR_LABELS:
             axis.xaxis.set_major_locator(MaxNLocator(4))
             axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0")
     if legend:

@@ -22,6 +22,7 @@ from deltarl.torso import Torso
 
 Observations = Tensor | Mapping[str, Tensor]
 _ACTIVATIONS = tuple(ACTIVATIONS.values())
+ACTING = ("policy", "actor", "q")  # the networks that choose actions; the others are value networks
 _ACTOR_CRITICS = (ActorCriticPolicy, MaskableActorCriticPolicy)
 
 
@@ -55,6 +56,8 @@ class BlockRecord:
         readout: `k^T X`, `[N, heads, channels]`.
         readout_after: `k^T X'`, `[N, heads, channels]`.
         cos: `|k^T X| / |X|` within a head, for each channel, `[N, heads, channels]`.
+        cos_pairs: the mean of that over the k of one sample and the X of another, `[heads, channels]`; NaN for N = 1.
+        erases: whether the state loses beta times its part along k.
     """
 
     update_ratio: Tensor
@@ -64,16 +67,20 @@ class BlockRecord:
     readout: Tensor | None = None
     readout_after: Tensor | None = None
     cos: Tensor | None = None
+    cos_pairs: Tensor | None = None
+    erases: bool = False
 
     @property
     def eigenvalue(self) -> Tensor | None:
-        """`1 - beta`, the shortcut's eigenvalue along k, `[N, heads]` (paper, proposition 2.1)."""
-        return None if self.beta is None else 1 - self.beta
+        """The shortcut's eigenvalue along k, `[N, heads]`: `1 - beta` (paper, section 2.3), 1 without erasure."""
+        if self.beta is None:
+            return None
+        return 1 - self.beta if self.erases else torch.ones_like(self.beta)
 
     @property
     def erase_share(self) -> Tensor | None:
         """`|k^T X| / (|k^T X| + |v|)`: how much of the rewrite is erasure, `[N, heads, channels]`."""
-        if self.beta is None or self.readout is None or self.v is None:
+        if not self.erases or self.readout is None or self.v is None:
             return None
         erased = self.readout.abs()
         return erased / (erased + self.v.abs())
@@ -212,8 +219,19 @@ def _block(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:
             v = block.magnitude.expand(len(x), -1, -1)
         state, rewritten = (_with_channels(block, each) for each in (x, after))
         readout, readout_after = ((k.unsqueeze(-1) * each).sum(-2) for each in (state, rewritten))
-        cos = readout.abs() / state.norm(dim=-2)
-    return BlockRecord(update_ratio, k, v, beta, readout, readout_after, cos)
+        norm = state.norm(dim=-2)
+        cos, pairs = readout.abs() / norm, _cosines_of_pairs(k, state / norm.unsqueeze(-2))
+    erases = isinstance(block, DeltaBlock) and block.erases
+    return BlockRecord(update_ratio, k, v, beta, readout, readout_after, cos, pairs, erases)
+
+
+def _cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:
+    """Mean `|k_i^T x_j|` over i != j, `[heads, channels]`: of k `[N, heads, d]`, unit x `[N, heads, d, channels]`."""
+    sums = []
+    for head, states in zip(k.unbind(1), unit.unbind(1), strict=True):  # one at a time: [N, N] numbers a channel
+        each = torch.einsum("id,jdc->ijc", head, states).abs()
+        sums.append(each.sum((0, 1)) - each.diagonal().sum(-1))
+    return torch.stack(sums) / (len(k) * (len(k) - 1) or float("nan"))
 
 
 def _with_channels(block: RankOneBlock, x: Tensor) -> Tensor:

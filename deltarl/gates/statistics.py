@@ -10,11 +10,13 @@ from torch import Tensor
 
 from deltarl.gates.measure import BlockRecord, NetworkRecord
 
-# The regimes of a gate (paper, section 2.2): pass through, overwrite, reflect.
+# The regimes of a gate (paper, section 2.3): what the shortcut does along k at beta = 0, 1 and 2.
 IDENTITY_BELOW = 0.25
 PROJECTION_WITHIN = 0.25
 REFLECTION_ABOVE = 1.75
 REGIMES = ("identity_fraction", "projection_fraction", "between_fraction", "reflection_fraction")
+# What there is only of blocks that erase.
+OF_ERASURE = (*REGIMES, "readout_error", "erase_share")
 
 
 def block_statistics(record: BlockRecord) -> dict[str, float]:
@@ -22,23 +24,33 @@ def block_statistics(record: BlockRecord) -> dict[str, float]:
     found = {"update_ratio": _mean(record.update_ratio)}
     if record.beta is not None:
         found |= gate_statistics(record.beta)
-    if record.cos is not None and record.k is not None:
-        chance = math.sqrt(2 / (math.pi * record.k.shape[-1]))  # of a random direction in as many dimensions
-        found |= {"cos_k_x": _mean(record.cos), "cos_k_x_over_chance": _mean(record.cos) / chance}
-    if record.beta is not None and record.v is not None:
+    if record.cos is not None and record.cos_pairs is not None and record.k is not None:
+        cos, pairs = _mean(record.cos), _mean(record.cos_pairs)
+        found |= {
+            "cos_k_x": cos,
+            "cos_k_x_over_pairs": cos / pairs if pairs else math.nan,
+            "cos_k_x_over_random": cos / chance_cosine(record.k.shape[-1]),
+        }
+    if record.erases:
+        assert record.beta is not None
+        assert record.v is not None
         assert record.readout is not None
-        assert record.readout_after is not None
         assert record.erase_share is not None
         found |= {
+            **regimes(record.beta),
             "readout_error": _mean((record.v - record.readout).abs()),
-            "readout_error_after": _mean((record.v - record.readout_after).abs()),
             "erase_share": _mean(record.erase_share),
         }
     return found
 
 
+def chance_cosine(dimensions: int) -> float:
+    """Mean |cos| between a uniformly random direction and any other, in that many dimensions."""
+    return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
+
+
 def gate_statistics(beta: Tensor) -> dict[str, float]:
-    """Moments, quantiles and regimes of beta, heads pooled."""
+    """Moments and quantiles of beta, heads pooled."""
     beta = beta.flatten()
     if not len(beta):
         return {}
@@ -49,12 +61,11 @@ def gate_statistics(beta: Tensor) -> dict[str, float]:
         "beta_p10": p10,
         "beta_p50": p50,
         "beta_p90": p90,
-        **regimes(beta),
     }
 
 
 def regimes(beta: Tensor) -> dict[str, float]:
-    """Share of gates that pass the state through, overwrite along k, reflect, and lie between."""
+    """Share of gates near 0, around 1, near 2, and between."""
     identity = _mean((beta < IDENTITY_BELOW).float())
     projection = _mean(((beta - 1).abs() <= PROJECTION_WITHIN).float())
     reflection = _mean((beta > REFLECTION_ABOVE).float())

@@ -26,7 +26,10 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.errors import ConfigError
+from deltarl.gates import Record, read_record, without_erasure
+from deltarl.gates.measure import ACTING
 from deltarl.reading import NO_LINK, check_plain, read_yaml, readable
+from deltarl.specs import DeltaTorsoSpec
 from deltarl.training import checkpoint, disk, manifest
 from deltarl.training.spec import RunSpec
 
@@ -329,6 +332,24 @@ def load_spec(folder: Path) -> RunSpec:
     path = folder / CONFIG
     with readable(path):
         return RunSpec.model_validate(read_yaml(path))
+
+
+def read_gates(folder: Path) -> Record:
+    """The gates that a run has measured; of networks that do not erase without what older versions took for erasure.
+
+    Raises:
+        ConfigError: if the record is missing, or it or the config is damaged.
+    """
+    record = read_record(folder / GATES)
+    if not (folder / CONFIG).is_file():
+        return record
+    spec = load_spec(folder)
+
+    def only_writes(net: str) -> bool:
+        torso = spec.actor_torso if net in ACTING else spec.critic_torso
+        return isinstance(torso, DeltaTorsoSpec) and torso.update == "write_only"
+
+    return without_erasure(record, only_writes)
 
 
 def save_normalizer(normalizer: VecNormalize, path: Path) -> None:

@@ -66,4 +66,6 @@ def _write_run(folder: Path, seed: int, total: int, score: float) -> None:
 def _write_gates(path: Path, seed: int) -> None:
     beta = 1 + 0.1 * np.random.default_rng(seed).normal(size=(EVALUATIONS, 2))
     steps = np.arange(1, EVALUATIONS + 1)
-    write_record(path, {"steps": steps, "gates/policy/beta_mean": beta, "gates/value/beta_mean": beta})
+    statistics = {"beta_mean": beta, "erase_share": beta / 3}
+    columns = {f"gates/{net}/{name}": each for net in ("policy", "value") for name, each in statistics.items()}
+    write_record(path, {"steps": steps, **columns})

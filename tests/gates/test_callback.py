@@ -16,8 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deltarl import ConfigError, load_config, train
 from deltarl.gates import GateCallback, measure, read_record
 from deltarl.gates.batches import batch_of, from_buffer
-from deltarl.gates.callback import BINS, layout
-from deltarl.gates.statistics import block_statistics
+from deltarl.gates.callback import BINS, layout, without_erasure
+from deltarl.gates.figures import figures, gated_networks
+from deltarl.gates.statistics import OF_ERASURE, block_statistics
 from tests.policies.matrix import SUBJECTS, make
 
 DELTA = {"kind": "delta", "width": 12, "depth": 2, "heads": 2}
@@ -161,6 +162,24 @@ def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: py
     assert "gates/value/1/beta_mean" not in tags
     assert "gates/value/0/beta_mean" in tags
     assert callback.state.record["steps"].tolist() == [1, 2, 3]
+
+
+def test_of_blocks_that_only_write_no_erasure_is_recorded_or_drawn(tmp_path: Path) -> None:
+    model = make(of("PPO"), torso=DELTA, actor_torso={"update": "write_only"})
+    callback = GateCallback(every=16, rows=8, path=tmp_path / "gates.npz")
+    model.learn(32, callback=callback)
+    record = read_record(tmp_path / "gates.npz")
+    assert gated_networks(record) == ["policy", "value"]
+    assert gated_networks(record, statistic="erase_share") == ["value"]
+    assert not any(f"gates/policy/{name}" in record for name in OF_ERASURE)
+    drawn = {name: draw(record) for name, draw in figures(record).items()}
+    assert set(drawn) == {"beta", "regimes", "eigenvalues"}
+    assert {axis.get_title() for axis in drawn["regimes"].axes} == {"value", ""}
+    # Records of older versions have both; what is no erasure is left out where the config says so.
+    older = record | {f"gates/policy/{name}": record[f"gates/value/{name}"] for name in OF_ERASURE}
+    assert without_erasure(older, lambda net: net == "policy").keys() == record.keys()
+    assert without_erasure(older, lambda _: False) == older
+    assert set(figures(without_erasure(older, lambda _: True))) == {"beta"}
 
 
 @pytest.mark.parametrize(("option", "value"), [("every", 0), ("rows", 1)])

@@ -34,10 +34,15 @@ def test_an_episode_has_its_gates_and_what_the_agent_does(name: str) -> None:
     assert set(episode.beta) == networks
     length = len(episode.curves["reward"])
     assert length > 1
+    for network, gates in episode.erase_share.items():
+        assert gates.shape == (length, 2)
+        assert ((gates > 0) & (gates < 1)).all()
+        assert np.array_equal(gates, again.erase_share[network])
     for network, gates in episode.beta.items():
         assert gates.shape == (length, 2)
         assert np.allclose(gates, 1)  # where gates start
         assert np.array_equal(gates, again.beta[network])
     assert all(np.isfinite(values).all() and len(values) == length for values in episode.curves.values())
     figure = draw_episode(episode)
-    assert len(figure.axes) == len(networks) + len(curves) + 1
+    # Beta and erase share of each network, each with its scale.
+    assert len(figure.axes) == 4 * len(networks) + len(curves)

@@ -13,8 +13,10 @@ from deltarl.gates import Batch, BlockRecord, NetworkRecord, measure
 from deltarl.gates.batches import batch_of, from_buffer
 from deltarl.gates.measure import networks
 from deltarl.gates.statistics import (
+    OF_ERASURE,
     REGIMES,
     block_statistics,
+    chance_cosine,
     effective_rank,
     gate_statistics,
     neighbour_cosines,
@@ -108,6 +110,9 @@ def test_the_record_equals_an_explicit_recomputation_in_float64(algorithm: str, 
                 record.update_ratio, (after - state).reshape(ROWS, -1).norm(dim=-1) / x.reshape(ROWS, -1).norm(dim=-1)
             )
             close(record.cos, readout.abs() / state.norm(dim=-2))
+            unit = state / state.norm(dim=-2, keepdim=True)
+            pairs = [(k[i].unsqueeze(-1) * unit[j]).sum(1).abs() for i in range(ROWS) for j in range(ROWS) if i != j]
+            close(record.cos_pairs, torch.stack(pairs).mean(0))
             close(record.erase_share, readout.abs() / (readout.abs() + v.abs()))
             x = after.reshape(ROWS, width, channels)
         torso.float()
@@ -175,6 +180,10 @@ def test_other_updates_have_what_exists_of_them(update: str) -> None:
     assert statistics["update_ratio"] > 0
     assert ("beta_mean" in statistics) == (update == "write_only")
     assert ("cos_k_x" in statistics) == (update != "lerp")
+    # None of them erases: no share, no regime, and no eigenvalue but 1.
+    assert not set(OF_ERASURE) & statistics.keys()
+    assert block.erase_share is None
+    assert block.eigenvalue is None or (block.eigenvalue == 1).all()
 
 
 def test_an_empty_batch_has_no_numbers_and_does_no_harm() -> None:
@@ -202,9 +211,35 @@ def test_regimes_are_shares_of_all_gates() -> None:
 def test_saturated_gates_are_named_for_what_they_are() -> None:
     for value, regime in ((0.0, "identity_fraction"), (2.0, "reflection_fraction")):
         found = gate_statistics(torch.full((5, 2), value))
-        assert found[regime] == 1.0
+        assert regimes(torch.full((5, 2), value))[regime] == 1.0
         assert found["beta_std"] == 0.0
         assert found["beta_p10"] == found["beta_p90"] == value
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 4, 64])
+def test_the_chance_of_a_cosine_is_that_of_random_directions(dimensions: int) -> None:
+    drawn = torch.nn.functional.normalize(torch.randn(200_000, dimensions, generator=torch.Generator().manual_seed(0)))
+    assert chance_cosine(dimensions) == pytest.approx(float(drawn[:, 0].abs().mean()), rel=0.01)
+    known = {1: 1.0, 2: 2 / math.pi, 4: 4 / (3 * math.pi)}
+    assert chance_cosine(dimensions) == pytest.approx(known.get(dimensions, chance_cosine(dimensions)), rel=1e-12)
+
+
+def test_chance_is_of_the_batch_itself() -> None:
+    """Samples that all have one state meet their directions no more often than other samples' directions do."""
+    k = torch.nn.functional.normalize(torch.randn(6, 1, 4), dim=-1)[:1].expand(6, 1, 4)
+    same = block_statistics(BlockRecord(torch.ones(6), k, cos=torch.full((6, 1, 1), 0.9), cos_pairs=torch.tensor(0.9)))
+    assert same["cos_k_x_over_pairs"] == pytest.approx(1)
+    assert same["cos_k_x_over_random"] == pytest.approx(0.9 / chance_cosine(4))
+
+
+def test_a_unit_direction_brings_the_readout_nearer_by_the_eigenvalue() -> None:
+    """For a unit k the error after the block is |1 - beta| times that before it, whatever was learned."""
+    model = make(of("PPO"), torso={**DELTA, "beta_init": 1.4})
+    model.learn(48)
+    for block in measure(model.policy, batch_from(model))["policy"].blocks:
+        assert block.eigenvalue is not None
+        before, after = (block.v - each for each in (block.readout, block.readout_after))
+        torch.testing.assert_close(after, block.eigenvalue.unsqueeze(-1) * before, rtol=1e-3, atol=1e-4)
 
 
 def test_effective_rank_is_that_of_known_spectra() -> None:
