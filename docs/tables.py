@@ -195,14 +195,22 @@ def checkpoint_cost_table() -> str:
 
 
 def gates_seen_table() -> str:
-    """Mean beta of each block at the end, on the data of the moment and on the fixed batch."""
+    """Mean beta and erase share of each block at the end, on the data of the moment and on the fixed batch."""
     record = read_record(ROOT / "results" / "gates" / "hopper_ppo" / "gates.npz")
     rows = []
     for net in ("policy", "value"):
-        data, probe = (record[f"{source}/{net}/beta_mean"][-1] for source in ("gates", "gates_probe"))
-        rows += [f"| {net} | {block} | {data[block]:.2f} | {probe[block]:.2f} |" for block in range(len(data))]
-    head = f"| network | block | mean beta at step {record['steps'][-1]:,}, rollout | fixed batch |"
-    return "\n".join([head, "|---|---|---|---|", *rows])
+        columns = [
+            record[f"{source}/{net}/{name}"][-1]
+            for source in ("gates", "gates_probe")
+            for name in ("beta_mean", "erase_share")
+        ]
+        rows += [
+            f"| {net} | {block} | {' | '.join(f'{value:.2f}' for value in values)} |"
+            for block, values in enumerate(zip(*columns, strict=True))
+        ]
+    at = f"mean beta at step {record['steps'][-1]:,}, rollout"
+    head = f"| network | block | {at} | erase share | mean beta, fixed batch | erase share |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
 
 
 def gate_cost_table() -> str:

@@ -74,6 +74,7 @@ def regimes(record: Record, source: str = "gates") -> Figure:
         colours = [REGIME_COLOURS[name] for name in REGIMES]
         axis.stackplot(record["steps"], shares, colors=colours, labels=[REGIME_LABELS[name] for name in REGIMES])
         share = record[f"{source}/{net}/erase_share"][:, block]
+        axis.plot(record["steps"], share, color="white", linewidth=3)  # keeps the line apart from dark areas
         axis.plot(record["steps"], share, color=INK, linewidth=1.2, label=SHARE_LABEL)
         axis.set_ylim(0, 1)
         axis.set_yticks([0, 1], ["0", "1"])
@@ -154,5 +155,5 @@ def _finished(figure: Figure, title: str, label: str = "training steps", legend:
             axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0")
     if legend:
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
     return figure

@@ -19,6 +19,7 @@ from deltarl.gates.batches import batch_of, from_buffer
 from deltarl.gates.callback import BINS, layout, without_erasure
 from deltarl.gates.figures import figures, gated_networks
 from deltarl.gates.statistics import OF_ERASURE, block_statistics
+from deltarl.training.folder import read_gates
 from tests.policies.matrix import SUBJECTS, make
 
 DELTA = {"kind": "delta", "width": 12, "depth": 2, "heads": 2}
@@ -180,6 +181,14 @@ def test_of_blocks_that_only_write_no_erasure_is_recorded_or_drawn(tmp_path: Pat
     assert without_erasure(older, lambda net: net == "policy").keys() == record.keys()
     assert without_erasure(older, lambda _: False) == older
     assert set(figures(without_erasure(older, lambda _: True))) == {"beta"}
+
+
+@pytest.mark.parametrize(("arm", "erases"), [("delta", True), ("write_only", False)])
+def test_what_older_versions_took_for_erasure_is_not_read_of_runs_that_only_write(arm: str, erases: bool) -> None:
+    folder = Path(__file__).parents[2] / "results" / "compare" / "ppo_small" / "hopper" / arm / "seed-0"
+    assert "gates/policy/erase_share" in read_record(folder / "gates.npz")
+    assert ("gates/policy/erase_share" in read_gates(folder)) == erases
+    assert "gates/policy/beta_mean" in read_gates(folder)
 
 
 @pytest.mark.parametrize(("option", "value"), [("every", 0), ("rows", 1)])
