@@ -46,7 +46,8 @@ class Spec(BaseModel):
 
 
 def complaint(message: str, key: str | None = None) -> PydanticCustomError:
-    """An error for use inside a validator; `key` names the field when the validator is the whole model's."""
+    """An error for use inside a validator; `key` names the field when the validator is the whole model's,
+    with dots where it is deeper."""
     # pydantic fills {braces} in the template from the context, so the text itself travels in the context.
     return PydanticCustomError("complaint", "{message}", {"message": message, "key": key or ""})
 
@@ -100,7 +101,7 @@ def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...],
             names = [name.strip(" '") for name in str(context["expected"]).replace(" or ", ", ").split(",")]
             message = f"{found['input']!r} is not one of {', '.join(names)}"
         elif found["type"] == "complaint":
-            path = (*path, context["key"]) if context["key"] else path
+            path = (*path, *context["key"].split(".")) if context["key"] else path
         elif found["type"] == "missing":
             message = "missing"
         elif found["type"] in {"model_type", "model_attributes_type", "dict_type"}:

@@ -228,7 +228,9 @@ def check(path: Path) -> None:
         raise ConfigError(f"{path}: a YAML file ends in .yaml or .yml")
     data = read_yaml(path).data
     if "algorithm" in data:
-        resolve("quickstart", [f"agent={json.dumps(str(path))}"])
+        # Whether it fits the number of environments is a matter of the configs that name it.
+        alone = ["env.n_envs=1"] if isinstance(data.get("train_freq"), list) else []
+        resolve("quickstart", [f"agent={json.dumps(str(path))}", *alone])
     elif "id" in data:
         resolve("quickstart", [f"env={json.dumps(str(path))}"])
     else:

@@ -139,6 +139,17 @@ class AlgorithmSpec(Spec):
         """`policy_kwargs` for SB3, torsos apart."""
         return self.policy.options(self.optimizer_defaults())
 
+    def check(self, n_envs: int) -> None:
+        """Refuse what cannot work in so many environments, by raising a `complaint`."""
+
+    def smallest_batches(self, n_envs: int) -> dict[str, int]:
+        """Rows of the smallest batch that each role's network is trained on."""
+        raise NotImplementedError
+
+    def largest_batch(self, n_envs: int) -> int:
+        """Rows of the largest batch that any network is trained on."""
+        raise NotImplementedError
+
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keyword arguments that are code and not data, made for the actions of the task."""
         return {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +12,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 import deltarl.policies
@@ -42,7 +46,8 @@ def build_agent(
     Raises:
         ConfigError: if the algorithm cannot take the environment's observations, actions or episodes.
     """
-    _check(spec, env)
+    # On a GPU its memory is what counts; there the observations alone pass through the machine's own.
+    _check(spec, env, [] if get_device(device).type != "cpu" else [actor_torso, critic_torso])
     return spec.algorithm_class(
         policy_name(env.observation_space),
         env,
@@ -83,7 +88,7 @@ def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -
     }
 
 
-def _check(spec: AlgorithmSpec, env: VecEnv) -> None:
+def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[Spec]) -> None:
     """What Stable-Baselines3 would say of a space in its own terms, or only once the training has begun."""
     name = spec.algorithm
     if not isinstance(env.action_space, spec.action_spaces):
@@ -100,6 +105,29 @@ def _check(spec: AlgorithmSpec, env: VecEnv) -> None:
         raise ConfigError(f"agent: {name} takes no {kind} observations; sac and tqc do")
     if isinstance(spec, OffPolicySpec) and spec.her is not None:
         _check_goals(spec, env)
+    _check_memory(spec, env, torsos)
+
+
+def _check_memory(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[Spec]) -> None:
+    """A batch takes its observations and what the blocks keep for the gradient, at least."""
+    rows = spec.largest_batch(env.num_envs)
+    kept = sum(
+        getattr(torso, "depth", 0) * (getattr(torso, "width", 0) + getattr(torso, "hidden", 0)) for torso in torsos
+    )
+    needed = 4 * rows * (spaces.flatdim(env.observation_space) + kept)
+    if needed > (there := _memory()):
+        raise ConfigError(
+            f"agent: a batch of {rows:,} transitions needs at least {needed / 2**30:,.0f} GiB, and this machine has "
+            f"{there / 2**30:,.0f}; give a smaller {'batch_size' if hasattr(spec, 'batch_size') else 'n_steps'}"
+        )
+
+
+def _memory() -> float:
+    """Bytes that the machine has; infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return math.inf
 
 
 def _check_goals(spec: OffPolicySpec, env: VecEnv) -> None:
@@ -110,6 +138,11 @@ def _check_goals(spec: OffPolicySpec, env: VecEnv) -> None:
             "take the agent without her"
         )
     [limit] = {spec.max_episode_steps if spec is not None else None for spec in env.get_attr("spec")}
+    if limit is not None and spec.buffer_size // env.num_envs <= limit:
+        raise ConfigError(
+            f"agent.buffer_size: HER learns from whole episodes, so more than {limit * env.num_envs} transitions "
+            f"({env.num_envs} x {limit}) have to fit; got {spec.buffer_size}"
+        )
     if limit is not None and spec.learning_starts < (needed := limit * env.num_envs):
         raise ConfigError(
             f"agent.learning_starts: HER learns from whole episodes, so at least {needed} steps "

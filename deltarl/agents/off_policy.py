@@ -29,6 +29,7 @@ from deltarl.agents.base import (
 )
 from deltarl.errors import Spec, complaint
 
+QUANTILES_OF_TQC = 25  # sb3-contrib's default
 # Steps between trainings, or [1, episode].
 Frequency = Count | tuple[Count, Literal["step", "episode"]]
 
@@ -41,10 +42,10 @@ class ActionNoiseSpec(Spec):
     )
     std: NotNegative = Field(0.1, description="Standard deviation; sigma of the process.")
 
-    def build(self, size: int) -> ActionNoise:
-        """SB3's noise for actions of `size` components."""
+    def build(self, shape: tuple[int, ...]) -> ActionNoise:
+        """SB3's noise for actions of a shape."""
         noise = NormalActionNoise if self.kind == "normal" else OrnsteinUhlenbeckActionNoise
-        return noise(mean=np.zeros(size), sigma=np.full(size, self.std))
+        return noise(mean=np.zeros(shape), sigma=np.full(shape, self.std))
 
 
 class HERSpec(Spec):
@@ -117,7 +118,23 @@ class OffPolicySpec(AlgorithmSpec):
                 raise complaint("HER cannot save memory this way; leave it out", key="optimize_memory_usage")
             if self.n_steps > 1:
                 raise complaint("HER learns from returns of one step; leave it out", key="n_steps")
+        if self.optimize_memory_usage and self.n_steps > 1:
+            raise complaint("returns of several steps cannot save memory this way; leave it out", key="n_steps")
         return self
+
+    def check(self, n_envs: int) -> None:
+        if isinstance(self.train_freq, tuple) and self.train_freq[1] == "episode" and n_envs > 1:
+            raise complaint(
+                f"episodes are counted in one environment, and env.n_envs is {n_envs}; give a number of steps, or "
+                "env.n_envs=1",
+                key="agent.train_freq",
+            )
+
+    def smallest_batches(self, n_envs: int) -> dict[str, int]:  # noqa: ARG002
+        return {"actor_torso": self.batch_size, "critic_torso": self.batch_size}
+
+    def largest_batch(self, n_envs: int) -> int:  # noqa: ARG002
+        return self.batch_size
 
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:
         given = super().arguments(action_space)
@@ -139,7 +156,7 @@ class ContinuousSpec(LeanSpec, OffPolicySpec):
         given = super().arguments(action_space)
         if self.action_noise is not None:
             assert action_space.shape is not None
-            given["action_noise"] = self.action_noise.build(int(np.prod(action_space.shape)))
+            given["action_noise"] = self.action_noise.build(action_space.shape)
         return given
 
 
@@ -178,6 +195,16 @@ class TQCSpec(EntropySpec, ContinuousSpec):
     top_quantiles_to_drop_per_net: Annotated[
         int, Field(ge=0, description="Largest quantiles of each Q network that the target leaves out.")
     ] = 2
+
+    @model_validator(mode="after")
+    def _some_quantiles_stay(self) -> TQCSpec:
+        count = self.policy.n_quantiles or QUANTILES_OF_TQC
+        if self.top_quantiles_to_drop_per_net >= count:
+            raise complaint(
+                f"the target would leave out all {count} quantiles of each Q network (policy.n_quantiles); give less",
+                key="top_quantiles_to_drop_per_net",
+            )
+        return self
 
 
 class CrossQSpec(EntropySpec, ContinuousSpec):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import sb3_contrib
@@ -60,6 +61,21 @@ class OnPolicySpec(WindowSpec, AlgorithmSpec):
     gae_lambda: Share = Field(0.95, description="Lambda of generalised advantage estimation.")
     normalize_advantage: bool = Field(True, description="Advantages of a batch to mean 0 and standard deviation 1.")
 
+    def rollout(self, n_envs: int) -> int:
+        """Transitions of one update."""
+        return self.n_steps * n_envs
+
+    def largest_batch(self, n_envs: int) -> int:
+        return self.rollout(n_envs)
+
+    def _check_advantages(self, rows: int) -> None:
+        if self.normalize_advantage and rows < 2:
+            raise complaint(
+                "the advantage of one transition has no standard deviation, and a batch has no more (n_steps, "
+                "env.n_envs, batch_size); give it more, or false",
+                key="agent.normalize_advantage",
+            )
+
     def optimizer_defaults(self) -> dict[str, Any]:
         return {"eps": 1e-5}
 
@@ -82,6 +98,12 @@ class ClippedSpec(OnPolicySpec):
         None, description="Bound of the KL divergence in an update; PPO ends one beyond 1.5 times it. Null: none."
     )
 
+    def largest_batch(self, n_envs: int) -> int:
+        return min(self.batch_size, self.rollout(n_envs))
+
+    def smallest_batches(self, n_envs: int) -> dict[str, int]:
+        return dict.fromkeys(("actor_torso", "critic_torso"), _last_batch(self.rollout(n_envs), self.batch_size))
+
 
 class PPOSpec(LeanSpec, GSDESpec, ClippedSpec):
     """Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
@@ -100,6 +122,10 @@ class RecurrentPPOSpec(GSDESpec, ClippedSpec):
     policy: RecurrentPolicySpec = RecurrentPolicySpec()
     n_steps: AtLeastTwo = 128
     batch_size: AtLeastTwo = 128
+
+    def check(self, n_envs: int) -> None:
+        # PPO leaves the advantage of a batch of one as it is; this one does not.
+        self._check_advantages(_last_batch(self.rollout(n_envs), self.batch_size))
 
 
 class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
@@ -124,6 +150,12 @@ class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
             raise complaint("SB3's RMSprop takes none; give policy.optimizer too", key="policy")
         return self
 
+    def check(self, n_envs: int) -> None:
+        self._check_advantages(self.rollout(n_envs))
+
+    def smallest_batches(self, n_envs: int) -> dict[str, int]:
+        return dict.fromkeys(("actor_torso", "critic_torso"), self.rollout(n_envs))
+
 
 class TRPOSpec(GSDESpec, OnPolicySpec):
     """Trust region policy optimisation (Schulman et al., arXiv 1502.05477)."""
@@ -144,3 +176,18 @@ class TRPOSpec(GSDESpec, OnPolicySpec):
     n_critic_updates: Count = Field(10, description="Updates of the value network for each of the policy.")
     target_kl: Positive = 0.01
     sub_sampling_factor: Count = Field(1, description="Of the steps, one in so many is used for the policy.")
+
+    def check(self, n_envs: int) -> None:
+        self._check_advantages(self.smallest_batches(n_envs)["actor_torso"])
+
+    def smallest_batches(self, n_envs: int) -> dict[str, int]:
+        rollout = self.rollout(n_envs)
+        return {
+            "actor_torso": math.ceil(rollout / self.sub_sampling_factor),
+            "critic_torso": _last_batch(rollout, self.batch_size),
+        }
+
+
+def _last_batch(rollout: int, batch_size: int) -> int:
+    """Rows of the last batch of an update, which is the smallest."""
+    return rollout % batch_size or batch_size

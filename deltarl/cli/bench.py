@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 import typer
 
+from deltarl import places
 from deltarl.errors import ConfigError
 
 
@@ -43,6 +44,8 @@ def bench(  # noqa: PLR0917 - each has a name on the command line
         raise ConfigError(f"--threads: there are {cores} cores; got {threads}")
     if out is not None and not out.parent.is_dir():
         raise ConfigError(f"--out: there is no folder {out.parent}")
+    if out is not None:
+        places.check_file(out, "--out")
     say = partial(typer.echo, err=True)
     report = measure(cases, device=device, count=threads, rounds=rounds, at_least=seconds, say=say)
     if out is not None:

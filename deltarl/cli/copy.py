@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from deltarl import places
 from deltarl.errors import ConfigError, suggestion
 from deltarl.library import KINDS, find, names
+
+LONGEST_NAME = 255  # that file systems take
 
 
 def copy(
@@ -27,13 +30,17 @@ def copy(
     """
     kind, base = _which(name)
     target = Path(kind) / f"{to or base}.yaml"
-    if Path(target.name).stem != (to or base):
+    if Path(target.name).stem != (to or base) or len(target.name) > LONGEST_NAME:
         raise ConfigError(f"--to: '{to}' is not a name")
     if target.exists():
         raise ConfigError(f"copy: {target} is there already; give --to another name")
     source = find(kind, base, "copy")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+    places.check_folder(target.parent, "copy")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise ConfigError(f"copy: {target} cannot be written: {error.strerror or error}") from None
     typer.echo(f"{target}, a copy of {source}")
 
 

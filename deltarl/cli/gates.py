@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from deltarl import training
+from deltarl import places, training
 from deltarl.cli.evaluate import RunArgument, SeedOption
 from deltarl.cli.tables import UNLIMITED_WIDTH
 from deltarl.errors import ConfigError
@@ -53,6 +53,7 @@ def gates(
         raise ConfigError(f"{run}: no such folder")
     check_plain(run)
     folder = run / "figures" if out is None else out
+    places.check_folder(folder, "--out")
     if episode:
         _save("gates_episode", _episode(run, seed), folder)
         return

@@ -36,6 +36,8 @@ def play(
         raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
     loaded = training.load_run(run, best=best)
     if video is not None:
+        with one_message(f"env: {loaded.spec.env.id} draws no frames"):
+            playback.check_frames(loaded.spec.env)
         typer.echo("drawing; without a graphics card 1,000 steps take a minute or two", err=True)
     with one_message(f"env: {loaded.spec.env.id} cannot be played"):
         if video is None:
@@ -43,6 +45,9 @@ def play(
         else:
             frames, fps, evaluation = playback.record(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
     if video is not None:
-        playback.write_video(frames, fps, video)
+        try:
+            playback.write_video(frames, fps, video)
+        except OSError as error:
+            raise ConfigError(f"--video: {video} cannot be written: {error.strerror or error}") from None
         typer.echo(f"{video}: {len(frames) / fps:.1f} s")
     typer.echo(describe(evaluation))

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from deltarl import rendering
+from deltarl import places, rendering
 from deltarl.comparison.progress import Board
+from deltarl.comparison.records import FREE
 from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain
@@ -69,6 +70,9 @@ def run_cells(
         check_plain(comparison.folder)
     done = [cell for cell in cells if (folder := _found(cell)) is not None and has_finished(folder, cell.spec)]
     todo = [cell for cell in cells if cell not in done]
+    if todo:
+        places.check_folder(comparison.folder, "out")
+    _check_alike(done)
     _check(todo)
     changed = _write(comparison)
     if not todo:
@@ -126,6 +130,21 @@ def _found(cell: Cell) -> Path | None:
     if keys := files.fixed_differences(files.load_spec(cell.folder), cell.spec):
         raise ConfigError(f"{files.differing(cell.folder, keys)}; or give the comparison another name=")
     return cell.folder
+
+
+def _check_alike(done: Sequence[Cell]) -> None:
+    """What may change when a run goes on may not where others have finished: the report would refuse them together."""
+    for cell in done:
+        there, here = (
+            files.leaves(spec.model_dump(mode="json", exclude=dict.fromkeys(FREE, True)))
+            for spec in (files.load_spec(cell.folder), cell.spec)
+        )
+        for key in sorted(there.keys() | here.keys()):
+            if there.get(key) != here.get(key):
+                raise ConfigError(
+                    f"{cell.folder}: has finished with {key} {there.get(key)}, and it is {here.get(key)} by now; put "
+                    "it back, or give the comparison another name="
+                )
 
 
 def _check(todo: Sequence[Cell]) -> None:

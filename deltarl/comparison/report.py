@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from deltarl import places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.figures import INK, RULE, figures
@@ -48,7 +49,9 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
     study = read_study(folder)
     if reference is not None and reference not in study.spec.arms:
         raise ConfigError(f"--reference: no arm '{reference}'{suggestion(reference, study.spec.arms)}")
-    return write_analysis(analyse(study, reference), Path(folder) / "report" if out is None else Path(out))
+    out = Path(folder) / "report" if out is None else Path(out)
+    places.check_folder(out, "--out")
+    return write_analysis(analyse(study, reference), out)
 
 
 def write_analysis(analysis: Analysis, out: Path) -> Path:

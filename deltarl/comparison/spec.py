@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from deltarl import places
 from deltarl.comparison.matching import MOST_MISMATCH, Size, match_sizes
 from deltarl.errors import ConfigError, Spec, complaint, first_complaint, suggestion
 from deltarl.library import (
@@ -87,7 +88,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Where it goes: `<out>/<comparison>/<task>/<arm>/seed-<n>`."""
-        return Path(self.spec.out).expanduser() / self.spec.name / f"seed-{self.seed}"
+        return places.expanded(self.spec.out, "out") / self.spec.name / f"seed-{self.seed}"
 
     @property
     def label(self) -> str:
@@ -200,7 +201,7 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
         for task, arms in by_task.items()
         for arm, run in arms.items()
     )
-    return Comparison(spec, Path(out).expanduser() / spec.name, cells, sizes, text, tuple(notes))
+    return Comparison(spec, places.expanded(out, "out") / spec.name, cells, sizes, text, tuple(notes))
 
 
 def _own(layer: Layer, name: str) -> ComparisonSpec:

@@ -25,6 +25,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
+from deltarl import places
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.gates.measure import ACTING
@@ -167,7 +168,7 @@ def leaves(content: Any, path: str = "") -> dict[str, Any]:
 
 def _places(spec: RunSpec, seed: int) -> Iterator[Path]:
     for name in (spec.name, f"{spec.name}-{spec.digest()}"):
-        yield Path(spec.out).expanduser() / name / f"seed-{seed}"
+        yield places.expanded(spec.out, "out") / name / f"seed-{seed}"
 
 
 @contextmanager
@@ -178,7 +179,7 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
     settled under a lock on `out`: what was free when a command started may hold another process's run hours later,
     when the command comes to its second seed.
     """
-    out = Path(spec.out).expanduser()
+    out = places.expanded(spec.out, "out")
     with ExitStack() as held:
         with usable(out):
             out.mkdir(parents=True, exist_ok=True)

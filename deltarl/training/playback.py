@@ -17,7 +17,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
-from deltarl.envs import EnvSpec
+from deltarl import places
+from deltarl.envs import EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.spec import FIRST_EVALUATION_SEED
@@ -72,6 +73,20 @@ def _follow(env: Any) -> None:
         renderer.camera_id = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
+def check_frames(env: EnvSpec) -> None:
+    """See whether an environment draws frames, before hours are spent on what they are of.
+
+    Raises:
+        ConfigError: if its `metadata` names no mode `rgb_array`.
+    """
+    envs = build_envs(env, FIRST_EVALUATION_SEED, n_envs=1)
+    modes = envs.get_attr("metadata")[0].get("render_modes") or []
+    envs.close()
+    if "rgb_array" not in modes:
+        raise ConfigError(f"{env.id} draws no frames: rgb_array is not among its render_modes ({', '.join(modes)})")
+    build_envs(env, FIRST_EVALUATION_SEED, n_envs=1, render_mode="rgb_array").close()
+
+
 def show(
     policy: BasePolicy | BaseAlgorithm,
     env: EnvSpec,
@@ -92,12 +107,14 @@ def check_video_path(path: Path) -> None:
     """Say what is wrong with a video's path before the frames are drawn.
 
     Raises:
-        ConfigError: for a format that is not written, a folder that does not exist, or a missing package.
+        ConfigError: for a format that is not written, a folder that is not there or may not be written, or a missing
+            package.
     """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"--video: {path}: a name that ends in {' or '.join(FORMATS)} is wanted")
     if not path.parent.is_dir():
         raise ConfigError(f"--video: {path.parent}: no such folder")
+    places.check_file(path, "--video")
     if path.suffix.lower() == ".mp4":
         try:
             import imageio_ffmpeg  # type: ignore[import-untyped]  # noqa: F401, PLC0415

@@ -21,7 +21,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from deltarl import rendering
+from deltarl import places, rendering
 from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy
 from deltarl.envs import build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
@@ -35,7 +35,7 @@ from deltarl.training.checkpoint import Store
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.finite import FiniteEnvs, NonFiniteError, check_tensors
 from deltarl.training.parallel import default_jobs, run_in_turn, run_seeds
-from deltarl.training.playback import record_clip
+from deltarl.training.playback import check_frames, record_clip
 from deltarl.training.progress import Display, ProgressCallback, Report, default_console
 from deltarl.training.records import describe, make_logger, record_evaluation
 from deltarl.training.resume import demand_exactness, has_finished, reopen
@@ -248,6 +248,8 @@ def _train(
     spec = todo[0][0]
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: PyTorch finds no CUDA device for '{spec.device}'; use device=cpu")
+    for run, seed, found in todo:
+        places.check_folder(found or places.expanded(run.out, "out") / run.name / f"seed-{seed}", "out")
     if spec.eval.video:
         rendering.set_up()
     jobs = default_jobs(len(todo), spec.threads) if jobs is None else jobs
@@ -319,13 +321,16 @@ def train_one(
 @contextmanager
 def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
     """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
+    if spec.eval.video:
+        with one_message(f"eval.video: {spec.env.id} draws no frames"):
+            check_frames(spec.env)
     with ExitStack() as opened:
         envs, normalizer = _make_envs(spec, seed, training=True)
         opened.callback(envs.close)
         demand_exactness(spec, envs)
         model = _make_agent(spec, envs, seed)
         if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
-            _start_from(Path(spec.init_from).expanduser(), model, normalizer)
+            _start_from(places.expanded(spec.init_from, "init_from"), model, normalizer)
         yield model, normalizer
 
 

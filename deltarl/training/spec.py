@@ -6,9 +6,9 @@ import hashlib
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from deltarl.agents import AgentSpec
+from deltarl.agents import AgentSpec, CrossQSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec, complaint
 from deltarl.specs import DeltaTorsoSpec, TorsoSpec
@@ -97,6 +97,19 @@ class RunSpec(Spec):
         if name in {".", ".."}:
             raise complaint(f"'{name}' is not a folder's name")
         return name
+
+    @model_validator(mode="after")
+    def _agent_can_train(self) -> RunSpec:
+        self.agent.check(self.env.n_envs)
+        for role, rows in self.agent.smallest_batches(self.env.n_envs).items():
+            norm = "batch_renorm" if isinstance(self.agent, CrossQSpec) else getattr(getattr(self, role), "norm", None)
+            if norm == "batch_renorm" and rows < 2:
+                raise complaint(
+                    f"{norm} needs batches of 2 transitions or more, and there is one of {rows} (n_steps, env.n_envs, "
+                    "batch_size)",
+                    key="agent.batch_size" if hasattr(self.agent, "batch_size") else "agent.n_steps",
+                )
+        return self
 
     def digest(self) -> str:
         """Eight hex digits; runs share them that differ at most in name, seeds, folder, cadences or known scores."""

@@ -13,6 +13,7 @@ from stable_baselines3.her import HerReplayBuffer
 
 from deltarl.agents import (
     A2CSpec,
+    ActionNoiseSpec,
     AlgorithmSpec,
     AnyAgentSpec,
     CrossQSpec,
@@ -167,6 +168,10 @@ def test_action_noise_has_the_size_of_the_action(kind: str, noise: type[Any]) ->
     assert built().shape == (2,)
 
 
+def test_action_noise_has_the_shape_of_the_action() -> None:
+    assert ActionNoiseSpec(std=0.3).build((2, 3))().shape == (2, 3)
+
+
 def test_training_after_each_episode_is_data() -> None:
     frequency = build(SACSpec(train_freq=[1, "episode"])).train_freq
     assert (frequency.frequency, frequency.unit.value) == (1, "episode")
@@ -213,8 +218,15 @@ def test_a_value_out_of_its_range_is_refused(data: dict[str, Any], message: str)
             REACH.model_copy(update={"n_envs": 2}),
             r"at least 100 steps \(2 x 50\) have to come first; got 99",
         ),
+        (
+            SACSpec(her={}, learning_starts=50, buffer_size=50),
+            REACH,
+            r"agent.buffer_size: HER learns from whole episodes, so more than 50 transitions \(1 x 50\) have to fit",
+        ),
+        (SACSpec(batch_size=10**12, buffer_size=10), None, "a batch of 1,000,000,000,000 transitions needs at least"),
+        (A2CSpec(n_steps=10**12), None, "give a smaller n_steps"),
     ],
 )
-def test_what_an_algorithm_cannot_take_is_said(spec: AlgorithmSpec, env: EnvSpec, message: str) -> None:
+def test_what_an_algorithm_cannot_take_is_said(spec: AlgorithmSpec, env: EnvSpec | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(spec, env)

@@ -195,11 +195,21 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     assert records(tmp_path / "small") == records(merged)
 
 
-def test_runs_of_another_config_are_not_taken_for_ones_own(merged: Path) -> None:
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("agent.gamma=0.9", r"agent\.gamma \(0\.99 there, 0\.9 here\).*or give the comparison another name="),
+        # A run may go on with it, but the report compares none that differ in it.
+        (
+            "eval.episodes=3",
+            r"has finished with eval\.episodes 2, and it is 3 by now.*give the comparison another name=",
+        ),
+    ],
+)
+def test_runs_of_another_config_are_not_taken_for_ones_own(override: str, message: str, merged: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()}
-    message = r"agent\.gamma \(0\.99 there, 0\.9 here\).*or give the comparison another name="
     with pytest.raises(ConfigError, match=message):
-        run(small(merged.parent, "agent.gamma=0.9"))
+        run(small(merged.parent, override))
     assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
 
 
