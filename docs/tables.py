@@ -46,6 +46,7 @@ from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))  # where this file is loaded and not run
 import comparisons  # noqa: E402
+import mechanism  # noqa: E402
 
 LEARNING = ROOT / "results" / "learning"
 
@@ -571,6 +572,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "bounded": comparisons.bounded_text,
     },
     "docs/torsos.md": {"options": options_table},
+    "docs/mechanism.md": {"starts": mechanism.starts_table, "steps": mechanism.steps_table},
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
     "docs/long-runs.md": {"checkpoint_cost": checkpoint_cost_table},

@@ -1,0 +1,129 @@
+"""The tables of docs/mechanism.md, from what `benchmarks/torso_start.py` and `benchmarks/mechanism.py` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+ROOT = Path(__file__).resolve().parent.parent
+PROBES = ("stationary", "moving")
+
+
+def starts_table() -> str:
+    """What Delta blocks of width 64 start with."""
+    found = _read("torso_start")
+    rows = [
+        f"| {name} | {_list(block['value'], '.1f')} | {_list(block['readout'], '.2f')} "
+        f"| {_list(block['erase_share'], '.0%')} |"
+        for name, block in found["blocks"].items()
+    ]
+    apart = " and ".join(f"{share:.0%} ({name})" for name, share in found["channels"].items())
+    return "\n".join(
+        [
+            "| two blocks of width 64, observations of Hopper | \\|v\\| | \\|k^T X\\| | erase share |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            f"Of a state with four channels, {apart} of the norm lies between the channels behind the last block.",
+        ]
+    )
+
+
+def steps_table() -> str:
+    """How far PPO's first step moves the policy."""
+    found = _read("torso_start")["steps"]
+    own = np.mean(found["mlp"]["kl"])
+    rows = [
+        f"| {name} | {np.mean(step['l1']):.1f} | {np.mean(step['kl']):.1e} | {np.mean(step['kl']) / own:.1f} |"
+        for name, step in found.items()
+    ]
+    return "\n".join(
+        [
+            f"| actor and critic, {len(found['mlp']['kl'])} seeds | L1 norm of the features | KL of the first step "
+            "| times the mlp's |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def probes_table() -> str:
+    """Errors of each arm beside the residual block's and its twin's, and what it erases."""
+    cells = _read("mechanism")["cells"]
+    lines: list[str] = []
+    for depth in sorted({int(key.split("/")[0].removeprefix("depth ")) for key in cells}):
+        arms = list(dict.fromkeys(key.split("/")[3] for key in cells if key.startswith(f"depth {depth}/")))
+        found = {(arm, probe): _cells(cells, depth, arm, probe) for arm in arms for probe in PROBES}
+        lines += [
+            f"{depth} blocks:",
+            "",
+            "| arm | share, stationary | moving | stationary, to residual | to its twin | moving, to residual "
+            "| to its twin | erasure off, stationary | moving |",
+            "|---|---|---|---|---|---|---|---|---|",
+        ]
+        for arm in arms:
+            twin = f"{arm}, write-only"
+            shares = [_share(found[arm, probe]) for probe in PROBES]
+            errors = [
+                _difference(found, arm, other, probe)
+                for probe in PROBES
+                for other in ("residual", twin if twin in arms else None)
+            ]
+            off = [_off(found[arm, probe]) for probe in PROBES]
+            lines.append(f"| {' | '.join([arm, *shares, *errors, *off])} |")
+        lines.append("")
+    return "\n".join(
+        [
+            *lines,
+            "Errors: 100 · ln(ratio), below 0 where the arm's error is the lower one, with 95% intervals over five "
+            "seeds. Shares: of the block that erases least, after training. Erasure off: 100 · ln of the error at the "
+            "end without the erasure over that with it.",
+        ]
+    )
+
+
+def _cells(cells: Mapping[str, Any], depth: int, arm: str, probe: str) -> list[dict[str, Any]]:
+    """Of each task, in the order of the file."""
+    tasks = dict.fromkeys(key.split("/")[1] for key in cells)
+    return [cells[f"depth {depth}/{task}/{probe}/{arm}"] for task in tasks]
+
+
+def _difference(found: Mapping[tuple[str, str], Any], arm: str, other: str | None, probe: str) -> str:
+    if other is None or other == arm:
+        return "—"
+    ours, theirs = (np.array([cell["errors"] for cell in found[name, probe]]) for name in (arm, other))
+    return _interval((100 * np.log(ours / theirs)).mean(0))
+
+
+def _off(found: list[dict[str, Any]]) -> str:
+    if "share_trained" not in found[0]:
+        return "—"
+    without, with_it = (
+        np.array([cell[key] for cell in found]) for key in ("errors_with_erasure_off", "errors_at_the_end")
+    )
+    return _interval((100 * np.log(without / with_it)).mean(0))
+
+
+def _interval(each: NDArray[np.float64]) -> str:
+    half = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each)
+    return f"{each.mean():+.1f} ± {half:.1f}"
+
+
+def _share(found: list[dict[str, Any]]) -> str:
+    shares = [min(cell["share_trained"]) for cell in found if "share_trained" in cell]
+    return f"{min(shares):.2f}" if shares else "—"
+
+
+def _list(values: list[float], form: str) -> str:
+    return ", ".join(f"{value:{form}}" for value in values)
+
+
+def _read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((ROOT / "results" / f"{name}.json").read_text())
+    return content
