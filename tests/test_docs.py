@@ -57,7 +57,7 @@ PRINTED = {
     "resume": r"resumed  \d times?, exactly",
     "compare": r"^report: \S+report.html$|^\d+ runs of [\d,]+ steps: \S+$",
     "report": r"report.html$",
-    "gates": r"^network +block +first +beta|gates_episode.svg$",
+    "gates": r"^network +block +first +beta|gates_episode.svg$|^difference +return ",
     "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
     "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
     "list": r"^(quickstart|quick|half_cheetah|ppo|runs/quickstart/seed-0) .*",

@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from deltarl import places, training
-from deltarl.cli.evaluate import RunArgument, SeedOption
+from deltarl.cli.evaluate import RunArgument, SeedOption, describe
 from deltarl.cli.tables import UNLIMITED_WIDTH
+from deltarl.comparison.interventions import effect_of
 from deltarl.errors import ConfigError
 from deltarl.gates.episode import draw_episode, play_episode
 from deltarl.gates.figures import Record, figures, gated_networks
+from deltarl.gates.interventions import parse_changes
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.run import one_message
@@ -39,19 +41,45 @@ COLUMNS = (
 
 def gates(
     run: RunArgument,
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures; `figures` in the run's if not given.")
     ] = None,
     episode: Annotated[bool, typer.Option("--episode", help="Draw the gates along one episode.")] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="beta=N|beta=mean|erase=off|value=mean",
+            help="Score the policy with its Delta blocks changed so, beside the untouched one; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    block: Annotated[
+        int | None, typer.Option(min=0, help="With --set: change this block alone, from 0.", show_default=False)
+    ] = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --set: how many; the config's eval.episodes if not given.", show_default=False),
+    ] = None,
     seed: SeedOption = FIRST_EVALUATION_SEED,
 ) -> None:
-    """Say and draw what a run's gates did while it learned, or what they do along one episode.
+    """Say and draw what a run's gates did while it learned, or what they do along one episode, or what they are worth.
 
-    Example: deltarl gates runs/quickstart/seed-0
+    Example: deltarl gates runs/quickstart/seed-0 --set erase=off
     """
     if not run.is_dir():
         raise ConfigError(f"{run}: no such folder")
     check_plain(run)
+    if settings:
+        if episode or out is not None:
+            raise ConfigError(f"--set draws nothing; leave {'--episode' if episode else '--out'} out")
+        changes = _changes(settings)
+        typer.echo(_effect(run, changes, block, episodes, seed))
+        return
+    for option, value in (("--block", block), ("--episodes", episodes)):
+        if value is not None:
+            raise ConfigError(f"{option}: needs --set, such as --set erase=off")
     folder = run / "figures" if out is None else out
     places.check_folder(folder, "--out")
     if episode:
@@ -68,6 +96,45 @@ def gates(
     console.print(_table(record))
     for name, draw in figures(record).items():
         _save(f"gates_{name}", draw(record), folder)
+
+
+def _changes(settings: list[str]) -> dict[str, str]:
+    """`--set` as a mapping, checked."""
+    changes: dict[str, str] = {}
+    for text in settings:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set: '{text}' is not of the form name=value, such as erase=off")
+        if name in changes:
+            raise ConfigError(f"--set: {name} is given twice")
+        changes[name] = value
+    try:
+        parse_changes(changes)
+    except ConfigError as error:
+        raise ConfigError(f"--set: {error}") from None
+    return changes
+
+
+def _effect(run: Path, changes: dict[str, str], block: int | None, episodes: int | None, seed: int) -> str:
+    """Returns with and without the changes, on the same episodes."""
+    loaded = training.load_run(run)
+    try:
+        effect = effect_of(loaded, changes, block, episodes, seed)
+    except ConfigError as error:
+        raise ConfigError(f"{run}: {error}") from None
+    what = " ".join(f"{name}={value}" for name, value in changes.items())
+    found = effect.difference
+    spread = "" if found.low is None else f" ({found.low:,.1f} to {found.high:,.1f})"
+    of = "each episode its own pair; 95% interval" if spread else "one episode allows no interval"
+    rows = [
+        ("untouched", describe(effect.untouched)),
+        (what, describe(effect.changed)),
+        ("difference", f"return {found.estimate:+,.1f}{spread}, {of}"),
+    ]
+    where = "" if block is None else f", block {block}"
+    width = max(len(name) for name, _ in rows)
+    head = f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {run}{where}"
+    return "\n".join([head, *(f"{name:<{width}}  {text}" for name, text in rows)])
 
 
 def _episode(run: Path, seed: int) -> Figure:

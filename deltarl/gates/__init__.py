@@ -2,6 +2,7 @@
 
 from deltarl.gates.callback import GateCallback, read_record, without_erasure
 from deltarl.gates.figures import Record
+from deltarl.gates.interventions import intervene
 from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "GateCallback",
     "NetworkRecord",
     "Record",
+    "intervene",
     "measure",
     "read_record",
     "without_erasure",

@@ -319,6 +319,42 @@ def test_gates_needs_a_run_with_gates(finished: RunResult, measured: RunResult, 
     assert (status, "no record of gates, or damaged" in error) == (2, True)
 
 
+def test_gates_scores_a_changed_policy_beside_the_untouched_one(measured: RunResult, deltarl: Deltarl) -> None:
+    settings = ("--set", "beta=mean", "--set", "erase=off", "--episodes", 3)
+    status, out, error = deltarl("gates", measured.folder, *settings)
+    assert (status, error) == (0, "")
+    head, untouched, changed, difference = out.splitlines()
+    assert head == f"PPO on Hopper-v5, {measured.folder}"
+    assert untouched.split()[0] == "untouched"
+    assert changed.startswith("beta=mean erase=off  return ")
+    assert difference.split()[:2] == ["difference", "return"]
+    assert difference.endswith("95% interval")
+    _, evaluated, _ = deltarl("evaluate", measured.folder, "--episodes", 3)
+    assert untouched.split()[1:] == evaluated.splitlines()[-1].split()
+    mean = [float(line.split("return ")[1].split()[0].replace(",", "")) for line in (untouched, changed, difference)]
+    assert mean[2] == pytest.approx(mean[1] - mean[0], abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("--set", "bta=0"), "--set: unknown name 'bta'; did you mean 'beta'?"),
+        (("--set", "erase"), "--set: 'erase' is not of the form name=value, such as erase=off"),
+        (("--set", "beta=0", "--set", "beta=1"), "--set: beta is given twice"),
+        (("--set", "value=maen"), "--set: value: expected mean, got 'maen'; did you mean 'mean'?"),
+        (("--set", "beta=0", "--block", 2), "no block 2; there are 0, 1"),
+        (("--set", "beta=0", "--episode"), "--set draws nothing; leave --episode out"),
+        (("--block", 1), "--block: needs --set, such as --set erase=off"),
+    ],
+)
+def test_gates_names_what_cannot_be_set(
+    settings: tuple[str, ...], message: str, measured: RunResult, deltarl: Deltarl
+) -> None:
+    status, out, error = deltarl("gates", measured.folder, *settings)
+    assert (status, out, len(error.splitlines())) == (2, "", 1)
+    assert message in error
+
+
 # resume
 
 

@@ -1,0 +1,156 @@
+"""Changes to the Delta blocks of a policy, to see what they do: no erasure, another gate, a constant value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from deltarl.blocks import DeltaBlock
+from deltarl.errors import ConfigError, nearest, suggestion
+from deltarl.functional import write_only_update
+from deltarl.gates.measure import ACTING, NetworkRecord, networks
+from deltarl.torso import Torso
+
+# What may be set, and the word that it takes; beta also takes a number.
+WORDS = {"beta": "mean", "erase": "off", "value": "mean"}
+BETA_MOST = 2.0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is other than it was learned.
+
+    Attributes:
+        beta: the gate of every head, a number or "mean"; None for the learned one.
+        erase: False to write without erasing.
+        value_mean: whether the value is constant, at its mean.
+    """
+
+    beta: float | str | None = None
+    erase: bool = True
+    value_mean: bool = False
+
+    @property
+    def means(self) -> bool:
+        """Whether a mean over states is needed."""
+        return self.beta == "mean" or self.value_mean
+
+
+def parse_changes(given: Mapping[str, Any]) -> Changes:
+    """Changes by name: `beta` a number from 0 to 2 or "mean", `erase` "off", `value` "mean".
+
+    Raises:
+        ConfigError: for another name or value, or none at all.
+    """
+    if not given:
+        raise ConfigError(f"nothing is set; give one of {', '.join(WORDS)}")
+    for name, value in given.items():
+        if name not in WORDS:
+            raise ConfigError(f"unknown name '{name}'{suggestion(name, WORDS)}")
+        if value != WORDS[name] and not (name == "beta" and _is_gate(value)):
+            form = "a number from 0 to 2, or mean" if name == "beta" else WORDS[name]
+            raise ConfigError(f"{name}: expected {form}, got {value!r}{nearest(str(value), [WORDS[name]])}")
+    beta = given.get("beta")
+    return Changes(beta if beta in {None, "mean"} else float(beta), "erase" not in given, "value" in given)
+
+
+def _is_gate(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 <= float(value) <= BETA_MOST
+    except (TypeError, ValueError):
+        return False
+
+
+@contextmanager
+def intervene(
+    policy: BasePolicy,
+    changes: Mapping[str, Any],
+    *,
+    block: int | None = None,
+    value_networks: bool = False,
+    measured: Mapping[str, NetworkRecord] | None = None,
+) -> Iterator[None]:
+    """Change what the Delta blocks of `policy` compute while the context lasts; its parameters stay as they are.
+
+    Afterwards every block computes what it did, to the last bit. Blocks that are changed are not acted with by hand, so
+    that `deltarl.fast` sees the changes too.
+
+    Args:
+        policy: of any algorithm.
+        changes: `{"beta": 0}`, `{"erase": "off"}`, `{"value": "mean"}` and combinations; see `parse_changes`.
+        block: the only block to change, counted from 0 in each torso; all if not given.
+        value_networks: whether value networks are changed too, and not only those that choose actions.
+        measured: what `measure` gave of the policy, which means are taken of.
+
+    Raises:
+        ConfigError: for wrong changes, a policy without Delta blocks, a block that there is not, `erase` where no block
+            erases, and a mean without `measured`.
+    """
+    parsed = parse_changes(changes)
+    if parsed.means and measured is None:
+        raise ConfigError("mean: `measured` is needed, what deltarl.gates.measure gives of states that are visited")
+    found = _blocks(policy, block, value_networks)
+    if not parsed.erase and not any(each.erases for _, _, each in found):
+        raise ConfigError("erase=off changes nothing: these blocks only write and erase nothing (update: write_only)")
+    before = [(each, vars(each).get("rewrite")) for _, _, each in found]
+    try:
+        for name, index, each in found:
+            record = None if measured is None else measured[name].blocks[index]
+            beta = record.beta if parsed.beta == "mean" and record is not None else None
+            v = record.v if parsed.value_mean and record is not None else None
+            # On the instance: the class's own method comes back when it goes.
+            vars(each)["rewrite"] = _rewrite(each, parsed, *(m if m is None else m.mean(0) for m in (beta, v)))
+        yield
+    finally:
+        for each, own in before:
+            if own is None:
+                vars(each).pop("rewrite", None)
+            else:
+                vars(each)["rewrite"] = own
+
+
+def _rewrite(
+    block: DeltaBlock, changes: Changes, mean_beta: Tensor | None, mean_value: Tensor | None
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The block's `rewrite` with the changes; means are `[heads]` and `[heads, channels]`."""
+    update = block.update if changes.erase else write_only_update
+
+    def rewrite(state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+        v, beta = block.value_and_gate(source)
+        if mean_value is not None:
+            v = mean_value.expand_as(v)
+        if mean_beta is not None:
+            beta = mean_beta.unsqueeze(-1).expand_as(beta)
+        elif changes.beta is not None:
+            beta = torch.full_like(beta, float(changes.beta))
+        return update(state, k, v, beta)
+
+    return rewrite
+
+
+def _blocks(policy: BasePolicy, block: int | None, value_networks: bool) -> list[tuple[str, int, DeltaBlock]]:
+    """Network, index and module of the blocks to change."""
+    found = [
+        (name, index, each)
+        for name, network in networks(policy).items()
+        if value_networks or name in ACTING
+        for child in network.trunk
+        if isinstance(child, Torso)
+        for index, each in enumerate(child.blocks)
+        if isinstance(each, DeltaBlock)
+    ]
+    if not found:
+        whose = "its networks have" if value_networks else "the network that chooses its actions has"
+        raise ConfigError(f"{whose} no Delta blocks")
+    if block is None:
+        return found
+    indices = sorted({index for _, index, _ in found})
+    if block not in indices:
+        raise ConfigError(f"no block {block}; there are {', '.join(map(str, indices))}")
+    return [each for each in found if each[1] == block]
