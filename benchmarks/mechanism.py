@@ -36,7 +36,7 @@ TASKS = ("HalfCheetah-v5", "Hopper-v5", "Ant-v5")
 TRANSITIONS, HELD_OUT, BATCH = 24_000, 4_000, 128
 STEPS, MOVES_EVERY = 1_200, 200
 WIDTH = 64
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2)
 TUNING_SEEDS, SEEDS = (1_000, 1_001), (0, 1, 2, 3, 4)
 
 

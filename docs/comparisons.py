@@ -24,6 +24,11 @@ SIZES = (
     "plain, residual, delta and write_only have the same number of parameters; mlp is Stable-Baselines3's own network, "
     "and smaller."
 )
+OLD_BLOCK = (
+    "The Delta block of this study is the one with a single head, whose value starts at the size of a residual write: it "
+    "erases little ([how little](%s)), so that delta against residual says nothing of erasing here, and delta against "
+    "write_only compares two networks that are nearly the same."
+)
 INTERVALS = {
     "mean": "mean, Student's t",
     "median": "median, order statistics",
@@ -75,6 +80,8 @@ def study_text() -> str:
             f"{seeds(analysis)} an arm, each run on one thread. {SIZES}",
             "",
             *_shown(analysis),
+            "",
+            OLD_BLOCK % "mechanism.md#where-blocks-start",
             "",
             *_cost_table(analysis),
         ]
@@ -208,6 +215,8 @@ def readme_text() -> str:
             "![Learning curves of all arms on each task](results/compare/ppo_small/report/figures/learning.png)",
             "",
             *(f"- {sentence}" for sentence in over),
+            "",
+            OLD_BLOCK % "docs/mechanism.md#where-blocks-start",
             "",
             "Under these hyperparameters the torsos' policies move several times as far in an update as the MLP's; "
             "[Compare fairly](docs/compare.md#with-bounded-updates) has the same arms with bounded updates.",
