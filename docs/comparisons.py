@@ -25,7 +25,7 @@ SIZES = (
     "and smaller."
 )
 OLD_BLOCK = (
-    "The Delta block of this study is the one with a single head, whose value starts at the size of a residual write: it "
+    "The Delta block of this study has a single head and a value that starts at the size of a residual write: it "
     "erases little ([how little](%s)), so that delta against residual says nothing of erasing here, and delta against "
     "write_only compares two networks that are nearly the same."
 )
