@@ -13,8 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from deltarl import envpool
-from deltarl.errors import Spec, complaint, nearest
+from deltarl import envpool, plugins
+from deltarl.errors import ConfigError, Spec, complaint, nearest
 from deltarl.fast.vec_env import DummyVecEnv
 
 
@@ -114,9 +114,15 @@ class EnvSpec(Spec):
     @classmethod
     def _id_is_registered(cls, env_id: str) -> str:
         if ":" in env_id:
-            raise complaint(f"'{env_id}' names a module to import; environments come from Gymnasium's registry alone")
-        if env_id not in gym.registry and env_id not in _known_ids():
-            raise complaint(f"no environment '{env_id}'{nearest(env_id, gym.registry) or ' in the registry'}")
+            module, _, own = env_id.partition(":")
+            raise complaint(f"'{env_id}' names a module to import; give --import {module}, and '{own}' here")
+        try:
+            found = is_registered(env_id)
+        except ConfigError as error:  # of a module that is to be imported
+            raise complaint(str(error)) from None
+        if not found:
+            hint = nearest(env_id, gym.registry) or "; what registers one of your own is given with --import MODULE"
+            raise complaint(f"no environment '{env_id}'{hint}")
         return env_id
 
     @model_validator(mode="after")
@@ -136,6 +142,16 @@ class EnvSpec(Spec):
         if unknown := sorted(self.kwargs.keys() - set(envpool.OPTIONS)):
             return f"does not take kwargs.{unknown[0]}, only {', '.join(envpool.OPTIONS)}; leave it out"
         return None
+
+
+def is_registered(env_id: str) -> bool:
+    """Whether Gymnasium's registry has an environment, once all modules are imported that may register some.
+
+    Raises:
+        ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
+    """
+    plugins.load()
+    return env_id in gym.registry or env_id in _known_ids()
 
 
 def _known_ids() -> list[str]:
@@ -173,15 +189,26 @@ def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode:
         seed: the environments are seeded with seed, seed + 1, ...
         n_envs: how many, `spec.n_envs` if not given.
         render_mode: as Gymnasium takes it: human, rgb_array, or None for no frames.
+
+    Raises:
+        ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
     """
+    plugins.load()
     return make_vec_env(
-        spec.id,
+        partial(_make, spec.id),
         n_envs=n_envs or spec.n_envs,
         seed=seed,
         vec_env_cls=DummyVecEnv,
         env_kwargs={**spec.kwargs, "render_mode": render_mode},
         wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success),
     )
+
+
+def _make(env_id: str, render_mode: str | None, **options: Any) -> gym.Env[Any, Any]:
+    """As `gymnasium.make`, also of environments whose constructor has no `render_mode`."""
+    if render_mode is not None:
+        options["render_mode"] = render_mode
+    return gym.make(env_id, **options)
 
 
 def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:

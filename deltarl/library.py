@@ -276,7 +276,33 @@ def read_yaml(path: Path) -> Layer:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from None
-    return _read_text(text, shown, lambda line: f"{shown}:{line}")
+    layer = _read_text(text, shown, lambda line: f"{shown}:{line}")
+    _find_beside(layer.data, path.parent)
+    return layer
+
+
+def _find_beside(data: dict[str, Any], folder: Path) -> None:
+    """Let the files that a config names, or a comparison in its tasks, be those beside it, where there are any."""
+    tasks = found if isinstance(found := data.get("tasks"), dict) else {}
+    for name, task in tasks.items():
+        if isinstance(task, dict):
+            _find_beside(task, folder)
+        else:
+            tasks[name] = _beside(task, folder)
+    for key in ("agent", "env", "config"):
+        if isinstance(held := data.get(key), dict) and "base" in held:
+            held["base"] = _beside(held["base"], folder)
+        elif key in data:
+            data[key] = _beside(held, folder)
+
+
+def _beside(name: Any, folder: Path) -> Any:
+    if not isinstance(name, str) or not name.endswith((".yaml", ".yml")) or name.startswith("~"):
+        return name
+    try:
+        return str(folder / name) if (folder / name).is_file() else name
+    except (OSError, ValueError):  # no such name can be; what looks it up says so
+        return name
 
 
 def parse_override(text: str) -> Layer:

@@ -217,9 +217,12 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
         else:
             assert language == "python", f"no way to test a block of {language}"
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
-            # From a file, which processes of its own can import.
-            (checkout / "block.py").write_text(shortened)
-            run([str(BIN / "python"), "-W", "error", "block.py"], checkout)
+            # From a file, which processes of its own can import; the line before it may name one.
+            before = (ROOT / page).read_text().split(code)[0]
+            named = re.search(r"`(\w+\.py)`:\n\n```python\n$", before)
+            script = named[1] if named else "block.py"
+            (checkout / script).write_text(shortened)
+            run([str(BIN / "python"), "-W", "error", script], checkout)
 
 
 @pytest.mark.parametrize("page", PAGES)

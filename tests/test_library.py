@@ -51,6 +51,26 @@ def test_the_working_directory_comes_before_what_is_shipped() -> None:
     assert load_config(write(RUN)).agent.tau == 0.5
 
 
+ENVIRONMENT = "id: Hopper-v5\nkind: locomotion\nkwargs: {forward_reward_weight: %s}\n"
+NAMING = {
+    "config": "agent: ppo\nenv: env.yaml\ntotal_timesteps: 100\n",
+    "base": "agent: ppo\nenv: {base: env.yaml, n_envs: 2}\ntotal_timesteps: 100\n",
+}
+
+
+@pytest.mark.parametrize("naming", NAMING)
+def test_a_file_that_a_config_names_is_looked_for_beside_it_first(naming: str) -> None:
+    path = write(NAMING[naming], "mine/run.yaml")
+    write(ENVIRONMENT % 3.0, "env.yaml")
+    assert load_config(path).env.kwargs == {"forward_reward_weight": 3.0}
+    write(ENVIRONMENT % 2.0, "mine/env.yaml")
+    assert load_config(path).env.kwargs == {"forward_reward_weight": 2.0}
+    # The command line's are those of the working directory, and options of an environment are none of a config's files.
+    assert load_config(path, "env=env.yaml").env.kwargs == {"forward_reward_weight": 3.0}
+    write("agent: ppo\nenv: {base: hopper, kwargs: {config: env.yaml}}\ntotal_timesteps: 9\n", "mine/other.yaml")
+    assert load_config("mine/other.yaml").env.kwargs == {"config": "env.yaml"}
+
+
 def test_a_resolved_config_reads_back_as_itself() -> None:
     spec = load_config("quickstart", "torso.heads=4", "agent.learning_rate={schedule: linear, start: 3e-4}")
     path = write(yaml.safe_dump(spec.model_dump(mode="json")))

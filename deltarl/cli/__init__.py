@@ -12,6 +12,7 @@ from deltarl.cli.copy import copy
 from deltarl.cli.doctor import doctor
 from deltarl.cli.evaluate import evaluate
 from deltarl.cli.gates import gates
+from deltarl.cli.imports import importing
 from deltarl.cli.list import list_
 from deltarl.cli.play import play
 from deltarl.cli.report import report
@@ -47,9 +48,11 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, compare, report, evaluate, play, gates, show, copy, validate, schema, doctor, bench):
-    app.command()(verb)
-app.command("list")(list_)
+for verb in (train, resume, compare, report, evaluate, play, gates, show, validate):
+    app.command()(importing(verb))
+for other in (copy, schema, doctor, bench):
+    app.command()(other)
+app.command("list")(importing(list_))
 
 
 def main() -> None:

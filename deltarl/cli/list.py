@@ -104,7 +104,8 @@ def _runs(out: Path, reasons: list[str]) -> Iterator[tuple[str, ...]]:
             yield _run(config.parent)
         except ConfigError as error:
             reasons.append(str(error))
-            yield str(config.parent), "damaged", "", "", "", "", ""
+            status = "unregistered" if isinstance(error, files.UnregisteredError) else "damaged"
+            yield str(config.parent), status, "", "", "", "", ""
 
 
 def _run(run: Path) -> tuple[str, ...]:

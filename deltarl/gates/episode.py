@@ -113,7 +113,9 @@ def _batch(policy: BasePolicy, seen: _Seen) -> Batch:
         observations, _ = policy.obs_to_tensor(observations.cpu().numpy())
     actions = None
     if isinstance(policy.action_space, spaces.Box) and policy.squash_output:
-        actions = torch.as_tensor(policy.scale_action(np.concatenate(seen.actions)), device=policy.device)
+        # Flat, as critics take them from a replay buffer.
+        scaled = policy.scale_action(np.concatenate(seen.actions))
+        actions = torch.as_tensor(scaled.reshape(len(scaled), -1), device=policy.device)
     if not isinstance(policy, RecurrentActorCriticPolicy):
         return Batch(observations, actions)
     blank = tuple(np.zeros_like(part) for part in seen.states[1] or _fresh(policy))

@@ -25,11 +25,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl import places
+from deltarl import places, plugins
+from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.gates.measure import ACTING
-from deltarl.reading import NO_LINK, check_plain, read_yaml, readable
+from deltarl.reading import NO_LINK, check_plain, read_json, read_yaml, readable
 from deltarl.specs import DeltaTorsoSpec
 from deltarl.training import checkpoint, disk, manifest
 from deltarl.training.spec import RunSpec
@@ -79,6 +80,10 @@ RECORDED_PACKAGES = (
     "numpy",
 )
 EXTRA_PACKAGES = ("envpool",)
+
+
+class UnregisteredError(ConfigError):
+    """The environment of a run is not registered with Gymnasium in this process."""
 
 
 def choose_folder(spec: RunSpec, seed: int) -> Path:
@@ -269,6 +274,7 @@ def provenance(command: list[str]) -> dict[str, Any]:
     return {
         "command": shlex.join(command),
         **surroundings(),
+        "imports": plugins.named(),
         "extras": {name: _version(name) for name in EXTRA_PACKAGES},
         "platform": platform.platform(),
         "cores": os.cpu_count(),
@@ -328,11 +334,31 @@ def load_spec(folder: Path) -> RunSpec:
     """The resolved config of a run.
 
     Raises:
+        UnregisteredError: if its environment is not registered in this process.
         ConfigError: if it is damaged.
     """
     path = folder / CONFIG
     with readable(path):
-        return RunSpec.model_validate(read_yaml(path))
+        content = read_yaml(path)
+        env = content["env"]["id"]
+        known = is_registered(env)
+    if not known:
+        raise UnregisteredError(f"{folder}: no environment '{env}' is registered; {_registers(folder)}")
+    with readable(path):
+        return RunSpec.model_validate(content)
+
+
+def _registers(folder: Path) -> str:
+    """What to type for a run's own environment to be registered."""
+    try:
+        names = [str(name) for name in read_json(folder / PROVENANCE).get("imports", ())]
+    except (ConfigError, TypeError):
+        names = []
+    if not names:
+        return f"give the module that does it: --import MODULE, or {plugins.VARIABLE}=MODULE"
+    options = " ".join(f"--import {shlex.quote(name)}" for name in names)
+    variable = f"{plugins.VARIABLE}={shlex.quote(os.pathsep.join(names))}"
+    return f"it was trained with {options}; give that again, or {variable}"
 
 
 def read_gates(folder: Path) -> Record:

@@ -36,6 +36,22 @@ def test_shipped_comparisons_are_sound(name: str) -> None:
             assert cell.spec.model_dump(exclude=own) == first.spec.model_dump(exclude=own)
 
 
+def test_files_that_a_comparison_names_are_looked_for_beside_it_wherever_its_description_goes() -> None:
+    folder = Path("mine")
+    folder.mkdir()
+    (folder / "env.yaml").write_text("id: Reacher-v5\nkind: manipulation\nkwargs: {reward_dist_weight: 2.0}\n")
+    (folder / "run.yaml").write_text("agent: ppo\nenv: env.yaml\ntotal_timesteps: 100\n")
+    text = (
+        "arms: {delta: delta, residual: residual}\nreference: delta\nmatch: width\n"
+        "tasks: {a: run.yaml, b: {config: run.yaml}, c: {agent: ppo, env: env.yaml, total_timesteps: 100}}\n"
+    )
+    (folder / "two.yaml").write_text(text)
+    comparison = load_comparison("mine/two.yaml")
+    assert {cell.spec.env.kwargs["reward_dist_weight"] for cell in comparison.cells} == {2.0}
+    Path("comparison.yaml").write_text(comparison.text)
+    assert load_comparison("comparison.yaml").cells == comparison.cells
+
+
 def test_the_variants_are_all_there() -> None:
     arms = load_comparison("ppo_variants").spec.arms
     assert arms.keys() >= {"mlp", "plain", "residual", "delta", "write_only", "additive", "lerp", "fixed_gate"}

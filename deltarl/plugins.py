@@ -1,0 +1,96 @@
+"""Modules of the user's own, which register environments: `--import MODULE`, and `DELTARL_IMPORT` for scripts.
+
+The variable is all that there is to it: processes that this one starts have it too, and import the same.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deltarl.errors import ConfigError
+
+VARIABLE = "DELTARL_IMPORT"
+ASKER = f"--import or {VARIABLE}"
+
+
+def named() -> list[str]:
+    """The modules that `DELTARL_IMPORT` names: importable names, or paths of files, with `os.pathsep` between them."""
+    return [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
+
+
+def add(names: Sequence[str]) -> None:
+    """Import modules, here and in all processes that this one starts from now on.
+
+    Args:
+        names: of modules, which the working directory may hold too, or paths of files.
+
+    Raises:
+        ConfigError: if one cannot be imported, with the reason.
+    """
+    for name in names:
+        if os.pathsep in name:
+            raise ConfigError(f"{ASKER}: '{name}': no '{os.pathsep}' can be in it")
+    paths = [str(Path(name).expanduser().absolute()) if _is_file(name) else name for name in names]
+    if paths:
+        os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*named(), *paths]))
+    load()
+
+
+def load() -> None:
+    """Import what `DELTARL_IMPORT` names and has not been imported yet.
+
+    Raises:
+        ConfigError: as in `add`.
+    """
+    for name in named():
+        try:
+            if _is_file(name):
+                _import_file(Path(name).expanduser().absolute())
+            elif name not in sys.modules:
+                _find_in(Path.cwd())
+                importlib.import_module(name)
+        except ConfigError:
+            raise
+        except (Exception, SystemExit) as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == name
+            hint = f"; the path of a file ends in .py: ./{name}.py" if missing else ""
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{ASKER}: {name}: {type(error).__name__}: {reason}{hint}") from error
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".py") or os.sep in name
+
+
+def _import_file(path: Path) -> None:
+    """Under its bare name, so that what a later import of that name gives is the same module."""
+    known = sys.modules.get(path.stem)
+    if known is not None:
+        there = getattr(known, "__file__", None)
+        if there is None or Path(there).resolve() != path.resolve():
+            raise ConfigError(f"{ASKER}: {path}: another module is called '{path.stem}' ({there}); rename the file")
+        return
+    if not path.is_file():
+        raise ConfigError(f"{ASKER}: {path}: no such file")
+    _find_in(path.parent)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{ASKER}: {path}: no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+
+
+def _find_in(folder: Path) -> None:
+    """Let modules be found in a folder, after all others."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

@@ -1,0 +1,157 @@
+"""Environments of the user's own: modules that register them, and what is said where they are missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from deltarl import ConfigError, load_config, plugins, train
+from deltarl.cli import main
+from deltarl.envs import build_envs
+from deltarl.training.folder import UnregisteredError, load_spec
+
+MODULE = """
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class {name}(gym.Env):
+    observation_space = spaces.Box(-1, 1, (3,), np.float32)
+    action_space = spaces.Box(-1, 1, (2, 2), np.float32)  # a matrix
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {{}}
+
+    def step(self, action):
+        assert action.shape == (2, 2)
+        return np.zeros(3, np.float32), 0.0, False, False, {{}}
+
+
+gym.register("{name}-v0", entry_point="{module}:{name}", max_episode_steps=5)
+"""
+QUICK = ("total_timesteps=32", "agent.n_steps=16", "agent.batch_size=32", "agent.n_epochs=1", "env.n_envs=2")
+SMALL = (*QUICK, "torso.width=8", "torso.depth=1", "gates.every=16", "gates.rows=8", "eval.episodes=1", "device=cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working directory with two modules; what was imported and registered is forgotten at the end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    modules, registered = set(sys.modules), set(gym.registry)
+    for name in ("one", "two"):
+        text = MODULE.format(name=f"Own{name.title()}", module=f"own_{name}")
+        (tmp_path / f"own_{name}.py").write_text(text)
+    yield tmp_path
+    os.environ.pop(plugins.VARIABLE, None)
+    for name in set(sys.modules) - modules:
+        if name.startswith("own_"):
+            del sys.modules[name]
+    for env in set(gym.registry) - registered:
+        if env.startswith("Own"):
+            del gym.registry[env]
+
+
+def deltarl(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["deltarl", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    return int(ended.value.code or 0), printed.out + printed.err
+
+
+@pytest.mark.parametrize("name", ["own_one", "own_one.py", "./own_one.py"])
+def test_a_module_is_imported_by_name_or_file_once(name: str, folder: Path) -> None:
+    plugins.add([name])
+    plugins.add(["own_two", name])
+    assert load_config("quickstart", "env.id=OwnOne-v0").env.id == "OwnOne-v0"
+    assert {"OwnOne-v0", "OwnTwo-v0"} <= set(gym.registry)
+    # Files are named in full, for processes in other folders.
+    assert plugins.named() == [str(folder / "own_one.py") if name.endswith(".py") else name, "own_two"]
+
+
+def test_the_variable_alone_is_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(["own_one", str(folder / "own_two.py")]))
+    spec = load_config("quickstart", "env.id=OwnTwo-v0").env
+    del sys.modules["own_two"], gym.registry["OwnTwo-v0"]  # as in a process that gets the spec and no more
+    build_envs(spec, seed=0, n_envs=1).close()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("nowhere.py", None, "nowhere.py: no such file"),
+        ("own_missing", None, "own_missing: ModuleNotFoundError: No module named 'own_missing'; the path of a file"),
+        ("own_broken.py", "1 / 0", "own_broken.py: ZeroDivisionError: division by zero"),
+        ("own_script.py", "raise SystemExit(3)", "own_script.py: SystemExit: 3"),
+        ("json.py", "", f"another module is called 'json' ({json.__file__}); rename the file"),
+        (f"a{os.pathsep}b.py", None, "can be in it"),
+    ],
+)
+def test_what_cannot_be_imported_is_said_in_one_line(name: str, text: str | None, message: str, folder: Path) -> None:
+    if text is not None:
+        (folder / name).write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        plugins.add([name])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_says_which_module_its_environment_needs(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained, looked at without the module, and looked at with it; the constructor has no `render_mode`."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        return deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+
+    status, said = run("train", "quickstart", "--import", "own_one.py", "env.id=OwnOne-v0", *SMALL, "name=own")
+    assert status == 0, said
+    assert json.loads(Path("runs/own/seed-0/provenance.json").read_text())["imports"] == [str(folder / "own_one.py")]
+
+    del sys.modules["own_one"], gym.registry["OwnOne-v0"]
+    monkeypatch.delenv(plugins.VARIABLE)
+    with pytest.raises(UnregisteredError):
+        load_spec(Path("runs/own/seed-0"))
+    advice = (
+        f"no environment 'OwnOne-v0' is registered; it was trained with --import {folder}/own_one.py; give that again"
+    )
+    for verb in ("evaluate", "resume", "gates"):
+        status, said = run(verb, "runs/own/seed-0")
+        assert (status, "damaged" in said) == (2, False)
+        assert advice in said
+    status, said = run("list", "runs")
+    assert "unregistered" in said
+    assert advice in said
+
+    status, said = run("gates", "runs/own/seed-0", "--episode", "--import", "own_one.py")
+    assert status == 0, said
+
+
+def test_a_video_of_what_draws_nothing_is_refused_before_anything_is_written(folder: Path) -> None:
+    plugins.add(["own_one"])
+    spec = load_config("quickstart", "env.id=OwnOne-v0", *SMALL, "eval.video=true")
+    with pytest.raises(ConfigError, match="OwnOne-v0 draws no frames: rgb_array is not among its render_modes"):
+        train(spec)
+    assert not (folder / "runs").exists()
+
+
+def test_what_is_typed_wrong_says_what_to_type(folder: Path) -> None:
+    assert folder.is_dir()
+    with pytest.raises(
+        ConfigError, match="'own_one:OwnOne-v0' names a module to import; give --import own_one, and 'Own"
+    ):
+        load_config("quickstart", "env.id=own_one:OwnOne-v0")
+    with pytest.raises(
+        ConfigError, match="no environment 'Qqqqq-v0'; what registers one of your own is given with --i"
+    ):
+        load_config("quickstart", "env.id=Qqqqq-v0")
