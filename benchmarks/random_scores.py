@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from deltarl.envs import EnvSpec, build_envs
+from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
 from deltarl.library import find, names, read_yaml
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
 def random_episodes(env: EnvSpec, episodes: int) -> tuple[list[float], list[bool]]:

@@ -17,6 +17,13 @@ from deltarl import envpool, plugins
 from deltarl.errors import ConfigError, Spec, complaint, nearest
 from deltarl.fast.vec_env import DummyVecEnv
 
+MOST_SEEDS = 1_000_000
+MOST_ENVS = 4_096
+# Evaluation episodes are seeded from here on.
+FIRST_EVALUATION_SEED = 1_000_000
+# Separate training environments take the numbers below 2**32, the largest that NumPy's older generators accept.
+FIRST_TRAINING_SEED = 2**32 - MOST_SEEDS * MOST_ENVS
+
 
 class NormalizeSpec(Spec):
     """Running normalisation by Stable-Baselines3's VecNormalize; scores are never normalised."""
@@ -100,7 +107,12 @@ class EnvSpec(Spec):
     )
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
     wrappers: tuple[WrapperSpec, ...] = Field((), description="Gymnasium's wrappers, the innermost first.")
-    n_envs: Annotated[int, Field(ge=1, le=4_096, description="Environments side by side in one process.")] = 1
+    n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Environments side by side in one process.")] = 1
+    seeding: Literal["separate", "consecutive"] = Field(
+        "separate",
+        description="Seeds of the training environments: a distinct one for each run and environment, or the run's "
+        "seed plus 0, 1, ..., as Stable-Baselines3 has it.",
+    )
     vectorization: Literal["dummy", "envpool"] = Field(
         "dummy",
         description="What steps them in training: Python, one after the other, or EnvPool. Scores are Gymnasium's.",
@@ -130,6 +142,27 @@ class EnvSpec(Spec):
         if self.vectorization == "envpool" and (fault := self._fault_for_envpool()):
             raise complaint(f"'envpool' {fault}, or give dummy", key="vectorization")
         return self
+
+    def first_seed(self, seed: int) -> int:
+        """The seed of a run's first training environment; the others follow it.
+
+        `separate` seeds are disjoint for any two runs of different seeds, and from all seeds of evaluations below
+        `FIRST_TRAINING_SEED`.
+
+        Args:
+            seed: of the run.
+
+        Raises:
+            ConfigError: if a `consecutive` seed would be one of the evaluation's.
+        """
+        if self.seeding == "separate":
+            return FIRST_TRAINING_SEED + seed * MOST_ENVS
+        if seed + self.n_envs > FIRST_EVALUATION_SEED:
+            raise ConfigError(
+                f"env.seeding: with consecutive seeds, seed {seed:,} and {self.n_envs} environments would train on "
+                f"evaluation episodes, seeded from {FIRST_EVALUATION_SEED:,} on; give separate, or a lower seed"
+            )
+        return seed
 
     def _fault_for_envpool(self) -> str | None:
         if self.id not in envpool.TASKS:
@@ -216,15 +249,16 @@ def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
 
     Args:
         spec: the environment.
-        seed: the environments are seeded with seed, seed + 1, ...
+        seed: of the run; `spec.first_seed` gives the environments' own.
         threads: EnvPool's.
 
     Raises:
-        ConfigError: if EnvPool is wanted and cannot be imported.
+        ConfigError: if EnvPool is wanted and cannot be imported, or as `spec.first_seed`.
     """
+    first = spec.first_seed(seed)
     if spec.vectorization == "dummy":
-        return build_envs(spec, seed)
-    return VecMonitor(envpool.EnvPoolVecEnv(spec.id, spec.n_envs, seed, threads, spec.kwargs))
+        return build_envs(spec, first)
+    return VecMonitor(envpool.EnvPoolVecEnv(spec.id, spec.n_envs, first, threads, spec.kwargs))
 
 
 def _wrapped(env: gym.Env[Any, Any], wrappers: Sequence[WrapperSpec], success: SuccessSpec | None) -> gym.Env[Any, Any]:

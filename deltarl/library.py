@@ -20,7 +20,7 @@ from deltarl.agents import AnyAgentSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.specs import DeltaTorsoSpec, merge_torso
-from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec
+from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec, complete_older
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
@@ -32,7 +32,7 @@ COMMAND_LINE = "command line"
 # What an environment's file says of its own id and would be wrong of another.
 OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What of a config's environment stays when another environment takes its place.
-KEPT_OF_ENV = ("n_envs", "normalize", "vectorization")
+KEPT_OF_ENV = ("n_envs", "normalize", "seeding", "vectorization")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
 UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
 # Of a name, and of what tells of its overrides; both fit into a folder's name.
@@ -201,6 +201,10 @@ def compose(layers: Sequence[Layer], name: str) -> Resolution:
     except ValidationError as error:
         where, message = first_complaint(error, tree.data)
         raise tree.complain(where, message, base.source) from None
+    try:
+        spec.check_seeds()
+    except ConfigError as error:
+        raise ConfigError(f"{base.source}: {error}") from None
     idle = getattr(spec.agent, "learning_starts", 0)
     if idle >= spec.total_timesteps:
         notes.append(
@@ -278,6 +282,7 @@ def read_yaml(path: Path) -> Layer:
         raise ConfigError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from None
     layer = _read_text(text, shown, lambda line: f"{shown}:{line}")
     _find_beside(layer.data, path.parent)
+    complete_older(layer.data)
     return layer
 
 

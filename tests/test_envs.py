@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,23 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from pydantic import ValidationError
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from deltarl import ConfigError, RunSpec, train
 from deltarl.agents import OffPolicySpec
-from deltarl.envs import EnvSpec, SuccessInfo, SuccessSpec, build_envs, build_training_envs
+from deltarl.comparison import load_comparison
+from deltarl.envs import (
+    FIRST_EVALUATION_SEED,
+    FIRST_TRAINING_SEED,
+    MOST_ENVS,
+    MOST_SEEDS,
+    EnvSpec,
+    SuccessInfo,
+    SuccessSpec,
+    build_envs,
+    build_training_envs,
+)
 from deltarl.library import load_config, names
 from deltarl.training.run import built
 
@@ -156,7 +170,7 @@ def test_training_environments_are_gymnasiums_unless_another_is_named() -> None:
     spec = EnvSpec(id="Hopper-v5", kind="locomotion", n_envs=2)
     envs = build_training_envs(spec, seed=3, threads=2)
     assert isinstance(envs, DummyVecEnv)
-    assert np.array_equal(envs.reset(), build_envs(spec, seed=3).reset())
+    assert np.array_equal(envs.reset(), build_envs(spec, seed=spec.first_seed(3)).reset())
 
 
 def test_what_is_missing_for_envpool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -209,3 +223,39 @@ def test_wrong_input_is_refused(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         EnvSpec(**{"id": "Hopper-v5", "kind": "locomotion", **data})
     assert message in str(caught.value)
+
+
+def test_no_two_runs_share_a_seed_and_none_has_one_of_the_evaluation() -> None:
+    spec = EnvSpec(id="Hopper-v5", kind="locomotion", n_envs=MOST_ENVS)
+    firsts = [spec.first_seed(seed) for seed in (0, 1, 2, MOST_SEEDS - 1)]
+    assert all(later - first >= MOST_ENVS for first, later in pairwise(firsts))
+    assert firsts[0] == FIRST_TRAINING_SEED > 100 * FIRST_EVALUATION_SEED
+    assert firsts[-1] + MOST_ENVS == 2**32
+
+
+@pytest.mark.parametrize("seeding", ["separate", "consecutive"])
+def test_an_algorithm_starts_where_the_environments_are_seeded(seeding: str) -> None:
+    starts = []
+    for seed in (0, 1):
+        plain = ("env.normalize={observations: false, rewards: false}", "torso.width=8", "device=cpu")
+        spec = load_config("quickstart", "env.n_envs=2", f"env.seeding={seeding}", *plain)
+        with built(spec, seed) as (model, _), closing(build_training_envs(spec.env, seed)) as envs:
+            assert model.env is not None
+            starts.append(model.env.reset())
+            np.testing.assert_array_equal(starts[-1], envs.reset())
+        first = seed if seeding == "consecutive" else FIRST_TRAINING_SEED + MOST_ENVS * seed
+        with closing(make_vec_env("Hopper-v5", 2, seed=first)) as envs:
+            np.testing.assert_array_equal(starts[-1], envs.reset())
+    assert np.array_equal(starts[0][1], starts[1][0]) == (seeding == "consecutive")
+
+
+def test_consecutive_seeds_stay_below_those_of_the_evaluation() -> None:
+    highest = f"seeds=[{FIRST_EVALUATION_SEED - 2}]"
+    load_config("quickstart", "env.n_envs=2", "env.seeding=consecutive", highest)
+    with pytest.raises(ConfigError, match=r"env\.seeding: .* seed 999,998 and 3 environments would train"):
+        load_config("quickstart", "env.n_envs=3", "env.seeding=consecutive", highest)
+    with pytest.raises(ConfigError, match=r"env\.seeding: "):
+        load_comparison("quick", "env.n_envs=3", "env.seeding=consecutive", highest)
+    spec = load_config("quickstart", "env.n_envs=3", "env.seeding=consecutive")
+    with pytest.raises(ConfigError, match=r"env\.seeding: "):
+        train(spec.model_copy(update={"seeds": (0, FIRST_EVALUATION_SEED - 1)}))

@@ -9,8 +9,8 @@ import typer
 
 from deltarl import training
 from deltarl.cli.scores import score_text
+from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.training import Evaluation
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the others follow it.")]

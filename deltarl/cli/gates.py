@@ -15,6 +15,7 @@ from deltarl import places, training
 from deltarl.cli.evaluate import RunArgument, SeedOption, describe
 from deltarl.cli.tables import UNLIMITED_WIDTH
 from deltarl.comparison.interventions import effect_of
+from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.gates.episode import draw_episode, play_episode
 from deltarl.gates.figures import Record, figures, gated_networks
@@ -22,7 +23,6 @@ from deltarl.gates.interventions import parse_changes
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.run import one_message
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 NOTHING = "\N{EN DASH}"
 # Statistic, heading, format.

@@ -10,10 +10,10 @@ import typer
 
 from deltarl import rendering, training
 from deltarl.cli.evaluate import BestOption, RunArgument, SeedOption, describe
+from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.training import playback
 from deltarl.training.run import one_message
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
 def play(

@@ -166,7 +166,10 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
     _check_tasks(spec, layer)
     _check_arms(spec, layer)
     common = Layer(
-        {key: value for key, value in layer.data.items() if key not in ComparisonSpec.model_fields},
+        {
+            **{key: value for key, value in layer.data.items() if key not in ComparisonSpec.model_fields},
+            "seeds": list(spec.seeds),
+        },
         layer.places,
         layer.source,
     )

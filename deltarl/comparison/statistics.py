@@ -21,6 +21,7 @@ RESAMPLES = 9_999
 CUT = 0.25  # of each end, for the interquartile mean
 POWER = 0.8
 ROUNDING = 1e-9  # a spread below this share of the scores is none
+FAR_OUT = 30  # from this t on, SciPy's noncentral t distribution is slow to search, and soon has no value
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,43 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     unbiased = math.exp(log_ratio) / math.sqrt(freedom / 2)
     tail = (1 - level) / 2
 
-    def end(share: float) -> float | None:
+    def end(share: float) -> float:
+        if abs(t) > FAR_OUT:
+            return _far_shift(t, freedom, 1 - share)
+
         def lacking(shift: float) -> float:
             return float(scipy.stats.nct.cdf(t, freedom, shift) - share)
 
-        # It falls with the shift; far out SciPy has no value, so the bracket grows no more than it must.
+        # It falls with the shift.
         outer = step = 1.0 if share < 0.5 else -1.0
         while lacking(t + outer) * step > 0:
             outer += step
-        ends = t + outer - step, t + outer
-        if not all(math.isfinite(lacking(each)) for each in ends):
-            return None
-        return float(scipy.optimize.brentq(lacking, *ends)) / root * unbiased
+        return float(scipy.optimize.brentq(lacking, t + outer - step, t + outer))
 
-    with np.errstate(all="ignore"):  # far out SciPy overflows before it has no value
+    with np.errstate(all="ignore"):  # SciPy's overflows on its way
         low, high = end(1 - tail), end(tail)
-    if low is None or high is None:
-        low = high = None
-    return Interval(float(t / root * unbiased), low, high)
+    return Interval(float(t / root * unbiased), low / root * unbiased, high / root * unbiased)
+
+
+def _far_shift(t: float, freedom: int, share: float) -> float:
+    """The shift of a noncentral t distribution that leaves `share` of it above a t far out; at any size of t.
+
+    T <= t where the shift is at most t S - Z, with Z standard normal and S the root of chi square over its degrees of
+    freedom: it is a quantile of t S + Z, whose distribution is a sum over the values of Z.
+    """
+    if t < 0:
+        return -_far_shift(-t, freedom, 1 - share)
+    z = np.linspace(-9, 9, 721)
+    weights = scipy.stats.norm.pdf(z) / scipy.stats.norm.pdf(z).sum()
+
+    def excess(shift: float) -> float:
+        below = scipy.stats.chi2.cdf(freedom * (np.maximum(shift - z, 0) / t) ** 2, freedom)
+        return float(weights @ below - share)
+
+    # S alone is below the one end, and above the other, more seldom than that.
+    ends = (scipy.stats.chi2.ppf(share / 2, freedom), scipy.stats.chi2.isf((1 - share) / 2, freedom))
+    low, high = (t * math.sqrt(end / freedom) for end in ends)
+    return float(scipy.optimize.brentq(excess, low - z[-1], high + z[-1]))
 
 
 def detectable_difference(scores: Array, others: Array, level: float = LEVEL, power: float = POWER) -> float | None:

@@ -12,9 +12,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from deltarl.envs import EnvSpec, build_envs
+from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
 from deltarl.errors import ConfigError
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
 @dataclass(frozen=True)

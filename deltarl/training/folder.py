@@ -33,7 +33,7 @@ from deltarl.gates.measure import ACTING
 from deltarl.reading import NO_LINK, check_plain, read_json, read_yaml, readable
 from deltarl.specs import DeltaTorsoSpec
 from deltarl.training import checkpoint, disk, manifest
-from deltarl.training.spec import RunSpec
+from deltarl.training.spec import RunSpec, complete_older
 
 try:
     import fcntl
@@ -345,6 +345,7 @@ def load_spec(folder: Path) -> RunSpec:
     if not known:
         raise UnregisteredError(f"{folder}: no environment '{env}' is registered; {_registers(folder)}")
     with readable(path):
+        complete_older(content)
         return RunSpec.model_validate(content)
 
 

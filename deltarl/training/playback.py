@@ -18,10 +18,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
 from deltarl import places
-from deltarl.envs import EnvSpec, build_envs
+from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.training.evaluation import Evaluation, evaluate_policy
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 Frame = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # height, width, RGB
 FORMATS = (".mp4", ".gif")

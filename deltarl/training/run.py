@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from deltarl import places, rendering
 from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy
-from deltarl.envs import build_envs, build_training_envs, normalize
+from deltarl.envs import FIRST_EVALUATION_SEED, build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.gates import GateCallback
 from deltarl.reading import check_plain, readable
@@ -40,7 +40,7 @@ from deltarl.training.progress import Display, ProgressCallback, Report, default
 from deltarl.training.records import describe, make_logger, record_evaluation
 from deltarl.training.resume import demand_exactness, has_finished, reopen
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
-from deltarl.training.spec import FIRST_EVALUATION_SEED, RunSpec
+from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
@@ -182,6 +182,7 @@ def train(
         TrainingStopped: if a signal asked for it, when all is stored.
         SeedFailedError: if a process failed in another way; the other seeds are trained all the same.
     """
+    spec.check_seeds()
     if not resume:
         for seed in spec.seeds:
             files.choose_folder(spec, seed)
@@ -329,6 +330,7 @@ def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple
         opened.callback(envs.close)
         demand_exactness(spec, envs)
         model = _make_agent(spec, envs, seed)
+        envs.seed(spec.env.first_seed(seed))  # the algorithm has seeded them anew
         if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
             _start_from(places.expanded(spec.init_from, "init_from"), model, normalizer)
         yield model, normalizer

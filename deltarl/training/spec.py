@@ -9,12 +9,15 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from deltarl.agents import AgentSpec, CrossQSpec
-from deltarl.envs import EnvSpec
+from deltarl.envs import MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
 from deltarl.specs import DeltaTorsoSpec, TorsoSpec
 
-# Evaluation episodes are seeded from here on, training below: no episode is ever in both.
-FIRST_EVALUATION_SEED = 1_000_000
+# What every written-out config has had since the first version, as a whole and of its environment.
+_WRITTEN_OUT = frozenset(
+    ("agent", "env", "actor_torso", "critic_torso", "total_timesteps", "seeds", "eval", "device", "threads", "out")
+)
+_WRITTEN_OUT_OF_ENV = frozenset(("id", "kind", "kwargs", "wrappers", "n_envs", "normalize", "random_score"))
 
 
 def _listed(seeds: Any) -> Any:
@@ -29,7 +32,7 @@ def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
 
 # One number is a list of one.
 Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0, lt=FIRST_EVALUATION_SEED)], ...],
+    tuple[Annotated[int, Field(ge=0, lt=MOST_SEEDS)], ...],
     Field(min_length=1),
     BeforeValidator(_listed),
     AfterValidator(_distinct),
@@ -111,8 +114,27 @@ class RunSpec(Spec):
                 )
         return self
 
+    def check_seeds(self) -> None:
+        """Look whether all seeds may be trained.
+
+        Raises:
+            ConfigError: if an environment would be seeded as an evaluation episode.
+        """
+        for seed in self.seeds:
+            self.env.first_seed(seed)
+
     def digest(self) -> str:
         """Eight hex digits; runs share them that differ at most in name, seeds, folder, cadences or known scores."""
         aside: dict[str, Any] = dict.fromkeys(("name", "seeds", "out", "checkpoint", "gates"), True)
         content = self.model_dump(mode="json", exclude={**aside, "env": {"random_score", "reference_score"}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def complete_older(data: Any) -> None:
+    """Add what a config lacks that an older version wrote out in full, as that version did it.
+
+    In a config that a user writes, a missing key is today's default.
+    """
+    env = data.get("env") if isinstance(data, dict) and data.keys() >= _WRITTEN_OUT else None
+    if isinstance(env, dict) and env.keys() >= _WRITTEN_OUT_OF_ENV:
+        env.setdefault("seeding", "consecutive")

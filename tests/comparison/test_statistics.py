@@ -98,7 +98,7 @@ def test_the_interval_of_g_excludes_none_where_the_t_test_does() -> None:
         assert statistics.effect_size(FIVE, FIVE - shift).excludes(0) == (p < 0.05)
 
 
-@pytest.mark.parametrize("far", [0.0, 40.0, -40.0])
+@pytest.mark.parametrize("far", [0.0, 40.0, -40.0, 1e4, -1e8])
 def test_the_interval_of_g_is_found_however_far_the_arms_are_apart(far: float) -> None:
     found = statistics.effect_size(FIVE + far, OTHERS)
     assert found.low is not None
@@ -106,11 +106,21 @@ def test_the_interval_of_g_is_found_however_far_the_arms_are_apart(far: float) -
     assert found.low < found.estimate < found.high
 
 
-def test_where_scipy_has_no_noncentral_t_there_is_no_interval() -> None:
-    nearly = np.array([1000.0, 1000.0, 1000.0, 1000.0, 999.99])
-    found = statistics.effect_size(nearly, nearly / 200)
-    assert found.estimate > 100_000
-    assert (found.low, found.high) == (None, None)
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("spread", [1e-3, 0.1])
+def test_of_nearly_constant_scores_the_interval_of_g_is_of_their_spread_alone(spread: float) -> None:
+    """Far out only the chi square distribution of the pooled variance matters."""
+    found = statistics.effect_size(np.full(5, 1000.0), 9.0 + spread * FIVE)
+    ends = np.sqrt(stats.chi2.ppf([0.025, 0.975], 8) / 8) * found.estimate
+    assert [found.low, found.high] == pytest.approx(ends, rel=1e-4)
+
+
+@pytest.mark.parametrize("freedom", [2, 8, 58])
+@pytest.mark.parametrize("t", [3.0, -10.0, 30.0])
+def test_far_shifts_are_those_of_scipy_where_it_has_any(t: float, freedom: int) -> None:
+    for share in (0.025, 0.975):
+        shift = statistics._far_shift(t, freedom, share)
+        assert stats.nct.cdf(t, freedom, shift) == pytest.approx(1 - share, abs=1e-7)
 
 
 def test_nothing_lies_outside_of_no_interval() -> None:

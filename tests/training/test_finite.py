@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 
 from deltarl import NonFiniteError, RunResult, load_config, train
+from deltarl.envs import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED
 from deltarl.training.checkpoint import newest, steps_of
 from deltarl.training.finite import check_losses, check_tensors
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 EPISODE = 20
 
@@ -41,7 +41,7 @@ class Faulty(gym.Env[Any, Any]):
         value: float = float("nan"),
         keys: bool = False,
         scale: float = 1.0,
-        of: int = 1,
+        of: int = FIRST_TRAINING_SEED + 1,
         render_mode: str | None = None,
     ) -> None:
         del render_mode

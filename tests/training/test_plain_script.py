@@ -89,7 +89,15 @@ SCRIPTS: dict[str, tuple[Any, tuple[Any, Any], str, tuple[str, ...]]] = {
 def test_the_weights_are_the_same_bit_for_bit(name: str, implementation: str, tmp_path: Path) -> None:
     script, algorithms, config, overrides = SCRIPTS[name]
     # The second evaluation interrupts the training of the run alone.
-    common = ("total_timesteps=128", "torso.width=16", "seeds=[3]", "eval.episodes=1", "eval.every=70", "device=cpu")
+    common = (
+        "total_timesteps=128",
+        "torso.width=16",
+        "seeds=[3]",
+        "env.seeding=consecutive",
+        "eval.episodes=1",
+        "eval.every=70",
+        "device=cpu",
+    )
     spec = load_config(
         config, *overrides, *common, f"agent.implementation={implementation}", f"out={tmp_path}", "name=run"
     )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
@@ -23,7 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from deltarl import ConfigError, RunResult, RunSpec, evaluate, fast, load_config, load_run, train
-from deltarl.training.folder import choose_folder, claimed
+from deltarl.envs import FIRST_TRAINING_SEED
+from deltarl.training.folder import choose_folder, claimed, load_spec
 from deltarl.training.progress import PatientConsole
 
 QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
@@ -141,7 +143,9 @@ def test_a_config_and_a_plain_script_learn_the_same(finished: RunResult) -> None
         policy_kwargs={"torso": {"kind": "delta", "width": 64}},
         seed=0,
         device="cpu",
-    ).learn(64)
+    )
+    envs.seed(FIRST_TRAINING_SEED)  # the algorithm has given them its own seed
+    model.learn(64)
     for name, value in weights(finished.folder).items():
         assert torch.equal(value, model.policy.state_dict()[name]), name
 
@@ -203,6 +207,16 @@ def test_one_finished_seed_refuses_the_whole_command_before_any_other_is_trained
 def test_another_config_of_the_same_name_gets_a_folder_of_its_own(finished: RunResult) -> None:
     spec = load_config(str(finished.folder / "config.yaml"), "agent.gamma=0.5", "name=test")
     assert choose_folder(spec, 0).parent.name == f"test-{spec.digest()}"
+
+
+def test_a_config_that_an_older_version_wrote_keeps_its_seeds(finished: RunResult, tmp_path: Path) -> None:
+    content = yaml.safe_load((finished.folder / "config.yaml").read_text())
+    assert content["env"].pop("seeding") == "separate"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert load_spec(tmp_path).env.seeding == "consecutive"
+    assert load_config(str(tmp_path / "config.yaml")).env.seeding == "consecutive"
+    (tmp_path / "user.yaml").write_text(yaml.safe_dump({**content, "env": {"base": "hopper", "n_envs": 2}}))
+    assert load_config(str(tmp_path / "user.yaml")).env.seeding == "separate"
 
 
 def test_tensorboard_has_the_config_as_text_and_the_main_settings_as_hparams(finished: RunResult) -> None:
