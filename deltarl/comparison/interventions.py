@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from deltarl.comparison.statistics import Interval, paired_difference
+from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.gates.episode import play_episode
 from deltarl.gates.interventions import intervene, parse_changes
 from deltarl.training import Evaluation, Run, evaluate
 from deltarl.training.run import one_message
-from deltarl.training.spec import FIRST_EVALUATION_SEED
 
 
 @dataclass(frozen=True)
