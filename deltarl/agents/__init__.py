@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from deltarl.agents.base import AlgorithmSpec, KLAdaptiveScheduleSpec, LinearScheduleSpec, PolicySpec
-from deltarl.agents.build import build_agent, build_policy, policy_name
+from deltarl.agents.build import build_agent, build_policy, policy_name, roles_of
 from deltarl.agents.off_policy import (
     ActionNoiseSpec,
     CrossQSpec,
@@ -59,4 +59,5 @@ __all__ = [
     "build_agent",
     "build_policy",
     "policy_name",
+    "roles_of",
 ]

@@ -78,12 +78,17 @@ def build_policy(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env
         )
 
 
-def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -> dict[str, Any]:
+def roles_of(spec: AlgorithmSpec) -> tuple[str, ...]:
+    """The torsos that an algorithm's policy has: actor_torso, critic_torso, or both."""
     policy_class = deltarl.policies.ALIASES[spec.stock]["DeltaPolicy"]
     assert issubclass(policy_class, deltarl.policies.TorsoMixin)
+    return tuple(policy_class.roles)
+
+
+def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -> dict[str, Any]:
     torsos = {"actor_torso": actor_torso, "critic_torso": critic_torso}
     return {
-        **{role: torsos[role].model_dump(mode="json") for role in policy_class.roles},
+        **{role: torsos[role].model_dump(mode="json") for role in roles_of(spec)},
         **spec.policy_options(),
     }
 

@@ -20,7 +20,7 @@ from deltarl.errors import ConfigError
 from deltarl.gates.episode import draw_episode, play_episode
 from deltarl.gates.figures import Record, figures, gated_networks
 from deltarl.gates.interventions import parse_changes
-from deltarl.reading import check_plain
+from deltarl.reading import check_plain, readable
 from deltarl.training import folder as files
 from deltarl.training.run import one_message
 
@@ -93,9 +93,10 @@ def gates(
     console = Console()
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH  # nobody cuts a pipe's lines
-    console.print(_table(record))
-    for name, draw in figures(record).items():
-        _save(f"gates_{name}", draw(record), folder)
+    with readable(run / files.GATES):
+        console.print(_table(record))
+        for name, draw in figures(record).items():
+            _save(f"gates_{name}", draw(record), folder)
 
 
 def _changes(settings: list[str]) -> dict[str, str]:

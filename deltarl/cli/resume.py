@@ -43,4 +43,4 @@ def resume(
 
     results = training.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs)
     spec = load_config(str(results[0].folder / "config.yaml"))
-    Console().print(summary(spec, results), highlight=False, soft_wrap=True)
+    Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)

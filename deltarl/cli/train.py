@@ -49,7 +49,7 @@ def train(
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     spec = resolution.spec
     results = training.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume)
-    Console().print(summary(spec, results), highlight=False, soft_wrap=True)
+    Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(spec: RunSpec, results: list[RunResult]) -> str:
@@ -61,7 +61,7 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
         lines += [
             f"seed {result.seed}",
             f"  return   {score}{_random(spec)}",
-            f"  speed    {result.steps / result.wall_seconds:,.0f} steps/s on {result.device} with {threads}, "
+            f"  speed    {_speed(result):,.0f} steps/s on {result.device} with {threads}, "
             f"{result.steps:,} steps in {_duration(result.wall_seconds)}",
             f"  folder   {result.folder}",
         ]
@@ -85,6 +85,10 @@ def _torsos(spec: RunSpec) -> str:
 def _random(spec: RunSpec) -> str:
     score = spec.env.random_score
     return "" if score is None else f" (a random policy: {score.mean:,.1f})"
+
+
+def _speed(result: RunResult) -> float:
+    return result.steps / max(result.wall_seconds, 0.01)
 
 
 def _duration(seconds: float) -> str:

@@ -174,7 +174,7 @@ def _write(comparison: Comparison) -> bool:
         comparison.folder.mkdir(parents=True, exist_ok=True)
         for name, text in ((COMPARISON, comparison.text), (SIZES, json.dumps(sizes, indent=2) + "\n")):
             path = comparison.folder / name
-            if not path.is_file() or path.read_text() != text:
+            if not path.is_file() or path.read_bytes() != text.encode():
                 files.write_text(path, text)
                 changed = True
     return changed

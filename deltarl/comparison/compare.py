@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.cells import run_cells
-from deltarl.comparison.costs import measure_costs
-from deltarl.comparison.records import read_study
+from deltarl.comparison.costs import Cost, measure_costs
+from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
-from deltarl.reading import readable
 from deltarl.training import RunSpec
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
@@ -117,11 +113,7 @@ def write_summary(analysis: Analysis) -> None:
 
 
 def _has_costs(comparison: Comparison) -> bool:
-    path = comparison.folder / COSTS
-    if not path.is_file():
-        return False
-    with readable(path):
-        costs: Mapping[str, Any] = json.loads(path.read_text())
+    costs = read_measured(comparison.folder / COSTS, Cost)
     return all(costs.get(task, {}).keys() >= comparison.spec.arms.keys() for task in comparison.spec.tasks)
 
 

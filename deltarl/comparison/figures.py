@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from deltarl.comparison.analysis import METRICS, Analysis, Metric
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.statistics import Array, Interval, mean
+from deltarl.errors import ConfigError
 from deltarl.gates.figures import BETA_LABEL, SHARE_LABEL, gated_networks
 from deltarl.training import folder as files
 
@@ -185,6 +186,8 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
     nets = gated_networks(records[0]) if records else []
     if not nets:
         return None
+    if len({tuple(_depths(record)) for record in records}) > 1:
+        raise ConfigError(f"{study.folder / task / arm}: the records of gates are of different networks")
     rows = [
         (net, name, label)
         for net in nets
@@ -214,6 +217,11 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
     _thousands(panels[-1])
     panels[-1].set_xlabel("environment steps")
     return _with_legend(figure, panels[0])
+
+
+def _depths(record: Mapping[str, Array]) -> Iterator[tuple[str, int]]:
+    for net in gated_networks(record):
+        yield net, record[f"gates/{net}/beta_mean"].shape[1]
 
 
 def _gates_of(record: Record) -> Mapping[str, Array] | None:

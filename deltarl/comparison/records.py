@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from deltarl.comparison.costs import Cost
+from deltarl.comparison.matching import Size
 from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, ComparisonSpec, read_comparison
 from deltarl.comparison.statistics import Array
-from deltarl.errors import ConfigError
-from deltarl.reading import check_plain, readable
+from deltarl.errors import ConfigError, plain
+from deltarl.reading import check_plain, number, read_json, readable
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
+from deltarl.training.records import evaluations_in, metrics_in
 from deltarl.training.run import result_in
 
 # What may differ between runs that are compared: it changes how they were kept and watched, not what they are.
@@ -122,15 +124,15 @@ def read_study(folder: Path | str) -> Study:
                 else:
                     missing.append(f"{task}/{arm}/seed-{seed}")
     listed = {f"{record.task}/{record.arm}/seed-{record.seed}" for record in records}
-    present = {str(path.parent.relative_to(folder)) for path in folder.glob(f"*/*/seed-*/{files.RESULT}")}
+    present = {plain(str(path.parent.relative_to(folder))) for path in folder.glob(f"*/*/seed-*/{files.RESULT}")}
     study = Study(
         folder,
         spec,
         tuple(records),
         tuple(missing),
         tuple(sorted(label for label in present - listed if label.rpartition("-")[2].isdigit())),
-        _read_json(folder / SIZES),
-        _read_json(folder / COSTS),
+        read_measured(folder / SIZES, Size),
+        read_measured(folder / COSTS, Cost),
     )
     _check_alike(study)
     if not study.tasks:
@@ -157,41 +159,59 @@ def _check_alike(study: Study) -> None:
 
 
 def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
-    rows: dict[int, list[float]] = {}
-    with readable(folder / files.EVALUATIONS), (folder / files.EVALUATIONS).open(newline="") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(int(row["step"]), []).append(float(row["return"]))
-    metrics: list[dict[str, Any]] = []
-    if (folder / files.METRICS).exists():  # without it, time and FLOPs alone are not known
-        with readable(folder / files.METRICS):
-            metrics = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
-    with readable(folder / files.PROVENANCE):
-        provenance = json.loads((folder / files.PROVENANCE).read_text())
-    steps = sorted(rows)
-    seconds = {row["step"]: row["wall_seconds"] for row in metrics if "eval/return_mean" in row}
-    counted = [(row["step"], row["train/n_updates"]) for row in metrics if row.get("train/n_updates") is not None]
+    result, evaluations = result_in(folder), evaluations_in(folder)
+    spec = files.load_spec(folder)
+    if (spec.seeds, result.seed) != ((seed,), seed):
+        raise ConfigError(f"{folder}: is of seed {spec.seeds[0]}, and its result of seed {result.seed}")
+    path = folder / files.METRICS
+    metrics = metrics_in(path) if path.exists() else []  # without it, time and FLOPs alone are not known
+    with readable(path):
+        steps = sorted(evaluations)
+        seconds = {row["step"]: row["wall_seconds"] for row in metrics if "eval/return_mean" in row}
+        counted = [
+            (row["step"], number(row["train/n_updates"], 0))
+            for row in metrics
+            if row.get("train/n_updates") is not None
+        ]
     return Record(
         task,
         arm,
         seed,
         folder,
-        files.load_spec(folder),
-        result_in(folder),
-        provenance,
+        spec,
+        result,
+        _read_provenance(folder / files.PROVENANCE),
         steps=np.array(steps, float),
-        returns=np.array([np.mean(rows[step]) for step in steps]),
+        returns=np.array([evaluations[step].return_mean for step in steps]),
         seconds=np.array([seconds.get(step, np.nan) for step in steps]),
         updates=np.array([_newest(counted, step) for step in steps]),
     )
+
+
+def _read_provenance(path: Path) -> dict[str, Any]:
+    provenance = read_json(path)
+    with readable(path):
+        if not isinstance(provenance["command"], str):
+            raise ValueError(f"command: expected a text, got {provenance['command']}")
+        if not isinstance(provenance.get("packages", {}), dict):
+            raise ValueError(f"packages: expected an object, got {provenance['packages']}")
+    return provenance
 
 
 def _newest(counted: Sequence[tuple[int, float]], step: int) -> float:
     return max((value for at, value in counted if at <= step), default=float("nan"))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_measured(path: Path, kind: type[Size] | type[Cost]) -> dict[str, dict[str, dict[str, Any]]]:
+    """What was counted or measured of each task's arms; nothing where there is no such file.
+
+    Raises:
+        ConfigError: if it is damaged.
+    """
     if not path.is_file():
         return {}
+    content = read_json(path)
     with readable(path):
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
+        adapter = TypeAdapter(dict[str, dict[str, kind]])  # type: ignore[valid-type]
+        measured: dict[str, dict[str, dict[str, Any]]] = adapter.dump_python(adapter.validate_python(content))
+    return measured

@@ -159,7 +159,7 @@ def _over_reference(study: Study, task: str, arm: str) -> float | None:
     """Median over rounds of the time beside the reference's in the same round."""
     costs = study.costs.get(task, {})
     ours, theirs = (costs.get(name, {}).get("seconds_per_1000_steps", []) for name in (arm, study.spec.reference))
-    if not ours or len(ours) != len(theirs):
+    if not ours or len(ours) != len(theirs) or not all(theirs):
         return None
     return float(statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True)))
 

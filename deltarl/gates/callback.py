@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from deltarl.gates.batches import Fields, batch_of, from_buffer
 from deltarl.gates.figures import Record, figures, gated_networks
 from deltarl.gates.measure import NetworkRecord, measure, networks
 from deltarl.gates.statistics import OF_ERASURE, block_statistics, neighbour_cosines, network_statistics
+from deltarl.reading import read_arrays, readable
 
 log = logging.getLogger(__name__)
 
@@ -210,12 +211,25 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
     Raises:
         ConfigError: if the file is missing or damaged.
     """
-    try:
-        # Opened here, since np.load leaves a damaged file open.
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ConfigError(f"{path}: no record of gates, or damaged: {error}") from error
+    path = Path(path)
+    record = read_arrays(path)
+    with readable(path):
+        times = len(record["steps"])
+        for name, array in record.items():
+            shape = "" if (kind := _NAME.fullmatch(name)) is None else kind.lastgroup
+            dimensions = {"time": 1, "network": 1, "blocks": 2, "counts": 4}.get(shape or "")
+            if array.dtype.kind not in "iuf" or array.ndim != dimensions or len(array) != times or not array.size:
+                raise ValueError(f"'{name}', {array.dtype} {array.shape}, is none of {times} measurements of gates")
+        if record["steps"].dtype.kind not in "iu" or (np.diff(record["steps"].astype(np.int64)) <= 0).any():
+            raise ValueError("steps: do not increase")
+    return record
+
+
+# What a record's arrays are called, by what their axes are after time.
+_NAME = re.compile(
+    r"(?P<time>steps)|(?P<network>network/\w[\w.]*/\w+)"
+    r"|(?P<counts>(gates|gates_probe)/\w[\w.]*/beta_counts)|(?P<blocks>(gates|gates_probe)/\w[\w.]*/\w+)"
+)
 
 
 def without_erasure(record: Record, only_writes: Callable[[str], bool]) -> Record:

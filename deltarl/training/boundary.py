@@ -24,10 +24,11 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl.errors import ConfigError
+from deltarl.reading import readable
 from deltarl.training import records
 from deltarl.training.checkpoint import Checkpoint, DamagedError, Store
 from deltarl.training.finite import check_losses, check_tensors, distributions_named
-from deltarl.training.folder import surroundings
+from deltarl.training.folder import shapes_of, surroundings
 from deltarl.training.replay import Transitions
 from deltarl.training.signals import StopRequest, TrainingStopped
 from deltarl.training.state import MisfitError, Snapshot, capture, restore
@@ -253,14 +254,24 @@ def put(
     """
     replay = _transitions(model)
     everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": {}}
-    try:
-        if replay is not None:
-            checkpoint.fill(replay, nothing=not transitions)
-            model.replay_buffer = replay.buffer  # type: ignore[attr-defined]
-        restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay))
-    except (MisfitError, DamagedError) as error:
-        raise ConfigError(f"{checkpoint.folder}: does not fit the config as this version reads it: {error}") from None
-    _set_random_state(restored["random"])  # last: whatever is restored may draw
+    normalizer = model.get_vec_normalize_env()
+    shapes = None if normalizer is None else shapes_of(normalizer)
+    # Whatever a checkpoint from elsewhere may hold ends in one message.
+    with readable(checkpoint.folder):
+        try:
+            if replay is not None:
+                rows = checkpoint.fill(replay, nothing=not transitions)
+                model.replay_buffer = replay.buffer  # type: ignore[attr-defined]
+            restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay))
+            if normalizer is not None and shapes_of(normalizer) != shapes:
+                raise MisfitError("the statistics of the observations have other shapes")
+            if replay is not None and transitions and replay.filled != rows:
+                raise MisfitError(f"replay: {rows:,} rows are stored, and the buffer had {replay.filled:,}")
+        except (MisfitError, DamagedError) as error:
+            raise ConfigError(
+                f"{checkpoint.folder}: does not fit the config as this version reads it: {error}"
+            ) from None
+        _set_random_state(restored["random"])  # last: whatever is restored may draw
     return missing
 
 

@@ -25,6 +25,7 @@ from threading import Lock
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError
 
 from deltarl.errors import ConfigError
 from deltarl.reading import content_of, neutralised, parse_json, readable
@@ -85,8 +86,8 @@ class Checkpoint:
         tensors = safetensors.torch.load(self.read(TENSORS))
         return Snapshot(json.loads(self.read(TREE)), tensors, dict(self.manifest["unsupported"]))
 
-    def fill(self, transitions: Transitions, nothing: bool = False) -> None:
-        """Put the replay transitions back; with `nothing`, see whether that can be done.
+    def fill(self, transitions: Transitions, nothing: bool = False) -> int:
+        """Put the replay transitions back, and say how many; with `nothing`, see whether that can be done.
 
         Raises:
             DamagedError: if they are of a buffer of another shape.
@@ -94,8 +95,15 @@ class Checkpoint:
         transitions.adopt(self.manifest["replay"])
         if self.manifest["replay"] != transitions.layout:
             raise DamagedError("replay: the transitions are of a buffer of another size or of other observations")
+        rows = 0
         for index, name in enumerate(() if nothing else self.segments):
-            transitions.fill(index, self.read(name))
+            try:
+                if rows != index * transitions.rows:
+                    raise ValueError("the segment before it is too short")
+                rows += transitions.fill(index, self.read(name))
+            except (ValueError, SafetensorError) as error:
+                raise DamagedError(f"{name}: {error}") from None
+        return rows
 
     @property
     def segments(self) -> list[str]:

@@ -30,7 +30,7 @@ from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.gates.measure import ACTING
-from deltarl.reading import NO_LINK, check_plain, read_json, read_yaml, readable
+from deltarl.reading import NO_LINK, check_plain, read_arrays, read_json, read_yaml, readable
 from deltarl.specs import DeltaTorsoSpec
 from deltarl.training import checkpoint, disk, manifest
 from deltarl.training.spec import RunSpec, complete_older
@@ -311,6 +311,8 @@ def load_policy(policy: BasePolicy, path: Path) -> None:
     Raises:
         ConfigError: if the file is damaged or of another policy.
     """
+    if difference := misfit(policy, path):
+        raise ConfigError(f"{path}: is of another policy: {difference}")
     with readable(path):
         load_model(policy, str(path))
 
@@ -318,15 +320,22 @@ def load_policy(policy: BasePolicy, path: Path) -> None:
 def misfit(policy: BasePolicy, path: Path) -> str | None:
     """The first tensor of `save_policy`'s file that has no place in a policy; None where all have one.
 
+    A place has the name, the shape and the dtype: nothing is broadcast, nothing is cast.
+
     Raises:
-        ConfigError: if the file is damaged.
+        ConfigError: if the file is damaged, or holds NaN or infinity.
     """
-    own = {name: list(tensor.shape) for name, tensor in policy.state_dict().items()}
+    own = policy.state_dict()
     with readable(path), safe_open(str(path), framework="pt") as stored:
-        shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
-    for name, shape in shapes.items():
-        if own.get(name) != shape:
-            return f"{name} is {shape} there and {own.get(name, 'not')} here"
+        for name in stored.keys():  # noqa: SIM118
+            shape = stored.get_slice(name).get_shape()
+            if name not in own or shape != list(own[name].shape):
+                return f"{name} is {shape} there and {list(own[name].shape) if name in own else 'not'} here"
+            tensor = stored.get_tensor(name)
+            if tensor.dtype != own[name].dtype:
+                return f"{name} is {tensor.dtype} there and {own[name].dtype} here"
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} holds NaN or infinity")
     return None
 
 
@@ -346,7 +355,10 @@ def load_spec(folder: Path) -> RunSpec:
         raise UnregisteredError(f"{folder}: no environment '{env}' is registered; {_registers(folder)}")
     with readable(path):
         complete_older(content)
-        return RunSpec.model_validate(content)
+        spec = RunSpec.model_validate(content)
+        if len(spec.seeds) > 1:
+            raise ValueError(f"seeds: a run has one; got {list(spec.seeds)}")
+        return spec
 
 
 def _registers(folder: Path) -> str:
@@ -392,12 +404,34 @@ def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
     """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file.
 
     Raises:
-        ConfigError: if the file is missing or damaged.
+        ConfigError: if the file is missing, damaged or of other observations.
     """
-    with readable(path), np.load(path, allow_pickle=False) as arrays:
-        for name, statistics in _statistics(normalizer).items():
-            statistics.mean, statistics.var = arrays[f"{name}/mean"], arrays[f"{name}/var"]
-            statistics.count = float(arrays[f"{name}/count"])
+    arrays = read_arrays(path)
+    with readable(path):
+        for name, statistics in (known := _statistics(normalizer)).items():
+            shape = np.shape(statistics.mean)
+            for part, wanted in (("mean", shape), ("var", shape), ("count", ())):
+                array = arrays[f"{name}/{part}"]
+                if array.shape != wanted or array.dtype != np.float64:
+                    raise ValueError(f"{name}/{part} is {array.dtype} {array.shape} there and float64 {wanted} here")
+                if not np.isfinite(array).all() or (part != "mean" and (array < 0).any()):
+                    raise ValueError(f"{name}/{part} holds numbers that it cannot have")
+        if others := arrays.keys() - {"returns"} - {f"{name}/{part}" for name in known for part in _PARTS}:
+            raise ValueError(f"holds statistics of what is not observed here: {', '.join(sorted(others))}")
+        for name, statistics in known.items():
+            statistics.mean, statistics.var, count = (arrays[f"{name}/{part}"] for part in _PARTS)
+            statistics.count = float(count)
+
+
+def shapes_of(normalizer: VecNormalize) -> dict[str, tuple[Any, ...]]:
+    """Of each of a normaliser's statistics, the shapes and dtypes of mean and variance."""
+    return {
+        name: tuple((np.shape(part), np.asarray(part).dtype) for part in (statistics.mean, statistics.var))
+        for name, statistics in _statistics(normalizer).items()
+    }
+
+
+_PARTS = ("mean", "var", "count")
 
 
 def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:

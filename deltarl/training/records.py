@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 import yaml
 from stable_baselines3.common.logger import CSVOutputFormat, HParam, KVWriter, Logger, TensorBoardOutputFormat
 
+from deltarl.errors import ConfigError
+from deltarl.reading import number, read_json_lines, read_rows, readable
 from deltarl.training import disk
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS
@@ -97,7 +100,8 @@ def main_settings(spec: RunSpec) -> dict[str, Any]:
 
 def _wait_for_a_later_second(folder: Path) -> None:
     """TensorBoard reads event files in the order of their names, and these begin with the second of their making."""
-    made = [int(path.name.split(".")[3]) for path in folder.glob("events.out.tfevents.*")]
+    names = (re.match(r"events\.out\.tfevents\.(\d{1,12})\.", path.name) for path in folder.glob("events.*"))
+    made = [int(name[1]) for name in names if name is not None]
     if not made:
         return
     if (wait := max(made) + 1 - time.time()) > MOST_SECONDS:
@@ -129,10 +133,10 @@ def set_damaged_aside(folder: Path) -> None:
     """Rename a metrics.jsonl that cannot be read, with a warning: a lost record is no reason to lose the run."""
     try:
         _rows(folder / METRICS)
-    except ValueError as error:
+    except ConfigError as error:
         kept = folder / f"{METRICS}.damaged"
         (folder / METRICS).rename(kept)
-        log.warning("%s: damaged (%s); kept as %s, and begun anew", folder / METRICS, error, kept.name)
+        log.warning("%s; kept as %s, and begun anew", error, kept.name)
 
 
 def _growing(folder: Path) -> list[Path]:
@@ -141,7 +145,49 @@ def _growing(folder: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return metrics_in(path) if path.exists() else []
+
+
+def metrics_in(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl: numbers by name, and null for what is none in JSON.
+
+    Raises:
+        ConfigError: if it is missing or damaged.
+    """
+    rows = read_json_lines(path)
+    with readable(path):
+        for row in rows:
+            if any(isinstance(value, list | dict) for value in row.values()):
+                raise ValueError("a row holds more than numbers")
+            if not isinstance(row["step"], int):
+                raise ValueError(f"step: expected an integer, got {row['step']}")
+            number(row["wall_seconds"], 0)
+    return rows
+
+
+def evaluations_in(folder: Path) -> dict[int, Evaluation]:
+    """The evaluations of a run by their steps, in the order in which they were made.
+
+    Raises:
+        ConfigError: if evaluations.csv is missing or damaged.
+    """
+    path = folder / EVALUATIONS
+    found: dict[int, list[tuple[float, int, str]]] = {}
+    rows = read_rows(path)
+    with readable(path):
+        for row in rows:
+            episodes = found.setdefault(int(row["step"]), [])
+            if int(row["episode"]) != len(episodes):
+                raise ValueError(f"step {row['step']}: episode {row['episode']} where {len(episodes)} is due")
+            episodes.append((number(float(row["return"])), int(row["length"]), row["success"]))
+        return {
+            step: Evaluation(
+                returns=tuple(score for score, _, _ in episodes),
+                lengths=tuple(length for _, length, _ in episodes),
+                successes=tuple(bool(int(success)) for _, _, success in episodes) if episodes[0][2] else None,
+            )
+            for step, episodes in found.items()
+        }
 
 
 def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Evaluation) -> None:

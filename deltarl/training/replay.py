@@ -94,10 +94,24 @@ class Transitions:
         rows = slice(index * self.rows, min((index + 1) * self.rows, self.filled))
         return safetensors.numpy.save({name: array[rows] for name, array in self.arrays.items()})
 
-    def fill(self, index: int, content: bytes) -> None:
-        """Put a segment back where `read` found it."""
-        for name, part in safetensors.numpy.load(content).items():
-            self.arrays[name][index * self.rows : index * self.rows + len(part)] = part
+    def fill(self, index: int, content: bytes) -> int:
+        """Put a segment back where `read` found it; how many rows it has.
+
+        Raises:
+            ValueError: if it has other arrays than the buffer, or more rows than its place.
+        """
+        parts = safetensors.numpy.load(content)
+        if parts.keys() != self.arrays.keys():
+            raise ValueError(f"arrays {', '.join(sorted(parts))} there and {', '.join(sorted(self.arrays))} here")
+        [rows] = {len(part) for part in parts.values()}
+        places = {name: array[index * self.rows :][: min(rows, self.rows)] for name, array in self.arrays.items()}
+        for name, place in places.items():
+            if (parts[name].dtype, parts[name].shape) != (place.dtype, place.shape):
+                there, here = (f"{each.dtype} {each.shape}" for each in (parts[name], place))
+                raise ValueError(f"{name} is {there} there and {here} here")
+        for name, place in places.items():
+            place[...] = parts[name]
+        return rows
 
 
 class Parity:

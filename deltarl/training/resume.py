@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from deltarl.agents.base import LinearScheduleSpec
 from deltarl.errors import ConfigError
+from deltarl.reading import read_json
 from deltarl.training import checkpoint, records
 from deltarl.training import folder as files
 from deltarl.training.boundary import Origin, put
@@ -102,7 +102,7 @@ def _origin(found: checkpoint.Checkpoint, spec: RunSpec) -> Origin:
 def _departures(manifest: Mapping[str, Any], spec: RunSpec) -> Iterator[str]:
     """Why the run cannot go on to the last bit as it would have."""
     here = files.surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
-    there = {key: manifest[key] for key in here}
+    there: dict[str, Any] = {key: manifest.get(key) for key in here}
     for name in sorted(here["packages"].keys() | there["packages"].keys()):
         here[name], there[name] = here["packages"].get(name), there["packages"].get(name)
     for key in sorted(here.keys() - {"packages"}):
@@ -129,6 +129,6 @@ def _schedules(spec: RunSpec) -> Iterator[str]:
 
 def _finished_at(folder: Path, steps: int) -> bool:
     try:
-        return bool(json.loads((folder / files.RESULT).read_text())["steps"] == steps)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json(folder / files.RESULT).get("steps") == steps)
+    except ConfigError:
         return False

@@ -9,11 +9,14 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from rich.console import Console
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,12 +25,13 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from deltarl import places, rendering
-from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy
+from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy, roles_of
 from deltarl.envs import FIRST_EVALUATION_SEED, build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.gates import GateCallback
-from deltarl.reading import check_plain, readable
+from deltarl.reading import check_plain, read_json, readable
 from deltarl.schedules import KLAdaptiveLearningRate
+from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec
 from deltarl.training import checkpoint
 from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
@@ -37,7 +41,7 @@ from deltarl.training.finite import FiniteEnvs, NonFiniteError, check_tensors
 from deltarl.training.parallel import default_jobs, run_in_turn, run_seeds
 from deltarl.training.playback import check_frames, record_clip
 from deltarl.training.progress import Display, ProgressCallback, Report, default_console
-from deltarl.training.records import describe, make_logger, record_evaluation
+from deltarl.training.records import describe, evaluations_in, make_logger, record_evaluation
 from deltarl.training.resume import demand_exactness, has_finished, reopen
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import RunSpec
@@ -56,19 +60,24 @@ class RunResult:
         continued: why it then is not to the last bit the run that an uninterrupted one would have been; empty if it is.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+
     folder: Path
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     status: str
-    steps: int
-    wall_seconds: float
+    steps: Annotated[int, Field(ge=1)]
+    wall_seconds: Annotated[float, Field(ge=0)]
     device: str
-    episodes: int
+    episodes: Annotated[int, Field(ge=1)]
     final_return_mean: float
-    final_return_std: float
-    success_rate: float | None
-    peak_memory_mib: float | None = None
-    resumes: int = 0
+    final_return_std: Annotated[float, Field(ge=0)]
+    success_rate: Annotated[float, Field(ge=0, le=1)] | None
+    peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
+    resumes: Annotated[int, Field(ge=0)] = 0
     continued: tuple[str, ...] = ()
+
+
+_RESULT = TypeAdapter(RunResult)
 
 
 @dataclass(frozen=True)
@@ -421,9 +430,34 @@ def result_in(folder: Path) -> RunResult:
     Raises:
         ConfigError: if there is none, or it is damaged.
     """
-    with readable(folder / files.RESULT):
-        content = json.loads((folder / files.RESULT).read_text())
-        return RunResult(folder=folder, **{**content, "continued": tuple(content.get("continued", ()))})
+    path = folder / files.RESULT
+    content = read_json(path)
+    with readable(path):
+        # As JSON, where strict validation takes a list for a tuple.
+        result = replace(_RESULT.validate_json(json.dumps({**content, "folder": "."})), folder=folder)
+    if (folder / files.EVALUATIONS).exists():
+        _check_scores(result, evaluations_in(folder))
+    return result
+
+
+def _check_scores(result: RunResult, evaluations: Mapping[int, Evaluation]) -> None:
+    """A result is of the run's last evaluation; one that says something else is not to be believed."""
+    last = max(evaluations, default=None)
+    recorded: dict[str, Any] = {"steps": last}
+    if last == result.steps:
+        found = evaluations[last]
+        recorded |= {
+            "episodes": len(found.returns),
+            "final_return_mean": found.return_mean,
+            "final_return_std": found.return_std,
+            "success_rate": found.success_rate,
+        }
+    for name, there in recorded.items():
+        here = getattr(result, name)
+        if here is not there and (here is None or there is None or not math.isclose(here, there, rel_tol=1e-9)):
+            raise ConfigError(
+                f"{result.folder / files.RESULT}: contradicts {files.EVALUATIONS}: {name} is {here}, and {there} there"
+            )
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -527,12 +561,28 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
     seed = spec.seeds[0]
     envs, normalizer = _make_envs(spec, seed)
     envs.close()
-    policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
+    _check_size(spec, source / files.POLICY)
+    with one_message(f"{folder}: its policy cannot be made"):
+        policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
     files.load_policy(policy, source / files.POLICY)
     if normalizer is not None:
         files.load_normalizer(normalizer, source / files.NORMALIZER)
         normalizer.training = False
     return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
+
+
+def _check_size(spec: RunSpec, path: Path) -> None:
+    """Refuse a config whose torsos need more weights than the file has, before any memory is asked for."""
+    with readable(path):
+        stored = path.stat().st_size
+    for role in roles_of(spec.agent):
+        torso: AnyTorsoSpec = getattr(spec, role)
+        if isinstance(torso, MLPTorsoSpec):
+            numbers = sum(one * other for one, other in pairwise(torso.net_arch or ()))
+        else:
+            numbers = torso.depth * torso.width * torso.hidden
+        if (needed := numbers * torch.float32.itemsize) > stored:
+            raise ConfigError(f"{path}: has {stored:,} bytes; the config's {role} takes at least {needed:,}")
 
 
 def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIRST_EVALUATION_SEED) -> Evaluation:

@@ -316,7 +316,7 @@ def test_gates_needs_a_run_with_gates(finished: RunResult, measured: RunResult, 
     Path("damaged").mkdir()
     Path("damaged", "gates.npz").write_bytes((measured.folder / "gates.npz").read_bytes()[:100])
     status, _, error = deltarl("gates", "damaged")
-    assert (status, "no record of gates, or damaged" in error) == (2, True)
+    assert (status, "gates.npz: missing or damaged" in error) == (2, True)
 
 
 def test_gates_scores_a_changed_policy_beside_the_untouched_one(measured: RunResult, deltarl: Deltarl) -> None:

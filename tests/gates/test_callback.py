@@ -200,7 +200,7 @@ def test_numbers_that_are_too_small_are_refused(option: str, value: int) -> None
 def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "gates.npz").write_bytes(b"x")
     for name in ("gates.npz", "nothing.npz"):
-        with pytest.raises(ConfigError, match=f"{name}: no record of gates, or damaged"):
+        with pytest.raises(ConfigError, match=f"{name}: missing or damaged"):
             read_record(tmp_path / name)
 
 

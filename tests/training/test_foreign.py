@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 from rich.console import Console
 
 import deltarl
@@ -16,6 +21,8 @@ from deltarl import ConfigError, load_config, load_run, train
 from deltarl.cli.gates import gates
 from deltarl.cli.list import _runs
 from deltarl.comparison import write_report
+from deltarl.training import disk
+from deltarl.training.run import result_in
 
 TINY = (
     *("agent=sac", "agent.learning_starts=16", "agent.batch_size=8", "agent.buffer_size=100", "env.n_envs=1"),
@@ -173,3 +180,184 @@ def test_a_report_reads_and_writes_nothing_through_links(name: str, tmp_path: Pa
     with pytest.raises(ConfigError, match=f"{name}: is a link"):
         write_report(folder)
     assert [path.name for path in (tmp_path / "outside").iterdir()] == ["comparison.yaml"]
+
+
+def rewritten(change: Callable[[dict[str, Any]], object], name: str) -> Callable[[Path], None]:
+    """A change of a JSON or .npz file, or of weights, as a mapping."""
+
+    def apply(run: Path) -> None:
+        path = run / name
+        if path.suffix == ".json":
+            content = json.loads(path.read_text())
+            change(content)
+            path.write_text(json.dumps(content))
+        elif path.suffix == ".npz":
+            with np.load(path) as file:
+                content = dict(file)
+            change(content)
+            np.savez(path, **content)
+        else:
+            content = safetensors.torch.load_file(path)
+            change(content)
+            safetensors.torch.save_file(content, path)
+
+    return apply
+
+
+def statistics(**arrays: Any) -> Callable[[Path], None]:
+    named = {f"observation/{name}": value for name, value in arrays.items()}
+    return rewritten(lambda content: content.update(named), "normalizer.npz")
+
+
+WEIGHT = "actor.mu.bias"  # of a SAC policy in Hopper: [3]
+
+
+def weights(value: torch.Tensor) -> Callable[[Path], None]:
+    return rewritten(lambda content: content.update({WEIGHT: value}), "policy.safetensors")
+
+
+MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "mean of one": (statistics(mean=np.zeros(1), var=np.ones(1)), "normalizer.npz: .*observation/mean is float64 "),
+    "mean of many": (statistics(mean=np.zeros((3, 11)), var=np.ones((3, 11))), r"\(3, 11\) there and float64 \(11,\)"),
+    "scalar mean": (statistics(mean=np.zeros(())), r"mean is float64 \(\) there"),
+    "half mean": (statistics(mean=np.zeros(11, np.float16)), "mean is float16"),
+    "complex mean": (statistics(mean=np.zeros(11, complex)), "mean is complex128"),
+    "textual mean": (statistics(mean=np.array(["0"] * 11)), "mean is <U1"),
+    "NaN": (statistics(mean=np.full(11, np.nan)), "observation/mean holds numbers that it cannot have"),
+    "negative variance": (statistics(var=-np.ones(11)), "observation/var holds numbers that it cannot have"),
+    "counts": (statistics(count=np.ones(2)), "observation/count is float64"),
+    "other names": (statistics(**{"goal/mean": np.zeros(3)}), "what is not observed here: observation/goal/mean"),
+    "no names": (rewritten(lambda content: content.pop("observation/var"), "normalizer.npz"), "'observation/var' is"),
+    "one weight": (weights(torch.zeros(1)), rf"policy.safetensors: .*{WEIGHT} is \[1\] there and \[3\] here"),
+    "rows of weights": (weights(torch.zeros(1, 3)), r"is \[1, 3\] there and \[3\] here"),
+    "double weights": (weights(torch.zeros(3, dtype=torch.float64)), "is torch.float64 there and torch.float32 here"),
+    "integer weights": (weights(torch.zeros(3, dtype=torch.int32)), "is torch.int32 there"),
+    "NaN weights": (weights(torch.full((3,), torch.nan)), f"{WEIGHT} holds NaN or infinity"),
+    "missing weights": (rewritten(lambda content: content.pop(WEIGHT), "policy.safetensors"), WEIGHT),
+    "other weights": (
+        rewritten(lambda content: content.update(other=torch.zeros(3)), "policy.safetensors"),
+        r"other is \[3\] there and not here",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("entry", "fault"),
+    [
+        *(("load_run", fault) for fault in MISFITS),
+        *((entry, fault) for entry in ("load_run best", "init_from") for fault in ("mean of one", "double weights")),
+    ],
+)
+def test_weights_and_statistics_that_do_not_fit_are_neither_broadcast_nor_cast(
+    entry: str, fault: str, foreign: Path
+) -> None:
+    change, message = MISFITS[fault]
+    change(foreign)
+    if entry == "load_run best":
+        [best] = (foreign / "checkpoints").glob("best-*")
+        for name in ("policy.safetensors", "normalizer.npz"):
+            shutil.copyfile(foreign / name, best / name)
+        sign(best)
+    before = contents(foreign)
+    with pytest.raises(ConfigError, match=message) as caught:
+        ENTRIES[entry](foreign)
+    assert "\n" not in str(caught.value)
+    assert contents(foreign) == before
+
+
+def sign(checkpoint: Path) -> None:
+    """Give a checkpoint's manifest the digests of its files as they are, as anybody can."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest.pop("sha256")
+    for name in manifest["files"]:
+        content = (checkpoint / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(content), "sha256": disk.digest(content)}
+    manifest["sha256"] = disk.digest(json.dumps(manifest, sort_keys=True).encode())
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+
+
+def replayed(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    return rewritten(change, "replay/00000.safetensors")
+
+
+def cut(content: dict[str, Any]) -> None:
+    content.update({name: tensor[:-1].contiguous() for name, tensor in content.items()})
+
+
+def shrunk(content: dict[str, Any]) -> None:
+    [name] = (name for name in content if name.endswith("/obs_rms/mean"))
+    content[name] = content[name][:1].contiguous()
+
+
+STATES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "cast rewards": (
+        replayed(lambda content: content.update(rewards=content["rewards"].double())),
+        "rewards is float64",
+    ),
+    "broadcast rewards": (replayed(lambda content: content.update(rewards=content["rewards"][:, 0])), "rewards is"),
+    "no rewards": (replayed(lambda content: content.pop("rewards")), "arrays .* there and .*rewards.* here"),
+    "fewer rows": (
+        replayed(cut),
+        r"\d+ rows are stored, and the buffer had 4\d",
+    ),
+    "statistics of one": (rewritten(shrunk, "state.safetensors"), "statistics .* have other shapes"),
+    "no tensors": (rewritten(lambda content: content.clear(), "state.safetensors"), "missing or damaged"),
+    "no tree": (lambda folder: (folder / "state.json").write_text("[" * 100_000) and None, "missing or damaged"),
+    "another tree": (lambda folder: (folder / "state.json").write_text('{"dict": 7}') and None, "missing or damaged"),
+    "no weights": (lambda folder: (folder / "state.safetensors").write_bytes(b"x") and None, "missing or damaged"),
+}
+
+
+@pytest.mark.parametrize("fault", STATES)
+def test_a_checkpoint_that_does_not_fit_is_not_put_into_an_algorithm(fault: str, foreign: Path) -> None:
+    change, message = STATES[fault]
+    checkpoint = foreign / "checkpoints" / "40"
+    change(checkpoint)
+    sign(checkpoint)
+    with pytest.raises(ConfigError, match=message) as caught:
+        deltarl.resume(
+            foreign,
+            lambda config: load_config(str(config), "total_timesteps=48"),
+            console=Console(file=io.StringIO()),
+            jobs=1,
+        )
+    assert "\n" not in str(caught.value)
+
+
+RESULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "another mean": (
+        lambda result: result.update(final_return_mean=99999.0),
+        "contradicts evaluations.csv: final_return_mean",
+    ),
+    "another spread": (
+        lambda result: result.update(final_return_std=3.0),
+        "contradicts evaluations.csv: final_return_std",
+    ),
+    "more episodes": (lambda result: result.update(episodes=20), "contradicts evaluations.csv: episodes is 20, and 1"),
+    "more steps": (lambda result: result.update(steps=1000), "contradicts evaluations.csv: steps is 1000, and 40"),
+    "a success": (lambda result: result.update(success_rate=1.0), "contradicts evaluations.csv: success_rate"),
+    "null": (lambda result: result.update(final_return_mean=None), "final_return_mean: "),
+    "text": (lambda result: result.update(final_return_mean="12"), "final_return_mean: "),
+    "truth": (lambda result: result.update(seed=True), "seed: "),
+    "NaN": (lambda result: result.update(final_return_mean=float("nan")), "NaN is no number of JSON"),
+    "no mean": (lambda result: result.pop("final_return_mean"), "final_return_mean: missing"),
+    "no list": (lambda result: result.update(continued="exactly"), "continued: "),
+}
+
+
+@pytest.mark.parametrize("fault", RESULTS)
+def test_a_result_that_is_odd_or_contradicts_its_evaluations_is_not_believed(fault: str, foreign: Path) -> None:
+    change, message = RESULTS[fault]
+    rewritten(change, "result.json")(foreign)
+    for entry in (result_in, list_it):
+        with pytest.raises(ConfigError, match=rf"result\.json: .*{message}"):
+            entry(foreign)
+
+
+def test_a_result_of_an_earlier_or_a_later_version_is_read(foreign: Path) -> None:
+    rewritten(lambda result: result.pop("peak_memory_mib"), "result.json")(foreign)
+    rewritten(lambda result: result.pop("continued"), "result.json")(foreign)
+    rewritten(lambda result: result.update(of_a_later_version=1), "result.json")(foreign)
+    assert result_in(foreign).peak_memory_mib is None
+    (foreign / "evaluations.csv").unlink()
+    assert result_in(foreign).steps == 40
