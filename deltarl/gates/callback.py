@@ -38,8 +38,11 @@ class GateState:
     Attributes:
         next: the step from which on it measures next.
         probe: the fixed batch, None until it is frozen.
+        outputs: of each network on the fixed batch at the last measurement, `[rows, outputs]`; None before the first.
         record: all that was measured; first axis: time.
     """
+
+    outputs: dict[str, torch.Tensor] | None = None  # on the class: checkpoints of older versions have none
 
     def __init__(self) -> None:
         self.next = 0
@@ -94,13 +97,13 @@ class GateCallback(BaseCallback):
                 records = measure(self.model.policy, batch_of(batch))
             except ValueError as error:  # PyTorch's, of a distribution of NaN
                 self._say(f"{source} cannot be measured: {str(error).splitlines()[0]}")
-                continue
+                return  # what failed in part has no place in the record
             for name, record in records.items():
                 row |= self._blocks(f"{source}/{name}", record)
                 if source == "gates":
                     row |= self._network(f"network/{name}", record)
-        if self.state.record and row.keys() != self.state.record.keys():
-            return  # a measurement that failed in part has no place in arrays
+            if source == "gates_probe":
+                row |= self._churn({name: record.output for name, record in records.items()})
         self.state.record = appended(self.state.record, row)
         self.save()
 
@@ -121,8 +124,9 @@ class GateCallback(BaseCallback):
         cosines = neighbour_cosines(record)
         for index, block in enumerate(record.blocks):
             values = block_statistics(block)
-            if not math.isnan(norm := record.gate_grad_norms[index]):
-                values["gate_grad_norm"] = norm
+            values |= {"grad_rms": record.gradients[index], "weight_norm": record.weight_norms[index]}
+            if not math.isnan(rms := record.gate_gradients[index]):
+                values["gate_grad_rms"] = rms
             if index < len(cosines):
                 values["cos_k_next"] = cosines[index]
             for name, value in values.items():
@@ -141,6 +145,17 @@ class GateCallback(BaseCallback):
         for name, value in values.items():
             self._scalar(f"{tag}/{name}", value)
         return {f"{tag}/{name}": np.array(value, np.float32) for name, value in values.items()}
+
+    def _churn(self, outputs: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+        """How far each network's output on the fixed batch has moved since the last measurement; NaN at the first."""
+        before, self.state.outputs = self.state.outputs or {}, outputs
+        row = {}
+        for name, output in outputs.items():
+            value = float((output - before[name]).flatten(1).norm(dim=-1).mean()) if name in before else math.nan
+            if name in before:
+                self._scalar(f"network/{name}/churn", value)
+            row[f"network/{name}/churn"] = np.array(value, np.float32)
+        return row
 
     def _scalar(self, tag: str, value: float) -> None:
         if not math.isfinite(value):
@@ -174,7 +189,7 @@ def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
         "erase share": "erase_share",
         "update ratio": "update_ratio",
         "readout error": "readout_error",
-        "gate gradient": "gate_grad_norm",
+        "gate gradient": "gate_grad_rms",
     }
     return {
         f"{source} {net}": {
@@ -186,10 +201,19 @@ def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
 
 
 def appended(record: dict[str, NDArray[Any]], row: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The record with one more entry along time."""
-    if not record:
-        return {name: value[np.newaxis] for name, value in row.items()}
-    return {name: np.concatenate([record[name], value[np.newaxis]]) for name, value in row.items()}
+    """The record with one more entry along time; what one of the two lacks, as between versions, is NaN or no count."""
+    length = len(record.get("steps", ()))
+
+    def column(name: str) -> NDArray[Any]:
+        new = row[name] if name in row else _nothing(record[name][0])
+        old = record[name] if name in record else np.stack([_nothing(new)] * length or [new])[:length]
+        return np.concatenate([old, new[np.newaxis]])
+
+    return {name: column(name) for name in {**record, **row}}
+
+
+def _nothing(like: NDArray[Any]) -> NDArray[Any]:
+    return np.full_like(like, np.nan if like.dtype.kind == "f" else 0)
 
 
 def write_record(path: Path, record: dict[str, NDArray[Any]]) -> None:

@@ -5,6 +5,7 @@ A measurement looks and changes nothing: no parameter, buffer, gradient, mode or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from deltarl.torso import Torso
 
 Observations = Tensor | Mapping[str, Tensor]
 _ACTIVATIONS = tuple(ACTIVATIONS.values())
+MOST_OUTPUTS = 16  # of a network, whose gradients are looked at one by one
 ACTING = ("policy", "actor", "q")  # the networks that choose actions; the others are value networks
 _ACTOR_CRITICS = (ActorCriticPolicy, MaskableActorCriticPolicy)
 
@@ -92,17 +94,23 @@ class NetworkRecord:
 
     Attributes:
         blocks: of its torso, in order; empty for an MLP.
-        gate_grad_norms: for each block, the norm over its gate's parameters of the gradient of the network's mean
-            output; NaN where there is no learned gate.
+        gradients: for each block, the root mean square over samples and outputs (at most 16, evenly spread) of the norm
+            of an output's gradient by the weights and biases of the block's Linears.
+        gate_gradients: the same by those of its gate; NaN where there is no learned gate.
+        weight_norms: for each block, the Euclidean norm of all its parameters.
         features: what the network's head reads, `[N, features]`.
+        output: of the head, `[N, outputs]`.
         dormant: share of the activations' units that are dormant; None where no module is an activation.
         weight_norm: Euclidean norm of all parameters.
         action_gradient: mean norm of dQ/da over the batch; None but for critics that read actions.
     """
 
     blocks: tuple[BlockRecord, ...]
-    gate_grad_norms: tuple[float, ...]
+    gradients: tuple[float, ...]
+    gate_gradients: tuple[float, ...]
+    weight_norms: tuple[float, ...]
     features: Tensor
+    output: Tensor
     dormant: float | None
     weight_norm: float
     action_gradient: float | None = None
@@ -187,6 +195,7 @@ def _network(network: Network, features: Tensor, actions: int) -> NetworkRecord:
     torso = next((child for child in network.trunk if isinstance(child, Torso)), None)
     with torch.no_grad(), _passes(torso) as passes, _activations(network.trunk) as activity:
         latent = network.trunk(features)
+        output = network.head(latent)
     blocks = () if torso is None else tuple(_block(block, *passes[block]) for block in torso.blocks)
     action_gradient = None
     if actions:
@@ -194,15 +203,22 @@ def _network(network: Network, features: Tensor, actions: int) -> NetworkRecord:
             through = features.detach().clone().requires_grad_()
             [gradient] = torch.autograd.grad(network.head(network.trunk(through)).mean(-1).sum(), through)
         action_gradient = float(gradient[..., -actions:].norm(dim=-1).mean())
-    modules = nn.ModuleList([network.trunk, network.head])
+    gradients, gate_gradients = ((), ()) if torso is None else _gradients(network, torso, features)
     return NetworkRecord(
         blocks=blocks,
-        gate_grad_norms=() if torso is None else _gate_gradients(network, torso, features),
+        gradients=gradients,
+        gate_gradients=gate_gradients,
+        weight_norms=() if torso is None else tuple(_norm(block) for block in torso.blocks),
         features=latent,
+        output=output,
         dormant=_dormant(activity),
-        weight_norm=float(torch.stack([p.detach().norm() for p in modules.parameters()]).norm()),
+        weight_norm=_norm(nn.ModuleList([network.trunk, network.head])),
         action_gradient=action_gradient,
     )
+
+
+def _norm(module: nn.Module) -> float:
+    return float(torch.stack([p.detach().norm() for p in module.parameters()] or [torch.zeros(())]).norm())
 
 
 def _block(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:
@@ -240,34 +256,52 @@ def _with_channels(block: RankOneBlock, x: Tensor) -> Tensor:
     return split.unsqueeze(-1) if block.channels == 1 else split
 
 
-def _gate_gradients(network: Network, torso: Torso, features: Tensor) -> tuple[float, ...]:
-    gated = [block for block in torso.blocks if isinstance(block, DeltaBlock) and block.gate_width]
-    weights = [p for block in gated for p in _gate_parameters(block)]
-    if not weights or not len(features):
-        return (float("nan"),) * len(torso.blocks)
-    with torch.enable_grad():
-        output = network.head(network.trunk(features.detach())).mean()
+def _gradients(network: Network, torso: Torso, features: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Root mean squares of per-sample gradients, of all Linears of each block, and of its gate."""
+    calls: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+
+    def keep(linear: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        calls[linear] = args[0].detach(), output
+
+    linears = [[each for each in block.modules() if isinstance(each, nn.Linear)] for block in torso.blocks]
+    handles = [each.register_forward_hook(keep) for own in linears for each in own]
+    try:
+        with torch.enable_grad():
+            # With a gradient of its own, so that frozen parameters are no trouble.
+            output = network.head(network.trunk(features.detach().requires_grad_())).flatten(1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    outputs = [output for _, output in calls.values()]
+    columns = torch.linspace(0, output.shape[1] - 1, min(output.shape[1], MOST_OUTPUTS)).round().int().tolist()
+    whole, gates = (torch.zeros(len(linears), dtype=torch.float64) for _ in range(2))
+    for column in columns:
         # Not backward: what the parameters' own .grad holds is the optimizer's.
-        gradients = dict(zip(map(id, weights), torch.autograd.grad(output, weights, allow_unused=True), strict=True))
+        found = torch.autograd.grad(output[:, column].sum(), outputs, retain_graph=True, allow_unused=True)
+        by_output = dict(zip(calls, found, strict=True))
+        for index, (block, own) in enumerate(zip(torso.blocks, linears, strict=True)):
+            for linear in own:
+                if (by := by_output.get(linear)) is None:
+                    continue
+                whole[index] += _square(linear, calls[linear][0], by)
+                if isinstance(block, DeltaBlock) and linear in {block.write, block.gate_out}:
+                    # One Linear makes gate and value; the gate's are its first rows.
+                    rows = block.gate_width if linear is block.write else None
+                    gates[index] += _square(linear, calls[linear][0], by[..., :rows])
+    whole, gates = ((each / (len(features) * len(columns) or math.nan)).sqrt() for each in (whole, gates))
+    gated = [isinstance(block, DeltaBlock) and block.gate_width > 0 for block in torso.blocks]
+    return tuple(whole.tolist()), tuple(
+        float(g) if is_gate else math.nan for g, is_gate in zip(gates, gated, strict=True)
+    )
 
-    def norm(block: nn.Module) -> float:
-        if block not in gated:
-            return float("nan")
-        assert isinstance(block, DeltaBlock)
-        rows = [gradients[id(p)] for p in _gate_parameters(block)]
-        # One Linear makes gate and value; the gate's are its first rows.
-        own = [
-            g if p is not block.write.weight and p is not block.write.bias else g[: block.gate_width]
-            for g, p in zip(rows, _gate_parameters(block), strict=True)
-            if g is not None
-        ]
-        return float(torch.stack([g.norm() for g in own]).norm()) if own else 0.0
 
-    return tuple(norm(block) for block in torso.blocks)
-
-
-def _gate_parameters(block: DeltaBlock) -> list[nn.Parameter]:
-    return [p for linear in (block.write, block.gate_out) if linear is not None for p in linear.parameters()]
+def _square(linear: nn.Linear, x: Tensor, by_output: Tensor) -> float:
+    """Sum over samples of the squared norm of the gradient by weight and bias; x and by_output are `[N, ..., d]`."""
+    x, by_output = (each.flatten(1, -2) if each.ndim > 2 else each.unsqueeze(1) for each in (x, by_output))
+    by_bias = by_output.sum(1).square().sum() if linear.bias is not None else 0.0
+    if x.shape[1] == 1:  # the gradient by the weight is a product of two vectors, and so is its norm
+        return float((by_output.square().sum(-1) * x.square().sum(-1)).sum() + by_bias)
+    return float(torch.einsum("npo,npi->noi", by_output, x).square().sum() + by_bias)
 
 
 def _dormant(activity: list[Tensor], threshold: float = 0.025) -> float | None:

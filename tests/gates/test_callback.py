@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deltarl import ConfigError, load_config, train
 from deltarl.gates import GateCallback, measure, read_record
 from deltarl.gates.batches import batch_of, from_buffer
-from deltarl.gates.callback import BINS, layout, without_erasure
+from deltarl.gates.callback import BINS, appended, layout, without_erasure, write_record
 from deltarl.gates.figures import figures, gated_networks
 from deltarl.gates.statistics import OF_ERASURE, block_statistics
 from deltarl.training.folder import read_gates
@@ -109,6 +109,44 @@ def test_the_probe_stays_and_the_batch_moves(tmp_path: Path) -> None:
     assert block_statistics(record)["beta_mean"] == pytest.approx(
         callback.state.record["gates_probe/policy/beta_mean"][-1, 1], abs=0.05
     )
+
+
+def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> None:
+    model = make(of("SAC"), torso=DELTA)
+    model.learn(40)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    callback = GateCallback(every=1, rows=8)
+    callback.init_callback(model)
+    head = model.policy.actor.mu
+    for step in (1, 2, 3):
+        callback.num_timesteps = step
+        callback._on_rollout_end()
+        if step == 1:
+            with torch.no_grad():
+                head.bias.add_(torch.tensor([3.0, 4.0]))
+    model.logger.close()
+    churn = callback.state.record["network/actor/churn"]
+    assert np.isnan(churn[0])
+    assert churn[1:] == pytest.approx([5, 0], abs=1e-5)
+    assert callback.state.record["network/qf0/churn"][1:].tolist() == [0, 0]
+    assert [point.step for point in curves(tmp_path).Scalars("network/actor/churn")] == [2, 3]
+
+
+def test_a_record_of_an_older_version_grows_on(tmp_path: Path) -> None:
+    """What it lacks is NaN there, what is no longer measured is NaN here, and no row is lost."""
+    counts = np.arange(4, dtype=np.uint32).reshape(2, 2)
+    older = {"steps": np.array([1, 2]), "gone": np.float32([1, 2]), "counts": np.stack([counts] * 2)}
+    row = {"steps": np.array(3), "new": np.float32([5, 6])}
+    record = appended(appended(older, row), row | {"steps": np.array(4)})
+    assert record["steps"].tolist() == [1, 2, 3, 4]
+    assert np.isnan(record["new"][:2]).all()
+    assert record["new"][2:].tolist() == [[5, 6]] * 2
+    assert record["gone"][:2].tolist() == [1, 2]
+    assert np.isnan(record["gone"][2:]).all()
+    assert record["counts"].dtype == np.uint32
+    assert record["counts"].sum((1, 2)).tolist() == [6, 6, 0, 0]
+    write_record(tmp_path / "gates.npz", record)
+    assert set(read_record(tmp_path / "gates.npz")) == {"steps", "gone", "counts", "new"}
 
 
 @pytest.mark.parametrize("kind", ["residual", "plain", "mlp"])

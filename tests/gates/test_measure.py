@@ -58,7 +58,9 @@ def test_every_network_of_every_algorithm_is_measured(case: Case) -> None:
     assert list(records) == NAMES[case.subject.name]
     for name, record in records.items():
         blocks = {"delta": 2, "residual": 1, "plain": 1, "custom": 2, "mlp": 0}[case.kind]
-        assert len(record.blocks) == len(record.gate_grad_norms) == blocks
+        assert len(record.blocks) == len(record.gradients) == len(record.gate_gradients) == blocks
+        assert all(norm > 0 for norm in (*record.gradients, *record.weight_norms))
+        assert len(record.output) == ROWS
         assert all(math.isfinite(value) for value in network_statistics(record).values())
         assert (record.action_gradient is not None) == name.startswith("qf")
         for block in record.blocks:
@@ -132,21 +134,34 @@ def close(measured: torch.Tensor | None, expected: torch.Tensor) -> None:
     torch.testing.assert_close(measured.double(), expected, rtol=2e-4, atol=2e-5)
 
 
-def test_the_gradient_of_the_gate_is_that_of_the_mean_output() -> None:
-    model = make(of("SAC"), torso=DELTA)
+@pytest.mark.parametrize("options", [{}, {"heads": 2, "gate_layers": 2}, {"channels": 2, "direction": "generator"}])
+@pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
+def test_gradients_are_those_of_each_sample_and_output(algorithm: str, options: dict[str, Any]) -> None:
+    """Root mean squares: gradients of opposite signs do not cancel as those of a mean output do."""
+    model = make(of(algorithm), torso={**DELTA, **options})
     model.learn(48)
     batch = batch_from(model)
-    records = measure(model.policy, batch)
-    q = model.policy.critic.q_networks[1]
-    q.zero_grad()
-    inputs = features_of(batch, "qf1").requires_grad_()
-    q(inputs).mean().backward()
-    for index, block in enumerate(q[0].blocks):
-        weight, bias = block.write.weight.grad[: block.gate_width], block.write.bias.grad[: block.gate_width]
-        expected = float(torch.cat([weight.flatten(), bias]).norm())
-        assert records["qf1"].gate_grad_norms[index] == pytest.approx(expected, rel=1e-4)
-    rows = inputs.grad[:, -batch.actions.shape[1] :] * len(inputs)  # type: ignore[index,union-attr]
-    assert records["qf1"].action_gradient == pytest.approx(float(rows.norm(dim=-1).mean()), rel=1e-4)
+    name = "policy" if algorithm == "PPO" else "qf1"
+    record, network = measure(model.policy, batch)[name], networks(model.policy)[name]
+    inputs = features_of(batch, name).requires_grad_()
+    output = network.head(network.trunk(inputs))
+    for index, block in enumerate(network.trunk[0].blocks):
+        linears = [each for each in block.modules() if isinstance(each, torch.nn.Linear)]
+        gates, whole = [], []
+        for value in output.flatten():
+            found = {each: torch.autograd.grad(value, [each.weight, each.bias], retain_graph=True) for each in linears}
+            whole.append(sum(float(g.square().sum()) for pair in found.values() for g in pair))
+            gate = [g[: block.gate_width] for g in found[block.write]]
+            gate += [] if block.gate_out is None else found[block.gate_out]
+            gates.append(sum(float(g.square().sum()) for g in gate))
+        assert record.gradients[index] == pytest.approx(np.sqrt(np.mean(whole)), rel=1e-4)
+        assert record.gate_gradients[index] == pytest.approx(np.sqrt(np.mean(gates)), rel=1e-4)
+        weights = torch.cat([each.detach().flatten() for each in block.parameters()])
+        assert record.weight_norms[index] == pytest.approx(float(weights.norm()), rel=1e-5)
+    if name == "qf1":
+        [by_inputs] = torch.autograd.grad(output.sum(), inputs)
+        rows = by_inputs[:, -batch.actions.shape[1] :]  # type: ignore[union-attr]
+        assert record.action_gradient == pytest.approx(float(rows.norm(dim=-1).mean()), rel=1e-4)
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC", "CrossQ", "RecurrentPPO"])
@@ -190,7 +205,7 @@ def test_an_empty_batch_has_no_numbers_and_does_no_harm() -> None:
     model = make(of("PPO"), torso=DELTA)
     records = measure(model.policy, Batch(torch.zeros(0, *model.observation_space.shape)))
     for record in records.values():
-        assert all(math.isnan(value) for value in record.gate_grad_norms)
+        assert all(math.isnan(value) for value in (*record.gradients, *record.gate_gradients))
         assert math.isnan(network_statistics(record)["effective_rank"])
         assert math.isnan(block_statistics(record.blocks[0])["update_ratio"])
 
@@ -255,5 +270,6 @@ def test_effective_rank_is_that_of_known_spectra() -> None:
 def test_neighbours_that_share_a_direction_have_cosine_1() -> None:
     k = torch.nn.functional.normalize(torch.randn(6, 2, 4), dim=-1)
     blocks = tuple(BlockRecord(torch.ones(6), k=each) for each in (k, -k))
-    record = NetworkRecord(blocks, (math.nan,) * 2, torch.zeros(6, 4), 0.0, 1.0)
+    some = (math.nan,) * 2
+    record = NetworkRecord(blocks, some, some, some, torch.zeros(6, 4), torch.zeros(6, 1), 0.0, 1.0)
     assert neighbour_cosines(record) == pytest.approx([1.0])
