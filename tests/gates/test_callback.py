@@ -134,19 +134,20 @@ def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> Non
 
 def test_a_record_of_an_older_version_grows_on(tmp_path: Path) -> None:
     """What it lacks is NaN there, what is no longer measured is NaN here, and no row is lost."""
-    counts = np.arange(4, dtype=np.uint32).reshape(2, 2)
-    older = {"steps": np.array([1, 2]), "gone": np.float32([1, 2]), "counts": np.stack([counts] * 2)}
-    row = {"steps": np.array(3), "new": np.float32([5, 6])}
+    gone, new, counts = "network/policy/gone", "gates/policy/new", "gates/policy/beta_counts"
+    histograms = np.arange(8, dtype=np.uint32).reshape(2, 1, 2, 2)
+    older = {"steps": np.array([1, 2]), gone: np.float32([1, 2]), counts: histograms}
+    row = {"steps": np.array(3), new: np.float32([5, 6])}
     record = appended(appended(older, row), row | {"steps": np.array(4)})
     assert record["steps"].tolist() == [1, 2, 3, 4]
-    assert np.isnan(record["new"][:2]).all()
-    assert record["new"][2:].tolist() == [[5, 6]] * 2
-    assert record["gone"][:2].tolist() == [1, 2]
-    assert np.isnan(record["gone"][2:]).all()
-    assert record["counts"].dtype == np.uint32
-    assert record["counts"].sum((1, 2)).tolist() == [6, 6, 0, 0]
+    assert np.isnan(record[new][:2]).all()
+    assert record[new][2:].tolist() == [[5, 6]] * 2
+    assert record[gone][:2].tolist() == [1, 2]
+    assert np.isnan(record[gone][2:]).all()
+    assert record[counts].dtype == np.uint32
+    assert record[counts].sum((1, 2, 3)).tolist() == [6, 22, 0, 0]
     write_record(tmp_path / "gates.npz", record)
-    assert set(read_record(tmp_path / "gates.npz")) == {"steps", "gone", "counts", "new"}
+    assert set(read_record(tmp_path / "gates.npz")) == {"steps", gone, counts, new}
 
 
 @pytest.mark.parametrize("kind", ["residual", "plain", "mlp"])
