@@ -25,14 +25,37 @@ def from_buffer(model: BaseAlgorithm, rows: int) -> Fields | None:
 
     Args:
         model: the algorithm.
-        rows: how many.
+        rows: how many; of what a buffer can never hold, as many as it can.
 
     Returns:
-        The fields of a `Batch`; None while the buffer holds fewer.
+        The fields of a `Batch`; None while a replay buffer holds fewer.
     """
     if isinstance(model, OnPolicyAlgorithm):
         return _from_rollout(model, rows)
     return _from_replay(model, rows)
+
+
+def size(fields: Fields | None) -> int:
+    """How many rows there are."""
+    if fields is None:
+        return 0
+    observations = fields["observations"]
+    return len(next(iter(observations.values())) if isinstance(observations, Mapping) else observations)
+
+
+def joined(first: Fields | None, second: Fields) -> Fields:
+    """The rows of both, for what one rollout is too small for."""
+    if first is None:
+        return second
+
+    def join(name: str, one: Any, other: Any) -> Any:
+        if isinstance(one, Mapping):
+            return {key: join(name, one[key], other[key]) for key in one}
+        if isinstance(one, tuple):
+            return tuple(join(name, *pair) for pair in zip(one, other, strict=True))
+        return torch.cat([one, other], dim=1 if name == "lstm_states" else 0)  # states are [layers, rows, hidden]
+
+    return {name: join(name, first[name], second[name]) for name in second}
 
 
 def batch_of(fields: Fields) -> Batch:
@@ -41,11 +64,9 @@ def batch_of(fields: Fields) -> Batch:
     return Batch(**{**fields, "lstm_states": None if lstm is None else RNNStates(*lstm)})
 
 
-def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields | None:
+def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields:
     buffer = model.rollout_buffer
     place = _spread(buffer.buffer_size if buffer.full else buffer.pos, buffer.n_envs, rows)
-    if place is None:
-        return None
     if buffer.generator_ready:  # an update has laid it out flat, environment after environment
         place = (place[1] * buffer.buffer_size + place[0],)
     fields: Fields = {"observations": _tensors(buffer.observations, place, model.device)}
@@ -66,9 +87,10 @@ def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields | None:
 
 def _from_replay(model: Any, rows: int) -> Fields | None:
     buffer = model.replay_buffer
-    place = _spread(buffer.buffer_size if buffer.full else buffer.pos, buffer.n_envs, rows)
-    if place is None:
+    held = buffer.buffer_size if buffer.full else buffer.pos
+    if held < buffer.buffer_size and held * buffer.n_envs < rows:
         return None
+    place = _spread(held, buffer.n_envs, rows)
     seen = _rows(buffer.observations, place)
     if (normalizer := model.get_vec_normalize_env()) is not None:  # the buffer has them as they came
         seen = normalizer.normalize_obs(seen)
@@ -78,11 +100,10 @@ def _from_replay(model: Any, rows: int) -> Fields | None:
     return fields
 
 
-def _spread(steps: int, envs: int, rows: int) -> tuple[NDArray[np.int64], ...] | None:
-    """Step and environment of `rows` entries, evenly over `steps` x `envs`."""
-    if (total := steps * envs) < rows:
-        return None
-    step, env = np.divmod(np.linspace(0, total - 1, rows).astype(np.int64), envs)
+def _spread(steps: int, envs: int, rows: int) -> tuple[NDArray[np.int64], ...]:
+    """Step and environment of `rows` entries, or of all if there are fewer, evenly over `steps` x `envs`."""
+    total = steps * envs
+    step, env = np.divmod(np.linspace(0, total - 1, min(rows, total)).astype(np.int64), envs)
     return step, env
 
 

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 
 from deltarl.errors import ConfigError
-from deltarl.gates.batches import Fields, batch_of, from_buffer
+from deltarl.gates.batches import Fields, batch_of, from_buffer, joined, size
 from deltarl.gates.figures import Record, figures, gated_networks
 from deltarl.gates.measure import NetworkRecord, measure, networks
 from deltarl.gates.statistics import OF_ERASURE, block_statistics, neighbour_cosines, network_statistics
+from deltarl.places import check_file
 from deltarl.reading import read_arrays, readable
 
 log = logging.getLogger(__name__)
@@ -39,14 +42,23 @@ class GateState:
         next: the step from which on it measures next.
         probe: the fixed batch, None until it is frozen.
         outputs: of each network on the fixed batch at the last measurement, `[rows, outputs]`; None before the first.
+        pending: rows of earlier rollouts, None where one rollout is enough.
         record: all that was measured; first axis: time.
     """
 
-    outputs: dict[str, torch.Tensor] | None = None  # on the class: checkpoints of older versions have none
+    # On the class: checkpoints of older versions have none.
+    outputs: dict[str, torch.Tensor] | None = None
+    pending: Fields | None = None
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
         self.next = 0
         self.probe: Fields | None = None
+        self.outputs = None
+        self.pending = None
         self.record: dict[str, NDArray[Any]] = {}
 
 
@@ -59,11 +71,15 @@ class GateCallback(BaseCallback):
 
     Args:
         every: steps between two measurements, at least 1; they fall on the ends of rollouts.
-        rows: observations that are measured on, at least 2; nothing is measured before the buffer holds as many.
-        path: file of the record, ending in .npz (see `read_record`); None for none.
+        rows: observations that are measured on, at least 2. Where a rollout has fewer, those of several are gathered;
+            of a replay buffer nothing is measured before it holds as many, or is full.
+        path: file of the record, ending in .npz (see `read_record`), whose folder is made; None for none.
+
+    A `learn` that counts its steps from 0 again adds to the record, whose steps count on, and so does that of another
+    model whose spaces and networks have the same shapes; otherwise it begins a new record.
 
     Raises:
-        ConfigError: if a number is too small.
+        ConfigError: if a number is too small; when learning begins, if `path` cannot be written.
     """
 
     def __init__(self, every: int = 10_000, rows: int = 256, path: Path | str | None = None) -> None:
@@ -74,8 +90,24 @@ class GateCallback(BaseCallback):
         self.every, self.rows, self.path = every, rows, None if path is None else Path(path)
         self.state = GateState()
         self._said: set[str] = set()
+        self._measured: BaseAlgorithm | None = None  # the model that the state is of
+        self._steps = 0
+        self._before = 0  # steps of the record that came before this model's first
+
+    def _init_callback(self) -> None:
+        if self.path is None:
+            return
+        check_file(self.path, "GateCallback: path")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def _on_training_start(self) -> None:
+        old, new = self._measured, self.model
+        if old is not None and (old.observation_space, old.action_space) != (new.observation_space, new.action_space):
+            self.state.clear()
+        if old is not None and (old is not new or new.num_timesteps < self._steps):
+            self.state.next, self.state.pending, self.state.outputs = 0, None, None
+            self._before = int(self.state.record["steps"][-1]) if self.state.record else 0
+        self._measured, self._steps = new, new.num_timesteps
         for writer in self._writers():
             writer.add_custom_scalars(layout(list(networks(self.model.policy))))
 
@@ -83,15 +115,21 @@ class GateCallback(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
+        self._steps = self.num_timesteps
         if self.num_timesteps < self.state.next:
             return
-        fields = from_buffer(self.model, self.rows)
+        fields = from_buffer(self.model, self.rows - size(self.state.pending))
         if fields is None:
             return
+        fields = joined(self.state.pending, fields)
+        if isinstance(self.model, OnPolicyAlgorithm) and size(fields) < self.rows:
+            self.state.pending = fields
+            return
+        self.state.pending = None
         if self.state.probe is None:
             self.state.probe = fields
         self.state.next = (self.num_timesteps // self.every + 1) * self.every
-        row: dict[str, NDArray[Any]] = {"steps": np.array(self.num_timesteps)}
+        row: dict[str, NDArray[Any]] = {"steps": np.array(self._before + self.num_timesteps)}
         for source, batch in zip(SOURCES, (fields, self.state.probe), strict=True):
             try:
                 records = measure(self.model.policy, batch_of(batch))
@@ -104,8 +142,21 @@ class GateCallback(BaseCallback):
                     row |= self._network(f"network/{name}", record)
             if source == "gates_probe":
                 row |= self._churn({name: record.output for name, record in records.items()})
+        if any(name in self.state.record and self.state.record[name].shape[1:] != row[name].shape for name in row):
+            self._say("the networks have another shape than before; a new record begins")
+            self.state.record = {}
+            row["steps"] = np.array(self.num_timesteps)
+            self._before = 0
         self.state.record = appended(self.state.record, row)
         self.save()
+
+    def _on_training_end(self) -> None:
+        if not self.state.record and not self._said:
+            log.warning(
+                "gates, step %s: nothing was measured: training ended before there were %s observations (rows)",
+                f"{self.num_timesteps:,}",
+                f"{self.rows:,}",
+            )
 
     def save(self) -> None:
         """Write the record, if it has a place to go to and anything to say."""

@@ -55,7 +55,13 @@ class GatesSpec(Spec):
     every: Annotated[int, Field(ge=1)] | None = Field(
         10_000, description="Training steps between measurements; null for none."
     )
-    rows: Annotated[int, Field(ge=2, description="Observations of the rollout or replay buffer to measure on.")] = 256
+    rows: Annotated[
+        int,
+        Field(
+            ge=2,
+            description="Observations to measure on, of the replay buffer or of as many rollouts as it takes.",
+        ),
+    ] = 256
 
 
 class CheckpointSpec(Spec):

@@ -15,11 +15,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deltarl import ConfigError, load_config, train
 from deltarl.gates import GateCallback, measure, read_record
-from deltarl.gates.batches import batch_of, from_buffer
-from deltarl.gates.callback import BINS, appended, layout, without_erasure, write_record
+from deltarl.gates.batches import batch_of, from_buffer, joined, size
+from deltarl.gates.callback import BINS, GateState, appended, layout, without_erasure, write_record
 from deltarl.gates.figures import figures, gated_networks
 from deltarl.gates.statistics import OF_ERASURE, block_statistics
 from deltarl.training.folder import read_gates
+from deltarl.training.state import capture, restore
 from tests.policies.matrix import SUBJECTS, make
 
 DELTA = {"kind": "delta", "width": 12, "depth": 2, "heads": 2}
@@ -172,6 +173,96 @@ def test_nothing_is_measured_before_the_buffer_holds_enough(tmp_path: Path) -> N
     assert callback.state.record["steps"].tolist() == [40]
     model.learn(30, callback=callback, reset_num_timesteps=False)
     assert callback.state.record["steps"].tolist() == [40, 50, 60, 70]
+
+
+@pytest.mark.parametrize("algorithm", ["A2C", "PPO", "RecurrentPPO"])
+def test_rows_are_gathered_over_rollouts_where_one_has_fewer(algorithm: str, tmp_path: Path) -> None:
+    model = make(of(algorithm), torso=DELTA)
+    model.set_logger(configure(str(tmp_path), []))
+    rollout = model.n_steps * model.n_envs
+    callback = GateCallback(every=1, rows=2 * rollout + 1)
+    model.learn(7 * rollout, callback=callback)
+    assert callback.state.record["steps"].tolist() == [3 * rollout, 6 * rollout]
+    assert (callback.state.record["gates/policy/beta_counts"].sum(-1) == 2 * rollout + 1).all()
+    # What is gathered for the next is of the last rollout.
+    assert size(callback.state.pending) == rollout
+    last = from_buffer(model, rollout)
+    assert last is not None
+    assert torch.equal(callback.state.pending["observations"], last["observations"])  # type: ignore[index]
+
+
+def test_what_is_gathered_survives_an_interruption_and_older_checkpoints_have_none() -> None:
+    state, fresh = GateState(), GateState()
+    state.pending = {"observations": torch.ones(3, 2)}
+    restore(fresh, capture(state))
+    assert torch.equal(fresh.pending["observations"], torch.ones(3, 2))  # type: ignore[index]
+    del state.pending
+    restore(fresh, capture(state))
+    assert fresh.pending is None
+
+
+def test_joined_batches_are_one_behind_the_other() -> None:
+    def fields(rows: int, value: float) -> dict[str, Any]:
+        states = tuple((torch.full((2, rows, 3), value), torch.full((2, rows, 3), value)) for _ in range(2))
+        observations = {"a": torch.full((rows, 4), value), "b": torch.full((rows, 1), value)}
+        return {"observations": observations, "lstm_states": states, "episode_starts": torch.full((rows,), value)}
+
+    both = joined(fields(2, 0.0), fields(3, 1.0))
+    assert size(both) == 5
+    assert both["episode_starts"].tolist() == [0, 0, 1, 1, 1]
+    assert both["observations"]["a"].mean(1).tolist() == [0, 0, 1, 1, 1]
+    assert both["lstm_states"][1][0].mean((0, 2)).tolist() == [0, 0, 1, 1, 1]
+    assert joined(None, both) is both
+    assert size(None) == 0
+
+
+def test_a_replay_buffer_that_never_holds_as_many_rows_gives_all_it_has(tmp_path: Path) -> None:
+    model = make(of("SAC"), torso=DELTA, options={"buffer_size": 20})
+    model.set_logger(configure(str(tmp_path), []))
+    callback = GateCallback(every=10, rows=40)
+    model.learn(30, callback=callback)
+    assert callback.state.record["steps"].tolist() == [20, 30]
+    assert (callback.state.record["gates/actor/beta_counts"].sum(-1) == 20).all()
+
+
+def test_what_was_never_measured_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = make(of("PPO"), torso=DELTA)
+    model.set_logger(configure(str(tmp_path), []))
+    model.learn(32, callback=GateCallback(rows=1_000))
+    assert "nothing was measured: training ended before there were 1,000 observations (rows)" in caplog.text
+
+
+def test_a_second_learn_is_measured_anew_and_one_that_goes_on_is_not(tmp_path: Path) -> None:
+    model = make(of("PPO"), torso=DELTA)
+    callback = GateCallback(every=1, rows=8, path=tmp_path / "new" / "folder" / "gates.npz")
+
+    def steps(**options: Any) -> list[int]:
+        model.learn(16, callback=callback, **options)
+        return read_record(callback.path).pop("steps").tolist()  # type: ignore[arg-type]
+
+    once = steps()
+    assert once[-1] == 16
+    more = steps(reset_num_timesteps=False)
+    assert (more[: len(once)], more[-1]) == (once, 32)
+    assert steps() == [*more, *(32 + step for step in once)]
+    model = make(of("PPO"), torso=DELTA)
+    assert steps()[-len(once) :] == [48 + step for step in once]
+    # One of another shape has a record of its own; of other spaces, a fixed batch too.
+    model = make(of("PPO"), torso={**DELTA, "depth": 3})
+    assert steps() == once
+    assert callback.state.record["gates/policy/beta_mean"].shape[1] == 3
+    model = make(of("DQN"), torso=DELTA)
+    model.learn(16, callback=callback)
+    assert "gates_probe/q/beta_mean" in callback.state.record
+    assert "gates/policy/beta_mean" not in callback.state.record
+
+
+def test_a_record_that_cannot_be_written_is_said_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    model = make(of("PPO"), torso=DELTA)
+    with pytest.raises(ConfigError, match=r"^GateCallback: path: .* cannot be used: .*file is not a folder"):
+        model.learn(16, callback=GateCallback(path=tmp_path / "file" / "gates.npz"))
+    assert model.num_timesteps == 0
 
 
 def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
