@@ -378,7 +378,11 @@ def _construct(loader: _CoreLoader, node: yaml.Node, key: Key, places: dict[Key,
     if isinstance(node, yaml.SequenceNode):
         return [_construct(loader, item, key, places, place) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
-        return loader.construct_object(node)
+        try:
+            return loader.construct_object(node)
+        except ValueError as error:  # Python's, of a number of thousands of digits
+            here = place(node.start_mark.line + 1)
+            raise ConfigError(f"{here}: {'.'.join(key)}: {' '.join(str(error).split())[:80]}") from None
     data: dict[str, Any] = {}
     for key_node, value_node in node.value:
         here = place(key_node.start_mark.line + 1)

@@ -33,6 +33,7 @@ DEEPEST = 20  # levels of nesting
 NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
 _LONGEST_REASON = 300
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
 
 
 def check_plain(folder: Path) -> None:
@@ -173,13 +174,13 @@ def read_yaml(path: Path) -> Any:
     text = read_text(path)
     with readable(path):
         depth = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        for event in yaml.parse(text, Loader=_LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
                 raise ValueError(f"nested more than {DEEPEST} levels deep")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
                 raise ValueError("holds YAML aliases or tags")
-        found = yaml.safe_load(text)
+        found = yaml.load(text, Loader=_LOADER)
         _check(found, strings=True)
         return found
 

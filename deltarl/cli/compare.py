@@ -13,7 +13,7 @@ from deltarl.cli.tables import print_table
 from deltarl.cli.train import OverridesArgument
 from deltarl.comparison import Comparison, load_comparison
 from deltarl.comparison import compare as run
-from deltarl.errors import ConfigError
+from deltarl.errors import ConfigError, plain
 from deltarl.training.progress import default_console
 
 
@@ -50,7 +50,7 @@ def compare(
     if compared.report is not None:
         typer.echo(f"report: {compared.report}")
     for label, failure in compared.failed.items():
-        typer.echo(f"deltarl: error: {label} failed: {failure.strip().splitlines()[-1]}", err=True)
+        typer.echo(f"deltarl: error: {label} failed: {plain(failure.strip().splitlines()[-1])}", err=True)
     if compared.failed:
         raise typer.Exit(1)
 

@@ -46,7 +46,7 @@ def train(
     resolution = resolve(config, overrides or [])
     console = default_console()
     for note in resolution.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     spec = resolution.spec
     results = training.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume)
     Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)

@@ -182,12 +182,15 @@ def profile(analysis: Analysis) -> Figure:
 
 def gates(study: Study, task: str, arm: str) -> Figure | None:
     """Mean beta of each block over training, and its erase share below: seeds thin, their mean thick. None without."""
-    records = [found for record in study.of(task, arm) if (found := _gates_of(record)) is not None]
+    records: list[Mapping[str, Array]] = []
+    for each in study.of(task, arm):
+        if (found := _gates_of(each)) is not None:
+            records.append(found)
+            if _depths(found) != _depths(records[0]):
+                raise ConfigError(f"{each.folder / files.GATES}: is of other networks than the arm's first run")
     nets = gated_networks(records[0]) if records else []
     if not nets:
         return None
-    if len({tuple(_depths(record)) for record in records}) > 1:
-        raise ConfigError(f"{study.folder / task / arm}: the records of gates are of different networks")
     rows = [
         (net, name, label)
         for net in nets
@@ -205,7 +208,8 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
             for record, run in zip(records, runs, strict=True):
                 panel.plot(record["steps"], run[:, block], color=colour, linewidth=0.6, alpha=0.5)
             average = np.mean(
-                [np.interp(grid, each["steps"], run[:, block]) for each, run in zip(records, runs, strict=True)], axis=0
+                [np.interp(grid, record["steps"], run[:, block]) for record, run in zip(records, runs, strict=True)],
+                axis=0,
             )
             panel.plot(grid, average, color=colour, linestyle=dash, label=f"block {block}")
         if name == "beta_mean":
@@ -219,9 +223,8 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
     return _with_legend(figure, panels[0])
 
 
-def _depths(record: Mapping[str, Array]) -> Iterator[tuple[str, int]]:
-    for net in gated_networks(record):
-        yield net, record[f"gates/{net}/beta_mean"].shape[1]
+def _depths(record: Mapping[str, Array]) -> dict[str, int]:
+    return {net: record[f"gates/{net}/beta_mean"].shape[1] for net in gated_networks(record)}
 
 
 def _gates_of(record: Record) -> Mapping[str, Array] | None:

@@ -290,11 +290,15 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
     record = read_arrays(path)
     with readable(path):
         times = len(record["steps"])
+        blocks: dict[str, int] = {}
         for name, array in record.items():
             shape = "" if (kind := _NAME.fullmatch(name)) is None else kind.lastgroup
             dimensions = {"time": 1, "network": 1, "blocks": 2, "counts": 4}.get(shape or "")
             if array.dtype.kind not in "iuf" or array.ndim != dimensions or len(array) != times or not array.size:
                 raise ValueError(f"'{name}', {array.dtype} {array.shape}, is none of {times} measurements of gates")
+            network = name.rpartition("/")[0]
+            if array.ndim > 1 and blocks.setdefault(network, array.shape[1]) != array.shape[1]:
+                raise ValueError(f"'{name}' has {array.shape[1]} blocks, and others of {network} {blocks[network]}")
         if record["steps"].dtype.kind not in "iu" or (np.diff(record["steps"].astype(np.int64)) <= 0).any():
             raise ValueError("steps: do not increase")
     return record

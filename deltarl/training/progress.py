@@ -106,6 +106,7 @@ class Display:
             self.console.print(
                 f"{label}  {done / self.total:4.0%}  {state}{self._left(done, now, *first)}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )
 

@@ -130,13 +130,16 @@ def cut_back(folder: Path, lengths: Mapping[str, int]) -> None:
 
 
 def set_damaged_aside(folder: Path) -> None:
-    """Rename a metrics.jsonl that cannot be read, with a warning: a lost record is no reason to lose the run."""
-    try:
-        _rows(folder / METRICS)
-    except ConfigError as error:
-        kept = folder / f"{METRICS}.damaged"
-        (folder / METRICS).rename(kept)
-        log.warning("%s; kept as %s, and begun anew", error, kept.name)
+    """Rename a record that cannot be read, with a warning: it is no reason to lose the run."""
+    for name, read in ((METRICS, lambda: _rows(folder / METRICS)), (EVALUATIONS, lambda: evaluations_in(folder))):
+        if not (folder / name).exists():
+            continue
+        try:
+            read()
+        except ConfigError as error:
+            kept = folder / f"{name}.damaged"
+            (folder / name).rename(kept)
+            log.warning("%s; kept as %s, and begun anew", error, kept.name)
 
 
 def _growing(folder: Path) -> list[Path]:
@@ -161,6 +164,7 @@ def metrics_in(path: Path) -> list[dict[str, Any]]:
                 raise ValueError("a row holds more than numbers")
             if not isinstance(row["step"], int):
                 raise ValueError(f"step: expected an integer, got {row['step']}")
+            number(row["step"], 0)
             number(row["wall_seconds"], 0)
     return rows
 
@@ -176,7 +180,7 @@ def evaluations_in(folder: Path) -> dict[int, Evaluation]:
     rows = read_rows(path)
     with readable(path):
         for row in rows:
-            episodes = found.setdefault(int(row["step"]), [])
+            episodes = found.setdefault(int(number(int(row["step"]), 0)), [])
             if int(row["episode"]) != len(episodes):
                 raise ValueError(f"step {row['step']}: episode {row['episode']} where {len(episodes)} is due")
             episodes.append((number(float(row["return"])), int(row["length"]), row["success"]))

@@ -110,7 +110,7 @@ def _departures(manifest: Mapping[str, Any], spec: RunSpec) -> Iterator[str]:
             yield f"{key}: {there[key]}, then {here[key]}"
     if torch.device(here["device"]).type != "cpu":
         yield "device: CUDA's results are not promised to repeat to the last bit"
-    if manifest["total_timesteps"] != spec.total_timesteps and (schedules := list(_schedules(spec))):
+    if manifest.get("total_timesteps") != spec.total_timesteps and (schedules := list(_schedules(spec))):
         yield (
             f"total_timesteps: {manifest['total_timesteps']}, then {spec.total_timesteps}, and "
             f"{', '.join(schedules)} follows a schedule over it"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import re
+import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from matplotlib.figure import Figure
 
 from deltarl.comparison import Comparison, load_comparison, write_report
 from deltarl.comparison.analysis import Analysis, analyse, verdict
-from deltarl.comparison.figures import curves
+from deltarl.comparison.figures import curves, gates
 from deltarl.comparison.records import read_study
 from deltarl.comparison.report import _draw
 from deltarl.comparison.spec import COSTS
@@ -362,15 +365,101 @@ def test_a_comparison_of_which_nothing_has_finished(tmp_path: Path) -> None:
         write_report(folder)
 
 
-@pytest.mark.parametrize(
-    "damaged", ["evaluations.csv", "metrics.jsonl", "result.json", "config.yaml", "provenance.json"]
-)
-def test_a_damaged_record_is_named(damaged: str, tmp_path: Path) -> None:
-    folder = write_runs(comparison(tmp_path), APART)
-    path = folder / "pusher" / "delta" / "seed-3" / damaged
-    path.write_text("step,return\n{not json")
-    with pytest.raises(ConfigError, match=re.escape(str(path))):
-        write_report(folder)
+def of_json(**changes: Any) -> Callable[[bytes], bytes]:
+    return lambda content: json.dumps({**json.loads(content), **changes}).encode()
+
+
+def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
+    return lambda content: re.sub(old.encode(), new.encode(), content, count=1, flags=re.M)
+
+
+def of_arrays(**changes: Any) -> Callable[[bytes], bytes]:
+    def change(content: bytes) -> bytes:
+        with np.load(io.BytesIO(content)) as arrays:
+            changed = {**dict(arrays), **{f"gates/{name}": array for name, array in changes.items()}}
+        file = io.BytesIO()
+        np.savez(file, **changed)
+        return file.getvalue()
+
+    return change
+
+
+ANYTHING = [
+    lambda _: b"step,return\n{not json",
+    lambda _: b"",
+    lambda _: b"\xff\x00",
+    lambda content: content[: len(content) * 2 // 5],
+]
+RUN_FILES = ("evaluations.csv", "metrics.jsonl", "result.json", "config.yaml", "provenance.json", "gates.npz")
+DAMAGES: list[tuple[str, Callable[[bytes], bytes], str]] = [
+    *(
+        (name, change, "")
+        for name in RUN_FILES
+        for change in ANYTHING
+        if (name, change) != ("metrics.jsonl", ANYTHING[1])
+    ),
+    ("result.json", of_json(final_return_mean=None), "final_return_mean"),
+    ("result.json", of_json(final_return_mean=99999.0), "contradicts evaluations.csv: final_return_mean is 99999.0"),
+    ("result.json", of_json(final_return_mean=math.nan), "NaN is no number of JSON"),
+    ("result.json", of_json(seed=4), "is of seed 3, and its result of seed 4"),
+    ("evaluations.csv", lambda _: b"step,episode,return,length,success\n", "contradicts evaluations.csv: steps is"),
+    ("evaluations.csv", replaced(r"^step,", "steps,"), "'step' is missing"),
+    ("evaluations.csv", replaced(r"^12500,0", "twelve,0"), "invalid literal"),
+    ("evaluations.csv", replaced(r"^12500,1", "12500,7"), "episode 7 where 1 is due"),
+    ("evaluations.csv", replaced(r"^12500,0,[^,]*", "12500,0,inf"), "expected a finite number"),
+    ("metrics.jsonl", lambda _: b"5\n", "line 1: expected an object, got 5"),
+    ("metrics.jsonl", lambda _: b"[1, 2]\n", "line 1: expected an object"),
+    ("metrics.jsonl", replaced(r'"step": \d+', '"step": "one"'), "step: expected an integer"),
+    ("metrics.jsonl", replaced(r'"wall_seconds": [\d.]+', '"wall_seconds": null'), "expected a finite number"),
+    ("metrics.jsonl", replaced(r'"train/n_updates": \d+', '"train/n_updates": "many"'), "expected a finite number"),
+    ("metrics.jsonl", replaced(r'"train/n_updates": \d+', '"train/n_updates": [1]'), "more than numbers"),
+    ("provenance.json", lambda _: b"{}", "'command' is missing"),
+    ("provenance.json", of_json(command=["deltarl"]), "command: expected a text"),
+    ("provenance.json", of_json(packages=[]), "packages: expected an object"),
+    ("config.yaml", replaced(r"^seeds:\n- 3", "seeds: [3, 4]"), "seeds: a run has one"),
+    ("config.yaml", replaced(r"^threads: 1", "threads: &a 1\nx: *a"), "YAML aliases"),
+    ("gates.npz", of_arrays(**{"policy/beta_mean": np.ones((4, 2, 2))}), "is none of 4 measurements"),
+    ("gates.npz", of_arrays(**{"policy/beta_mean": np.ones((3, 2))}), "is none of 4 measurements"),
+    ("gates.npz", of_arrays(**{"$\\frac$/beta_mean": np.ones((4, 2))}), "is none of 4 measurements"),
+    ("gates.npz", of_arrays(**{"policy/beta_mean": np.array([["a", "b"]] * 4)}), "is none of 4 measurements"),
+    ("gates.npz", of_arrays(**{"policy/erase_share": np.ones((4, 1))}), "has 1 blocks, and others of gates/policy 2"),
+    (
+        "gates.npz",
+        of_arrays(**dict.fromkeys(("policy/beta_mean", "policy/erase_share"), np.ones((4, 3)))),
+        "is of other networks",
+    ),
+    ("../../../costs.json", lambda _: b"[]", "expected an object"),
+    ("../../../costs.json", lambda _: b'{"pusher": {"delta": {"flops_per_step": "many"}}}', "flops_per_step"),
+    ("../../../sizes.json", lambda _: b'{"pusher": 7}', "pusher"),
+    ("../../../comparison.yaml", lambda _: b"arms: [delta", "not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("name", "change", "message"), DAMAGES)
+def test_a_damaged_record_is_named_in_one_line(
+    name: str, change: Callable[[bytes], bytes], message: str, report: Path
+) -> None:
+    folder = report.parents[1]
+    path = (folder / "pusher" / "delta" / "seed-3" / name).resolve()
+    content = path.read_bytes()
+    path.write_bytes(change(content))
+    try:
+        with pytest.raises(ConfigError) as caught:
+            gates(read_study(folder), "pusher", "delta")
+    finally:
+        path.write_bytes(content)
+    assert str(path.parent) in str(caught.value)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_records_of_a_later_version_are_read(report: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(report.parents[1], tmp_path / "toy"))
+    for name, content in (("result.json", of_json(new=1)), ("provenance.json", of_json(new="\x1b[31mred"))):
+        path = folder / "pusher" / "delta" / "seed-3" / name
+        path.write_bytes(content(path.read_bytes()))
+    [record] = (each for each in read_study(folder).of("pusher", "delta") if each.seed == 3)
+    assert record.provenance["new"] == "\\x1b[31mred"
 
 
 def test_a_place_that_cannot_be_written(report: Path, tmp_path: Path) -> None:
