@@ -14,12 +14,13 @@ import shutil
 from pathlib import Path
 
 from deltarl.comparison import write_report
+from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.gates import read_record
 from deltarl.gates.callback import write_record
 from deltarl.training import folder as files
 
-WHOLE = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.RESUMES, files.RESULT)
+WHOLE = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.RESUMES, files.RESULT, ERASURE)
 FIGURES = ("learning.png", "learning.svg")
 
 

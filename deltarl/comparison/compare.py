@@ -12,6 +12,7 @@ from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.cells import run_cells
 from deltarl.comparison.costs import Cost, measure_costs
+from deltarl.comparison.erasure import measure_erasure, unmeasured
 from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
@@ -51,8 +52,8 @@ def compare(
     """Train every run of a comparison that has not finished, and write the report.
 
     Runs that were interrupted go on; one that fails takes no other with it, and the next call begins it again. When all
-    have finished, the arms' costs are measured once. Where nothing is left to do, nothing is written. A script needs
-    Python's usual guard, `if __name__ == "__main__":`.
+    have finished, the arms' costs are measured once; policies that erase are scored without their erasure once. Where
+    nothing is left to do, nothing is written. A script needs Python's usual guard, `if __name__ == "__main__":`.
 
     Args:
         comparison: from `load_comparison`.
@@ -76,11 +77,14 @@ def compare(
         if measured:
             console.print("measuring what the arms cost, in turns in this process", highlight=False)
             _measure_costs(comparison)
-        if ran.now or ran.changed or measured or not page.exists():
-            have = {(cell.task, cell.arm) for cell in (*ran.before, *ran.now)}
+        finished_cells = (*ran.before, *ran.now)
+        if ran.now or ran.changed or measured or not page.exists() or unmeasured(finished_cells):
+            have = {(cell.task, cell.arm) for cell in finished_cells}
             if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
                 return Compared(folder, finished, ran.failed, None)
-            analysis = analyse(read_study(folder))
+            study = read_study(folder)
+            measure_erasure(study.records, console)
+            analysis = analyse(study)
             write_analysis(analysis, page.parent)
             write_summary(analysis)
     return Compared(folder, finished, ran.failed, page)

@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from deltarl import places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
+from deltarl.comparison.erasure import measure_erasure, worths
 from deltarl.comparison.figures import INK, RULE, figures
 from deltarl.comparison.records import Study, read_study
 from deltarl.errors import ConfigError, suggestion
 from deltarl.training import folder as files
+from deltarl.training.progress import default_console
 
 PAGE = "report.html"
 PIXELS_AN_INCH = 160
@@ -32,7 +34,8 @@ _OF_THE_CELL = ("name", "out", "seeds", "device")
 def write_report(folder: Path | str, reference: str | None = None, out: Path | str | None = None) -> Path:
     """Write the report of a comparison's finished runs.
 
-    The same records give the same bytes.
+    The same records give the same bytes. Policies that erase are scored without their erasure first, where their
+    weights are at hand and that was not done before.
 
     Args:
         folder: of the comparison.
@@ -51,6 +54,7 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
         raise ConfigError(f"--reference: no arm '{reference}'{suggestion(reference, study.spec.arms)}")
     out = Path(folder) / "report" if out is None else Path(out)
     places.check_folder(out, "--out")
+    measure_erasure(study.records, default_console())
     return write_analysis(analyse(study, reference), out)
 
 
@@ -116,6 +120,7 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         study=study,
         figures=drawn,
         gates=[name for name in drawn if name.startswith("gates-")],
+        erasure=worths(study),
         metrics=METRICS,
         headline=words.headline(analysis),
         caution=words.caution(analysis),

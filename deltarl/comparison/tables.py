@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deltarl.comparison.analysis import Analysis
+from deltarl.comparison.erasure import worths
 from deltarl.comparison.figures import flops
 from deltarl.comparison.records import Study
 from deltarl.comparison.statistics import Interval
@@ -27,6 +28,7 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
         "aggregates": list(aggregates(analysis)),
         "costs": list(costs(analysis.study)),
         "coverage": list(coverage(analysis)),
+        "erasure": list(erasure(analysis.study)),
     }
     paths = []
     for name, rows in tables.items():
@@ -138,6 +140,18 @@ def costs(study: Study) -> Iterator[Row]:
                 ),
                 "peak_memory_mib": statistics.median(memory) if memory else None,
             }
+
+
+def erasure(study: Study) -> Iterator[Row]:
+    """One row a task and an arm whose policies erase."""
+    for each in worths(study):
+        found = each.difference or Interval(float("nan"), None, None)
+        yield {
+            "task": each.task,
+            "arm": each.arm,
+            "seeds": each.seeds,
+            **_ends("return_without_erasure_less_with", found),
+        }
 
 
 def coverage(analysis: Analysis) -> Iterator[Row]:

@@ -29,7 +29,6 @@ from deltarl import places, plugins
 from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
-from deltarl.gates.measure import ACTING
 from deltarl.reading import NO_LINK, check_plain, read_arrays, read_json, read_yaml, readable
 from deltarl.specs import DeltaTorsoSpec
 from deltarl.training import checkpoint, disk, manifest
@@ -386,7 +385,7 @@ def read_gates(folder: Path) -> Record:
     spec = load_spec(folder)
 
     def only_writes(net: str) -> bool:
-        torso = spec.actor_torso if net in ACTING else spec.critic_torso
+        torso = spec.actor_torso if net in {"policy", "actor"} else spec.critic_torso
         return isinstance(torso, DeltaTorsoSpec) and torso.update == "write_only"
 
     return without_erasure(record, only_writes)

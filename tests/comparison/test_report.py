@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from deltarl.comparison import Comparison, load_comparison, write_report
 from deltarl.comparison.analysis import Analysis, analyse, verdict
+from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.figures import curves, gates
 from deltarl.comparison.records import read_study
 from deltarl.comparison.report import _draw
@@ -63,6 +64,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for task in ("reacher", "pusher")
     }
     (folder / COSTS).write_text(json.dumps(costs))
+    for seed, without in enumerate((-4.5, -4.7)):
+        run = folder / "reacher" / "delta" / f"seed-{seed}"
+        (run / ERASURE).write_text(json.dumps({"returns_without_erasure": [without - 1, without + 1]}))
     return write_report(folder)
 
 
@@ -270,6 +274,16 @@ def test_tables_hold_what_the_page_says(report: Path) -> None:
         *("mean", "median", "iqm", "difference", "effect", "improvement"),
         *("iqm over tasks", "median over tasks", "mean over tasks"),
     }
+
+
+def test_what_erasing_is_worth_is_told_where_it_was_measured(report: Path) -> None:
+    reacher, pusher = rows(report, "erasure")
+    assert (reacher["task"], reacher["arm"], reacher["seeds"]) == ("reacher", "delta", "2")
+    assert float(reacher["return_without_erasure_less_with"]) == pytest.approx(-0.55)
+    assert (pusher["task"], pusher["seeds"], pusher["return_without_erasure_less_with"]) == ("pusher", "0", "")
+    page = report.read_text()
+    assert f"<td>2 of 5</td>\n<td>{MINUS}0.55" in page
+    assert "<td>0 of 5</td>\n<td>not measured: the weights are not here</td>" in page
 
 
 def test_flops_are_those_of_the_steps_and_updates_so_far(report: Path) -> None:
