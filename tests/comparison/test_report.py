@@ -478,5 +478,5 @@ def test_records_of_a_later_version_are_read(report: Path, tmp_path: Path) -> No
 
 def test_a_place_that_cannot_be_written(report: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="--out: .* cannot be used"):
+    with pytest.raises(ConfigError, match=r"--out: .* cannot be used"):
         write_report(report.parents[1], out=tmp_path / "file")
