@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -23,10 +25,12 @@ from deltarl.cli.train import train
 from deltarl.cli.validate import validate
 from deltarl.errors import ConfigError
 from deltarl.training import NonFiniteError, TrainingStopped
+from deltarl.training.disk import FullDiskError
 from deltarl.training.parallel import SeedFailedError
 
 FAILED = 1
 BAD_INPUT = 2
+NOTHING_STORED = 74  # EX_IOERR of sysexits.h
 INTERRUPTED = 130  # what typer makes of Ctrl-C, as shells do
 
 app = typer.Typer(
@@ -55,8 +59,28 @@ for other in (copy, schema, doctor, bench):
 app.command("list")(importing(list_))
 
 
+def _lead_closed_streams_nowhere() -> None:
+    """Put the null device where a standard stream was closed: else the next file to be opened takes its number.
+
+    What libraries print would go into that file, and a process that is started would not have it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)
+            if opened != number:
+                os.close(opened)
+            os.set_inheritable(number, True)
+        setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
+
+
 def main() -> None:
     """Run the command line; bad input ends in one line and exit status 2, a run that was stopped in status 75."""
+    _lead_closed_streams_nowhere()
     try:
         # Not typer's standalone mode, which makes a box of bad usage and silence of an interruption.
         status = app(standalone_mode=False)
@@ -64,6 +88,9 @@ def main() -> None:
         message = str(error) if isinstance(error, ConfigError) else error.format_message()
         typer.echo(f"deltarl: error: {' '.join(message.split())}", err=True)
         status = BAD_INPUT
+    except FullDiskError as error:
+        typer.echo(f"deltarl: error: {error}", err=True)
+        status = NOTHING_STORED
     except (NonFiniteError, SeedFailedError) as error:
         typer.echo(f"deltarl: error: {error}", err=True)
         status = FAILED

@@ -15,6 +15,7 @@ from deltarl.comparison import Comparison, load_comparison
 from deltarl.comparison import compare as run
 from deltarl.errors import ConfigError, plain
 from deltarl.training.progress import default_console
+from deltarl.training.signals import STOPPED_STATUS
 
 
 def compare(
@@ -51,8 +52,10 @@ def compare(
         typer.echo(f"report: {compared.report}")
     for label, failure in compared.failed.items():
         typer.echo(f"deltarl: error: {label} failed: {plain(failure.strip().splitlines()[-1])}", err=True)
-    if compared.failed:
-        raise typer.Exit(1)
+    for label, reason in compared.stopped.items():
+        typer.echo(f"deltarl: {label} has not finished: {plain(reason)}; or the same command goes on", err=True)
+    if compared.failed or compared.stopped:
+        raise typer.Exit(1 if compared.failed else STOPPED_STATUS)
 
 
 def _tell(comparison: Comparison) -> None:

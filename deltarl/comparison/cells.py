@@ -35,13 +35,13 @@ class Ran:
         before: those that had finished before.
         now: those that finished now.
         failed: what was said of each that failed, by its label.
-        changed: whether the folder held another comparison's description, or none.
+        stopped: what was said of each that stopped of itself and can be gone on with, by its label.
     """
 
     before: tuple[Cell, ...]
     now: tuple[Cell, ...] = ()
     failed: dict[str, str] = field(default_factory=dict)
-    changed: bool = False
+    stopped: dict[str, str] = field(default_factory=dict)
 
 
 def run_cells(
@@ -74,9 +74,9 @@ def run_cells(
         places.check_folder(comparison.folder, "out")
     _check_alike(done)
     _check(todo)
-    changed = _write(comparison)
+    _write(comparison)
     if not todo:
-        return Ran(tuple(done), changed=changed)
+        return Ran(tuple(done))
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
     work = [replace(cell, spec=_placed(cell.spec, number)) for number, cell in enumerate(todo)]
     with (
@@ -100,7 +100,7 @@ def run_cells(
         tuple(done),
         tuple(todo[number] for number, outcome in outcomes.items() if outcome.kind == "result"),
         {todo[number].label: str(outcome.failure) for number, outcome in outcomes.items() if outcome.kind == "failure"},
-        changed,
+        {todo[number].label: str(outcome.stopped) for number, outcome in outcomes.items() if outcome.kind == "stopped"},
     )
 
 
@@ -166,15 +166,12 @@ def _placed(spec: RunSpec, number: int) -> RunSpec:
     return spec.model_copy(update={"device": f"cuda:{number % count}"})
 
 
-def _write(comparison: Comparison) -> bool:
-    """What the folder says of itself: the comparison, and how large its arms are. Whether that is new."""
+def _write(comparison: Comparison) -> None:
+    """What the folder says of itself: the comparison, and how large its arms are."""
     sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}
-    changed = False
     with files.usable(comparison.folder):
         comparison.folder.mkdir(parents=True, exist_ok=True)
         for name, text in ((COMPARISON, comparison.text), (SIZES, json.dumps(sizes, indent=2) + "\n")):
             path = comparison.folder / name
             if not path.is_file() or path.read_bytes() != text.encode():
                 files.write_text(path, text)
-                changed = True
-    return changed

@@ -10,13 +10,13 @@ from rich.console import Console
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
-from deltarl.comparison.cells import run_cells
+from deltarl.comparison.cells import Ran, run_cells
 from deltarl.comparison.costs import Cost, measure_costs
 from deltarl.comparison.erasure import measure_erasure, unmeasured
 from deltarl.comparison.records import read_measured, read_study
-from deltarl.comparison.report import PAGE, write_analysis
+from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
-from deltarl.training import RunSpec
+from deltarl.training import RunSpec, TrainingStopped, disk
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
 from deltarl.training.records import main_settings
@@ -33,12 +33,14 @@ class Compared:
         folder: of all its runs.
         finished: how many runs of this call's share have finished, now or before.
         failed: what was said of each run that failed, by its label.
+        stopped: what was said of each that stopped for want of room on the disk and can be gone on with, by its label.
         report: the page; None where there is no task yet on which every arm has a finished run.
     """
 
     folder: Path
     finished: int
     failed: dict[str, str]
+    stopped: dict[str, str]
     report: Path | None
 
 
@@ -65,29 +67,42 @@ def compare(
     Raises:
         ConfigError: before anything is written, if the folder holds runs of another config, or if a run cannot be made
             as its config says.
-        TrainingStopped: if a signal asked for it, when all is stored.
+        TrainingStopped: if a signal asked for it, when all is stored; or if the disk has no room for the report.
     """
     console = console or default_console()
     ran = run_cells(comparison, console, command or sys.argv, jobs=jobs, shard=shard)
-    folder = comparison.folder
     finished = len(ran.before) + len(ran.now)
-    measured = finished == len(comparison.cells) and not _has_costs(comparison)
+    try:
+        with files.usable(comparison.folder):
+            page = _report(comparison, ran, console)
+    except Exception as error:
+        if not disk.is_full(error):
+            raise
+        raise TrainingStopped(
+            f"no space left on the disk: {finished} of {len(comparison.cells)} runs have finished; when there is room "
+            "again, the same command goes on"
+        ) from error
+    return Compared(comparison.folder, finished, ran.failed, ran.stopped, page)
+
+
+def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:
+    """The report, written anew unless it is of these very records; None where there is too little for one."""
+    folder, finished = comparison.folder, (*ran.before, *ran.now)
+    if len(finished) == len(comparison.cells) and not _has_costs(comparison):
+        console.print("measuring what the arms cost, in turns in this process", highlight=False)
+        _measure_costs(comparison)
+    have = {(cell.task, cell.arm) for cell in finished}
+    if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
+        return None
     page = folder / REPORT / PAGE
-    with files.usable(folder):
-        if measured:
-            console.print("measuring what the arms cost, in turns in this process", highlight=False)
-            _measure_costs(comparison)
-        finished_cells = (*ran.before, *ran.now)
-        if ran.now or ran.changed or measured or not page.exists() or unmeasured(finished_cells):
-            have = {(cell.task, cell.arm) for cell in finished_cells}
-            if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
-                return Compared(folder, finished, ran.failed, None)
-            study = read_study(folder)
-            measure_erasure(study.records, console)
-            analysis = analyse(study)
-            write_analysis(analysis, page.parent)
-            write_summary(analysis)
-    return Compared(folder, finished, ran.failed, page)
+    sources = sources_of(folder)
+    if not is_of(page.parent, sources, comparison.spec.reference) or unmeasured(finished):
+        study = read_study(folder)
+        measure_erasure(study.records, console)
+        analysis = analyse(study)
+        write_summary(analysis)
+        write_analysis(analysis, page.parent, sources)
+    return page
 
 
 def write_summary(analysis: Analysis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.erasure import measure_erasure, worths
 from deltarl.comparison.figures import INK, RULE, figures
 from deltarl.comparison.records import Study, read_study
+from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.errors import ConfigError, suggestion
+from deltarl.training import disk
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
 
 PAGE = "report.html"
+SOURCES = "sources.sha256"
+# Of a run, what the report is made of; the last is there for runs that measure their gates.
+_OF_A_RUN = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.METRICS, files.RESULT, files.GATES)
 PIXELS_AN_INCH = 160
 _OPTIONS: Any = {"svg.fonttype": "none", "svg.hashsalt": "deltarl", "font.family": "sans-serif", "font.size": 9}
 # What a run is called and where it stands says nothing of what it is.
@@ -49,25 +55,55 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
         ConfigError: if the folder holds no comparison, no task on which every arm has finished, or a damaged record; if
             there is no such arm; if `out` cannot be written.
     """
+    sources = sources_of(Path(folder))
     study = read_study(folder)
     if reference is not None and reference not in study.spec.arms:
         raise ConfigError(f"--reference: no arm '{reference}'{suggestion(reference, study.spec.arms)}")
     out = Path(folder) / "report" if out is None else Path(out)
     places.check_folder(out, "--out")
     measure_erasure(study.records, default_console())
-    return write_analysis(analyse(study, reference), out)
+    return write_analysis(analyse(study, reference), out, sources)
 
 
-def write_analysis(analysis: Analysis, out: Path) -> Path:
-    """The report of what has been analysed already; as `write_report`."""
+def sources_of(folder: Path) -> str:
+    """A digest of all that a report is made of: the records of the finished runs, the comparison, and this version."""
+    runs = [path.parent for path in folder.glob(f"*/*/seed-*/{files.RESULT}")]
+    of_runs = [run / name for run in runs for name in _OF_A_RUN]
+    digests = [version("deltarl")]
+    for path in sorted([folder / COMPARISON, folder / SIZES, folder / COSTS, *of_runs]):
+        if path.is_file():
+            digests.append(f"{path.relative_to(folder)} {disk.digest(path.read_bytes())}")
+    return disk.digest("\n".join(digests).encode())
+
+
+def is_of(report: Path, sources: str, reference: str) -> bool:
+    """Whether the report in a folder is whole, of these sources, and compares with this arm."""
+    path = report / SOURCES
+    return (report / PAGE).exists() and path.is_file() and path.read_bytes() == _stamp(sources, reference)
+
+
+def _stamp(sources: str, reference: str) -> bytes:
+    return f"{sources} {reference}\n".encode()
+
+
+def write_analysis(analysis: Analysis, out: Path, sources: str) -> Path:
+    """The report of what has been analysed already; as `write_report`.
+
+    Args:
+        analysis: of the records.
+        out: where the report goes.
+        sources: from `sources_of`, before the records were read: what has come since makes it an old report.
+    """
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
+        (out / SOURCES).unlink(missing_ok=True)
         tables.write_tables(analysis, out)
         drawn = {}
         with mpl.rc_context(_OPTIONS):
             for name, description, figure in figures(analysis):
                 drawn[name] = _inline(_draw(figure, out / "figures" / name), name, description)
         (out / PAGE).write_text(_page(analysis, drawn), encoding="utf-8")
+        (out / SOURCES).write_bytes(_stamp(sources, analysis.reference))
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from None
     return out / PAGE

@@ -25,7 +25,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl.errors import ConfigError
 from deltarl.reading import readable
-from deltarl.training import records
+from deltarl.training import disk, records
 from deltarl.training.checkpoint import Checkpoint, DamagedError, Store
 from deltarl.training.finite import check_losses, check_tensors, distributions_named
 from deltarl.training.folder import shapes_of, surroundings
@@ -92,6 +92,7 @@ class Boundary:
         self.origin, self.continued = origin, list(origin.continued)
         self._pending = origin.checkpoint
         self._stored = -1 if origin.checkpoint is None else origin.checkpoint.steps
+        self._was_refused = False
         self._next = self._next_after(max(0, self._stored))
         self._surroundings = surroundings()
         self._also = dict(also or {})
@@ -156,8 +157,14 @@ class Boundary:
 
         Raises:
             TrainingStopped: saying how to go on.
+            FullDiskError: if the disk had no room for any checkpoint.
         """
         if self.stop:
+            if self._stored < 0 and self._was_refused:
+                raise disk.FullDiskError(
+                    f"{self.folder}: {self.stop.reason}: stopped at step {self.model.num_timesteps:,}, and nothing is "
+                    "stored: no checkpoint had room on the disk"
+                )
             kept = "nothing is stored" if self._stored < 0 else f"stored at step {self._stored:,}"
             raise TrainingStopped(
                 f"{self.stop.reason}: stopped at step {self.model.num_timesteps:,}, {kept}; go on with: "
@@ -207,11 +214,13 @@ class Boundary:
         except OSError as error:
             # A full disk is no reason to lose the run as well: the checkpoint before is whole.
             log.warning(
-                "%s: no checkpoint of step %s, %s; the one before stays",
+                "%s: no checkpoint of step %s, %s; %s",
                 self.folder,
                 f"{steps:,}",
                 error.strerror or error,
+                "nothing is stored yet" if self._stored < 0 else "the one before stays",
             )
+            self._was_refused = True
             return
         self._stored = steps
 

@@ -6,6 +6,7 @@ to the disk before it gets its name, and a name is given by one rename. A reader
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -14,6 +15,30 @@ from pathlib import Path
 from deltarl.reading import NO_LINK
 
 _MODE = 0o666
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What libraries say in their own errors: that of the system, safetensors' number of it, and PyTorch's two.
+_SIGNS = (
+    *map(os.strerror, _FULL),
+    *(f"(os error {number})" for number in _FULL),
+    "PytorchStreamWriter failed writing",
+    "unexpected pos",
+)
+
+
+class FullDiskError(RuntimeError):
+    """The disk had no room for anything that a run could go on from."""
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error comes of a full disk, a quota or a limit on the size of files, whatever library raised it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        if any(sign in str(cause) for sign in _SIGNS):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def write(path: Path, content: bytes | memoryview) -> None:

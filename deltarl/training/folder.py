@@ -64,6 +64,8 @@ _FREE = (
     "env.random_score",
     "env.reference_score",
 )
+# What a process leaves that is killed before a run has its config: nothing has begun there.
+_BEFORE_THE_CONFIG = {PROVENANCE, f"{PROVENANCE}.tmp", f"{CONFIG}.tmp"}
 LOCK = ".lock"  # in the folder that holds runs; a run itself is locked by its provenance
 SB3_MODEL = "model.zip"
 SB3_NORMALIZER = "vecnormalize.pkl"
@@ -101,7 +103,7 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
             if folder.is_symlink():
                 raise ConfigError(f"{folder}: is a link; a run makes its own folder; give another out= or name=")
             if not (folder / CONFIG).exists():
-                if folder.exists() and any(folder.iterdir()):
+                if folder.exists() and {path.name for path in folder.iterdir()} - _BEFORE_THE_CONFIG:
                     raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
                 return folder
             if _digest_of(folder) != digest:

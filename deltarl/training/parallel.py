@@ -8,14 +8,16 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, TypeVar
 
 from deltarl.errors import ConfigError
+from deltarl.training.disk import FullDiskError
 from deltarl.training.finite import NonFiniteError
 from deltarl.training.progress import Report
-from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_message
+from deltarl.training.signals import StopRequest, TrainingStopped, held_back, stop_on_message
 
 EXIT_SECONDS = 10
 LOOK_SECONDS = 0.2
@@ -78,7 +80,7 @@ def run_seeds(
     """`run_apart` for the seeds of one run: their results in order, or one exception for all.
 
     Raises:
-        ConfigError, NonFiniteError: if a job raised one.
+        ConfigError, NonFiniteError, FullDiskError: if a job raised one.
         TrainingStopped: if the jobs were asked to stop, when they have.
         SeedFailedError: if a job raised anything else, or its process died.
     """
@@ -121,7 +123,7 @@ def run_apart(
     """
     waiting = list(numbers)
     outcomes: dict[int, Outcome[Result]] = {}
-    with _Children(job) as children:
+    with _Children(job, stop) as children:
         while waiting or children.running:
             if stop:
                 waiting = []
@@ -140,14 +142,16 @@ def run_apart(
 class _Children:
     """Processes, each with a number and a pipe; none outlives the context."""
 
-    def __init__(self, job: Job[Any]) -> None:
+    def __init__(self, job: Job[Any], stop: StopRequest) -> None:
         # A fork of a process that has run PyTorch or a renderer can hang.
         self._context = multiprocessing.get_context("spawn")
-        self._job = job
+        self._job, self._stop = job, stop
         self._told = False
         self.running: dict[Connection[Any, Any], tuple[int, BaseProcess]] = {}
 
     def __enter__(self) -> _Children:
+        with held_back():  # Python's own helper process inherits that, and would else be begun within `start`
+            resource_tracker.ensure_running()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -158,7 +162,8 @@ class _Children:
     def start(self, number: int) -> None:
         ours, theirs = self._context.Pipe()
         child = self._context.Process(target=_run, args=(self._job, number, theirs), name=f"job {number}")
-        child.start()
+        with held_back():  # until the child knows what to do with them
+            child.start()
         theirs.close()
         self.running[ours] = (number, child)
 
@@ -188,8 +193,7 @@ class _Children:
             kind, content = connection.recv()
         except (EOFError, ConnectionResetError):
             process.join()
-            # A signal to the whole group may meet a process before it knows that its parent speaks for it.
-            kind = "stopped" if self._told else "failure"
+            kind = "stopped" if self._stop else "failure"
             return kind, f"its process ended with status {process.exitcode}"
         return kind, content
 
@@ -201,7 +205,7 @@ def _run(job: Job[Any], number: int, connection: Connection[Any, Any]) -> None:
             connection.send(("result", result))
         except TrainingStopped as error:
             connection.send(("stopped", str(error)))
-        except (ConfigError, NonFiniteError) as error:
+        except (ConfigError, NonFiniteError, FullDiskError) as error:
             connection.send(("failure", error))
         except BaseException:
             connection.send(("failure", traceback.format_exc()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -32,7 +31,7 @@ from deltarl.gates import GateCallback
 from deltarl.reading import check_plain, read_json, readable
 from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec
-from deltarl.training import checkpoint
+from deltarl.training import checkpoint, disk
 from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.checkpoint import Store
@@ -144,8 +143,10 @@ class Best:
         facts = {"return_mean": evaluation.return_mean, "success_rate": evaluation.success_rate}
         try:
             self.store.write_best(steps, self._write, facts)
-        except OSError as error:
-            log.warning("the best policy, of step %s, could not be kept: %s", f"{steps:,}", error.strerror or error)
+        except Exception as error:
+            if not isinstance(error, OSError) and not disk.is_full(error):
+                raise
+            log.warning("the best policy, of step %s, could not be kept: %s", f"{steps:,}", error)
             return
         self.score = evaluation.return_mean
 
@@ -188,7 +189,8 @@ def train(
             each other, or if `spec.init_from` is no run to start from; with `resume`, if the run that is there has
             another config or no checkpoint that verifies.
         NonFiniteError: if an observation, a reward, a loss or a parameter is NaN or infinite.
-        TrainingStopped: if a signal asked for it, when all is stored.
+        TrainingStopped: if a signal asked for it, or the disk is full, and the run can be gone on with.
+        FullDiskError: if the disk had no room for any checkpoint.
         SeedFailedError: if a process failed in another way; the other seeds are trained all the same.
     """
     spec.check_seeds()
@@ -228,7 +230,7 @@ def resume(
     Raises:
         ConfigError: if there is no run, if all have finished, if the config differs where it must not, or if no
             checkpoint verifies.
-        NonFiniteError, TrainingStopped, SeedFailedError: as in `train`.
+        NonFiniteError, FullDiskError, TrainingStopped, SeedFailedError: as in `train`.
     """
     run = Path(run)
     folders = _runs_in(run)
@@ -299,9 +301,9 @@ def train_one(
         stop: looked at at every boundary.
 
     Raises:
-        ConfigError, NonFiniteError, TrainingStopped: as in `train`.
+        ConfigError, NonFiniteError, FullDiskError, TrainingStopped: as in `train`.
     """
-    threads = torch.get_num_threads()
+    threads, folder = torch.get_num_threads(), found
     torch.set_num_threads(spec.threads)
     try:
         with built(spec, seed, found) as (model, normalizer), ExitStack() as held:
@@ -314,16 +316,22 @@ def train_one(
                     return result_in(folder)
                 store = Store(folder, spec.checkpoint.keep)
                 origin = reopen(folder, spec, store, model, command)
-            try:
-                return _learn(
-                    spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
-                )
-            except OSError as error:
-                if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
-                    raise
-                raise TrainingStopped(
-                    f"{error.strerror}: stopped; when there is room again: deltarl resume {folder}"
-                ) from error
+            return _learn(
+                spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
+            )
+    except Exception as error:
+        if not disk.is_full(error):
+            raise
+        kept = [] if folder is None else checkpoint.steps_of(folder)
+        if not kept:
+            raise disk.FullDiskError(
+                f"{folder or spec.out}: no space left on the disk, and nothing is stored; with room again, the same "
+                "command begins anew"
+            ) from error
+        raise TrainingStopped(
+            f"no space left on the disk: stopped, stored at step {kept[0]:,}; when there is room again: deltarl resume "
+            f"{folder}"
+        ) from error
     finally:
         torch.set_num_threads(threads)
 

@@ -68,6 +68,19 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 @contextmanager
+def held_back() -> Iterator[None]:
+    """While the context lasts, the signals wait; in a process that it starts they do until that lets them in."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def stop_on_message(connection: Connection[Any, Any]) -> Iterator[StopRequest]:
     """In a process that another one looks after: anything that comes from there asks for a stop.
 
@@ -77,6 +90,8 @@ def stop_on_message(connection: Connection[Any, Any]) -> Iterator[StopRequest]:
     request = StopRequest()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `held_back`
 
     def listen() -> None:
         try:

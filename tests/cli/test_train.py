@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from deltarl.cli import main
+from deltarl.cli import _lead_closed_streams_nowhere, main
 
 DELTARL = Path(sys.executable).with_name("deltarl")
 SHORT = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
@@ -113,3 +115,18 @@ def test_help_shows_an_example(tmp_path: Path) -> None:
     outcome = deltarl("train", "--help", cwd=tmp_path)
     assert outcome.returncode == 0
     assert "Example: deltarl train quickstart torso=residual" in outcome.stdout
+
+
+def test_a_closed_stream_leads_nowhere_and_no_file_takes_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = os.dup(2)
+    os.close(2)
+    try:
+        monkeypatch.setattr(sys, "stderr", None)
+        _lead_closed_streams_nowhere()
+        assert stat.S_ISCHR(os.fstat(2).st_mode)
+        assert os.get_inheritable(2)
+        print("nobody reads this", file=sys.stderr)  # noqa: T201
+        sys.stderr.close()
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,11 +18,14 @@ import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from deltarl.cli import main
 from deltarl.comparison import Compared, Comparison, compare, load_comparison
 from deltarl.comparison.cells import _placed, _train_cell
 from deltarl.comparison.progress import Board
+from deltarl.comparison.report import is_of, sources_of
 from deltarl.errors import ConfigError
 from deltarl.library import load_config
+from deltarl.training import RunResult, TrainingStopped
 from deltarl.training.parallel import Outcome
 from deltarl.training.signals import StopRequest
 
@@ -120,6 +124,55 @@ def test_where_nothing_is_left_to_do_nothing_is_written(merged: Path) -> None:
     assert again.finished == 4
     assert shown == ""
     assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_of_other_sources_is_written_anew(merged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(small(merged.parent))
+    page, known = merged / "report" / "report.html", sources_of(merged)
+    page.write_text("old")
+    assert is_of(page.parent, known, "residual")
+    assert not is_of(page.parent, known, "delta")
+    moved = merged / "reacher" / "delta" / "seed-1" / "result.json"
+    moved.rename(moved.with_name("aside"))
+    assert not is_of(page.parent, sources_of(merged), "residual")
+    moved.with_name("aside").rename(moved)
+    monkeypatch.setattr("deltarl.comparison.report.version", lambda _: "later")
+    run(small(merged.parent))
+    assert page.read_text() != "old"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("deltarl.comparison.report.version", lambda _: "later still")
+    monkeypatch.setattr(sys.modules[compare.__module__], "analyse", full)
+    with pytest.raises(TrainingStopped, match="4 of 4 runs have finished; when there is room again"):
+        run(small(merged.parent))
+
+
+@pytest.mark.parametrize(("failed", "status"), [({}, 75), ({"reacher/delta/seed-0": "ended with status -9"}, 1)])
+def test_runs_that_did_not_finish_are_named_and_are_no_success(
+    failed: dict[str, str],
+    status: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kinds = {0: Outcome("stopped", stopped="no space left"), 1: Outcome("failure", failure="ended with status -9")}
+
+    def ended(*_: object, **__: object) -> dict[int, Outcome[RunResult]]:
+        return {number: outcome for number, outcome in kinds.items() if failed or number == 0}
+
+    monkeypatch.setattr("deltarl.comparison.cells.run_apart", ended)
+    monkeypatch.setattr("deltarl.comparison.cells._check", lambda _: None)
+    compared, _ = run(small(tmp_path))
+    assert (compared.finished, compared.report) == (0, None)
+    assert compared.stopped == {"reacher/residual/seed-0": "no space left"}
+    assert compared.failed == failed
+    monkeypatch.setattr(sys, "argv", ["deltarl", "compare", "quick", *SMALL, f"out={tmp_path}"])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == status
+    assert "reacher/residual/seed-0 has not finished: no space left" in capsys.readouterr().err
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_taken_as_it_is(merged: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from functools import partial
 
@@ -11,7 +12,7 @@ import pytest
 from deltarl.errors import ConfigError
 from deltarl.training.parallel import SeedFailedError, default_jobs, run_seeds
 from deltarl.training.progress import Report
-from deltarl.training.signals import StopRequest, TrainingStopped
+from deltarl.training.signals import SIGNALS, StopRequest, TrainingStopped
 
 Shown = list[tuple[int, int, str]]
 
@@ -54,6 +55,26 @@ def test_a_seed_that_fails_takes_no_other_with_it(error: str, message: str) -> N
     with pytest.raises(SeedFailedError, match="seed 0 failed, 2 of 3 seeds have finished") as caught:
         run_seeds(partial(wrong_where, 0, error), [0, 1, 2], 2, lambda *_: None, StopRequest())
     assert message in str(caught.value)
+
+
+class Signalled:
+    """A job that a signal to the whole group meets while its process is still being set up."""
+
+    def __call__(self, seed: int, report: Report, stop: StopRequest) -> list[signal.Signals]:
+        del report, stop, seed
+        return sorted(signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(SIGNALS))
+
+    def __setstate__(self, state: object) -> None:
+        for number in SIGNALS:
+            os.kill(os.getpid(), number)
+
+    def __getstate__(self) -> tuple[int]:
+        return (1,)
+
+
+def test_a_signal_harms_no_process_that_is_still_being_set_up() -> None:
+    assert run_seeds(Signalled(), [0, 1], 2, lambda *_: None, StopRequest()) == [[], []]
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(SIGNALS)
 
 
 def until_stopped(seed: int, report: Report, stop: StopRequest) -> int:

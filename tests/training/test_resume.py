@@ -20,6 +20,7 @@ import gymnasium as gym
 import pytest
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from deltarl import (
@@ -335,7 +336,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     monkeypatch.setattr(disk, "free", lambda _: 0)
     [result] = train(spec_of(tmp_path), quiet())
     assert result.status == "finished"
-    assert "no checkpoint of step 32, 1 MiB are needed, 0 MiB are free; the one before stays" in caplog.text
+    assert "no checkpoint of step 32, 1 MiB are needed, 0 MiB are free; nothing is stored yet" in caplog.text
     assert steps_of(result.folder) == []
 
 
@@ -492,11 +493,30 @@ def test_a_disk_that_is_full_stops_the_run_where_it_can_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr("deltarl.training.run.record_evaluation", full)
-        with pytest.raises(TrainingStopped, match=r"No space left on device: stopped; .* deltarl resume .*seed-0"):
+        with pytest.raises(TrainingStopped, match=r"no space left on the disk: stopped, .* deltarl resume .*seed-0"):
             train(spec_of(tmp_path), quiet())
     [result] = resume(tmp_path / "run" / "seed-0", console=quiet())
     assert (result.resumes, result.continued) == (1, ())
     assert result.final_return_mean == whole.final_return_mean
+
+
+@pytest.mark.parametrize("free", [0, 2**40])
+def test_any_librarys_full_disk_is_a_warning_or_stops_the_run(
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "free", lambda _: free)
+        patch.setattr("deltarl.training.folder.save_model", full)
+        ends = (TrainingStopped, r"stored at step 128") if free else (disk.FullDiskError, r"nothing is stored")
+        with pytest.raises(ends[0], match=ends[1]):
+            train(spec_of(tmp_path), quiet())
+    assert "the best policy, of step 48, could not be kept" in caplog.text
+    assert bool(steps_of(tmp_path / "run" / "seed-0")) == bool(free)
+    [result] = train(spec_of(tmp_path), quiet(), resume=True)
+    assert result.continued == ()
 
 
 def test_warnings_are_the_librarys_own(caplog: pytest.LogCaptureFixture, interrupted: Path) -> None:

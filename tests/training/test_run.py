@@ -343,6 +343,22 @@ def test_the_number_of_threads_is_the_callers_again_afterwards(tmp_path: Path) -
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.parametrize(
+    "left", [("provenance.json",), ("provenance.json.tmp",), ("provenance.json", "config.yaml.tmp")]
+)
+def test_a_folder_of_a_run_that_was_killed_before_it_had_its_config_is_taken_up(
+    left: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = tmp_path / "test" / "seed-0"
+    folder.mkdir(parents=True)
+    for name in left:
+        (folder / name).write_text("{")
+    spec = quick(tmp_path)
+    with claimed(spec, 0, ["deltarl"]) as taken:
+        assert taken == folder
+        assert load_spec(taken) == spec
+
+
 def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "test" / "seed-0"
     folder.mkdir(parents=True)

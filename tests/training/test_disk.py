@@ -1,0 +1,54 @@
+"""What counts as a full disk, whoever says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from safetensors import SafetensorError
+
+from deltarl.errors import ConfigError
+from deltarl.training.disk import is_full
+
+
+def of_the_system(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def because_of(cause: Exception) -> Exception:
+    try:
+        try:
+            raise cause
+        except Exception:
+            raise ConfigError("cannot be used") from None
+    except ConfigError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        of_the_system(errno.ENOSPC),
+        of_the_system(errno.EDQUOT),
+        of_the_system(errno.EFBIG),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+        because_of(of_the_system(errno.ENOSPC)),
+    ],
+)
+def test_a_full_disk_is_known_in_any_librarys_words(error: Exception) -> None:
+    assert is_full(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        of_the_system(errno.EACCES),
+        SafetensorError("Error while deserializing header: header too large"),
+        RuntimeError("size mismatch for weight"),
+        because_of(of_the_system(errno.EROFS)),
+    ],
+)
+def test_other_faults_are_none(error: Exception) -> None:
+    assert not is_full(error)
