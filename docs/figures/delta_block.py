@@ -168,7 +168,7 @@ def gate_line() -> str:
     stops = [
         (0, "identity", "1", "$k^TX' = k^TX$"),
         (1, "overwrite", "0", "$k^TX' = v^T$"),
-        (2, "reflection", "-1", "$k^TX' = 2v^T - k^TX$"),
+        (2, "over-relaxation", "-1", "$k^TX' = 2v^T - k^TX$"),
     ]
     parts = [
         f'<path d="M32 446 H828" stroke="{RULE}"/>',
