@@ -13,8 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from deltarl import envpool, plugins
-from deltarl.errors import ConfigError, Spec, complaint, nearest
+from deltarl import envpool, plugins, yaml_text
+from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
 from deltarl.fast.vec_env import DummyVecEnv
 
 MOST_SEEDS = 1_000_000
@@ -136,6 +136,17 @@ class EnvSpec(Spec):
             hint = nearest(env_id, gym.registry) or "; what registers one of your own is given with --import MODULE"
             raise complaint(f"no environment '{env_id}'{hint}")
         return env_id
+
+    @field_validator("kwargs", mode="before")
+    @classmethod
+    def _kwargs_can_be_written(cls, kwargs: Any) -> Any:
+        try:
+            kept = yaml_text.plain_data(kwargs)
+        except ValueError as error:
+            raise complaint(str(error)) from None
+        if odd := [text for text in yaml_text.texts(kept) if not is_plain(text)]:
+            raise complaint(f"text without control characters is wanted; got {odd[0]!r}")
+        return kept
 
     @model_validator(mode="after")
     def _envpool_can_step_it(self) -> EnvSpec:

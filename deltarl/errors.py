@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
+
+from deltarl.yaml_text import is_number
+
+# Texts that pydantic takes for true or false, and YAML does not.
+_ALSO_BOOL = frozenset({"on", "off", "yes", "no", "y", "n", "t", "f", "1", "0"})
 
 # What turns the direction of writing, so that a text reads as another than it is.
 _TURNS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -39,10 +45,57 @@ class Spec(BaseModel):
             for key in data:
                 if key not in cls.model_fields:
                     raise complaint(f"unknown key{suggestion(str(key), cls.model_fields)}", key=str(key))
-                # Python counts True as 1, and so does pydantic.
-                if isinstance(data[key], bool) and cls.model_fields[key].annotation in {int, float}:
-                    raise complaint(f"a number is wanted; got {data[key]}", key=str(key))
+                if wanted := _taken_for_another(data[key], cls.model_fields[key].annotation):
+                    raise complaint(f"{wanted} is wanted; got {data[key]!r}", key=str(key))
         return data
+
+
+def _taken_for_another(value: Any, annotation: Any) -> str | None:
+    """What is wanted in the place of a value that pydantic would take for it: True for 1, "010" for 10, "on" for true.
+
+    Text with control characters could not be read back from a run's folder.
+    """
+    kinds = _kinds(annotation)
+    if isinstance(value, list | tuple):
+        return next((wanted for each in value if (wanted := _taken_for_another(each, _item(annotation)))), None)
+    if kinds & {int, float} and bool not in kinds and isinstance(value, bool):
+        return "a number"
+    if isinstance(value, str) and not is_plain(value):
+        return "text without control characters"
+    if isinstance(value, str) and not kinds & {str, Literal, Any}:
+        if kinds & {int, float} and not is_number(value) and _is_number_of_python(value):
+            return "a number"
+        if bool in kinds and value.lower() in _ALSO_BOOL:
+            return "true or false"
+    return None
+
+
+def _is_number_of_python(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types of a union, without what is annotated to them."""
+    if get_origin(annotation) is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        return {kind for each in get_args(annotation) for kind in _kinds(each)}
+    return {get_origin(annotation) or annotation}
+
+
+def _item(annotation: Any) -> Any:
+    """The type of a list's items; Any where there are several."""
+    if get_origin(annotation) is Annotated:
+        return _item(get_args(annotation)[0])
+    if get_origin(annotation) in {Union, UnionType}:
+        lists = [each for each in get_args(annotation) if tuple in _kinds(each)]
+        return _item(lists[0]) if len(lists) == 1 else Any
+    items = get_args(annotation)
+    return items[0] if get_origin(annotation) is tuple and items[1:] == (Ellipsis,) else Any
 
 
 def complaint(message: str, key: str | None = None) -> PydanticCustomError:

@@ -21,6 +21,7 @@ from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.specs import DeltaTorsoSpec, merge_torso
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec, complete_older
+from deltarl.yaml_text import DEEPEST, CoreLoader, is_integer
 
 Key = tuple[str, ...]
 Place = Callable[[int], str]  # where a line of a text is, for messages
@@ -34,6 +35,8 @@ OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What of a config's environment stays when another environment takes its place.
 KEPT_OF_ENV = ("n_envs", "normalize", "seeding", "vectorization")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
+# Below this key everything is an environment's own.
+OPEN = "kwargs"
 UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
 # Of a name, and of what tells of its overrides; both fit into a folder's name.
 LONGEST_NAME = 80
@@ -318,40 +321,20 @@ def parse_override(text: str) -> Layer:
         raise ConfigError(f"{COMMAND_LINE}: '{text}' is not of the form key=value or key.path=value")
     if not value:
         raise ConfigError(f"{COMMAND_LINE}: {key}: no value behind '='")
-    holder = _read_text(f"value: {value}", f"{COMMAND_LINE}: {key}", lambda _: f"{COMMAND_LINE}: {key}")
+    here = f"{COMMAND_LINE}: {key}"
+    holder = _read_text(f"value: {value}", here, lambda _: here, under=tuple(parts))
     if len(holder.data) > 1:
         raise ConfigError(f"{COMMAND_LINE}: {key}: a value of one line is wanted")
     data: Any = holder.data["value"]
-    for part in reversed(parts):
-        data = {part: data}
+    for depth, part in reversed(list(enumerate(parts))):
+        data = {int(part) if OPEN in parts[:depth] and is_integer(part) and len(part) < 20 else part: data}
     return Layer(data, {}, COMMAND_LINE)
 
 
-class _CoreLoader(yaml.SafeLoader):
-    """Safe YAML with the scalars of YAML 1.2's core schema.
-
-    3e-4 and 1e6 are numbers, and dates, 1:30, 010 and `on` are text, where PyYAML has YAML 1.1's ideas.
-    """
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as PyYAML declares it)
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-DEEPEST = 20  # levels of nesting; ours has five
-
-
-def _read_text(text: str, source: str, place: Place) -> Layer:
+def _read_text(text: str, source: str, place: Place, under: Key = ()) -> Layer:
     try:
         depth = 0
-        for event in yaml.parse(text, Loader=_CoreLoader):
+        for event in yaml.parse(text, Loader=CoreLoader):
             here = place(event.start_mark.line + 1) if event.start_mark else source
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
@@ -360,7 +343,7 @@ def _read_text(text: str, source: str, place: Place) -> Layer:
                 raise ConfigError(f"{here}: YAML aliases are not taken; write the value out")
             if (tag := getattr(event, "tag", None)) is not None:
                 raise ConfigError(f"{here}: YAML tags are not taken: {tag}")
-        loader = _CoreLoader(text)
+        loader = CoreLoader(text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -370,30 +353,40 @@ def _read_text(text: str, source: str, place: Place) -> Layer:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{source}: holds no mapping of keys to values")
     places: dict[Key, str] = {}
-    data = _construct(loader, node, (), places, place)
+    data = _construct(loader, node, (), places, place, under)
     return Layer(data, places, source)
 
 
-def _construct(loader: _CoreLoader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place) -> Any:
+def _construct(  # noqa: PLR0917 - it calls itself
+    loader: CoreLoader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place, under: Key = ()
+) -> Any:
     if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, key, places, place) for item in node.value]
+        return [_construct(loader, item, key, places, place, under) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
-        try:
-            return loader.construct_object(node)
-        except ValueError as error:  # Python's, of a number of thousands of digits
-            here = place(node.start_mark.line + 1)
-            raise ConfigError(f"{here}: {'.'.join(key)}: {' '.join(str(error).split())[:80]}") from None
-    data: dict[str, Any] = {}
+        return _scalar(loader, node, key, place)
+    data: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         here = place(key_node.start_mark.line + 1)
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError(f"{here}: {'.'.join(key)}: a key is a word, not a list or a mapping")
         name = str(key_node.value)
-        if name in data:
+        # Names are text, whatever they look like; what an environment takes as its own is what YAML says.
+        kept = _scalar(loader, key_node, key, place) if OPEN in (*under, *key) else name
+        if type(kept) not in {str, int}:
+            raise ConfigError(f"{here}: {name}: a key is text or an integer; quote what is text")
+        if kept in data:
             raise ConfigError(f"{here}: {'.'.join((*key, name))}: the same key twice")
         places[(*key, name)] = here
-        data[name] = _construct(loader, value_node, (*key, name), places, place)
+        data[kept] = _construct(loader, value_node, (*key, name), places, place, under)
     return data
+
+
+def _scalar(loader: CoreLoader, node: yaml.Node, key: Key, place: Place) -> Any:
+    try:
+        return loader.construct_object(node)
+    except ValueError as error:  # Python's, of a number of thousands of digits
+        here = place(node.start_mark.line + 1)
+        raise ConfigError(f"{here}: {'.'.join(key)}: {' '.join(str(error).split())[:80]}") from None
 
 
 def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:

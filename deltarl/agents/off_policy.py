@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import sb3_contrib
 import stable_baselines3 as sb3
 from gymnasium import spaces
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
@@ -160,10 +161,23 @@ class ContinuousSpec(LeanSpec, OffPolicySpec):
         return given
 
 
+def _starts_above_0(text: str) -> str:
+    if text != "auto" and not 0 < float(text.removeprefix("auto_")) < math.inf:
+        raise complaint(f"a learned coefficient starts above 0; got {text}")
+    return text
+
+
+LearnedEntropy = Annotated[
+    str,
+    Field(pattern=r"^auto(_([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?)?$"),
+    AfterValidator(_starts_above_0),
+]
+
+
 class EntropySpec(WindowSpec, GSDESpec):
     """What SAC and its kin share."""
 
-    ent_coef: Annotated[str, Field(pattern=r"^auto(_[0-9]+(\.[0-9]+)?)?$")] | NotNegative = Field(
+    ent_coef: LearnedEntropy | NotNegative = Field(
         "auto", description="A number, auto, or auto_0.1 for one that is learned and starts at 0.1."
     )
     target_entropy: Literal["auto"] | float = Field("auto", description="Entropy that a learned `ent_coef` aims at.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typer
-import yaml
 
+from deltarl import yaml_text
 from deltarl.cli.train import ConfigArgument, OverridesArgument
 from deltarl.library import resolve
 
@@ -18,5 +18,4 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     for note in resolution.notes:
         typer.echo(f"note: {note}", err=True)
     # Named after the file that it is written to.
-    data = resolution.spec.model_dump(mode="json", exclude={"name"})
-    typer.echo(yaml.safe_dump(data, sort_keys=False), nl=False)
+    typer.echo(yaml_text.dump(resolution.spec.model_dump(exclude={"name"})), nl=False)

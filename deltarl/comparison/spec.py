@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from deltarl import places
+from deltarl import places, yaml_text
 from deltarl.comparison.matching import MOST_MISMATCH, Size, match_sizes
 from deltarl.errors import ConfigError, Spec, complaint, first_complaint, suggestion
 from deltarl.library import (
@@ -141,10 +140,10 @@ def load_comparison(name: str, *overrides: str) -> Comparison:
     spec, layer = read_comparison(find(KIND, name, f"{COMMAND_LINE}: comparison"), *overrides)
     if not any(text.startswith("name=") for text in overrides):
         told = {key: value for key, value in layer.data.items() if key not in UNNAMED_OVERRIDES}
-        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json.dumps(json.loads(json.dumps(told)), sort_keys=True).encode()).hexdigest()[:8]
         spec = spec.model_copy(update={"name": name_with(spec.name, overrides, digest)})
     layer.data["name"] = spec.name
-    text = yaml.safe_dump(layer.data, sort_keys=False)
+    text = yaml_text.dump(layer.data)
     return _resolved(spec, layer, text)
 
 

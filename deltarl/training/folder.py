@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl import places, plugins
+from deltarl import places, plugins, yaml_text
 from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
@@ -222,7 +221,7 @@ def reopened(folder: Path) -> Iterator[None]:
 def write_config(spec: RunSpec, seed: int, folder: Path) -> None:
     """The resolved config of one seed."""
     own = spec.model_copy(update={"seeds": (seed,)})
-    write_text(folder / CONFIG, yaml.safe_dump(own.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / CONFIG, yaml_text.dump(own.model_dump()))
 
 
 def note_resumption(folder: Path, command: list[str], facts: dict[str, Any]) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from stable_baselines3.common.logger import CSVOutputFormat, HParam, KVWriter, Logger, TensorBoardOutputFormat
 
+from deltarl import yaml_text
 from deltarl.errors import ConfigError
 from deltarl.reading import number, read_json_lines, read_rows, readable
 from deltarl.training import disk
@@ -79,10 +79,10 @@ def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
 
 def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
     """Put a run's config into TensorBoard as text, and its main settings beside its scores (HParams)."""
-    content = spec.model_copy(update={"seeds": (seed,)}).model_dump(mode="json")
+    content = spec.model_copy(update={"seeds": (seed,)}).model_dump()
     settings = {**main_settings(spec), "seed": seed}
     scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
-    text = f"```yaml\n{yaml.safe_dump(content, sort_keys=False)}```"
+    text = f"```yaml\n{yaml_text.dump(content)}```"
     for output in logger.output_formats:
         if isinstance(output, TensorBoardOutputFormat):
             output.writer.add_text("config", text.replace("\n", "  \n"))
