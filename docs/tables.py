@@ -233,6 +233,25 @@ def gate_cost_table() -> str:
     )
 
 
+def seal_table() -> str:
+    """What it costs to look whether a lean step is still what Stable-Baselines3 would do."""
+    found = json.loads((ROOT / "results" / "seal_cost.json").read_text())
+    rows = [
+        f"| {name} | {case['without_ms'][1]:,.2f} | {case['with_ms'][1]:,.2f} | {case['look_ms']:.3f} "
+        f"| {case['share']:.2%} |"
+        for name, case in found["cases"].items()
+    ]
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/seal_cost.py`, one thread, in turns, milliseconds of a call of `train`:",
+            "",
+            "| training | without | with | the look alone | share |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 def options_table() -> str:
     """Every option of a torso, with its range and default."""
     rows = [
@@ -564,7 +583,12 @@ def bench_tables() -> str:
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"quickstart": quickstart_table, "study": comparisons.readme_text, "speed": speed_in_short},
     "benchmarks/README.md": {"bench": bench_tables},
-    "docs/fast.md": {"speed": speed_table, "learned": comparisons.lean_text, "compiled": compiled_table},
+    "docs/fast.md": {
+        "speed": speed_table,
+        "learned": comparisons.lean_text,
+        "compiled": compiled_table,
+        "seal": seal_table,
+    },
     "docs/compare.md": {
         "coverage": comparisons.coverage_table,
         "seeds": comparisons.seeds_needed,

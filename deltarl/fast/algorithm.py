@@ -5,29 +5,46 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from sb3_contrib import crossq, tqc
 from stable_baselines3 import sac, td3
+from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
 from deltarl.fast.experience import sample, store_in_single_precision
-from deltarl.fast.known import is_theirs, is_unchanged, same_features
+from deltarl.fast.gaussian import EPSILON
+from deltarl.fast.known import (
+    AROUND,
+    LIBRARIES,
+    InPlace,
+    Seal,
+    is_learned,
+    is_theirs,
+    is_unchanged,
+    overrides,
+    same_features,
+)
 from deltarl.fast.layers import Network
 from deltarl.fast.rollouts import GaussianPolicy
-from deltarl.fast.shared import shared
+from deltarl.fast.shared import SharedReplayBuffer, shared
 
 # Of these classes exactly: one of the user's own may compute anything.
 _ACTORS = {sac.policies.Actor, td3.policies.Actor, tqc.policies.Actor, crossq.policies.Actor}
+_NETWORKS = ("actor", "critic", "critic_target", "actor_target")
 _CRITICS = {ContinuousCritic, tqc.policies.Critic, crossq.policies.CrossQCritic}
 
 
@@ -67,39 +84,60 @@ class Update(ABC):
         """Actions to explore with, scaled to [-1, 1], `[n, actions]`."""
 
 
-def _stay(mode: bool) -> None:
-    """In the place of a policy's `set_training_mode`."""
+@dataclass
+class Plan:
+    """How an algorithm steps, and what that was decided from.
+
+    Attributes:
+        seal: of the algorithm as it was.
+        update: None for Stable-Baselines3's own steps.
+        has_modes: whether anything that is called may differ between training and evaluation.
+        watched: whether somebody may change the algorithm within a rollout.
+    """
+
+    seal: Seal
+    update: Any
+    has_modes: bool
+    watched: bool = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """A copy of an algorithm makes a plan of its own."""
 
 
 class Lean(ABC):
     """An algorithm that has an update of its own where it can, and Stable-Baselines3's otherwise."""
 
     update_class: ClassVar[Any]
-    _lean: Any = None
+    _lean: Plan | None = None
 
     def lean_update(self) -> Any:
-        """The update for the policy as it is, None where it has to be Stable-Baselines3's own.
+        """The update for the algorithm as it is, None where it has to be Stable-Baselines3's own.
 
-        It is made anew by each `learn`, and where policy, optimizers or entropy coefficient are others than before.
+        It is made anew by each `learn`, and where anything that it is made of is another than before.
         """
-        made_of = self._made_of()
-        if self._lean is None or any(one is not other for one, other in zip(self._lean[0], made_of, strict=True)):
-            update = self.update_class(self) if self.can_be_lean() else None
+        return self._plan().update
+
+    def _plan(self) -> Plan:
+        plan = self._lean
+        if plan is None or not plan.seal.holds():
+            seal = Seal(self)
+            update = self.update_class(self) if seal.is_theirs() and self.can_be_lean() else None
             has_modes = (
                 update is None or not update.features.flat or any(network.has_modes for network in update.networks)
             )
-            self._lean = made_of, update, has_modes
-        return self._lean[1]
+            plan = self._lean = Plan(seal, update, has_modes, plan is not None and plan.watched)
+        return plan
 
-    @abstractmethod
-    def _made_of(self) -> tuple[Any, ...]:
-        """What an update is made of and may be replaced while it is in use."""
+    def _plan_within_a_rollout(self) -> Plan:
+        """The same, looked at again where somebody else is called at each step."""
+        return self._plan() if self._lean is None or self._lean.watched else self._lean
 
     def can_be_lean(self) -> bool:
         """Whether all that an update does by hand is Stable-Baselines3's own code, without features to learn."""
         policy = self.policy  # type: ignore[attr-defined]
         on_cpu = self.device.type == "cpu"  # type: ignore[attr-defined]
-        return on_cpu and not self.use_sde and is_unchanged(policy)  # type: ignore[attr-defined]
+        is_own = overrides(type(self), AROUND)
+        return on_cpu and not is_own and not self.use_sde and is_unchanged(policy)  # type: ignore[attr-defined]
 
     def _setup_learn(self, *args: Any, **options: Any) -> Any:
         self._lean = None
@@ -107,41 +145,64 @@ class Lean(ABC):
 
     def has_modes(self) -> bool:
         """Whether anything that the update of this moment calls may differ between training and evaluation."""
-        if self._lean is None:
-            self.lean_update()
-        return bool(self._lean[2])
-
-    def set_mode(self, training: bool) -> None:
-        """Switch the policy between training and evaluation, which takes a while, where that makes a difference."""
-        if self.has_modes():
-            self.policy.set_training_mode(training)  # type: ignore[attr-defined]
+        return self._plan().has_modes
 
     @contextmanager
-    def collecting(self) -> Iterator[None]:
+    def collecting(self, callback: BaseCallback) -> Iterator[None]:
         """For as long as Stable-Baselines3 collects: what it asks of the policy at each step is done by hand.
 
         On the instance; everything else asks the class.
         """
-        policy, update = self.policy, self.lean_update()  # type: ignore[attr-defined]
-        own: dict[str, Any] = {}
-        if not self.has_modes() and not policy.training:
-            own["set_training_mode"] = _stay
-        if update is not None and isinstance(policy, ActorCriticPolicy):
-            own["forward"] = update.policy.act
-        vars(policy).update(own)
+        policy, plan = self.policy, self._plan()  # type: ignore[attr-defined]
+        plan.watched = not is_of_the_libraries(callback)
+        own: list[InPlace] = []
+        if not plan.has_modes and not policy.training:
+            own.append(InPlace(policy, "set_training_mode", self._stay))
+        if plan.update is not None and isinstance(policy, ActorCriticPolicy):
+            own.append(InPlace(policy, "forward", self._act))
         try:
             yield
         finally:
-            for name in own:
-                vars(policy).pop(name, None)
+            for each in own:
+                each.end()
 
-    def collect_rollouts(self, *args: Any, **options: Any) -> Any:
+    def _act(self, observations: Any, deterministic: bool = False) -> Any:
+        update = self._plan_within_a_rollout().update
+        policy = self.policy  # type: ignore[attr-defined]
+        act = type(policy).forward.__get__(policy) if update is None else update.policy.act
+        return act(observations, deterministic)
+
+    def _stay(self, mode: bool) -> None:
+        if self._plan_within_a_rollout().has_modes:
+            policy = self.policy  # type: ignore[attr-defined]
+            type(policy).set_training_mode(policy, mode)
+
+    def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **options: Any) -> Any:
         """As Stable-Baselines3's own."""
-        with self.collecting():
-            return super().collect_rollouts(*args, **options)  # type: ignore[misc]
+        with self.collecting(callback):
+            return super().collect_rollouts(env, callback, *args, **options)  # type: ignore[misc]
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_lean"]  # type: ignore[misc]
+
+
+def is_of_the_libraries(callback: Any) -> bool:
+    """Whether a callback, and all those that it calls, are Stable-Baselines3's or deltarl's."""
+    if not isinstance(callback, BaseCallback):
+        return callback is None
+    own = vars(callback)
+    called = [*own.get("callbacks", []), own.get("callback"), own.get("callback_on_new_best")]
+    return type(callback).__module__.partition(".")[0] in LIBRARIES and all(map(is_of_the_libraries, called))
+
+
+def _has_networks_of_its_own(critic: Any) -> bool:
+    """Whether a critic lists networks that are among its modules, each once."""
+    networks, children = critic.q_networks, set(critic.children())
+    return len(set(networks)) == len(networks) and set(networks) <= children
+
+
+def _plain_buffers_are_theirs() -> bool:
+    return is_theirs(ReplayBuffer) and is_theirs(BaseBuffer)
 
 
 class OffPolicyLean(Lean):
@@ -150,26 +211,40 @@ class OffPolicyLean(Lean):
     def _setup_model(self) -> None:
         super()._setup_model()  # type: ignore[misc]
         # Normalisation comes before the networks, and takes differences that single precision may not hold.
-        if self._vec_normalize_env is None:  # type: ignore[attr-defined]
+        if self._vec_normalize_env is None and _plain_buffers_are_theirs():  # type: ignore[attr-defined]
             store_in_single_precision(self.replay_buffer)  # type: ignore[has-type]
             self.replay_buffer = shared(self.replay_buffer)  # type: ignore[has-type]
 
-    def _made_of(self) -> tuple[Any, ...]:
-        policy = self.policy  # type: ignore[attr-defined]
-        learned = getattr(self, "ent_coef_optimizer", None), getattr(self, "log_ent_coef", None)
-        return policy, policy.actor.optimizer, policy.critic.optimizer, *learned
+    def _setup_learn(self, *args: Any, **options: Any) -> Any:
+        self._share_only_what_is_theirs()
+        return super()._setup_learn(*args, **options)
+
+    def _share_only_what_is_theirs(self) -> None:
+        """Give up a buffer that would not see what somebody has put into Stable-Baselines3's class."""
+        if type(self.replay_buffer) is SharedReplayBuffer and not _plain_buffers_are_theirs():
+            self.replay_buffer = self.replay_buffer.plain()
 
     def can_be_lean(self) -> bool:
-        actor, critic = self.policy.actor, self.policy.critic  # type: ignore[attr-defined]
-        known = type(actor) in _ACTORS and type(critic) in _CRITICS and is_theirs(type(self), ["predict"])
+        policy: Any = self.policy  # type: ignore[attr-defined]
+        actor, critic, gaussian = policy.actor, policy.critic, getattr(policy.actor, "action_dist", None)
+        known = (
+            type(actor) in _ACTORS
+            and type(critic) in _CRITICS
+            and (
+                gaussian is None or (type(gaussian) is SquashedDiagGaussianDistribution and gaussian.epsilon == EPSILON)
+            )
+            # Its steps take the ones, its rollouts the others.
+            and all(getattr(self, name) is getattr(policy, name) for name in _NETWORKS if hasattr(policy, name))
+            and all(map(_has_networks_of_its_own, (critic, getattr(policy, "critic_target", critic))))
+            and is_learned(getattr(self, "log_ent_coef", None))
+        )
         return known and super().can_be_lean() and same_features([actor, critic])
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
     ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """As Stable-Baselines3's own: actions for the environments, and scaled to [-1, 1] for the buffer."""
-        # Looked for when the rollout began.
-        update = None if self._lean is None else self._lean[1]
+        update = self._plan_within_a_rollout().update
         assert isinstance(self, OffPolicyAlgorithm)
         if update is None or self.num_timesteps < learning_starts:
             return super()._sample_action(learning_starts, action_noise, n_envs)  # type: ignore[misc, no-any-return]
@@ -183,13 +258,15 @@ class OffPolicyLean(Lean):
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """As Stable-Baselines3's own."""
-        update = self.lean_update()
-        if update is None:
+        plan = self._plan()
+        if (update := plan.update) is None:
+            self._share_only_what_is_theirs()
             super().train(gradient_steps, batch_size)  # type: ignore[misc]
             return
         assert isinstance(self, OffPolicyAlgorithm)
         policy: Any = self.policy
-        self.set_mode(True)
+        if plan.has_modes:
+            policy.set_training_mode(True)
         optimizers = [policy.actor.optimizer, policy.critic.optimizer]
         if getattr(self, "ent_coef_optimizer", None) is not None:
             optimizers.append(self.ent_coef_optimizer)  # type: ignore[attr-defined]
@@ -210,12 +287,11 @@ class OffPolicyLean(Lean):
 class OnPolicyLean(Lean):
     """Stands before PPO or A2C among the bases."""
 
-    def _made_of(self) -> tuple[Any, ...]:
-        policy = self.policy  # type: ignore[attr-defined]
-        return policy, policy.optimizer, getattr(policy, "log_std", None)
-
     def can_be_lean(self) -> bool:
-        return super().can_be_lean() and GaussianPolicy.is_one(self.policy)  # type: ignore[attr-defined]
+        policy: Any = self.policy  # type: ignore[attr-defined]
+        stepped = {parameter for group in policy.optimizer.param_groups for parameter in group["params"]}
+        # The gradients of others would add up, and count when all are clipped.
+        return super().can_be_lean() and GaussianPolicy.is_one(policy) and stepped == set(policy.parameters())
 
     @abstractmethod
     def learn_rollout(self, update: Any) -> dict[str, float]:
@@ -223,12 +299,13 @@ class OnPolicyLean(Lean):
 
     def train(self) -> None:
         """As Stable-Baselines3's own."""
-        update = self.lean_update()
-        if update is None:
+        plan = self._plan()
+        if (update := plan.update) is None:
             super().train()  # type: ignore[misc]
             return
         assert isinstance(self, OnPolicyAlgorithm)
-        self.set_mode(True)
+        if plan.has_modes:
+            self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         with torch.no_grad():
             logged = self.learn_rollout(update)

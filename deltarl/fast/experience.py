@@ -11,9 +11,11 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
+from deltarl.fast.known import callables
 from deltarl.fast.shared import SharedReplayBuffer
 
 _PLAIN = {ReplayBuffer, SharedReplayBuffer}
+_METHODS = callables(SharedReplayBuffer)
 _OBSERVATIONS = ("observations", "next_observations")
 
 
@@ -33,7 +35,8 @@ def store_in_single_precision(buffer: Any) -> None:
 
 def sample(buffer: Any, size: int, normalizer: VecNormalize | None) -> ReplayBufferSamples:
     """The sample that `buffer.sample(size, normalizer)` would draw, of a plain buffer with one copy a field."""
-    if type(buffer) not in _PLAIN or normalizer is not None or buffer.optimize_memory_usage:
+    is_plain = type(buffer) in _PLAIN and _METHODS.isdisjoint(vars(buffer))
+    if not is_plain or normalizer is not None or buffer.optimize_memory_usage:
         return buffer.sample(size, env=normalizer)  # type: ignore[no-any-return]
     rows = np.random.randint(0, buffer.buffer_size if buffer.full else buffer.pos, size=size)
     columns = np.random.randint(0, high=buffer.n_envs, size=(size,))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from operator import is_
+from operator import is_, itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer, RMSprop
+from torch.optim import optimizer as module
 
 from deltarl.fast.numbers import number
 
@@ -117,6 +118,10 @@ class RMSpropRule(Rule):
 RULES: Mapping[type[Optimizer], Rule] = {Adam: AdamRule(False), AdamW: AdamRule(True), RMSprop: RMSpropRule()}
 
 
+_METHODS = {"step", "zero_grad"}
+_GLOBAL_HOOKS = (module._global_optimizer_pre_hooks, module._global_optimizer_post_hooks)
+
+
 class Step:
     """A step of an optimizer from gradients in a list.
 
@@ -132,12 +137,12 @@ class Step:
         self.optimizer = optimizer
         self.parameters = list(parameters)
         self.rule = RULES.get(type(optimizer))
-        self._seen: tuple[list[dict[str, Any]], int] = ([], 0)
-        self._known: list[dict[str, Any] | None] = []
+        self._known: list[Any] = []
         self._gathered: list[tuple[list[int], list[Tensor], Tensor, Any]] = []
 
     def __call__(self, gradients: Sequence[Tensor | None]) -> None:
         if self.rule is None or not self._is_plain() or any(gradient is None for gradient in gradients):
+            self.optimizer.zero_grad()
             for parameter, gradient in zip(self.parameters, gradients, strict=True):
                 parameter.grad = gradient
             self.optimizer.step()
@@ -152,16 +157,24 @@ class Step:
     def _is_plain(self) -> bool:
         """Whether nobody has hooked into the step, and its options are known."""
         optimizer, rule = self.optimizer, self.rule
-        if "step" in vars(optimizer) or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
+        if _METHODS & vars(optimizer).keys() or any(_GLOBAL_HOOKS):
+            return False
+        if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
             return False
         assert rule is not None
         return all(not isinstance(group["lr"], Tensor) and rule.knows(group) for group in optimizer.param_groups)
 
     def _is_known(self) -> bool:
-        """Whether groups and state are still those that were gathered: loading makes new ones."""
+        """Whether groups and state are still those that were gathered; loading makes new ones, a callback may."""
+        found = self._look()
+        return len(found) == len(self._known) and all(map(is_, found, self._known))
+
+    def _look(self) -> list[Any]:
         groups, state = self.optimizer.param_groups, self.optimizer.state
-        seen, count = self._seen
-        return groups is seen and len(groups) == count and all(map(is_, map(state.get, self.parameters), self._known))
+        found: list[Any] = [*groups, *state]
+        for kept in (*map(itemgetter("params"), groups), *map(dict.values, state.values())):
+            found += kept
+        return found
 
     def _gather(self, rule: Rule) -> None:
         groups, state = self.optimizer.param_groups, self.optimizer.state
@@ -180,8 +193,7 @@ class Step:
             averages = [[each[name] for each in states] for name in rule.averages]
             kept = averages, [each["step"] for each in states]
             self._gathered.append(([places[id(parameter)] for parameter in own], own, count, kept))
-        self._seen = groups, len(groups)
-        self._known = [state.get(parameter) for parameter in self.parameters]
+        self._known = self._look()
 
 
 def clip(gradients: Sequence[Tensor | None], largest: float) -> None:

@@ -16,11 +16,12 @@ from torch import Tensor
 
 from deltarl.fast.actor_critic import Features
 from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, checked, log_probability, standard_normal
-from deltarl.fast.known import same_features
+from deltarl.fast.known import callables, same_features
 from deltarl.fast.layers import Gradients
 from deltarl.fast.networks import chain_of
 from deltarl.fast.numbers import number
 
+_METHODS = callables(RolloutBuffer)
 _FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")
 
 
@@ -29,7 +30,7 @@ def minibatches(buffer: RolloutBuffer, size: int | None) -> Iterator[RolloutBuff
 
     Rows are brought into order once and then taken as slices; the order is drawn as Stable-Baselines3 draws it.
     """
-    if type(buffer) is not RolloutBuffer:
+    if type(buffer) is not RolloutBuffer or not _METHODS.isdisjoint(vars(buffer)):
         yield from buffer.get(size)
         return
     order = torch.from_numpy(np.random.permutation(buffer.buffer_size * buffer.n_envs))

@@ -1,0 +1,338 @@
+"""Whatever somebody changes is honoured: in a class, on an instance, or in the middle of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from functools import wraps
+from typing import Any
+
+import pytest
+import stable_baselines3 as sb3
+import torch
+from sb3_contrib.tqc import tqc
+from stable_baselines3.common.buffers import ReplayBuffer, RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, CheckpointCallback
+from stable_baselines3.common.distributions import DiagGaussianDistribution, SquashedDiagGaussianDistribution
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.sac import policies as sac_policies
+from stable_baselines3.sac.policies import SACPolicy
+from torch import nn
+from torch.nn import functional
+
+from deltarl import fast
+from deltarl.fast.algorithm import is_of_the_libraries
+from deltarl.fast.known import Seal
+from deltarl.fast.shared import SharedReplayBuffer
+from tests.fast.test_equality import STOCK
+
+OFF_POLICY = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
+Change = Callable[[Any], None]
+
+
+def make(name: str, library: Any = fast, policy: Any = "MlpPolicy", **options: Any) -> Any:
+    algorithm = STOCK[name] if library is None else getattr(library, name)
+    small: dict[str, Any] = {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "train_freq": 4}
+    if name in {"PPO", "A2C"}:
+        small = {"n_steps": 16} | ({"batch_size": 8, "n_epochs": 2} if name == "PPO" else {})
+    kwargs = {"net_arch": [8]}
+    return algorithm(
+        policy, make_vec_env("Reacher-v5", seed=0), policy_kwargs=kwargs, seed=0, device="cpu", **small, **options
+    )
+
+
+class At(BaseCallback):
+    """Changes an algorithm once, within a rollout of the training."""
+
+    def __init__(self, step: int, change: Change) -> None:
+        super().__init__()
+        self.step, self.change = step, change
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps == self.step:
+            self.change(self.model)
+        return True
+
+
+def wrapped(holder: Any, name: str, change: Callable[[Any], Any]) -> None:
+    """Put a function around a method of an instance, as a user would."""
+    method = getattr(holder, name)
+
+    @wraps(method)
+    def around(*args: Any, **options: Any) -> Any:
+        return change(method(*args, **options))
+
+    setattr(holder, name, around)
+
+
+def freeze(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+
+
+def pushed(layer: nn.Linear) -> nn.Linear:
+    """A layer in the place of another one, which the optimizer does not know."""
+    new = nn.Linear(layer.in_features, layer.out_features)
+    with torch.no_grad():
+        new.weight.fill_(0.01)
+        new.bias.fill_(0.3)
+    return new
+
+
+def new_heads(model: Any) -> None:
+    if hasattr(model, "actor"):
+        model.actor.mu = pushed(model.actor.mu)
+    else:
+        model.policy.action_net = pushed(model.policy.action_net)
+
+
+def new_targets(model: Any) -> None:
+    model.critic_target = model.policy.critic_target = deepcopy(model.critic)
+
+
+def new_optimizer(model: Any) -> None:
+    holder = model.actor if hasattr(model, "actor") else model.policy
+    holder.optimizer = torch.optim.SGD(holder.parameters(), lr=0.1)
+
+
+def larger_averages(model: Any) -> None:
+    holder = model.actor if hasattr(model, "actor") else model.policy
+    for state in holder.optimizer.state.values():
+        state["exp_avg_sq"] = torch.full_like(state["exp_avg_sq"], 1.0)
+
+
+def fewer_parameters(model: Any) -> None:
+    for group in model.critic.optimizer.param_groups:
+        group["params"] = group["params"][:2]
+
+
+class Narrow(DiagGaussianDistribution):
+    def proba_distribution(self, mean_actions: Any, log_std: Any) -> Any:
+        return super().proba_distribution(0.5 * mean_actions, log_std - 1)
+
+
+class NarrowSquashed(SquashedDiagGaussianDistribution):
+    def proba_distribution(self, mean_actions: Any, log_std: Any) -> Any:
+        return super().proba_distribution(0.5 * mean_actions, log_std - 1)
+
+
+def new_distribution(model: Any) -> None:
+    if hasattr(model, "actor"):
+        model.actor.action_dist = NarrowSquashed(2)
+    else:
+        model.policy.action_dist = Narrow(2)
+
+
+class Doubled(ReplayBuffer):
+    def _get_samples(self, *args: Any, **options: Any) -> Any:
+        samples = super()._get_samples(*args, **options)
+        return samples._replace(rewards=2 * samples.rewards)
+
+
+def new_buffer(model: Any) -> None:
+    model.replay_buffer = Doubled(200, model.observation_space, model.action_space, "cpu")
+    # The rollout goes on to fill the other one.
+    model.replay_buffer.add(*(model._last_obs,) * 2, model.action_space.sample()[None], [1.0], [False], [{}])  # type: ignore[arg-type]
+
+
+def other_samples(model: Any) -> None:
+    wrapped(model.replay_buffer, "sample", lambda samples: samples._replace(rewards=2 * samples.rewards))
+
+
+def other_minibatches(model: Any) -> None:
+    wrapped(model.rollout_buffer, "get", lambda given: (each._replace(returns=each.returns + 1) for each in given))
+
+
+def schedules(model: Any) -> None:
+    model.lr_schedule = lambda _: 0.02
+    model.clip_range = lambda _: 0.01
+
+
+def sums_of_gradients(model: Any) -> None:
+    model.policy.optimizer.zero_grad = lambda *_, **__: None
+
+
+CHANGES: dict[str, tuple[str, Change]] = {
+    "frozen actor": ("SAC", lambda model: freeze(model.actor)),
+    "frozen critics": ("TQC", lambda model: freeze(model.critic.q_networks[1])),
+    "frozen values": ("PPO", lambda model: freeze(model.policy.value_net)),
+    "another head": ("SAC", new_heads),
+    "another head of ppo": ("PPO", new_heads),
+    "one network in the place of two": ("SAC", lambda m: m.critic.q_networks.__setitem__(0, m.critic.qf1)),
+    "a network beside the modules": ("SAC", lambda m: m.critic.q_networks.__setitem__(0, deepcopy(m.critic.qf1))),
+    "other targets": ("SAC", new_targets),
+    "other targets of td3": ("TD3", new_targets),
+    "other steps": ("TD3", lambda m: wrapped(m.actor.optimizer, "step", lambda _: m.actor.mu[-2].bias.data.add_(0.1))),
+    "another optimizer": ("DDPG", new_optimizer),
+    "other averages": ("SAC", larger_averages),
+    "other averages of ppo": ("PPO", larger_averages),
+    "fewer parameters": ("TD3", fewer_parameters),
+    "no zeroing of gradients": ("A2C", sums_of_gradients),
+    "another distribution": ("CrossQ", new_distribution),
+    "another distribution of a2c": ("A2C", new_distribution),
+    "another buffer": ("TD3", new_buffer),
+    "other samples": ("SAC", other_samples),
+    "other minibatches": ("PPO", other_minibatches),
+    "other schedules": ("PPO", schedules),
+    "a wrapped forward": ("PPO", lambda m: wrapped(m.policy, "forward", lambda given: (0.5 * given[0], *given[1:]))),
+    "a wrapped prediction": ("TD3", lambda m: wrapped(m, "predict", lambda given: (0.5 * given[0], given[1]))),
+    "a wrapped scale": ("SAC", lambda m: wrapped(m.policy, "scale_action", lambda action: 0.5 * action)),
+    "wrapped log probabilities": ("SAC", lambda m: wrapped(m.actor, "action_log_prob", lambda x: (x[0], 2 * x[1]))),
+    "wrapped values": ("A2C", lambda m: wrapped(m.policy, "evaluate_actions", lambda x: (x[0] + 1, *x[1:]))),
+    "another mode": ("SAC", lambda m: m.actor.latent_pi.append(nn.Dropout(0.5))),
+    "a nudge": ("SAC", lambda m: m.actor.mu.bias.data.add_(1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_a_callback_changes_is_honoured(change: str) -> None:
+    """By what a training of the same seed learns with Stable-Baselines3."""
+    name, do = CHANGES[change]
+    learned = []
+    for library in (fast, None):
+        model = make(name, library)
+        start = nn.utils.parameters_to_vector(model.policy.parameters()).detach()
+        model.learn(48, callback=At(26, do))
+        learned.append(nn.utils.parameters_to_vector(model.policy.parameters()).detach())
+    ours, theirs = learned
+    assert (ours - theirs).norm() <= 0.02 * (theirs - start).norm()
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_a_plan_is_kept_until_something_changes(name: str) -> None:
+    model = make(name)
+    model.learn(32)
+    update = model.lean_update()
+    assert update is not None
+    model.policy.predict(model.observation_space.sample())  # leaves a distribution behind
+    model.policy.state_dict()
+    model.num_timesteps, model.gamma = model.num_timesteps + 1, 0.9
+    assert model.lean_update() is update
+    assert deepcopy(model).lean_update() not in {None, update}
+    model.policy.note = 1
+    assert model.lean_update() not in {None, update}
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_a_training_makes_few_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a training itself leaves behind, in optimizers among others, is no change."""
+    made: list[Any] = []
+    look = Seal.__init__
+    monkeypatch.setattr(Seal, "__init__", lambda seal, model: made.append(1) or look(seal, model))
+    make(name).learn(64, callback=At(0, print))
+    assert len(made) <= 2
+
+
+PATCHES: dict[str, tuple[str, Any, str, Any]] = {
+    "an actor": ("SAC", sac_policies.Actor, "get_action_dist_params", None),
+    "a policy": ("PPO", ActorCriticPolicy, "_get_action_dist_from_latent", None),
+    "a base": ("TD3", sb3.common.policies.BasePolicy, "scale_action", None),
+    "an algorithm": ("A2C", sb3.A2C, "train", None),
+    "a distribution": ("TQC", SquashedDiagGaussianDistribution, "log_prob", None),
+    "a method of another class": (
+        "SAC", SquashedDiagGaussianDistribution, "log_prob", DiagGaussianDistribution.log_prob
+    ),
+    "a layer": ("PPO", nn.Linear, "forward", None),
+    "a buffer": ("PPO", RolloutBuffer, "get", None),
+    "an optimizer": ("DDPG", torch.optim.Adam, "step", None),
+    "a distribution of pytorch": ("SAC", torch.distributions.Normal, "log_prob", None),
+    "a function": ("TQC", tqc, "quantile_huber_loss", None),
+    "a function of pytorch": ("SAC", functional, "mse_loss", functional.smooth_l1_loss),
+    "a constant": ("SAC", sac_policies, "LOG_STD_MAX", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_what_is_put_into_a_class_or_a_module_is_left_to_stable_baselines3(
+    patch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after it was looked at, even by the name of what it replaces."""
+    name, holder, attribute, value = PATCHES[patch]
+    model = make(name)
+    assert model.lean_update() is not None
+    original = getattr(holder, attribute)
+
+    @wraps(original)
+    def around(*args: Any, **options: Any) -> Any:
+        return original(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(holder, attribute, around if value is None else value)
+        assert model.lean_update() is None
+        assert make(name).lean_update() is None
+    assert model.lean_update() is not None
+
+
+def test_a_patched_buffer_is_sampled_as_it_was_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a buffer of our own, which has another method, has stood for it."""
+    early = make("SAC")
+    sample = ReplayBuffer._get_samples
+    drawn = []
+    monkeypatch.setattr(
+        ReplayBuffer, "_get_samples", lambda *args, **options: drawn.append(1) or sample(*args, **options)
+    )
+    for model in (early, make("SAC")):
+        drawn.clear()
+        model.learn(30)
+        assert drawn
+        assert type(model.replay_buffer) is not SharedReplayBuffer
+
+
+class Described(SACPolicy):
+    """Adds, and overrides only what makes it."""
+
+    def make_critic(self, features_extractor: Any = None) -> Any:
+        return super().make_critic(features_extractor)
+
+    def describe(self) -> str:
+        return "own"
+
+
+def overriding(name: str) -> Any:
+    return type("Own", (SACPolicy,), {name: getattr(SACPolicy, name)})
+
+
+class Mixin:
+    def unscale_action(self, action: Any) -> Any:
+        return super().unscale_action(action)  # type: ignore[misc]
+
+
+class Mixed(Mixin, SACPolicy):
+    pass
+
+
+class Halving(fast.SAC):
+    def predict(self, *args: Any, **options: Any) -> Any:
+        action, state = super().predict(*args, **options)
+        return action / 2, state
+
+
+def test_a_class_of_a_users_is_lean_where_it_overrides_nothing_that_steps_call() -> None:
+    assert make("SAC", policy=Described).lean_update() is not None
+    for name in ("scale_action", "obs_to_tensor", "extract_features", "__call__", "__getattr__", "parameters"):
+        assert make("SAC", policy=overriding(name)).lean_update() is None, name
+    assert make("SAC", policy=Mixed).lean_update() is None
+    env = make_vec_env("Reacher-v5", seed=0)
+    assert Halving("MlpPolicy", env, device="cpu", buffer_size=10).lean_update() is None
+
+
+def test_a_wrapped_forward_goes_on_after_the_rollout() -> None:
+    """It neither calls itself nor is taken away, and is its class's own where it wraps nothing else."""
+    calls = []
+    model = make("PPO")
+    model.learn(32, callback=At(10, lambda m: wrapped(m.policy, "forward", lambda given: calls.append(1) or given)))
+    assert len(calls) == 22
+    observation = torch.zeros(1, *model.observation_space.shape)
+    values = model.policy(observation)[1]
+    assert len(calls) == 23
+    torch.testing.assert_close(values, model.policy.predict_values(observation))
+
+
+def test_only_callbacks_of_the_libraries_are_trusted_within_a_rollout() -> None:
+    known = CheckpointCallback(1, "unused")
+    assert is_of_the_libraries(CallbackList([known]))
+    assert not is_of_the_libraries(CallbackList([known, At(1, freeze)]))
+    model = make("SAC")
+    assert not is_of_the_libraries(model._init_callback(lambda *_: True))
+    assert is_of_the_libraries(model._init_callback(None))
