@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter
 from rich.console import Console
+from safetensors import safe_open
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -581,7 +582,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
 
 def _check_size(spec: RunSpec, path: Path) -> None:
     """Refuse a config whose torsos need more weights than the file has, before any memory is asked for."""
-    with readable(path):
+    with readable(path), safe_open(str(path), framework="pt"):
         stored = path.stat().st_size
     for role in roles_of(spec.agent):
         torso: AnyTorsoSpec = getattr(spec, role)
