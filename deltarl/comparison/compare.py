@@ -95,11 +95,11 @@ def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:
     if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
         return None
     page = folder / REPORT / PAGE
+    if unmeasured(finished):
+        measure_erasure(read_study(folder).records, console)
     sources = sources_of(folder)
-    if not is_of(page.parent, sources, comparison.spec.reference) or unmeasured(finished):
-        study = read_study(folder)
-        measure_erasure(study.records, console)
-        analysis = analyse(study)
+    if not is_of(page.parent, sources, comparison.spec.reference):
+        analysis = analyse(read_study(folder))
         write_summary(analysis)
         write_analysis(analysis, page.parent, sources)
     return page

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from deltarl import places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
-from deltarl.comparison.erasure import measure_erasure, worths
+from deltarl.comparison.erasure import ERASURE, measure_erasure, unmeasured, worths
 from deltarl.comparison.figures import INK, RULE, figures
 from deltarl.comparison.records import Study, read_study
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
@@ -29,8 +29,8 @@ from deltarl.training.progress import default_console
 
 PAGE = "report.html"
 SOURCES = "sources.sha256"
-# Of a run, what the report is made of; the last is there for runs that measure their gates.
-_OF_A_RUN = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.METRICS, files.RESULT, files.GATES)
+# Of a run, what the report is made of; the last two are there for runs that measure their gates, and that erase.
+_OF_A_RUN = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.METRICS, files.RESULT, files.GATES, ERASURE)
 PIXELS_AN_INCH = 160
 _OPTIONS: Any = {"svg.fonttype": "none", "svg.hashsalt": "deltarl", "font.family": "sans-serif", "font.size": 9}
 # What a run is called and where it stands says nothing of what it is.
@@ -55,13 +55,14 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
         ConfigError: if the folder holds no comparison, no task on which every arm has finished, or a damaged record; if
             there is no such arm; if `out` cannot be written.
     """
-    sources = sources_of(Path(folder))
-    study = read_study(folder)
+    sources, study = sources_of(Path(folder)), read_study(folder)
     if reference is not None and reference not in study.spec.arms:
         raise ConfigError(f"--reference: no arm '{reference}'{suggestion(reference, study.spec.arms)}")
     out = Path(folder) / "report" if out is None else Path(out)
     places.check_folder(out, "--out")
-    measure_erasure(study.records, default_console())
+    if unmeasured(study.records):
+        measure_erasure(study.records, default_console())
+        sources, study = sources_of(Path(folder)), read_study(folder)
     return write_analysis(analyse(study, reference), out, sources)
 
 

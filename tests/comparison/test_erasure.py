@@ -16,6 +16,7 @@ from rich.console import Console
 from deltarl.comparison import Comparison, erasure, load_comparison, tables
 from deltarl.comparison.erasure import ERASURE, measure_erasure, unmeasured, worths
 from deltarl.comparison.records import Study, read_study
+from deltarl.comparison.report import sources_of
 from deltarl.comparison.statistics import mean
 from deltarl.errors import ConfigError
 from deltarl.training import TrainingStopped, evaluate, load_run
@@ -63,6 +64,7 @@ def said(study: Study) -> str:
 
 def test_policies_that_erase_are_scored_once_without_erasure(study: Study) -> None:
     assert [(run.arm, run.seed) for run in unmeasured(study.records)] == [("delta", 0)]
+    unscored = sources_of(study.folder)
     assert said(study) == "scoring 1 policies without their erasure\n"
     [path] = study.folder.rglob(ERASURE)
     assert path.parent == study.folder / "reacher" / "delta" / "seed-0"
@@ -70,6 +72,7 @@ def test_policies_that_erase_are_scored_once_without_erasure(study: Study) -> No
     untouched = evaluate(load_run(path.parent), episodes=2).returns
     assert len(returns) == 2
     assert returns != list(untouched)
+    assert sources_of(study.folder) != unscored  # a page from before is old
     before = path.stat().st_mtime_ns
     assert said(study) == ""
     assert path.stat().st_mtime_ns == before
