@@ -271,7 +271,7 @@ def put(
             if replay is not None:
                 rows = checkpoint.fill(replay, nothing=not transitions)
                 model.replay_buffer = replay.buffer  # type: ignore[attr-defined]
-            restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay))
+            restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay), compare=transitions)
             if normalizer is not None and shapes_of(normalizer) != shapes:
                 raise MisfitError("the statistics of the observations have other shapes")
             if replay is not None and transitions and replay.filled != rows:

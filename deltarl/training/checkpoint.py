@@ -84,7 +84,8 @@ class Checkpoint:
     def snapshot(self) -> Snapshot:
         """The state, replay transitions apart."""
         tensors = safetensors.torch.load(self.read(TENSORS))
-        return Snapshot(json.loads(self.read(TREE)), tensors, dict(self.manifest["unsupported"]))
+        tree, unsupported = json.loads(self.read(TREE)), dict(self.manifest["unsupported"])
+        return Snapshot(tree, tensors, unsupported, self.manifest["state"])
 
     def fill(self, transitions: Transitions, nothing: bool = False) -> int:
         """Put the replay transitions back, and say how many; with `nothing`, see whether that can be done.
@@ -148,7 +149,13 @@ class Store:
                 replay.write(writing)
             layout = None if transitions is None else transitions.layout
             self._last = writing.finish(
-                {"steps": steps, **facts, "unsupported": snapshot.unsupported, "replay": layout}
+                {
+                    "steps": steps,
+                    **facts,
+                    "state": snapshot.version,
+                    "unsupported": snapshot.unsupported,
+                    "replay": layout,
+                }
             )
         self._prune(_numbered(self.folder)[self.keep :])
         return self._last

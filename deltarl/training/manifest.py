@@ -55,6 +55,7 @@ class Manifest(BaseModel):
     files: dict[str, File]
     replay: Layout | None = None
     records: dict[str, Count] = {}
+    state: Count = 1
     unsupported: dict[str, str] = {}
     resumes: Count = 0
     continued: list[str] = []

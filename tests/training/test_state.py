@@ -134,12 +134,6 @@ def test_random_generators_go_on_where_they_were() -> None:
     assert np.array_equal(back.space.sample(), holder.space.sample())
 
 
-def test_another_kind_of_random_generator_is_a_misfit() -> None:
-    snapshot = capture(Holder(rng=np.random.Generator(np.random.PCG64(0))))
-    with pytest.raises(MisfitError, match="PCG64"):
-        restore(Holder(rng=np.random.Generator(np.random.MT19937(0))), snapshot)
-
-
 def test_a_network_and_its_optimizer_are_filled_in_place() -> None:
     def trained(seed: int, steps: int) -> Holder:
         torch.manual_seed(seed)
@@ -338,24 +332,26 @@ def test_what_has_no_place_is_left_as_it_is_and_never_none() -> None:
     assert vars(back).keys() == {"items", "m"}
     assert len(back.items) == 1
     assert back.m == 1
-    assert lost == ["/cached", "/items/1"]
+    assert lost == ["/cached", "/items/1", "/again"]
 
 
 def test_what_cannot_be_stored_may_be_met_twice() -> None:
     generator = iter([1])
     back, lost = reported(Holder(a=generator, b=generator), Holder(a="own", b="own"))
     assert (back.a, back.b) == ("own", "own")
-    assert lost == ["/a"]
+    assert lost == ["/a", "/b"]
 
 
 def test_types_that_come_late_are_kept_or_named() -> None:
-    captured = Holder(point=Point(1, 2), counts=defaultdict(int, a=1), ordered=OrderedDict(a=1), rng=random.Random(3))
+    counts = defaultdict(lambda: 0, a=1)
+    captured = Holder(point=Point(1, 2), counts=counts, ordered=OrderedDict(a=1), rng=random.Random(3))
     back, lost = reported(captured, Holder(point=None, counts=None, ordered=None, rng=None))
     assert back.point == Point(1, 2)
     assert isinstance(back.point, Point)
     assert isinstance(back.ordered, OrderedDict)
     assert back.rng.random() == captured.rng.random()
-    assert (back.counts, lost) == (None, ["/counts"])
+    assert back.counts is None
+    assert lost == ["/counts/#factory"]
 
 
 def test_what_a_callable_holds_is_state() -> None:
@@ -373,28 +369,20 @@ def test_what_a_callable_holds_is_state() -> None:
 
 def test_another_callable_is_named() -> None:
     back, lost = reported(
-        Holder(act=math.sin, scale=partial(math.pow, 2.0)), Holder(act=math.cos, scale=partial(math.pow, 3.0))
+        Holder(act=math.sin, scale=partial(math.pow, 2.0)), Holder(act=math.cos, scale=partial(math.atan2, 3.0))
     )
     assert back.act is math.cos
-    assert lost == ["/act", "/scale"]
-
-
-def test_a_view_of_an_array_of_ones_own_is_named() -> None:
-    state = np.zeros(3)
-    _, lost = reported(Holder(state=state, head=state[:1]), Holder(state=None, head=None))
-    assert lost == ["/head"]
+    assert lost == ["/act", "/scale/#func"]
 
 
 @pytest.mark.parametrize(
     "value",
     [
         np.zeros(2, np.longdouble),
-        np.zeros(2, ">f8"),
         np.ma.masked_array([1.0, 2.0], [True, False]),
         np.rec.array([(1, 2.0)]),
         random.SystemRandom(),
         type("Count", (int,), {})(3),
-        np.array([object()]),
     ],
     ids=lambda value: type(value).__name__,
 )

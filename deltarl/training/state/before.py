@@ -1,0 +1,85 @@
+"""What trees of before hold, that are written otherwise now: they are still read."""
+
+from __future__ import annotations
+
+import functools
+import types
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from deltarl.training.state import kinds, memory
+from deltarl.training.state.snapshot import MISSING, MisfitError
+
+_CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+
+
+class Before:
+    """The part of `Restore` that reads them."""
+
+    tensors: dict[str, Any]
+
+    def miss(self, path: str) -> Any:
+        raise NotImplementedError
+
+    def items(self, old: Any, nodes: list[Any], path: str) -> Any:
+        raise NotImplementedError
+
+    def value_of_before(self, old: Any, kind: str, content: Any, node: dict[str, Any], path: str) -> Any:
+        """As `Restore.value`.
+
+        Raises:
+            MisfitError: if there has never been such a kind.
+        """
+        match kind:
+            case "scalar":
+                return self.array(content)[()]
+            case "strings":
+                return np.array(content)
+            case "callable":
+                return self.put_callable(old, content, node["held"], path)
+            case _:
+                raise MisfitError(f"{path}: '{kind}' is of a newer version")
+
+    def array(self, key: str) -> memory.Array:
+        return self.tensors[key].numpy().copy()  # type: ignore[no-any-return]
+
+    def put_callable(self, old: Any, name: str, nodes: list[Any], path: str) -> Any:
+        if not isinstance(old, _CALLABLE) or _name_of(old) != name:
+            return self.miss(path)
+        held = _held(old)
+        filled = self.items(held, nodes, path)
+        if filled is MISSING or len(filled) != len(held):
+            return MISSING if filled is MISSING else self.miss(path)
+        return old if all(map(_equal, filled, held)) else self.miss(path)
+
+    def put_generator_of_before(self, old: Any, state: dict[str, Any]) -> np.random.Generator:
+        kind = kinds.BITS[state["bit_generator"]]
+        fits = isinstance(old, np.random.Generator) and type(old.bit_generator) is kind
+        generator = old if fits else np.random.Generator(kind(0))
+        generator.bit_generator.state = state
+        return generator
+
+
+def _name_of(value: Any) -> str:
+    if isinstance(value, functools.partial):
+        return f"partial {_name_of(value.func)}"
+    return str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _held(value: Any) -> list[Any]:
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.FunctionType):
+        return [cell.cell_contents for cell in kinds.cells_of(value)]
+    owner = getattr(value, "__self__", None)
+    return [] if owner is None or isinstance(owner, types.ModuleType | type) else [owner]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return type(one) is type(other) and isinstance(one, str | int | float | tuple | Enum) and one == other

@@ -1,0 +1,371 @@
+"""Walk over living objects, and tell all that there is to know of them."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import math
+import random
+import struct
+import types
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+
+from deltarl.training import physics
+from deltarl.training.state import kinds, memory, values
+from deltarl.training.state.kinds import class_of
+from deltarl.training.state.snapshot import Arrays, Snapshot, below
+
+_PACKED_LENGTH = 64
+
+
+def shared_by_all() -> dict[str, Any]:
+    """The generators that a process has from the beginning: an object that holds one holds that very one."""
+    return {
+        "process/numpy": np.random.mtrand._rand,
+        "process/python": random.random.__self__,  # type: ignore[attr-defined]
+        "process/torch": torch.default_generator,
+    }
+
+
+class Capture:
+    """One walk.
+
+    Args:
+        elsewhere: arrays, by a name of their own, that are stored in another way and only referred to here.
+    """
+
+    def __init__(self, elsewhere: Arrays) -> None:
+        self.snapshot = Snapshot(tree=None)
+        known = {f"elsewhere/{name}": array for name, array in elsewhere.items()} | shared_by_all()
+        self.paths = {id(value): name for name, value in known.items()}
+        self.alive: list[Any] = list(known.values())  # an id is an object's own only while it lives
+        self.classes: set[type] = set()
+        self.storages: dict[int, str] = {}
+        self.extents: list[tuple[int, int, str]] = []
+        for name, array in elsewhere.items():
+            self.extents.append((memory.address(array), array.nbytes, f"elsewhere/{name}"))
+
+    def run(self, root: object) -> Snapshot:
+        self.snapshot.tree = self.node(root, "")
+        self.name_overlaps()
+        return self.snapshot
+
+    def name_overlaps(self) -> None:
+        """Name memory that two libraries show, of which either believes that it is its own."""
+        end, owner = 0, ""
+        for start, size, path in sorted(self.extents):
+            if size and start < end:
+                self.unsupported(path.removesuffix("/#memory"), f"memory shared with {owner}")
+            if start + size > end:
+                end, owner = start + size, path
+
+    def unsupported(self, path: str, kind: str) -> dict[str, Any]:
+        self.snapshot.unsupported[path] = kind
+        return {"constant": kind}
+
+    def node(self, value: Any, path: str) -> Any:  # noqa: PLR0911 - one case a kind
+        if value is None or type(value) in {bool, str, int}:
+            return value
+        if type(value) is float and not math.isnan(value):
+            return value if math.isfinite(value) else {"float": str(value)}
+        if isinstance(value, Enum):
+            return self.member(value, path)
+        if isinstance(value, np.generic):
+            return self.scalar(value, path)
+        if type(value) is bytes:
+            return {"bytes": base64.b64encode(value).decode()}
+        if isinstance(value, range | slice):
+            return {type(value).__name__: [self.node(x, path) for x in (value.start, value.stop, value.step)]}
+        if kinds.is_made_anew(value):
+            return {"made_anew": type(value).__name__}
+        if (encoded := values.encoded(value)) is not None:
+            return encoded
+        if isinstance(value, type):
+            return {"type": kinds.name_of_class(value), **self.type_of(value, path)}
+        return self.once(value, path) or self.compound(value, path)
+
+    def once(self, value: Any, path: str) -> dict[str, str] | None:
+        """Where an object has been met before; from now on this one has."""
+        if id(value) in self.paths:
+            return {"same": self.paths[id(value)]}
+        self.paths[id(value)] = path
+        self.alive.append(value)
+        return None
+
+    def compound(self, value: Any, path: str) -> Any:  # noqa: PLR0911, PLR0912 - one case a kind
+        match value:
+            case float() if type(value) is float:  # NaN, which is itself and equals nothing
+                return {"nan": struct.pack("<d", value).hex()}
+            case torch.Tensor():
+                return self.tensor(value, path)
+            case np.ndarray():
+                return self.array(value, path)
+            case list() if type(value) is list and (packed := _packed(value)) is not None:
+                return {"packed": self.put(packed, path)}
+            case torch.optim.Optimizer():
+                return {"optimizer": self.node(value.state_dict(), f"{path}/state")}
+            case np.random.BitGenerator() if type(value).__name__ in kinds.BITS and kinds.is_known(type(value)):
+                return {
+                    "bits": self.node(value.state, f"{path}/state"),
+                    "class": type(value).__name__,
+                    "seed": self.node(value.seed_seq, f"{path}/seed"),
+                }
+            case np.random.SeedSequence():
+                return {"seed_sequence": self.node(value.state, f"{path}/state")}
+            case np.random.Generator() if type(value) is np.random.Generator:
+                return {"generator": self.node(value.bit_generator, f"{path}/bits")}
+            case np.random.RandomState() if type(value) is np.random.RandomState:
+                state = self.node(value.get_state(legacy=False), f"{path}/state")
+                return {"random_state": state, "bits": self.node(value._bit_generator, f"{path}/bits")}
+            case torch.Generator():
+                state = self.put(value.get_state(), path)
+                return {"torch_generator": state, "device": str(value.device)}
+            case random.Random() if type(value) is random.Random:
+                return {"random": self.node(value.getstate(), f"{path}/state")}
+            case bytearray() if type(value) is bytearray:
+                return {"bytearray": base64.b64encode(value).decode()}
+            case weakref.ref() if type(value) is weakref.ref and value.__callback__ is None:
+                return {"weakref": self.node(value(), f"{path}/#target")}
+            case types.ModuleType():
+                return {"module": value.__name__}
+            case _ if physics.is_data(value):
+                return {"mjdata": self.arrays(physics.read_data(value.model, value), path)}
+            case _ if physics.is_model(value):
+                return {"mjmodel": self.arrays(physics.read_model(value), path)}
+        if callable(value) and (node := self.callable(value, path)) is not None:
+            return node
+        if isinstance(value, kinds.WRAPPED):
+            return {"wrapped": self.items(kinds.inside_of(value), path), "class": class_of(value)}
+        if type(value) is not object and (_hides(value) or not _has_attributes(value)):
+            return self.unsupported(path, class_of(value))
+        if isinstance(value, kinds.CONTAINERS):
+            return self.container(value, path)
+        if type(value) is object:  # nothing but itself, so there is no telling which one
+            return self.unsupported(path, class_of(value))
+        of_class = self.type_of(type(value), path)  # first: what an object shares with its class is the class's
+        return {"object": self.named(kinds.attributes_of(value), path), "class": class_of(value), **of_class}
+
+    def type_of(self, kind: type, path: str) -> dict[str, Any]:
+        """What a class holds, at the first time it is met; of known packages' nothing is looked at."""
+        if kinds.is_known(kind) or kind in self.classes:
+            return {}
+        self.classes.add(kind)
+        path = f"{path}/#class"
+        bases = self.items(kind.__bases__, f"{path}/#bases")
+        return {"held": {"bases": bases, "members": self.named(kinds.members_of(kind), path)}}
+
+    def container(self, value: Any, path: str) -> dict[str, Any]:
+        kind: Any = next(base for base in kinds.CONTAINERS if isinstance(value, base))
+        of_class = self.type_of(type(value), path)
+        node: dict[str, Any] = {}
+        if kind is dict:
+            node["dict"] = self.entries(value, path)
+        elif kind in {set, frozenset}:
+            items = list(kind.__iter__(value))
+            is_in_order = values.is_in_order(items)
+            node[kind.__name__] = self.items(items if is_in_order else sorted(items, key=repr), path)
+            if is_in_order:
+                node["table"] = values.table_of(value)
+        else:
+            node[kind.__name__] = self.items(kind.__iter__(value), path)
+        if kind is deque:
+            node["maxlen"] = value.maxlen
+        if type(value) is not kind:
+            node["class"] = class_of(value)
+        if hasattr(value, "default_factory"):
+            node["factory"] = self.node(value.default_factory, f"{path}/#factory")
+        if attributes := kinds.attributes_of(value):
+            node["attributes"] = self.named(attributes, f"{path}/#attributes")
+        return node | of_class
+
+    def callable(self, value: Any, path: str) -> dict[str, Any] | None:  # noqa: PLR0911 - one case a kind
+        match value:
+            case functools.partial() if type(value) is functools.partial:
+                keywords = self.entries(value.keywords, f"{path}/#keywords")
+                func = self.node(value.func, f"{path}/#func")
+                node = {"partial": func, "args": self.items(value.args, path), "keywords": keywords}
+                return node | self.extras(value, path)
+            case types.MethodType():
+                owner = self.node(value.__self__, f"{path}/#owner")
+                name = value.__func__.__name__
+                if getattr(kinds.method_of(value.__self__, name), "__func__", None) is value.__func__:
+                    return {"method": name, "owner": owner}
+                return {"bound": self.node(value.__func__, f"{path}/#function"), "owner": owner}
+            case types.BuiltinFunctionType() | types.MethodWrapperType():
+                owner = getattr(value, "__self__", None)
+                if owner is None or isinstance(owner, types.ModuleType | type):
+                    return {"builtin": kinds.name_of_function(value)}
+                return {"method": value.__name__, "owner": self.node(owner, f"{path}/#owner")}
+            case types.FunctionType():
+                return {"function": kinds.name_of_function(value), **self.inside(value, path)}
+            case functools._lru_cache_wrapper():
+                if value.cache_info().currsize:
+                    return self.unsupported(path, "what a cache remembers")
+                return {"wrapped": [self.node(value.__wrapped__, f"{path}/0")], "class": class_of(value)}
+            case np.ufunc() | types.MethodDescriptorType() | types.WrapperDescriptorType():
+                return {"builtin": kinds.name_of_function(value)}
+            case _:
+                return None
+
+    def inside(self, function: types.FunctionType, path: str) -> dict[str, Any]:
+        """What a function is made of, and holds."""
+        if kinds.is_top_level(function):
+            return {}
+        cells = [cell.cell_contents for cell in kinds.cells_of(function)]
+        return {
+            "code": kinds.digest_of(function.__code__),
+            "cells": self.items(cells, path),
+            "defaults": self.items(function.__defaults__ or (), f"{path}/#defaults"),
+            "keywords": self.entries(function.__kwdefaults__ or {}, f"{path}/#keywords"),
+            **self.extras(function, path),
+        }
+
+    def extras(self, value: Any, path: str) -> dict[str, Any]:
+        """Attributes that an object was given, where it usually has none."""
+        own = getattr(value, "__dict__", {})
+        return {"attributes": self.named(own, f"{path}/#attributes")} if own else {}
+
+    def member(self, value: Enum, path: str) -> dict[str, Any]:
+        node = {"enum": value.name, "class": class_of(value), **self.type_of(type(value), path)}
+        own = {name: held for name, held in vars(value).items() if not name.startswith(("_", "__objclass__"))}
+        if value.name is None or value.name not in type(value).__members__:
+            node["number"] = value.value  # flags that are set together
+        if own and self.once(value, path) is None:
+            node["attributes"] = self.named(own, f"{path}/#attributes")
+        return node
+
+    def named(self, held: Mapping[str, Any], path: str) -> dict[str, Any]:
+        return {name: self.node(value, below(path, index, name)) for index, (name, value) in enumerate(held.items())}
+
+    def entries(self, held: Mapping[Any, Any], path: str) -> list[list[Any]]:
+        kind: Any = OrderedDict if isinstance(held, OrderedDict) else dict
+        return [
+            [self.node(key, f"{path}/#key{index}"), self.node(value, below(path, index, key))]
+            for index, (key, value) in enumerate(kind.items(held))
+        ]
+
+    def items(self, held: Iterable[Any], path: str) -> list[Any]:
+        return [self.node(value, f"{path}/{index}") for index, value in enumerate(held)]
+
+    def arrays(self, arrays: physics.Arrays, path: str) -> list[str]:
+        for name, array in arrays.items():
+            self.put(_copy(array), f"{path}/{name}")
+        return list(arrays)
+
+    def put(self, tensor: torch.Tensor, path: str) -> str:
+        self.snapshot.tensors[path] = tensor
+        return path
+
+    def scalar(self, value: np.generic, path: str) -> dict[str, Any]:
+        dtype = memory.described(value.dtype)
+        if dtype is None or value.dtype.metadata is not None:
+            return self.unsupported(path, class_of(value))
+        return {"number": base64.b64encode(value.tobytes()).decode(), "dtype": dtype}
+
+    def array(self, value: memory.Array, path: str) -> dict[str, Any]:
+        base = memory.root(value)
+        if type(value) is not np.ndarray or type(base) is not np.ndarray:
+            return self.unsupported(path, class_of(value))
+        if memory.is_window(value):
+            shows = [memory.offset(value, base), list(value.strides), list(base.shape)]
+            return self.bytes_of(value, path) | {"window": shows}
+        if base is value:
+            return self.bytes_of(value, path)
+        dtype = memory.described(value.dtype)
+        if dtype is None or base.dtype.hasobject:
+            return self.unsupported(path, f"a view of {base.dtype}")
+        return {
+            "view": self.once(base, f"{path}/#memory") or self.bytes_of(base, f"{path}/#memory", raw=True),
+            "dtype": dtype,
+            "shape": list(value.shape),
+            "strides": list(value.strides),
+            "offset": memory.offset(value, base),
+            **({} if value.flags.writeable else {"readonly": True}),
+        }
+
+    def bytes_of(self, value: memory.Array, path: str, *, raw: bool = False) -> dict[str, Any]:
+        """An array of its own.
+
+        With `raw`, the numbers are not looked at: those around a view may be what was in memory before.
+        """
+        layout = memory.layout(value)
+        if value.dtype == object:
+            layout.pop("readonly", None)
+            return {"objects": self.items(value.ravel().tolist(), path), "shape": list(value.shape), **layout}
+        dtype = memory.described(value.dtype)
+        if dtype is None:
+            return self.unsupported(path, class_of(value))
+        self.extents.append((memory.address(value), value.nbytes, path))
+        if memory.is_plain(value.dtype) and not raw:
+            return {"array": self.put(_copy(value), path), **layout}
+        content = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())
+        return {"array": self.put(content, path), "dtype": dtype, "shape": list(value.shape), **layout}
+
+    def tensor(self, value: torch.Tensor, path: str) -> dict[str, Any]:
+        if not memory.is_storable(value):
+            return self.unsupported(path, f"a tensor that is {str(value.layout).removeprefix('torch.')}, or lazy")
+        node: dict[str, Any] = {} if type(value) is torch.Tensor else {"class": class_of(value)}
+        if value.grad_fn is not None:
+            return self.unsupported(path, "a tensor with a graph of gradients")
+        stays = value.requires_grad or "/_buffers/" in path  # optimizers and modules hold these by identity
+        if value.requires_grad and not isinstance(value, torch.nn.Parameter):
+            node["requires_grad"] = True
+        key = value.untyped_storage()._cdata
+        if stays or (key not in self.storages and memory.fills_its_storage(value)):
+            node = {"tensor": self.put(value.detach().cpu().contiguous().clone(), path), **node}
+            if not value.is_contiguous():
+                node["strides"] = list(value.stride())
+            if key in self.storages:
+                node["of"] = self.storages[key]
+            self.own(value, key, path)
+            return node | self.extras(value, path)
+        if key not in self.storages:
+            path_of_memory = f"{path}/#memory"
+            node["memory"] = self.put(memory.raw(memory.flat(value)), path_of_memory)
+            self.own(value, key, path_of_memory)
+        shape, strides = list(value.shape), list(value.stride())
+        node = {"tensor_view": self.storages[key], "dtype": str(value.dtype).removeprefix("torch."), **node}
+        node |= {"shape": shape, "strides": strides, "offset": value.storage_offset()}
+        return node | self.extras(value, path)
+
+    def own(self, value: torch.Tensor, key: int, path: str) -> None:
+        if key not in self.storages:
+            self.storages[key] = path
+            storage = value.untyped_storage()
+            self.extents.append((storage.data_ptr(), storage.nbytes(), path))
+
+
+def _has_attributes(value: Any) -> bool:
+    return hasattr(value, "__dict__") or bool(kinds.slots_of(type(value))) or isinstance(value, kinds.CONTAINERS)
+
+
+def _hides(value: Any) -> bool:
+    if hasattr(value, "_fields") and isinstance(value, tuple):
+        return False
+    is_makeable = class_of(value) in kinds.MAKEABLE
+    return not is_makeable and kinds.hides_state(value)
+
+
+def _copy(array: memory.Array) -> torch.Tensor:
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def _packed(items: list[Any]) -> torch.Tensor | None:
+    """Long lists of Python's own floats or ints, as Monitor's of all episodes, as one tensor."""
+    if len(items) < _PACKED_LENGTH or len(found := set(map(type, items))) > 1:
+        return None
+    kind = found.pop()
+    if kind is float and not any(map(math.isnan, items)):
+        return torch.tensor(items, dtype=torch.float64)
+    if kind is int:
+        with suppress(OverflowError, ValueError, RuntimeError):
+            return torch.tensor(items, dtype=torch.int64)
+    return None

@@ -1,0 +1,61 @@
+"""Where two snapshots of the same root differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from deltarl.training.state.snapshot import Snapshot, below
+
+# The parts of a node that hold others by name, and by key.
+_NAMED = {"object", "attributes", "members"}
+_KEYED = {"dict", "keywords"}
+
+
+def differences(one: Snapshot, other: Snapshot) -> list[str]:
+    """The paths at which two snapshots differ, each the shortest one at which something does."""
+    found = list(_differences(one.tree, other.tree, ""))
+    both = one.tensors.keys() & other.tensors.keys()
+    found += [path for path in sorted(both) if not _same_bits(one.tensors[path], other.tensors[path])]
+    return list(dict.fromkeys(path.partition("/#")[0] for path in found))
+
+
+def _differences(one: Any, other: Any, path: str) -> Iterator[str]:
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (node, its) in enumerate(zip(one, other, strict=True)):
+            yield from _differences(node, its, f"{path}/{index}")
+    elif not (isinstance(one, dict) and isinstance(other, dict)):
+        if type(one) is not type(other) or repr(one) != repr(other):
+            yield path
+    elif list(one) != list(other):
+        yield path
+    else:
+        for part, content in one.items():
+            yield from _part(part, content, other[part], path)
+
+
+def _part(part: str, one: Any, other: Any, path: str) -> Iterator[str]:
+    """Where a part of two nodes differs; `held` by one node, names and keys further the path."""
+    if part in _NAMED and isinstance(one, dict) and isinstance(other, dict):
+        names = list(one.keys() ^ other.keys())
+        yield from (below(path, 0, name) for name in sorted(names))
+        if not names and list(one) != list(other):
+            yield path
+        for index, name in enumerate(one.keys() & other.keys()):
+            yield from _differences(one[name], other[name], below(path, index, name))
+    elif part in _KEYED and isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, ((key, node), (other_key, its)) in enumerate(zip(one, other, strict=True)):
+            yield from _differences(key, other_key, path)
+            yield from _differences(node, its, below(path, index, key))
+    else:
+        yield from _differences(one, other, path)
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if torch.equal(one, other) and not one.is_floating_point():
+        return True
+    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))

@@ -1,0 +1,210 @@
+"""What of an object is state, and the names by which objects, classes and functions of two processes are compared."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import sys
+import types
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import Enum, EnumMeta
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
+
+from deltarl import fast
+from deltarl.training import physics
+
+# Packages whose versions a checkpoint names: their classes and functions are the same wherever it goes on.
+_KNOWN = sys.stdlib_module_names | {
+    "deltarl",
+    "gymnasium",
+    "gymnasium_robotics",
+    "mujoco",
+    "numpy",
+    "sb3_contrib",
+    "stable_baselines3",
+    "torch",
+}
+# What passes: infos of the last step, which hold anything and have been read; clocks, which do not go on between
+# processes; the budget, which a resumed run may be given anew; what is hooked into an algorithm while it learns, or is
+# made of its networks.
+_PASSING: tuple[tuple[type, set[str]], ...] = (
+    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs", "_lean"}),
+    (DummyVecEnv, {"buf_infos", "reset_infos"}),
+    (VecEnvWrapper, {"class_attributes"}),
+    (Monitor, {"t_start"}),
+    (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
+)
+# With the state of another class, whose name stands in files, those of before among them.
+_NAMED: Mapping[type, type] = {fast.DummyVecEnv: DummyVecEnv}
+BITS: dict[str, type[np.random.BitGenerator]] = {
+    kind.__name__: kind
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64, np.random.MT19937)
+}
+CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset, deque)
+# Containers that may be made where there is none yet, beside the plain ones.
+MAKEABLE: dict[str, type] = {f"collections.{kind.__name__}": kind for kind in (Counter, OrderedDict, defaultdict)}
+# Classes of C whose attributes show all that they hold.
+_OPEN = (types.SimpleNamespace, *CONTAINERS)
+# Classes that may be put where there was another: they make data alone.
+DATA: dict[str, type] = {
+    f"builtins.{kind.__name__}": kind
+    for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
+}
+WRAPPED = (staticmethod, classmethod, property, functools.cached_property)
+
+
+def is_known(kind: Any) -> bool:
+    """Whether a class or function is of a package whose version a checkpoint names."""
+    return str(getattr(kind, "__module__", None) or "builtins").partition(".")[0] in _KNOWN
+
+
+def is_made_anew(value: object) -> bool:
+    """Whether this is made again before it is read, or is of this process alone."""
+    if isinstance(value, Logger | logging.Logger):
+        return True
+    return (isinstance(value, RolloutBuffer) and is_known(type(value))) or _draws(value)
+
+
+def _draws(value: object) -> bool:
+    """Whether this only draws pictures: the renderers and contexts of MuJoCo and Gymnasium."""
+    module = type(value).__module__
+    is_simulation = physics.is_data(value) or physics.is_model(value)
+    return module == "gymnasium.envs.mujoco.mujoco_rendering" or (module.startswith("mujoco") and not is_simulation)
+
+
+def hides_state(value: object) -> bool:
+    """Whether a class of C or C++ is among an object's own, which may hold what no attribute shows."""
+    # Such a class makes its own instances, and Python's classes leave that to `object` or to a function of Python's.
+    own = (vars(base).get("__new__") for base in type(value).__mro__ if base is not object and base not in _OPEN)
+    return any(isinstance(new, types.BuiltinFunctionType) for new in own)
+
+
+def slots_of(kind: type) -> dict[str, types.MemberDescriptorType]:
+    """The attributes that a class keeps in slots, by name."""
+    members = [vars(base) for base in reversed(kind.__mro__) if "__slots__" in vars(base)]
+    return {k: v for names in members for k, v in names.items() if isinstance(v, types.MemberDescriptorType)}
+
+
+def attributes_of(thing: Any) -> dict[str, Any]:
+    """The attributes of an object that hold state."""
+    passing = set().union(*(names for kind, names in _PASSING if isinstance(thing, kind)))
+    found = {name: value for name, value in getattr(thing, "__dict__", {}).items() if name not in passing}
+    for name, slot in slots_of(type(thing)).items():
+        with suppress(AttributeError):
+            found[name] = slot.__get__(thing)
+    if isinstance(thing, torch.nn.Module):
+        found |= {name: hooks for name, hooks in vars(thing).items() if name.endswith("_hooks") and hooks}
+    if isinstance(thing, Distribution):  # built anew of the network's outputs before it is read
+        return {name: _detached(value) for name, value in found.items() if not _is_distribution(value)}
+    return found
+
+
+def _is_distribution(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, torch.distributions.Distribution)
+
+
+def _detached(value: Any) -> Any:
+    return value.detach() if isinstance(value, torch.Tensor) and value.grad_fn is not None else value
+
+
+def members_of(kind: type) -> dict[str, Any]:
+    """What of a class may change while a process runs: its data, and the functions that it calls."""
+    return {name: value for name, value in vars(kind).items() if not _is_fixed(name, value)}
+
+
+def _is_fixed(name: str, value: Any) -> bool:
+    if isinstance(value, (types.FunctionType, *WRAPPED)):
+        return False
+    is_own = (name.startswith("__") and name.endswith("__")) or name in {"_abc_impl", "_parameters"}
+    fields = types.MemberDescriptorType | types.GetSetDescriptorType | types.DynamicClassAttribute
+    return is_own or isinstance(value, Enum | fields) or type(value).__name__ == "_tuplegetter"
+
+
+def class_of(value: Any) -> str:
+    """The name of an object's class."""
+    return name_of_class(_NAMED.get(type(value), type(value)))
+
+
+def name_of_class(kind: type) -> str:
+    """The name of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def loaded(name: str, base: type) -> Any:
+    """A class by its name, if it has been imported already and is an Enum or a named tuple: data, and nothing else."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(sys.modules.get(module), attribute, None)
+    if not isinstance(found, type) or not (isinstance(found, EnumMeta) or hasattr(found, "_fields")):
+        return None
+    return found if issubclass(found, base) else None
+
+
+def name_of_function(function: Any) -> str:
+    """The name of a function, with that of its module."""
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__)
+    return f"{getattr(function, '__module__', None) or 'builtins'}.{name}"
+
+
+def is_top_level(function: types.FunctionType) -> bool:
+    """Whether a function of a known package is what its module has under its name."""
+    return is_known(function) and getattr(sys.modules[function.__module__], function.__name__, None) is function
+
+
+def digest_of(code: types.CodeType) -> str:
+    """A digest of what a function does, as long as Python is the same."""
+    constants = [digest_of(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts]
+    parts = (code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants)
+    return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def method_of(owner: Any, name: str) -> Any:
+    """The method that an object has from its class, or a class from itself; None if it has none of that name."""
+    for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
+        found: Any = vars(base).get(name)
+        if (
+            found is not None
+            and isinstance(found, classmethod) == isinstance(owner, type)
+            and hasattr(found, "__get__")
+        ):
+            bound = found.__get__(None, owner) if isinstance(owner, type) else found.__get__(owner, type(owner))
+            return bound if isinstance(bound, types.MethodType | types.BuiltinFunctionType) else None
+    return None
+
+
+def cells_of(function: types.FunctionType) -> list[types.CellType]:
+    """The cells of a closure that hold something."""
+    return [cell for cell in function.__closure__ or () if _is_set(cell)]
+
+
+def _is_set(cell: types.CellType) -> bool:
+    with suppress(ValueError):
+        cell.cell_contents  # noqa: B018 - raises if it is empty
+        return True
+    return False
+
+
+def inside_of(wrapper: Any) -> list[Any]:
+    """The functions of a property, or of what else a class wraps them in."""
+    if isinstance(wrapper, property):
+        return [wrapper.fget, wrapper.fset, wrapper.fdel]
+    if isinstance(wrapper, functools.cached_property):
+        return [wrapper.func]
+    return [wrapper.__wrapped__]
+
+
+def is_frozen(value: object) -> bool:
+    """Whether this is a dataclass's instance that is not to change."""
+    return bool(getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False))

@@ -1,0 +1,120 @@
+"""Arrays and tensors as bytes and a layout; what shares memory is found by the memory, and shares it again."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, Any]
+
+
+def is_plain(dtype: np.dtype[Any]) -> bool:
+    """Whether PyTorch has this type too."""
+    return dtype.kind in "biuf" and dtype.isnative and dtype.itemsize <= 8
+
+
+def described(dtype: np.dtype[Any]) -> str | None:
+    """A dtype as text; None for one whose memory means nothing to another process, or has bytes without a meaning."""
+    if dtype.hasobject or _has_padding(dtype):
+        return None
+    text = repr(np.lib.format.dtype_to_descr(dtype))
+    return text if dtype.metadata is None and dtype_of(text) == dtype else None
+
+
+def dtype_of(text: str) -> np.dtype[Any]:
+    """The dtype that `described` gave as text.
+
+    Raises:
+        ValueError: if it is none, or of objects, which no file may hold.
+    """
+    dtype = np.lib.format.descr_to_dtype(ast.literal_eval(text))
+    if dtype.hasobject:
+        raise ValueError(f"{text} is a type of objects")
+    return dtype
+
+
+def _has_padding(dtype: np.dtype[Any]) -> bool:
+    if dtype.subdtype is not None:
+        return _has_padding(dtype.subdtype[0])
+    if dtype.fields is None:
+        return dtype.char in "gG"  # long doubles
+    parts = [dtype.fields[name][0] for name in dtype.names or ()]
+    return sum(part.itemsize for part in parts) != dtype.itemsize or any(map(_has_padding, parts))
+
+
+def root(array: Array) -> Array:
+    """The array whose memory an array shows: itself, unless it is a view of another."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def is_window(array: object) -> bool:
+    """Whether an array shows memory of a library's own, as MuJoCo's do, which nothing can take the place of."""
+    known = (type(None), torch.Tensor, bytes, bytearray, memoryview)
+    return isinstance(array, np.ndarray) and not isinstance(root(array).base, known)
+
+
+def offset(array: Array, base: Array) -> int:
+    """Bytes from the first of `base` to an array's first element."""
+    return address(array) - address(base)
+
+
+def address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def layout(array: Array) -> dict[str, Any]:
+    """How an array lies in memory, where that is not the usual way."""
+    found: dict[str, Any] = {}
+    if not array.flags.c_contiguous:
+        found["strides"] = list(array.strides)
+    if not array.flags.writeable:
+        found["readonly"] = True
+    return found
+
+
+def in_layout(array: Array, strides: list[int] | None = None, readonly: bool = False) -> Array:
+    """A C-contiguous array as one that lies in memory as `layout` says; as near to it as a copy can."""
+    if strides is not None:
+        order = sorted(range(array.ndim), key=lambda axis: -strides[axis])
+        array = np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order)).copy(order="K")
+    if readonly:
+        array.flags.writeable = False
+    return array
+
+
+def view(base: Array, dtype: str, shape: list[int], strides: list[int], offset: int) -> Array:
+    """An array on the memory of another.
+
+    Raises:
+        ValueError, TypeError: if it would reach beyond.
+    """
+    order = sorted(range(base.ndim), key=lambda axis: -base.strides[axis])
+    return np.ndarray(tuple(shape), dtype_of(dtype), base.transpose(order), offset, tuple(strides))
+
+
+def fills_its_storage(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is all that its storage holds, in the usual order."""
+    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+
+
+def is_storable(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is no more than numbers and their strides."""
+    is_dense = tensor.layout == torch.strided and tensor.device.type in {"cpu", "cuda"} and not tensor.is_quantized
+    return is_dense and not (tensor.is_conj() or tensor.is_neg())
+
+
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """The whole storage of a tensor, in its dtype."""
+    storage = tensor.untyped_storage()
+    whole = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return whole.set_(storage, 0, (storage.nbytes() // tensor.element_size(),), (1,))
+
+
+def raw(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor's bytes, of a type that every file format has."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()

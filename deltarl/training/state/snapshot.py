@@ -1,0 +1,43 @@
+"""What a walk over living objects leaves: a tree of JSON, tensors, and the names of what could not be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+# From version 2 on a tree tells all that there is to know of an object, so that two trees can be compared.
+VERSION = 2
+
+MISSING: Any = object()
+
+
+class MisfitError(Exception):
+    """The object is not of the shape that the snapshot was taken of; the message says where."""
+
+
+@dataclass
+class Snapshot:
+    """The state of an object.
+
+    Attributes:
+        tree: JSON.
+        tensors: what is no JSON, by the path at which it was found.
+        unsupported: path and type of what could not be stored.
+        version: of the tree.
+    """
+
+    tree: Any
+    tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
+    version: int = VERSION
+
+
+def below(path: str, index: int, key: Any) -> str:
+    """The path of an entry: by its name where that is one, by its place where names could meet."""
+    return f"{path}/{key}" if type(key) is str and "/" not in key and not key.startswith("#") else f"{path}/#{index}"

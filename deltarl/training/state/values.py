@@ -1,0 +1,112 @@
+"""Immutable values as JSON, each with what makes it again; nothing is stored that does not come back as it was."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import sys
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PosixPath, PurePosixPath, PureWindowsPath
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import torch
+
+from deltarl.training.state import memory
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """PyTorch's type of this name.
+
+    Raises:
+        TypeError: if it has none.
+    """
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise TypeError(name)
+    return found
+
+
+_KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "complex": (complex, lambda z: [z.real.hex(), z.imag.hex()], lambda parts: complex(*map(float.fromhex, parts))),
+    "Decimal": (Decimal, str, Decimal),
+    "Fraction": (Fraction, lambda f: [f.numerator, f.denominator], lambda parts: Fraction(*parts)),
+    "datetime": (datetime.datetime, lambda d: d.isoformat(), datetime.datetime.fromisoformat),
+    "date": (datetime.date, lambda d: d.isoformat(), datetime.date.fromisoformat),
+    "time": (datetime.time, lambda t: t.isoformat(), datetime.time.fromisoformat),
+    "timedelta": (
+        datetime.timedelta,
+        lambda d: [d.days, d.seconds, d.microseconds],
+        lambda parts: datetime.timedelta(*parts),
+    ),
+    "UUID": (UUID, str, UUID),
+    "PosixPath": (PosixPath, str, PosixPath),
+    "PurePosixPath": (PurePosixPath, str, PurePosixPath),
+    "PureWindowsPath": (PureWindowsPath, str, PureWindowsPath),
+    "ellipsis": (type(...), lambda _: None, lambda _: ...),
+    "torch.Size": (torch.Size, list, torch.Size),
+    "torch.device": (torch.device, str, torch.device),
+    "torch.dtype": (torch.dtype, lambda d: str(d).removeprefix("torch."), torch_dtype),
+}
+_NAMES = {kind: name for name, (kind, *_) in _KINDS.items()}
+
+
+def encoded(value: Any) -> dict[str, Any] | None:
+    """A value as JSON; None if it is of no kind that is known to come back."""
+    if isinstance(value, np.dtype):
+        text = memory.described(value)
+        return None if text is None else {"value": text, "kind": "dtype"}
+    name = _NAMES.get(type(value))
+    if name is None:
+        return None
+    _, encode, _ = _KINDS[name]
+    node = {"value": encode(value), "kind": name}
+    # `repr` and not equality: a time in Rome may equal one in Oslo.
+    return node if repr(decoded(node)) == repr(value) else None
+
+
+def decoded(node: dict[str, Any]) -> Any:
+    """The value that `encoded` gave as JSON.
+
+    Raises:
+        KeyError, ValueError, TypeError, ArithmeticError, AttributeError: if it is none.
+    """
+    if node["kind"] == "dtype":
+        return memory.dtype_of(node["value"])
+    _, _, decode = _KINDS[node["kind"]]
+    return decode(node["value"])
+
+
+def is_in_order(items: Iterable[Any]) -> bool:
+    """Whether the order of a set of these is the same in every process: Python hashes text otherwise in each."""
+    return not sys.flags.hash_randomization or all(
+        is_in_order(item) if type(item) is tuple else type(item) in {int, float, bool} for item in items
+    )
+
+
+class _Set(ctypes.Structure):
+    """The beginning of CPython's own set."""
+
+    _fields_ = (
+        ("head", ctypes.c_char * object.__basicsize__),
+        ("fill", ctypes.c_ssize_t),
+        ("used", ctypes.c_ssize_t),
+        ("mask", ctypes.c_ssize_t),
+        ("table", ctypes.c_void_p),
+        ("hash", ctypes.c_ssize_t),
+        ("finger", ctypes.c_ssize_t),
+    )
+
+
+def table_of(items: set[Any] | frozenset[Any]) -> list[int]:
+    """What besides its items settles in which order a set will give them: slots in use, slots, where `pop` looks next.
+
+    Python shows none of it; it is read where CPython has it.
+    """
+    if sys.implementation.name != "cpython":
+        return [sys.getsizeof(items)]
+    found = _Set.from_address(id(items))
+    return [found.fill, found.mask, found.finger]

@@ -1,0 +1,692 @@
+"""The kinds of objects that Python, NumPy and PyTorch offer: each comes back as it was, or is named."""
+
+from __future__ import annotations
+
+import array
+import collections
+import contextvars
+import copy
+import dataclasses
+import datetime
+import enum
+import functools
+import io
+import itertools
+import json
+import math
+import pathlib
+import queue
+import random
+import threading
+import types
+import uuid
+import weakref
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from deltarl.training.state import capture, restore
+
+
+class Holder:
+    """Any object with attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+def resumed(value: Any, fresh: Any) -> tuple[Any, list[str]]:
+    """What comes of `value` in the place of `fresh`, by way of JSON, and what is named."""
+    snapshot = capture(Holder(value=value))
+    snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
+    snapshot.tensors = {path: tensor.clone() for path, tensor in snapshot.tensors.items()}
+    back, missing = restore(Holder(value=fresh), snapshot)
+    return back.value, [*snapshot.unsupported, *missing]
+
+
+class Bag(dict[Any, Any]):
+    """A dict with more to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+
+class Row(list[Any]):
+    """A list by another name."""
+
+
+class Names(set[Any]):
+    """A set by another name."""
+
+
+class Line(collections.deque[Any]):
+    """A deque by another name."""
+
+
+class Level(int):
+    """A number by another name."""
+
+
+class Slotted:
+    """Its attributes lie in slots."""
+
+    __slots__ = ("_hidden", "n", "never")
+
+    def __init__(self) -> None:
+        self.n, self._hidden = 0, [0]
+
+
+class SlottedChild(Slotted):
+    """Slots, and attributes as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Not to be changed, so it is replaced."""
+
+    n: int
+    where: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    """The same in slots."""
+
+    n: int
+
+
+class Pair(NamedTuple):
+    """A named tuple."""
+
+    x: Any
+    y: Any
+
+
+class Mode(enum.Enum):
+    """One of two."""
+
+    walk = 1
+    run = 2
+
+
+class Bits(enum.Flag):
+    """Some of two."""
+
+    a = 1
+    b = 2
+
+
+class Machine:
+    """Its state is a method."""
+
+    total = 0
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.act = self.idle
+
+    def idle(self) -> str:
+        return f"idle {self.n}"
+
+    def move(self) -> str:
+        self.n += 1
+        return f"move {self.n}"
+
+    @classmethod
+    def count(cls) -> int:
+        return cls.total
+
+
+def one() -> int:
+    return 1
+
+
+def two() -> int:
+    return 2
+
+
+def counter() -> Callable[[], int]:
+    n = 0
+
+    def count() -> int:
+        nonlocal n
+        n += 1
+        return n
+
+    return count
+
+
+def remembering() -> Callable[[int], list[int]]:
+    def remember(item: int, seen: list[int] = []) -> list[int]:  # noqa: B006
+        seen.append(item)
+        return list(seen)
+
+    return remember
+
+
+def attributed() -> Any:
+    def calls() -> int:
+        calls.n += 1  # type: ignore[attr-defined]
+        return calls.n  # type: ignore[attr-defined,no-any-return]
+
+    calls.n = 0  # type: ignore[attr-defined]
+    return calls
+
+
+def own() -> Holder:
+    holder = Holder(n=0)
+    holder.own = holder  # type: ignore[attr-defined]
+    return holder
+
+
+def let(value: Any, build: Callable[[Any], Any]) -> Any:
+    """What is built of a value."""
+    return build(value)
+
+
+def does(*actions: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A change of a value: all of these, and the value that is left."""
+
+    def change(value: Any) -> Any:
+        for action in actions:
+            action(value)
+        return value
+
+    return change
+
+
+def becomes(make: Callable[[], Any]) -> Callable[[Any], Any]:
+    return lambda _: make()
+
+
+def layout(value: Any) -> Any:
+    own = isinstance(value.base, np.ndarray)
+    return value.dtype.str, value.dtype.descr, value.shape, value.strides, value.flags.writeable, own, value.tolist()
+
+
+def tensor_layout(t: torch.Tensor) -> Any:
+    size = t.untyped_storage().nbytes()
+    return t.dtype, t.shape, t.stride(), t.storage_offset(), size, t.requires_grad, t.tolist(), vars(t)
+
+
+def shared(pair: Any) -> Any:
+    """What writing into one does to the other."""
+    one, other = copy.deepcopy(pair)
+    one[0] = 9
+    return one.tolist(), other.tolist()
+
+
+def shared_tensors(pair: Any) -> Any:
+    pair[0][0] = 9
+    return [each.tolist() for each in pair]
+
+
+def drawn(generator: Any) -> Any:
+    return [float(generator.random()) for _ in range(3)]
+
+
+def popped(items: Any) -> list[Any]:
+    return [items.pop() for _ in range(len(items))]
+
+
+def pop_and_add(items: set[int]) -> None:
+    items.add(items.pop())
+
+
+def same_nan(value: Any) -> Any:
+    return value["nan"] is value["again"], value["nan"] in [value["again"]], len(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of object.
+
+    Attributes:
+        make: as the environment is built.
+        change: what training does to it.
+        look: all that can be told of it.
+        exact: whether it is to come back, or to be named.
+        late: the same, where there was nothing yet in its place.
+    """
+
+    make: Callable[[], Any]
+    change: Callable[[Any], Any] = lambda value: value
+    look: Callable[[Any], Any] = repr
+    exact: bool = True
+    late: bool | None = None
+
+
+def value(make: Callable[[], Any], **options: Any) -> Kind:
+    """A value that takes the place of another, and need not be there before."""
+    return Kind(lambda: None, becomes(make), late=options.get("exact", True), **options)
+
+
+ARRAYS: dict[str, Callable[[], Any]] = {
+    "C order": lambda: np.arange(6.0).reshape(2, 3).copy(),
+    "Fortran order": lambda: np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "axes in another order": lambda: np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1).copy(order="K"),
+    "transposed": lambda: np.arange(6.0).reshape(2, 3).T,
+    "strided": lambda: np.arange(10.0)[1::3],
+    "reversed": lambda: np.arange(5)[::-1],
+    "broadcast": lambda: np.broadcast_to(np.arange(3.0), (2, 3)),
+    "read-only": lambda: _read_only(np.arange(3.0)),
+    "0-d": lambda: np.array(1.5),
+    "empty": lambda: np.zeros((0, 3)),
+    "one row of many": lambda: np.arange(6.0).reshape(2, 3)[1],
+    "single row": lambda: np.array(1.5)[None],
+    "complex": lambda: np.array([1 + 2j, -0.0j]),
+    "other byte order": lambda: np.array([1.0, 2.0], ">f8"),
+    "half": lambda: np.array([1.5], np.float16),
+    "dates": lambda: np.array(["2020-01-01", "NaT"], "datetime64[D]"),
+    "durations": lambda: np.array([3, 4], "timedelta64[ms]"),
+    "text": lambda: np.array(["ab", "c"]),
+    "bytes": lambda: np.array([b"ab", b"c"]),
+    "structured": lambda: np.array([(1, 2.5), (3, 4.5)], [("n", "<i4"), ("x", "<f8")]),
+    "a field of a structured one": lambda: np.array([(1, 2.5), (3, 4.5)], [("n", "<i4"), ("x", "<f8")])["x"],
+    "seen as another type": lambda: np.arange(4.0).view(np.uint8)[3:7],
+    "of a tensor": lambda: torch.arange(3.0).numpy(),
+    "of bytes": lambda: np.frombuffer(b"abcd", np.uint8),
+    "of objects": lambda: np.array([None, "a", [1]], object),
+}
+TENSORS: dict[str, Callable[[], torch.Tensor]] = {
+    "contiguous": lambda: torch.arange(6.0).reshape(2, 3).clone(),
+    "transposed tensor": lambda: torch.arange(6.0).reshape(2, 3).T,
+    "expanded": lambda: torch.arange(3.0).expand(2, 3),
+    "channels last": lambda: torch.arange(48.0).reshape(1, 3, 4, 4).to(memory_format=torch.channels_last),
+    "part of a tensor": lambda: torch.arange(10)[2:8:2],
+    "0-d tensor": lambda: torch.tensor(1.5),
+    "empty tensor": lambda: torch.zeros(0, 3),
+    "complex tensor": lambda: torch.tensor([1 + 2j]),
+    "bfloat16": lambda: torch.tensor([1.5], dtype=torch.bfloat16),
+    "bool tensor": lambda: torch.tensor([True, False]),
+    "one to be learned": lambda: torch.zeros(2, requires_grad=True),
+}
+GENERATORS: dict[str, Callable[[], Any]] = {
+    kind.__name__: functools.partial(lambda kind: np.random.Generator(kind(3)), kind)
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64, np.random.MT19937)
+}
+
+
+def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    array.flags.writeable = False
+    return array
+
+
+def halves(generator: Any) -> Any:
+    """Draws that take half of the bits, and leave the other half for the next."""
+    return [int(generator.integers(2**31, dtype=np.uint32)) for _ in range(3)]
+
+
+def spawned(generator: Any) -> Any:
+    return [child.random() for child in generator.spawn(2)]
+
+
+KINDS: dict[str, Kind] = {
+    # numbers and text
+    "int": value(lambda: 10**40),
+    "float": value(lambda: -0.0),
+    "infinity": value(lambda: [math.inf, -math.inf]),
+    "NaN that is one object": value(
+        lambda: let(math.nan, lambda nan: {"nan": nan, "again": nan, nan: 1}), look=same_nan
+    ),
+    "NaN of another sign": value(lambda: -math.nan, look=lambda nan: math.copysign(1, nan)),
+    "long list with NaN": value(lambda: [0.5] * 80 + [math.nan]),
+    "complex number": value(lambda: complex(0.1, -0.0)),
+    "bool": value(lambda: [True, 1, 1.0]),
+    "text": value(lambda: "a\ud800\n"),
+    "bytes": value(lambda: b"\x00\xff"),
+    "bytearray": Kind(lambda: bytearray(b"a"), does(lambda b: b.extend(b"bc")), late=True),
+    "memoryview": value(lambda: memoryview(b"abc"), exact=False),
+    "Decimal": value(lambda: Decimal("1.10")),
+    "Fraction": value(lambda: Fraction(1, 3)),
+    "int of a class of its own": value(lambda: Level(3), exact=False),
+    "ellipsis": value(lambda: ...),
+    "range and slice": value(lambda: [range(1, 9, 2), slice(None, 3)]),
+    "dates": value(lambda: [datetime.datetime(2020, 1, 2, 3), datetime.date(2020, 1, 2), datetime.timedelta(3, 4, 5)]),
+    "date with a zone": value(lambda: datetime.datetime(2020, 1, 2, tzinfo=_Zone()), exact=False),
+    "path": Kind(lambda: pathlib.Path("/a"), becomes(lambda: pathlib.Path("/b")), late=True),
+    "UUID": value(lambda: uuid.UUID(int=7)),
+    # NumPy's numbers
+    "NumPy numbers": value(lambda: [np.float64(0.1), np.float32(0.1), np.int8(3), np.bool_(True), np.complex64(1j)]),
+    "NumPy text and dates": value(lambda: [np.str_("a"), np.bytes_(b"a"), np.datetime64("2020-01-01")]),
+    "long double": value(lambda: np.longdouble(1), exact=False),
+    "dtype": Kind(lambda: np.dtype("f4"), becomes(lambda: np.dtype([("a", "f4")])), late=True),
+    "ufunc": Kind(lambda: np.sin, look=lambda f: f.__name__, late=False),
+    "another ufunc": Kind(lambda: np.sin, becomes(lambda: np.cos), exact=False),
+    # containers
+    "list": Kind(lambda: [1], does(lambda x: x.extend([2, [3]])), late=True),
+    "tuple": value(lambda: (1, (2.0, "a"))),
+    "dict in its order": Kind(lambda: {"a": 1, "b": 2}, does(lambda d: d.update(a=d.pop("a"))), late=True),
+    "dict with keys of all kinds": value(lambda: {1: 0, (1, 2): 1, None: 2, 0.5: 3, b"": 4, "1": 5}),
+    "Counter": Kind(collections.Counter, does(lambda c: c.update([3, 3, 1])), late=True),
+    "OrderedDict": Kind(
+        lambda: collections.OrderedDict(a=1, b=2),
+        does(lambda d: d.move_to_end("a")),
+        lambda d: (repr(d), d.popitem(), d.popitem()),
+        late=True,
+    ),
+    "defaultdict": Kind(
+        lambda: collections.defaultdict(list), does(lambda d: d[1].append(2)), lambda d: (d[7], repr(d)), late=True
+    ),
+    "defaultdict with another factory": Kind(
+        lambda: collections.defaultdict(list), does(lambda d: setattr(d, "default_factory", int)), late=True
+    ),
+    "defaultdict with a function": Kind(
+        lambda: collections.defaultdict(one), does(lambda d: d[1]), lambda d: (d[3], dict(d)), late=False
+    ),
+    "ChainMap": Kind(lambda: collections.ChainMap({}, {"a": 1}), does(lambda m: m.update(b=2))),
+    "UserDict": Kind(collections.UserDict, does(lambda m: m.update(b=2))),
+    "dict of a class of its own": Kind(
+        Bag, does(lambda b: b.update(a=1), lambda b: setattr(b, "seen", 3)), lambda b: (dict(b), b.seen), late=False
+    ),
+    "list of a class of its own": Kind(Row, does(lambda r: r.append(1)), lambda r: (type(r), list(r)), late=False),
+    "set of a class of its own": Kind(Names, does(lambda s: s.add(1)), lambda s: (type(s), list(s)), late=False),
+    "deque of a class of its own": Kind(
+        lambda: Line(maxlen=2), does(lambda d: d.extend([1, 2, 3])), lambda d: (type(d), list(d), d.maxlen), late=False
+    ),
+    "deque": Kind(lambda: collections.deque(maxlen=2), does(lambda d: d.extend([1, 2, 3])), late=True),
+    "deque of another length": Kind(
+        lambda: collections.deque(maxlen=2), becomes(lambda: collections.deque([1, 2, 3], 5)), late=True
+    ),
+    "named tuple": Kind(lambda: Pair(0, 0), becomes(lambda: Pair(1, [2])), late=True),
+    "set": Kind(set, does(lambda s: s.update(range(50, 0, -7))), popped, late=True),
+    "set of text": value(lambda: {"a", "b"}, look=sorted),
+    "frozenset": value(lambda: frozenset({1, (2, 3)})),
+    "set where pop has begun": Kind(lambda: {0, 1, 2, 3}, does(pop_and_add), popped, exact=False),
+    "set with another order than its items'": Kind(
+        set, does(lambda s: s.update([8, 0]), lambda s: s.remove(8)), popped, exact=False
+    ),
+    "array.array": value(lambda: array.array("d", [1.0]), exact=False),
+    "mapping proxy": value(lambda: types.MappingProxyType({"a": 1}), exact=False),
+    "namespace": Kind(lambda: types.SimpleNamespace(a=1), does(lambda n: vars(n).update(a=2, b=3)), late=False),
+    # random generators
+    **{f"generator {name}": Kind(make, does(drawn), drawn, late=True) for name, make in GENERATORS.items()},
+    **{f"half drawn {name}": Kind(make, does(halves), halves, late=True) for name, make in GENERATORS.items()},
+    "generator of another kind": Kind(GENERATORS["PCG64"], becomes(GENERATORS["Philox"]), drawn, late=True),
+    "generator that has spawned": Kind(GENERATORS["PCG64"], does(spawned), spawned, late=True),
+    "generators of the same bits": Kind(
+        lambda: let(np.random.PCG64(1), lambda bits: [np.random.Generator(bits), np.random.Generator(bits)]),
+        look=lambda pair: [drawn(each) for each in pair],
+        late=True,
+    ),
+    "seed sequence": Kind(lambda: np.random.SeedSequence(3), does(lambda s: s.spawn(2)), lambda s: s.state, late=True),
+    "RandomState": Kind(lambda: np.random.RandomState(3), does(lambda g: g.normal()), lambda g: g.normal(), late=True),
+    "RandomState of other bits": Kind(
+        lambda: np.random.RandomState(np.random.PCG64(3)), does(lambda g: g.normal()), lambda g: g.normal(), late=True
+    ),
+    "the generator of all": Kind(lambda: np.random.mtrand._rand, look=lambda g: g is np.random.mtrand._rand, late=True),
+    "random.Random": Kind(lambda: random.Random(3), does(lambda g: g.gauss(0, 1)), lambda g: g.gauss(0, 1), late=True),
+    "SystemRandom": value(random.SystemRandom, exact=False),
+    "torch.Generator": Kind(
+        lambda: torch.Generator().manual_seed(3),
+        does(lambda g: torch.rand(2, generator=g)),
+        lambda g: torch.rand(2, generator=g).tolist(),
+        late=True,
+    ),
+    # objects
+    "object with slots": Kind(
+        Slotted,
+        does(lambda s: setattr(s, "n", 3), lambda s: s._hidden.append(1)),
+        lambda s: (s.n, s._hidden),
+        late=False,
+    ),
+    "object with slots and attributes": Kind(
+        SlottedChild, does(lambda s: setattr(s, "n", 3), lambda s: setattr(s, "more", 4)), lambda s: (s.n, s.more)
+    ),
+    "object that lost a slot": Kind(Slotted, does(lambda s: delattr(s, "n")), lambda s: hasattr(s, "n")),
+    "attributes in another order": Kind(
+        lambda: Holder(a=1, b=2), does(lambda h: vars(h).update(a=vars(h).pop("a"))), lambda h: list(vars(h))
+    ),
+    "frozen dataclass": Kind(lambda: Frozen(1), becomes(lambda: Frozen(2, (3,))), late=False),
+    "frozen dataclass with slots": Kind(lambda: FrozenSlots(1), becomes(lambda: FrozenSlots(2)), late=False),
+    "bare object": value(object, exact=False),
+    "member of an enum": Kind(lambda: Mode.walk, becomes(lambda: Mode.run), late=True),
+    "flags": Kind(lambda: Bits.a, becomes(lambda: Bits.a | Bits.b), late=True),
+    "exception": value(lambda: ValueError("a"), exact=False),
+    "cycle": Kind(
+        own,
+        does(lambda h: setattr(h, "n", 1)),
+        lambda h: (h.own is h, h.n),
+    ),
+    "list that holds itself": Kind(list, does(lambda x: x.append(x)), lambda x: (len(x), x[0] is x), late=True),
+    "weak reference": Kind(
+        lambda: let(Holder(n=0), lambda h: [h, weakref.ref(h)]), look=lambda pair: pair[1]() is pair[0], late=False
+    ),
+    "space": Kind(
+        lambda: gym.spaces.Box(-1, 1, (2,), seed=1),
+        does(lambda s: s.sample()),
+        lambda s: s.sample().tolist(),
+        late=False,
+    ),
+    "space with other bounds": Kind(
+        lambda: gym.spaces.Box(-1, 1, (2,), seed=1), does(lambda s: s.high.fill(5)), lambda s: s.sample().tolist()
+    ),
+    "nested spaces": Kind(
+        lambda: gym.spaces.Dict(a=gym.spaces.Discrete(9), b=gym.spaces.Tuple([gym.spaces.MultiBinary(9)]), seed=1),
+        does(lambda s: s.sample()),
+        lambda s: str(s.sample()),
+    ),
+    # functions
+    "function": Kind(lambda: one, look=lambda f: f()),
+    "another function": Kind(lambda: one, becomes(lambda: two), exact=False),
+    "lambda": Kind(lambda: [lambda: 1, lambda: 2][0], becomes(lambda: [lambda: 1, lambda: 2][1]), exact=False),
+    "closure": Kind(counter, does(lambda f: f()), lambda f: f(), late=False),
+    "default that is filled": Kind(remembering, does(lambda f: f(1)), lambda f: f(2), late=False),
+    "attribute of a function": Kind(attributed, does(lambda f: f()), lambda f: f(), late=False),
+    "bound method": Kind(Machine, does(lambda m: setattr(m, "act", m.move), lambda m: m.act()), lambda m: m.act()),
+    "class method": Kind(lambda: Machine.count, look=lambda f: f()),
+    "method of a container": Kind(lambda: [].append, does(lambda f: f(1)), lambda f: f.__self__, late=True),
+    "method of a generator": Kind(
+        lambda: np.random.default_rng(1).normal, does(lambda f: f()), lambda f: f(), late=True
+    ),
+    "partial": Kind(
+        lambda: functools.partial(math.pow, 2.0),
+        becomes(lambda: functools.partial(math.pow, 3.0)),
+        lambda f: f(2),
+        late=False,
+    ),
+    "partial with keywords": Kind(
+        lambda: functools.partial(dict, a=[1]), does(lambda f: f.keywords["a"].append(2)), lambda f: f()
+    ),
+    "cache": Kind(
+        lambda: functools.lru_cache(lambda n: [n]), does(lambda f: f(1).append(2)), lambda f: f(1), exact=False
+    ),
+    "class": Kind(lambda: Machine, look=lambda kind: kind),
+    "another class": Kind(lambda: Machine, becomes(lambda: Slotted), exact=False),
+    "module": Kind(lambda: math),
+    "another module": Kind(lambda: math, becomes(lambda: random), exact=False),
+    # what goes on inside of C
+    "iterator": Kind(lambda: iter([1, 2, 3]), does(next), next, exact=False),
+    "itertools.count": Kind(itertools.count, does(next), next, exact=False),
+    "itertools.cycle": Kind(lambda: itertools.cycle("ab"), does(next), next, exact=False),
+    "generator function": Kind(lambda: (n for n in range(9)), does(next), next, exact=False),
+    "zip": Kind(lambda: zip([1, 2], [3, 4], strict=True), does(next), next, exact=False),
+    "open text": Kind(lambda: io.StringIO("abc"), does(lambda f: f.read(1)), lambda f: f.read(), exact=False),
+    "lock": value(threading.Lock, exact=False),
+    "event": value(threading.Event, exact=False),
+    "queue": Kind(queue.Queue, does(lambda q: q.put(1)), exact=False),
+    "local to a thread": value(threading.local, exact=False),
+    "context variable": value(lambda: contextvars.ContextVar("a"), exact=False),
+    # arrays and tensors
+    **{f"array, {name}": Kind(lambda: None, becomes(make), layout, late=True) for name, make in ARRAYS.items()},
+    "array that cannot be read elsewhere": value(lambda: np.zeros(2, np.longdouble), exact=False),
+    "masked array": value(lambda: np.ma.masked_array([1.0, 2.0], [True, False]), exact=False),
+    "record array": value(lambda: np.rec.array([(1, 2.0)]), exact=False),
+    "matrix": value(lambda: np.array([[1.0]]).view(type("Odd", (np.ndarray,), {})), exact=False),
+    "arrays that share memory": value(lambda: let(np.zeros(3), lambda a: [a, a[:2]]), look=shared),
+    "arrays that share memory with an array that nobody holds": value(
+        lambda: let(np.zeros(3), lambda a: [a[1:], a[:2]]), look=shared
+    ),
+    "array and tensor that share memory": value(lambda: let(torch.zeros(3), lambda t: [t, t.numpy()]), exact=False),
+    **{
+        f"tensor, {name}": Kind(lambda: None, becomes(make), tensor_layout, late=True) for name, make in TENSORS.items()
+    },
+    "tensors that share memory": value(lambda: let(torch.zeros(3, 3), lambda t: [t, t[:2], t.T]), look=shared_tensors),
+    "tensors that share memory with one that nobody holds": value(
+        lambda: let(torch.zeros(3), lambda t: [t[1:], t[:2]]), look=shared_tensors
+    ),
+    "tensor with an attribute": Kind(lambda: torch.zeros(1), does(lambda t: setattr(t, "note", "a")), tensor_layout),
+    "tensor with a graph": value(lambda: torch.zeros(2, requires_grad=True) * 2, exact=False),
+    "sparse tensor": value(lambda: torch.eye(2).to_sparse(), exact=False),
+    "conjugate tensor": value(lambda: torch.tensor([1j]).conj(), exact=False),
+    "Parameter": Kind(
+        lambda: torch.nn.Linear(2, 2), does(lambda m: m.weight.data.fill_(3)), lambda m: m.weight.tolist(), late=False
+    ),
+    "buffer": Kind(
+        lambda: torch.nn.BatchNorm1d(2), does(lambda m: m(torch.ones(3, 2))), lambda m: m.running_mean.tolist()
+    ),
+    "hook of a module": Kind(
+        lambda: torch.nn.Linear(2, 2), does(lambda m: m.register_forward_hook(lambda *_: torch.ones(1))), exact=False
+    ),
+    "distribution": Kind(
+        lambda: torch.distributions.Normal(0.0, 1.0),
+        does(lambda d: setattr(d, "loc", torch.tensor(5.0))),
+        lambda d: (float(d.loc), float(d.scale)),
+    ),
+    "torch's own": value(lambda: [torch.Size([1, 2]), torch.float16, torch.device("cpu")]),
+}
+
+
+class _Zone(datetime.tzinfo):
+    def utcoffset(self, _: Any) -> datetime.timedelta:
+        return datetime.timedelta(hours=1)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_comes_back_or_is_named(name: str) -> None:
+    kind = KINDS[name]
+    trained, fresh = kind.change(kind.make()), kind.make()
+    back, named = resumed(trained, fresh)
+    assert (named == []) == kind.exact, named
+    if not named:
+        assert type(back) is type(trained)
+        assert kind.look(back) == kind.look(trained)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.late is not None])
+def test_a_kind_that_was_made_later_comes_back_or_is_named(name: str) -> None:
+    kind = KINDS[name]
+    trained = kind.change(kind.make())
+    back, named = resumed(trained, None)
+    assert (named == []) == kind.late, named
+    if not named:
+        assert type(back) is type(trained)
+        assert kind.look(back) == kind.look(trained)
+
+
+class Counted:
+    """What it counts, its class counts."""
+
+    total = 0
+    seen: list[int] = []  # noqa: RUF012
+    levels = (Holder(n=1), Holder(n=2))
+
+    def __init__(self) -> None:
+        self.level = self.levels[0]
+
+    @staticmethod
+    def reward() -> int:
+        return 1
+
+    def step(self) -> None:
+        type(self).total += 1
+        self.seen.append(self.total)
+
+
+@pytest.fixture
+def counted() -> Iterator[Counted]:
+    before = {name: getattr(Counted, name) for name in ("total", "levels")}
+    yield Counted()
+    for name, held in before.items():
+        setattr(Counted, name, held)
+    Counted.reward = staticmethod(one)  # type: ignore[method-assign]
+    Counted.seen.clear()
+
+
+def test_what_a_class_counts_comes_back(counted: Counted) -> None:
+    counted.step()
+    snapshot = capture(counted)
+    counted.step()
+    assert restore(Counted(), snapshot)[1] == []
+    assert (Counted.total, Counted.seen) == (1, [1])
+
+
+def test_what_an_object_has_from_its_class_stays_the_same_object(counted: Counted) -> None:
+    counted.level = counted.levels[1]
+    back, named = resumed(counted, Counted())
+    assert named == []
+    assert back.level is Counted.levels[1]
+    assert [level.n for level in Counted.levels] == [1, 2]  # type: ignore[attr-defined]
+
+
+def test_a_function_that_a_class_has_instead_of_its_own_is_named(counted: Counted) -> None:
+    before = vars(Counted)["reward"]
+    Counted.reward = staticmethod(two)  # type: ignore[method-assign]
+    snapshot = capture(Holder(value=counted))
+    Counted.reward = before  # type: ignore[method-assign]
+    assert restore(Holder(value=Counted()), snapshot)[1] != []
+
+
+class Remembers:
+    """A descriptor that holds what is put into it."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def __get__(self, owner: object, kind: type | None = None) -> int:
+        return self.held
+
+    def __set__(self, owner: object, new: int) -> None:
+        self.held = new
+
+
+class Described:
+    """Its attribute lies in a descriptor of its class."""
+
+    x = Remembers()
+
+
+def test_what_a_descriptor_holds_comes_back() -> None:
+    described = Described()
+    described.x = 3
+    snapshot = capture(described)
+    described.x = 4
+    assert restore(Described(), snapshot)[1] == []
+    assert Described().x == 3
+
+
+def test_an_attribute_of_a_member_of_an_enum_comes_back() -> None:
+    Mode.run.visits = 1  # type: ignore[attr-defined]
+    snapshot = capture(Holder(mode=Mode.run))
+    Mode.run.visits = 2  # type: ignore[attr-defined]
+    assert restore(Holder(mode=Mode.walk), snapshot)[1] == []
+    assert Mode.run.visits == 1  # type: ignore[attr-defined]
+    del Mode.run.visits  # type: ignore[attr-defined]
+
+
+def test_the_arguments_of_an_environments_spec_come_back() -> None:
+    env, other = gym.make("CartPole-v1"), gym.make("CartPole-v1")
+    assert env.spec is not None
+    assert other.spec is not None
+    env.spec.kwargs["level"] = 3
+    back, named = resumed(env, other)
+    assert named == []
+    assert back.spec.kwargs["level"] == 3
+
+
+def test_a_sentinel_that_cannot_be_told_from_another_is_named() -> None:
+    sentinel = object()
+    back, named = resumed([sentinel], [sentinel])
+    assert back == [sentinel]
+    assert named != []
