@@ -75,6 +75,7 @@ class Boundary:
         origin: where the run goes on from.
         stop: whether to stop.
         also: what else is to be stored and restored, by name: the state of callbacks.
+        exact: whether to refuse to go on with a run that would be another from then on.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Boundary:
         origin: Origin,
         stop: StopRequest,
         also: Mapping[str, object] | None = None,
+        exact: bool = False,
     ) -> None:
         self.model, self.folder, self.store, self.every, self.stop = model, folder, store, every, stop
         self.origin, self.continued = origin, list(origin.continued)
@@ -95,7 +97,7 @@ class Boundary:
         self._was_refused = False
         self._next = self._next_after(max(0, self._stored))
         self._surroundings = surroundings()
-        self._also = dict(also or {})
+        self._also, self._exact = dict(also or {}), exact
 
     @property
     def elapsed_seconds(self) -> float:
@@ -175,8 +177,14 @@ class Boundary:
         return sys.maxsize if self.every is None else (steps // self.every + 1) * self.every
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        for path in put(self.model, self._also, checkpoint):
-            log.warning("%s: goes on, but not exactly: the state of %s has no place to go to", self.folder, path)
+        named = put(self.model, self._also, checkpoint)
+        if named and self._exact:
+            raise ConfigError(
+                f"{self.folder}: checkpoint.exact: {', '.join(named[:3])} of the state could not be restored, "
+                "or checkpoint.exact=false"
+            )
+        for path in named:
+            log.warning("%s: goes on, but not exactly: the state of %s could not be restored", self.folder, path)
             self.continued.append(f"state: {path} could not be restored")
         if any(path.startswith("/model/env/") and "/envs/" not in path for path in checkpoint.manifest["unsupported"]):
             _begin_episodes(self.model)

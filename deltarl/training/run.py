@@ -376,7 +376,16 @@ def _learn(
             None if spec.gates.every is None else GateCallback(spec.gates.every, spec.gates.rows, folder / files.GATES)
         )
         also = {} if gates is None else {"gates": gates.state}
-        boundary = Boundary(model, folder, store, every=spec.checkpoint.every, origin=origin, stop=stop, also=also)
+        boundary = Boundary(
+            model,
+            folder,
+            store,
+            every=spec.checkpoint.every,
+            origin=origin,
+            stop=stop,
+            also=also,
+            exact=spec.checkpoint.exact,
+        )
         best = Best(store, folder, model, normalizer)
         callbacks: list[BaseCallback] = [
             EvaluationCallback(spec, folder, normalizer, best, origin.steps),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from deltarl import ConfigError, load_config, train
 from deltarl.fast import SAC
+from deltarl.gates import GateCallback
 from deltarl.training.boundary import Boundary, Origin
-from deltarl.training.checkpoint import Store, newest
+from deltarl.training.checkpoint import Store, newest, steps_of, verify
 from deltarl.training.records import make_logger
+from deltarl.training.run import built
 from deltarl.training.signals import StopRequest
 
 
@@ -33,3 +38,46 @@ def test_a_replay_buffer_of_another_kind_is_the_one_that_is_filled(
     buffer = learned(tmp_path, 40, Origin(newest(tmp_path))).replay_buffer
     assert type(buffer) is ReplayBuffer
     assert buffer.pos == 40
+
+
+SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1", "eval.every=64", "gates.every=64", "gates.rows=8")
+PPO = ("agent.n_steps=32", "agent.batch_size=32", "env.n_envs=2", "total_timesteps=192")
+SAC_AGENT = ("agent=sac", "agent.learning_starts=30", "agent.batch_size=8", "agent.buffer_size=60", "env.n_envs=1")
+
+
+@pytest.mark.parametrize(
+    "settings", [PPO, (*SAC_AGENT, "checkpoint.every=20", "total_timesteps=120")], ids=["ppo", "sac"]
+)
+def test_nothing_of_a_run_with_gates_and_evaluations_is_left_out_at_any_boundary(
+    settings: tuple[str, ...], tmp_path: Path
+) -> None:
+    common = ("checkpoint.every=1", "checkpoint.keep=99", "device=cpu", f"out={tmp_path}")
+    spec = load_config("quickstart", *SMALL, *common, *settings)
+    [whole] = train(spec, console=Console(file=io.StringIO()))
+    found = steps_of(whole.folder)
+    assert len(found) >= 3
+    for steps in found:
+        origin = Origin(verify(whole.folder / "checkpoints" / str(steps)))
+        with built(spec, 0) as (model, _):
+            model.set_logger(make_logger(tmp_path))
+            also = {"gates": GateCallback(64, 8).state}
+            boundary = Boundary(
+                model, tmp_path, Store(tmp_path, 2), every=None, origin=origin, stop=StopRequest(), also=also
+            )
+            boundary.learn(steps, None)
+            model.logger.close()
+        assert boundary.continued == [], steps
+
+
+def test_what_is_to_be_exact_does_not_go_on_where_something_is_not_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned(tmp_path, 30, Origin())
+    monkeypatch.setattr("deltarl.training.boundary.put", lambda *_: ["/model/late"])
+    model = SAC("MlpPolicy", "InvertedPendulum-v5", policy_kwargs={"net_arch": [8]}, seed=0, device="cpu")
+    model.set_logger(make_logger(tmp_path))
+    store, origin = Store(tmp_path, keep=2), Origin(newest(tmp_path))
+    boundary = Boundary(model, tmp_path, store, every=None, origin=origin, stop=StopRequest(), exact=True)
+    with pytest.raises(ConfigError, match="checkpoint.exact: /model/late of the state could not be restored"):
+        boundary.learn(40, None)
+    model.logger.close()

@@ -204,6 +204,22 @@ def test_a_window_on_the_simulation_stays_one() -> None:
     assert other.unwrapped.window[0] == 5.0  # type: ignore[attr-defined]
 
 
+def test_two_windows_on_a_simulation_are_told_apart() -> None:
+    def built() -> Any:
+        env = gym.make("Hopper-v5").unwrapped
+        env.reset(seed=1)
+        env.first, env.second = env.data.qpos, env.data.qpos[:2]  # type: ignore[attr-defined]
+        return env
+
+    env, other = built(), built()
+    env.step(np.ones(3))
+    through_json(env, other)
+    env.second = env.data.qpos[1:3]
+    back, lost = reported(env, built())
+    assert lost == ["/second"]
+    assert np.array_equal(back.data.qpos, env.data.qpos)
+
+
 def test_another_simulation_is_a_misfit() -> None:
     env, other = gym.make("Hopper-v5"), gym.make("Walker2d-v5")
     snapshot = capture(env.unwrapped.data)  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ import math
 import pathlib
 import queue
 import random
+import re
 import threading
 import types
 import uuid
@@ -357,6 +358,8 @@ KINDS: dict[str, Kind] = {
     "date with a zone": value(lambda: datetime.datetime(2020, 1, 2, tzinfo=_Zone()), exact=False),
     "path": Kind(lambda: pathlib.Path("/a"), becomes(lambda: pathlib.Path("/b")), late=True),
     "UUID": value(lambda: uuid.UUID(int=7)),
+    "pattern": value(lambda: re.compile("a+", re.IGNORECASE)),
+    "pattern of bytes": value(lambda: re.compile(b"a+"), exact=False),
     # NumPy's numbers
     "NumPy numbers": value(lambda: [np.float64(0.1), np.float32(0.1), np.int8(3), np.bool_(True), np.complex64(1j)]),
     "NumPy text and dates": value(lambda: [np.str_("a"), np.bytes_(b"a"), np.datetime64("2020-01-01")]),
@@ -499,6 +502,7 @@ KINDS: dict[str, Kind] = {
     "partial with keywords": Kind(
         lambda: functools.partial(dict, a=[1]), does(lambda f: f.keywords["a"].append(2)), lambda f: f()
     ),
+    "function of NumPy's": Kind(lambda: np.mean, look=lambda f: f([1, 3])),
     "cache": Kind(
         lambda: functools.lru_cache(lambda n: [n]), does(lambda f: f(1).append(2)), lambda f: f(1), exact=False
     ),
@@ -528,6 +532,9 @@ KINDS: dict[str, Kind] = {
     "arrays that share memory with an array that nobody holds": value(
         lambda: let(np.zeros(3), lambda a: [a[1:], a[:2]]), look=shared
     ),
+    "windows that slide along an array": value(
+        lambda: let(np.zeros(3), lambda a: [a, np.lib.stride_tricks.sliding_window_view(a, 2)]), exact=False
+    ),
     "array and tensor that share memory": value(lambda: let(torch.zeros(3), lambda t: [t, t.numpy()]), exact=False),
     **{
         f"tensor, {name}": Kind(lambda: None, becomes(make), tensor_layout, late=True) for name, make in TENSORS.items()
@@ -540,6 +547,9 @@ KINDS: dict[str, Kind] = {
     "tensor with a graph": value(lambda: torch.zeros(2, requires_grad=True) * 2, exact=False),
     "sparse tensor": value(lambda: torch.eye(2).to_sparse(), exact=False),
     "conjugate tensor": value(lambda: torch.tensor([1j]).conj(), exact=False),
+    "attribute of an optimizer": Kind(
+        lambda: torch.optim.SGD([torch.zeros(1)], 0.1), does(lambda o: setattr(o, "n", 3)), vars
+    ),
     "Parameter": Kind(
         lambda: torch.nn.Linear(2, 2), does(lambda m: m.weight.data.fill_(3)), lambda m: m.weight.tolist(), late=False
     ),
@@ -690,3 +700,40 @@ def test_a_sentinel_that_cannot_be_told_from_another_is_named() -> None:
     back, named = resumed([sentinel], [sentinel])
     assert back == [sentinel]
     assert named != []
+
+
+LEVELS = {"easy": Holder(n=1), "hard": Holder(n=2)}
+UNSET = object()
+GRID = np.zeros(3)
+
+
+class Levelled:
+    """It holds what its module holds."""
+
+    def __init__(self) -> None:
+        self.level, self.grid, self.row, self.last = LEVELS["easy"], GRID, GRID[1:], UNSET
+
+
+def test_what_a_module_holds_stays_the_modules() -> None:
+    trained = Levelled()
+    trained.level = LEVELS["hard"]
+    back, named = resumed(trained, Levelled())
+    assert named == []
+    assert back.level is LEVELS["hard"]
+    assert back.grid is GRID
+    assert back.row.base.base is GRID or back.row.base is GRID
+    assert back.last is UNSET
+    assert [vars(level) for level in LEVELS.values()] == [{"n": 1}, {"n": 2}]
+
+
+def test_another_object_in_the_place_of_a_modules_is_named() -> None:
+    trained = Levelled()
+    trained.level = Holder(n=7)
+    _, named = resumed(trained, Levelled())
+    assert named == ["/value/level"]
+    assert vars(LEVELS["easy"]) == {"n": 1}
+
+
+def test_no_more_is_named_than_anybody_reads() -> None:
+    snapshot = capture([iter([]) for _ in range(1000)])
+    assert len(snapshot.unsupported) == 100

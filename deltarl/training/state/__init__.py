@@ -14,7 +14,7 @@ from typing import Any
 from deltarl.training.state.capture import Capture
 from deltarl.training.state.compare import differences
 from deltarl.training.state.restore import Restore
-from deltarl.training.state.snapshot import MISSING, Arrays, MisfitError, Snapshot
+from deltarl.training.state.snapshot import MISSING, MOST_NAMED, Arrays, MisfitError, Snapshot
 
 __all__ = ["MisfitError", "Snapshot", "capture", "restore"]
 
@@ -58,8 +58,9 @@ def restore(
         known = [*named, *snapshot.unsupported]
         found = differences(snapshot, capture(root, elsewhere))
         named += [path for path in found if not any(_is_within(path, each) for each in known)]
-    return root, named
+    return root, named[:MOST_NAMED]
 
 
 def _is_within(path: str, other: str) -> bool:
+    other = other.partition("/#")[0]
     return path == other or path.startswith(f"{other}/") or other.startswith(f"{path}/")

@@ -20,8 +20,9 @@ import torch
 
 from deltarl.training import physics
 from deltarl.training.state import kinds, memory, values
+from deltarl.training.state.globals import Globals
 from deltarl.training.state.kinds import class_of
-from deltarl.training.state.snapshot import Arrays, Snapshot, below
+from deltarl.training.state.snapshot import MOST_NAMED, Arrays, Snapshot, below
 
 _PACKED_LENGTH = 64
 
@@ -48,6 +49,7 @@ class Capture:
         self.paths = {id(value): name for name, value in known.items()}
         self.alive: list[Any] = list(known.values())  # an id is an object's own only while it lives
         self.classes: set[type] = set()
+        self.globals = Globals()
         self.storages: dict[int, str] = {}
         self.extents: list[tuple[int, int, str]] = []
         for name, array in elsewhere.items():
@@ -68,7 +70,8 @@ class Capture:
                 end, owner = start + size, path
 
     def unsupported(self, path: str, kind: str) -> dict[str, Any]:
-        self.snapshot.unsupported[path] = kind
+        if len(self.snapshot.unsupported) < MOST_NAMED:
+            self.snapshot.unsupported[path] = kind
         return {"constant": kind}
 
     def node(self, value: Any, path: str) -> Any:  # noqa: PLR0911 - one case a kind
@@ -109,9 +112,11 @@ class Capture:
             case np.ndarray():
                 return self.array(value, path)
             case list() if type(value) is list and (packed := _packed(value)) is not None:
-                return {"packed": self.put(packed, path)}
+                return {"packed": self.put(packed, path), **self.name_of(value)}
             case torch.optim.Optimizer():
-                return {"optimizer": self.node(value.state_dict(), f"{path}/state")}
+                node = {"optimizer": self.node(value.state_dict(), f"{path}/state")}
+                own = kinds.attributes_of(value)
+                return node | ({"attributes": self.named(own, f"{path}/#attributes")} if own else {})
             case np.random.BitGenerator() if type(value).__name__ in kinds.BITS and kinds.is_known(type(value)):
                 return {
                     "bits": self.node(value.state, f"{path}/state"),
@@ -148,15 +153,23 @@ class Capture:
             return self.unsupported(path, class_of(value))
         if isinstance(value, kinds.CONTAINERS):
             return self.container(value, path)
-        if type(value) is object:  # nothing but itself, so there is no telling which one
-            return self.unsupported(path, class_of(value))
         of_class = self.type_of(type(value), path)  # first: what an object shares with its class is the class's
-        return {"object": self.named(kinds.attributes_of(value), path), "class": class_of(value), **of_class}
+        named = self.name_of(value)
+        if type(value) is object and not named:  # nothing but itself, so there is no telling which one
+            return self.unsupported(path, class_of(value))
+        attributes = self.named(kinds.attributes_of(value), path)
+        return {"object": attributes, "class": class_of(value), **of_class, **named}
+
+    def name_of(self, value: Any) -> dict[str, str]:
+        """The name by which a module holds an object, if one does."""
+        name = self.globals.name_of(value)
+        return {} if name is None else {"global": name}
 
     def type_of(self, kind: type, path: str) -> dict[str, Any]:
         """What a class holds, at the first time it is met; of known packages' nothing is looked at."""
         if kinds.is_known(kind) or kind in self.classes:
             return {}
+        self.globals.look_at_module_of(kind)
         self.classes.add(kind)
         path = f"{path}/#class"
         bases = self.items(kind.__bases__, f"{path}/#bases")
@@ -184,7 +197,7 @@ class Capture:
             node["factory"] = self.node(value.default_factory, f"{path}/#factory")
         if attributes := kinds.attributes_of(value):
             node["attributes"] = self.named(attributes, f"{path}/#attributes")
-        return node | of_class
+        return node | of_class | self.name_of(value)
 
     def callable(self, value: Any, path: str) -> dict[str, Any] | None:  # noqa: PLR0911 - one case a kind
         match value:
@@ -211,6 +224,8 @@ class Capture:
                     return self.unsupported(path, "what a cache remembers")
                 return {"wrapped": [self.node(value.__wrapped__, f"{path}/0")], "class": class_of(value)}
             case np.ufunc() | types.MethodDescriptorType() | types.WrapperDescriptorType():
+                return {"builtin": kinds.name_of_function(value)}
+            case _ if kinds.is_top_level(value):
                 return {"builtin": kinds.name_of_function(value)}
             case _:
                 return None
@@ -296,7 +311,7 @@ class Capture:
 
         With `raw`, the numbers are not looked at: those around a view may be what was in memory before.
         """
-        layout = memory.layout(value)
+        layout = memory.layout(value) | self.name_of(value)
         if value.dtype == object:
             layout.pop("readonly", None)
             return {"objects": self.items(value.ravel().tolist(), path), "shape": list(value.shape), **layout}
@@ -325,6 +340,7 @@ class Capture:
                 node["strides"] = list(value.stride())
             if key in self.storages:
                 node["of"] = self.storages[key]
+            node |= self.name_of(value)
             self.own(value, key, path)
             return node | self.extras(value, path)
         if key not in self.storages:

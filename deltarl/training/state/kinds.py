@@ -44,6 +44,7 @@ _PASSING: tuple[tuple[type, set[str]], ...] = (
     (DummyVecEnv, {"buf_infos", "reset_infos"}),
     (VecEnvWrapper, {"class_attributes"}),
     (Monitor, {"t_start"}),
+    (torch.optim.Optimizer, set(vars(torch.optim.Optimizer([torch.zeros(1)], {})))),
     (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
 )
 # With the state of another class, whose name stands in files, those of before among them.
@@ -158,9 +159,12 @@ def name_of_function(function: Any) -> str:
     return f"{getattr(function, '__module__', None) or 'builtins'}.{name}"
 
 
-def is_top_level(function: types.FunctionType) -> bool:
+def is_top_level(function: Any) -> bool:
     """Whether a function of a known package is what its module has under its name."""
-    return is_known(function) and getattr(sys.modules[function.__module__], function.__name__, None) is function
+    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
+    if not (isinstance(module, str) and isinstance(name, str) and is_known(function)):
+        return False
+    return getattr(sys.modules.get(module), name, None) is function
 
 
 def digest_of(code: types.CodeType) -> str:
@@ -203,6 +207,13 @@ def inside_of(wrapper: Any) -> list[Any]:
     if isinstance(wrapper, functools.cached_property):
         return [wrapper.func]
     return [wrapper.__wrapped__]
+
+
+def is_plain_object(value: object) -> bool:
+    """Whether this is an object of a class of Python's, and neither a function nor of the language itself."""
+    if isinstance(value, (type, Enum, types.ModuleType, types.FunctionType, *WRAPPED)) or is_made_anew(value):
+        return False
+    return type(value) is object or hasattr(value, "__dict__") or bool(slots_of(type(value)))
 
 
 def is_frozen(value: object) -> bool:

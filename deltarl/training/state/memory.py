@@ -54,8 +54,7 @@ def root(array: Array) -> Array:
 
 def is_window(array: object) -> bool:
     """Whether an array shows memory of a library's own, as MuJoCo's do, which nothing can take the place of."""
-    known = (type(None), torch.Tensor, bytes, bytearray, memoryview)
-    return isinstance(array, np.ndarray) and not isinstance(root(array).base, known)
+    return isinstance(array, np.ndarray) and type(root(array).base).__name__ == "PyCapsule"
 
 
 def offset(array: Array, base: Array) -> int:

@@ -6,6 +6,7 @@ import base64
 import functools
 import math
 import random
+import re
 import struct
 import types
 import weakref
@@ -23,8 +24,13 @@ from deltarl.training import physics
 from deltarl.training.state import kinds, memory, values
 from deltarl.training.state.before import Before
 from deltarl.training.state.capture import shared_by_all
+from deltarl.training.state.globals import Globals
 from deltarl.training.state.kinds import class_of
 from deltarl.training.state.snapshot import MISSING, Arrays, MisfitError, Snapshot, below
+
+
+# The kinds of which a module may hold one that others hold as well.
+_OF_MODULES = {"object", "dict", "list", "packed", "set", "deque", "array", "tensor"}
 
 
 class Restore(Before):
@@ -41,6 +47,7 @@ class Restore(Before):
         self.done: dict[str, Any] = {f"elsewhere/{name}": array for name, array in elsewhere.items()} | shared_by_all()
         # Two places may share an object in a fresh build that were two objects in the captured one.
         self.taken: dict[int, Any] = {}
+        self.globals = Globals()
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
         """What is to stand in the place of `old`; `MISSING` where that cannot be had."""
@@ -49,10 +56,19 @@ class Restore(Before):
         kind, content = next(iter(node.items()))
         if kind == "same":
             return self.done[content] if content in self.done else self.miss(path)
+        old = self.of_module(old, node)
         # A container may hold itself: it is known before it is filled.
         self.done[path] = old
         self.done[path] = new = self.value(old, kind, content, node, path)
         return new
+
+    def of_module(self, old: Any, node: dict[str, Any]) -> Any:
+        """The object that a module holds by the name that the captured one had; `old` if that had none."""
+        if self.version < 2 or next(iter(node)) not in _OF_MODULES:
+            return old
+        if "global" in node:
+            return self.globals.found.get(node["global"])
+        return old if self.globals.name_of(old) is None else None
 
     def miss(self, path: str) -> Any:
         self.missing.append(path)
@@ -69,7 +85,7 @@ class Restore(Before):
             case "nan":
                 return struct.unpack("<d", bytes.fromhex(content))[0]
             case "value":
-                with suppress(KeyError, ValueError, TypeError, ArithmeticError, AttributeError):
+                with suppress(KeyError, ValueError, TypeError, ArithmeticError, AttributeError, re.error):
                     return values.decoded(node)
                 return self.miss(path)
             case "number":
@@ -145,6 +161,8 @@ class Restore(Before):
                 if not isinstance(old, torch.optim.Optimizer):
                     return self.miss(path)
                 old.load_state_dict(self.fill({}, content, f"{path}/state"))
+                if self.version >= 2:
+                    self.put_attributes(old, node.get("attributes", {}), f"{path}/#attributes")
             case "mjdata":
                 if not physics.is_data(old):
                     return self.miss(path)
@@ -221,7 +239,7 @@ class Restore(Before):
 
     def empty(self, old: Any, base: type, name: str, node: dict[str, Any]) -> Any:
         """What is to be filled: `old` where it is free, or a new one where that is no more than data."""
-        is_replaced = "class" not in node and base in {set, deque}
+        is_replaced = "class" not in node and base in {set, deque} and "global" not in node
         if old is not None and not is_replaced and base not in {tuple, frozenset} and self.is_free(old):
             return old
         if base is deque:
@@ -284,6 +302,7 @@ class Restore(Before):
 
     def put_class(self, kind: type, node: dict[str, Any], path: str) -> None:
         """Fill what a class holds; its functions only in what they hold."""
+        self.globals.look_at_module_of(kind)
         if "held" not in node or not self.is_free(kind):
             return
         path = f"{path}/#class"
@@ -389,6 +408,10 @@ class Restore(Before):
         # A window on memory that is not NumPy's, MuJoCo's for instance, stays a window. Anything else is replaced:
         # two arrays that happen to be one in a fresh object need not be one in the captured one.
         is_window = memory.is_window(old) and old.shape == new.shape and old.dtype == new.dtype
+        if "global" in node and _fits(old, new):
+            if old.flags.writeable:
+                old[...] = new
+            return old  # type: ignore[no-any-return]
         if is_window and old.flags.writeable and self.is_restorable_window(old, node):
             old[...] = new
             return old  # type: ignore[no-any-return]
@@ -417,7 +440,12 @@ class Restore(Before):
         if not isinstance(old, torch.Tensor):
             new = new.clone()
         # Optimizers and modules hold parameters and buffers by identity.
-        elif isinstance(old, torch.nn.Parameter) or (old.requires_grad and old.is_leaf) or "/_buffers/" in path:
+        elif (
+            isinstance(old, torch.nn.Parameter)
+            or (old.requires_grad and old.is_leaf)
+            or "/_buffers/" in path
+            or "global" in node
+        ):
             if old.shape != new.shape or old.dtype != new.dtype:
                 raise MisfitError(f"{path}: {tuple(new.shape)} there and {tuple(old.shape)} here")
             with torch.no_grad():
@@ -478,6 +506,12 @@ class Restore(Before):
             write(arrays)
         except (KeyError, ValueError, TypeError) as error:
             raise MisfitError(f"{path}: the simulation has another model: {error}") from error
+
+
+def _fits(old: Any, new: memory.Array) -> bool:
+    """Whether an array can take another's place, number by number."""
+    is_array = type(old) is np.ndarray
+    return is_array and (old.shape, old.dtype, old.strides) == (new.shape, new.dtype, new.strides)
 
 
 def _objects(items: list[Any], node: dict[str, Any]) -> memory.Array:

@@ -15,6 +15,8 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 VERSION = 2
 
 MISSING: Any = object()
+# A buffer may hold a million of what cannot be stored.
+MOST_NAMED = 100
 
 
 class MisfitError(Exception):

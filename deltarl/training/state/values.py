@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import re
 import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -46,6 +47,8 @@ _KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "PosixPath": (PosixPath, str, PosixPath),
     "PurePosixPath": (PurePosixPath, str, PurePosixPath),
     "PureWindowsPath": (PureWindowsPath, str, PureWindowsPath),
+    # Bytes do not come back as such, and are left out with all else that does not.
+    "re.Pattern": (re.Pattern, lambda p: [str(p.pattern), p.flags], lambda parts: re.compile(*parts)),
     "ellipsis": (type(...), lambda _: None, lambda _: ...),
     "torch.Size": (torch.Size, list, torch.Size),
     "torch.device": (torch.device, str, torch.device),
@@ -72,7 +75,7 @@ def decoded(node: dict[str, Any]) -> Any:
     """The value that `encoded` gave as JSON.
 
     Raises:
-        KeyError, ValueError, TypeError, ArithmeticError, AttributeError: if it is none.
+        KeyError, ValueError, TypeError, ArithmeticError, AttributeError, re.error: if it is none.
     """
     if node["kind"] == "dtype":
         return memory.dtype_of(node["value"])
