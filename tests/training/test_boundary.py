@@ -78,6 +78,6 @@ def test_what_is_to_be_exact_does_not_go_on_where_something_is_not_as_it_was(
     model.set_logger(make_logger(tmp_path))
     store, origin = Store(tmp_path, keep=2), Origin(newest(tmp_path))
     boundary = Boundary(model, tmp_path, store, every=None, origin=origin, stop=StopRequest(), exact=True)
-    with pytest.raises(ConfigError, match="checkpoint.exact: /model/late of the state could not be restored"):
+    with pytest.raises(ConfigError, match=r"checkpoint\.exact: /model/late of the state could not be restored"):
         boundary.learn(40, None)
     model.logger.close()

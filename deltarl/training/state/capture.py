@@ -114,9 +114,8 @@ class Capture:
             case list() if type(value) is list and (packed := _packed(value)) is not None:
                 return {"packed": self.put(packed, path), **self.name_of(value)}
             case torch.optim.Optimizer():
-                node = {"optimizer": self.node(value.state_dict(), f"{path}/state")}
-                own = kinds.attributes_of(value)
-                return node | ({"attributes": self.named(own, f"{path}/#attributes")} if own else {})
+                state, own = self.node(value.state_dict(), f"{path}/state"), kinds.attributes_of(value)
+                return {"optimizer": state, "attributes": self.named(own, f"{path}/#attributes")}
             case np.random.BitGenerator() if type(value).__name__ in kinds.BITS and kinds.is_known(type(value)):
                 return {
                     "bits": self.node(value.state, f"{path}/state"),
@@ -318,7 +317,8 @@ class Capture:
         dtype = memory.described(value.dtype)
         if dtype is None:
             return self.unsupported(path, class_of(value))
-        self.extents.append((memory.address(value), value.nbytes, path))
+        if not memory.is_window(value):
+            self.extents.append((memory.address(value), value.nbytes, path))
         if memory.is_plain(value.dtype) and not raw:
             return {"array": self.put(_copy(value), path), **layout}
         content = torch.from_numpy(np.frombuffer(value.tobytes(), np.uint8).copy())

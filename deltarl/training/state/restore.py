@@ -28,7 +28,6 @@ from deltarl.training.state.globals import Globals
 from deltarl.training.state.kinds import class_of
 from deltarl.training.state.snapshot import MISSING, Arrays, MisfitError, Snapshot, below
 
-
 # The kinds of which a module may hold one that others hold as well.
 _OF_MODULES = {"object", "dict", "list", "packed", "set", "deque", "array", "tensor"}
 
