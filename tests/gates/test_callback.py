@@ -136,7 +136,7 @@ def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> Non
 def test_a_record_of_an_older_version_grows_on(tmp_path: Path) -> None:
     """What it lacks is NaN there, what is no longer measured is NaN here, and no row is lost."""
     gone, new, counts = "network/policy/gone", "gates/policy/new", "gates/policy/beta_counts"
-    histograms = np.arange(8, dtype=np.uint32).reshape(2, 1, 2, 2)
+    histograms = np.arange(8, dtype=np.uint32).reshape(2, 2, 1, 2)
     older = {"steps": np.array([1, 2]), gone: np.float32([1, 2]), counts: histograms}
     row = {"steps": np.array(3), new: np.float32([5, 6])}
     record = appended(appended(older, row), row | {"steps": np.array(4)})
