@@ -54,12 +54,12 @@ class KLAdaptiveLearningRate(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        # Between an update and the next rollout; what the update logged is written out and forgotten after that.
-        if self.model._n_updates == self._updates:
-            return
-        self._updates = self.model._n_updates
+        # Between an update and the next rollout; what the update logged is written out and forgotten after that. Where
+        # a run goes on, the log is restored here with the rest, and the update may have been made by another process.
         kl = self.logger.name_to_value.get(KL)
         if kl is None:
+            if self.model._n_updates == self._updates:
+                return
             raise ConfigError(
                 f"KLAdaptiveLearningRate: {type(self.model).__name__} logs no KL divergence ({KL}); PPO, RecurrentPPO "
                 "and MaskablePPO do"
