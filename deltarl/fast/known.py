@@ -256,7 +256,7 @@ class Seal:
         theirs: set[type | ModuleType] = {kind for kind in classes if _is_libraries_own(kind)}
         sources = {sys.modules[kind.__module__] for kind in theirs} & _AT_IMPORT.keys()
         self._spaces: list[type | ModuleType] = list(theirs | sources | {*_ALWAYS})
-        self._maps = [vars(space) for space in self._spaces]
+        self._maps = [vars(space) for space in {*self._spaces, *classes} - _BARE]
         self._snapshots = [dict(each) for each in self._maps]
         self._found, self._sizes = self._look(), self._count()
 

@@ -34,7 +34,8 @@ class Temperature:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.step = None if model.log_ent_coef is None else Step(model.ent_coef_optimizer, [model.log_ent_coef])
+        is_learned = model.ent_coef_optimizer is not None and model.log_ent_coef is not None
+        self.step = Step(model.ent_coef_optimizer, [model.log_ent_coef]) if is_learned else None
 
     @property
     def value(self) -> Tensor:
