@@ -13,6 +13,8 @@ import json
 import math
 import os
 import stat
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,6 +93,8 @@ def readable(path: Path) -> Iterator[None]:
         yaml.YAMLError,
         csv.Error,
         BadZipFile,
+        zlib.error,
+        struct.error,
     ) as error:
         raise _damaged(path, str(error) or type(error).__name__) from error
 

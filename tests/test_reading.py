@@ -58,6 +58,15 @@ def bomb() -> bytes:
     return bytes(content)
 
 
+def spoiled() -> bytes:
+    """Compressed, and its data overwritten."""
+    content = io.BytesIO()
+    np.savez_compressed(content, mean=np.random.default_rng(0).normal(size=100))
+    data = bytearray(content.getvalue())
+    data[60:200] = b"\xff" * 140
+    return bytes(data)
+
+
 FAULTS: list[tuple[Callable[[Path], Any], bytes, str]] = [
     (read_text, b"\xff\xfe", "invalid start byte"),
     (read_json, b"", "Expecting value"),
@@ -87,6 +96,7 @@ FAULTS: list[tuple[Callable[[Path], Any], bytes, str]] = [
     (read_arrays, npz(a=np.array([{}], object)), "allow_pickle=False"),
     (read_arrays, pickle.dumps({"a": 1}), "not a zip"),
     (read_arrays, of_trillions(), ""),
+    (read_arrays, spoiled(), "Error -3 while decompressing"),
     (read_arrays, bomb(), "bytes unpacked, more than"),
 ]
 
