@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from deltarl.specs import DeltaTorsoSpec
 from deltarl.training.state import MisfitError, capture, restore
 
 Point = namedtuple("Point", ["x", "y"])
@@ -414,3 +415,11 @@ def test_attributes_that_were_deleted_stay_deleted() -> None:
 def test_a_time_of_the_environments_own_is_state() -> None:
     back = through_json(Holder(start_time=1.0, t_start=2.0), Holder(start_time=0.0, t_start=0.0))
     assert (back.start_time, back.t_start) == (1.0, 2.0)
+
+
+def test_an_option_that_a_later_version_has_added_stays_as_it_was_built() -> None:
+    spec = DeltaTorsoSpec(depth=2)
+    snapshot = capture(Holder(spec=spec))
+    del snapshot.tree["object"]["spec"]["object"]["output_scale"]  # as a version without it wrote
+    back, _ = restore(Holder(spec=DeltaTorsoSpec(depth=2)), snapshot)
+    assert back.spec == spec

@@ -266,6 +266,8 @@ class Restore(Before):
                 vars(old)[name] = new
         if isinstance(old, gym.Space) and self.version < 2:  # there, what a space allows was not looked at
             return
+        if type(old).__module__.startswith("deltarl."):  # an option that a later version has added
+            return
         for name in known.keys() - nodes.keys():
             if isinstance(old, torch.nn.Module) and name.endswith("_hooks"):
                 continue
