@@ -19,8 +19,9 @@ from deltarl.fast.vec_env import DummyVecEnv
 
 MOST_SEEDS = 1_000_000
 MOST_ENVS = 4_096
-# Evaluation episodes are seeded from here on.
+# Evaluation episodes are seeded from here on, and are cut off at so many steps unless a config says otherwise.
 FIRST_EVALUATION_SEED = 1_000_000
+LONGEST_EPISODE = 10_000
 # Separate training environments take the numbers below 2**32, the largest that NumPy's older generators accept.
 FIRST_TRAINING_SEED = 2**32 - MOST_SEEDS * MOST_ENVS
 

@@ -39,4 +39,5 @@ def evaluate(
 def describe(evaluation: Evaluation) -> str:
     """An evaluation in one line."""
     count = len(evaluation.returns)
-    return f"return {score_text(evaluation.return_mean, evaluation.return_std, count, evaluation.success_rate)}"
+    score = score_text(evaluation.return_mean, evaluation.return_std, count, evaluation.success_rate)
+    return f"return {score}{'' if evaluation.note is None else f'; {evaluation.note}'}"

@@ -141,7 +141,8 @@ def _effect(run: Path, changes: dict[str, str], block: int | None, episodes: int
 def _episode(run: Path, seed: int) -> Figure:
     loaded = training.load_run(run)
     with one_message(f"env: {loaded.spec.env.id} cannot be played"):
-        episode = play_episode(loaded.policy, loaded.spec.env, loaded.normalizer, seed)
+        limit = loaded.spec.eval.max_episode_steps
+        episode = play_episode(loaded.policy, loaded.spec.env, loaded.normalizer, seed, limit)
     if not episode.beta:
         raise ConfigError(f"{run}: its networks have no gates")
     return draw_episode(episode)

@@ -35,15 +35,20 @@ def play(
     elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
     loaded = training.load_run(run, best=best)
+    limit = loaded.spec.eval.max_episode_steps
     if video is not None:
         with one_message(f"env: {loaded.spec.env.id} draws no frames"):
             playback.check_frames(loaded.spec.env)
         typer.echo("drawing; without a graphics card 1,000 steps take a minute or two", err=True)
     with one_message(f"env: {loaded.spec.env.id} cannot be played"):
         if video is None:
-            evaluation = playback.show(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+            evaluation = playback.show(
+                loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed, max_episode_steps=limit
+            )
         else:
-            frames, fps, evaluation = playback.record(loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed)
+            frames, fps, evaluation = playback.record(
+                loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed, max_episode_steps=limit
+            )
     if video is not None:
         try:
             playback.write_video(frames, fps, video)

@@ -65,6 +65,7 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
             f"{result.steps:,} steps in {_duration(result.wall_seconds)}",
             f"  folder   {result.folder}",
         ]
+        lines += [f"  note     {note}" for note in result.notes]
         if result.resumes:
             exactly = f"continued, not exact: {'; '.join(result.continued)}" if result.continued else "exactly"
             lines.append(f"  resumed  {result.resumes} time{'s' if result.resumes > 1 else ''}, {exactly}")

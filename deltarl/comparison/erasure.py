@@ -104,7 +104,15 @@ def measure_erasure(records: Sequence[Record], console: Console) -> None:
 def _measure(record: Record, watch: Callable[[VecEnv], None]) -> None:
     run = load_run(record.folder, device="cpu")
     with intervene(run.policy, {"erase": "off"}), one_message(f"env: {run.spec.env.id} failed in the evaluation"):
-        found = evaluate_policy(run.policy, run.spec.env, run.normalizer, record.result.episodes, watch=watch)
+        found = evaluate_policy(
+            run.policy,
+            run.spec.env,
+            run.normalizer,
+            record.result.episodes,
+            n_envs=run.spec.eval.n_envs,
+            max_episode_steps=run.spec.eval.max_episode_steps,
+            watch=watch,
+        )
     with files.usable(record.folder):
         files.write_json(record.folder / ERASURE, {"returns_without_erasure": list(found.returns)})
 

@@ -53,7 +53,8 @@ def effect_of(
         with intervene(run.policy, {"beta": 1}, block=block):
             pass  # only to know that there are blocks to change
         with one_message(f"env: {run.spec.env.id} cannot be played"):
-            measured = play_episode(run.policy, run.spec.env, run.normalizer, seed).networks
+            episode = play_episode(run.policy, run.spec.env, run.normalizer, seed, run.spec.eval.max_episode_steps)
+            measured = episode.networks
     with intervene(run.policy, changes, block=block, measured=measured):
         changed = evaluate(run, episodes, seed)
     return Effect(evaluate(run, episodes, seed), changed)

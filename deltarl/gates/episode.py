@@ -16,7 +16,7 @@ from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl.envs import EnvSpec, build_envs
+from deltarl.envs import LONGEST_EPISODE, EnvSpec, build_envs
 from deltarl.gates.figures import INK, RULE, SHARE_LABEL, SHARES
 from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
 
@@ -64,14 +64,20 @@ class _Seen:
     curves: dict[str, list[float]] = field(default_factory=dict)
 
 
-def play_episode(policy: BasePolicy, env: EnvSpec, normalizer: VecNormalize | None, seed: int) -> Episode:
-    """Play one deterministic episode and measure the policy's networks on its observations."""
+def play_episode(
+    policy: BasePolicy,
+    env: EnvSpec,
+    normalizer: VecNormalize | None,
+    seed: int,
+    max_episode_steps: int = LONGEST_EPISODE,
+) -> Episode:
+    """Play one deterministic episode, or its first steps, and measure the policy's networks on its observations."""
     envs = build_envs(env, seed, n_envs=1)
     seen = _Seen()
     try:
         observation: Any = envs.reset()
         state, start = None, np.ones(1, bool)
-        while True:
+        while len(seen.actions) < max_episode_steps:
             normal = observation if normalizer is None else normalizer.normalize_obs(observation)
             seen.observations.append(normal)
             seen.states.append(state)

@@ -154,14 +154,14 @@ class Boundary:
             self._next = self._next_after(self.model.num_timesteps)
         self.stop_if_asked()
 
-    def stop_if_asked(self) -> None:
-        """Leave, where a stop was asked for.
+    def stop_if_asked(self, patience: float = 0.0) -> None:
+        """Leave, where a stop was asked for, at least `patience` seconds ago.
 
         Raises:
             TrainingStopped: saying how to go on.
             FullDiskError: if the disk had no room for any checkpoint.
         """
-        if self.stop:
+        if self.stop and self.stop.age >= patience:
             if self._stored < 0 and self._was_refused:
                 raise disk.FullDiskError(
                     f"{self.folder}: {self.stop.reason}: stopped at step {self.model.num_timesteps:,}, and nothing is "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -12,17 +12,22 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
+from deltarl.envs import FIRST_EVALUATION_SEED, LONGEST_EPISODE, EnvSpec, build_envs
 from deltarl.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One entry an episode; `successes` is None for a task without a notion of success."""
+    """One entry an episode; `successes` is None for a task without a notion of success.
+
+    Attributes:
+        cut: how many episodes had not ended at the longest length that they may have.
+    """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
     successes: tuple[bool, ...] | None
+    cut: int = 0
 
     @classmethod
     def joined(cls, parts: Sequence[Evaluation]) -> Evaluation:
@@ -32,6 +37,17 @@ class Evaluation:
             returns=tuple(chain.from_iterable(part.returns for part in parts)),
             lengths=tuple(chain.from_iterable(part.lengths for part in parts)),
             successes=tuple(chain.from_iterable(successes)) if successes else None,
+            cut=sum(part.cut for part in parts),
+        )
+
+    @property
+    def note(self) -> str | None:
+        """What has to be known of the scores; None if they are of complete episodes."""
+        if not self.cut:
+            return None
+        return (
+            f"{self.cut} of {len(self.returns)} evaluation episodes had not ended after {max(self.lengths):,} steps "
+            "(eval.max_episode_steps) and were cut off"
         )
 
     @property
@@ -55,10 +71,12 @@ def evaluate_policy(
     episodes: int,
     seed: int = FIRST_EVALUATION_SEED,
     *,
+    n_envs: int = 1,
+    max_episode_steps: int = LONGEST_EPISODE,
     render_mode: str | None = None,
     watch: Callable[[VecEnv], None] | None = None,
 ) -> Evaluation:
-    """Run one episode in each of `episodes` environments side by side.
+    """Play episodes, each in an environment that is made for it.
 
     Args:
         policy: what acts, deterministically and in evaluation mode; no random numbers are drawn from PyTorch.
@@ -66,6 +84,8 @@ def evaluate_policy(
         normalizer: statistics that the policy's observations are normalised with; a copy is used, unchanged.
         episodes: how many, at least 1.
         seed: the episodes are seeded with seed, seed + 1, ...
+        n_envs: how many are played side by side; another number may change the last bits of the policy's actions.
+        max_episode_steps: an episode that has not ended after so many steps is cut off.
         render_mode: as Gymnasium takes it, for playback.
         watch: called with the environments before each step.
 
@@ -74,28 +94,47 @@ def evaluate_policy(
     """
     if episodes < 1:
         raise ConfigError(f"episodes: at least 1 is needed; got {episodes}")
-    envs = build_envs(env, seed, n_envs=episodes, render_mode=render_mode)
-    returns, lengths, successes = np.zeros(episodes), np.zeros(episodes, int), np.zeros(episodes, bool)
-    try:
-        running = np.ones(episodes, bool)
-        observations: Any = envs.reset()
-        states, starts = None, np.ones(episodes, bool)
-        while running.any():
-            if watch is not None:
-                watch(envs)
-            seen = observations if normalizer is None else normalizer.normalize_obs(observations)
-            actions, states = policy.predict(seen, state=states, episode_start=starts, deterministic=True)
-            observations, _, starts, infos = envs.step(actions)
-            for index in np.flatnonzero(running):
-                info = infos[index]
-                if starts[index]:
-                    running[index] = False
-                    successes[index] = info.get("is_success", False)
-                    returns[index], lengths[index] = info["episode"]["r"], info["episode"]["l"]
-    finally:
-        envs.close()
-    return Evaluation(
-        returns=tuple(map(float, returns)),
-        lengths=tuple(map(int, lengths)),
-        successes=None if env.success is None else tuple(map(bool, successes)),
-    )
+    parts = []
+    for first in range(0, episodes, n_envs):
+        envs = build_envs(env, seed + first, n_envs=min(n_envs, episodes - first), render_mode=render_mode)
+        try:
+            played = _play(policy, envs, normalizer, max_episode_steps, watch)
+        finally:
+            envs.close()
+        parts.append(played if env.success is not None else replace(played, successes=None))
+    return Evaluation.joined(parts)
+
+
+def _play(
+    policy: BasePolicy | BaseAlgorithm,
+    envs: VecEnv,
+    normalizer: VecNormalize | None,
+    max_episode_steps: int,
+    watch: Callable[[VecEnv], None] | None,
+) -> Evaluation:
+    """One episode in each of the environments."""
+    count, steps, cut = envs.num_envs, 0, 0
+    returns, lengths, successes = np.zeros(count), np.zeros(count, int), np.zeros(count, bool)
+    running = np.ones(count, bool)
+    observations: Any = envs.reset()
+    states, starts = None, np.ones(count, bool)
+    while running.any():
+        if watch is not None:
+            watch(envs)
+        seen = observations if normalizer is None else normalizer.normalize_obs(observations)
+        actions, states = policy.predict(seen, state=states, episode_start=starts, deterministic=True)
+        observations, _, starts, infos = envs.step(actions)
+        steps += 1
+        for index in np.flatnonzero(running):
+            info = infos[index]
+            if starts[index]:
+                returns[index], lengths[index] = info["episode"]["r"], info["episode"]["l"]
+            elif steps >= max_episode_steps:
+                [rewards] = envs.get_attr("rewards", int(index))  # the Monitor's, of the episode so far
+                returns[index], lengths[index] = sum(rewards), steps
+                cut += 1
+            else:
+                continue
+            running[index] = False
+            successes[index] = info.get("is_success", False)
+    return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), tuple(map(bool, successes)), cut)

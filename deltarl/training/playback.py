@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
 from deltarl import places
-from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
+from deltarl.envs import FIRST_EVALUATION_SEED, LONGEST_EPISODE, EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.training.evaluation import Evaluation, evaluate_policy
+from deltarl.training.spec import RunSpec
 
 Frame = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # height, width, RGB
 FORMATS = (".mp4", ".gif")
@@ -29,6 +30,7 @@ DEFAULT_FPS = 30
 GIF_FPS = 25
 GIF_WIDTH = 240
 CLIP_SECONDS = 10
+HIGHEST_FPS = 125  # of Gymnasium's tasks
 
 
 def record(
@@ -37,15 +39,20 @@ def record(
     normalizer: VecNormalize | None,
     episodes: int = 1,
     seed: int = FIRST_EVALUATION_SEED,
+    *,
+    max_episode_steps: int = LONGEST_EPISODE,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[list[Frame], float, Evaluation]:
     """Frames of evaluation episodes one after the other, their number a second, and the scores.
 
+    `check` is called before each step; whatever it raises ends them.
     Rendering has to be set up (`deltarl.rendering.set_up`).
     """
     frames: list[Frame] = []
     rates: list[float] = []
 
     def watch(envs: VecEnv) -> None:
+        check()
         if "default_camera_config" not in env.kwargs:
             _follow(envs.get_attr("unwrapped")[0])
         [frame] = envs.get_images()
@@ -53,11 +60,17 @@ def record(
         frames.append(frame)
         rates.append(envs.get_attr("metadata")[0].get("render_fps") or DEFAULT_FPS)
 
-    scores = [
-        evaluate_policy(policy, env, normalizer, 1, seed + episode, render_mode="rgb_array", watch=watch)
-        for episode in range(episodes)
-    ]
-    return frames, rates[0], Evaluation.joined(scores)
+    scores = evaluate_policy(
+        policy,
+        env,
+        normalizer,
+        episodes,
+        seed,
+        max_episode_steps=max_episode_steps,
+        render_mode="rgb_array",
+        watch=watch,
+    )
+    return frames, rates[0], scores
 
 
 def _follow(env: Any) -> None:
@@ -92,13 +105,12 @@ def show(
     normalizer: VecNormalize | None,
     episodes: int = 1,
     seed: int = FIRST_EVALUATION_SEED,
+    *,
+    max_episode_steps: int = LONGEST_EPISODE,
 ) -> Evaluation:
     """Evaluation episodes one after the other in a window, and their scores."""
-    return Evaluation.joined(
-        [
-            evaluate_policy(policy, env, normalizer, 1, seed + episode, render_mode="human")
-            for episode in range(episodes)
-        ]
+    return evaluate_policy(
+        policy, env, normalizer, episodes, seed, max_episode_steps=max_episode_steps, render_mode="human"
     )
 
 
@@ -137,10 +149,17 @@ def write_video(frames: Sequence[Frame], fps: float, path: Path) -> None:
 
 
 def record_clip(
-    logger: Logger, policy: BaseAlgorithm, env: EnvSpec, normalizer: VecNormalize | None, steps: int
+    logger: Logger,
+    policy: BaseAlgorithm,
+    spec: RunSpec,
+    normalizer: VecNormalize | None,
+    steps: int,
+    *,
+    check: Callable[[], None],
 ) -> None:
-    """Add the first seconds of an evaluation episode to TensorBoard, as `eval/clip`."""
-    frames, fps, _ = record(policy, env, normalizer)
+    """Add the first seconds of an evaluation episode to TensorBoard, as `eval/clip`; `check` as in `record`."""
+    most = min(spec.eval.max_episode_steps, CLIP_SECONDS * HIGHEST_FPS)
+    frames, fps, _ = record(policy, spec.env, normalizer, max_episode_steps=most, check=check)
     step = math.ceil(fps / GIF_FPS)
     kept = [_small(frame) for frame in frames[: int(CLIP_SECONDS * fps) : step]]
     height, width, _ = kept[0].shape

@@ -48,6 +48,10 @@ from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
+# Seconds for which a stop waits for an evaluation in mid-training to end: with it, the run can be stored as it is, and
+# without it the run goes back to its last checkpoint.
+PATIENCE = 5.0
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -58,6 +62,7 @@ class RunResult:
             where the system does not say.
         resumes: how often it was interrupted and gone on with.
         continued: why it then is not to the last bit the run that an uninterrupted one would have been; empty if it is.
+        notes: what has to be known to read the score.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
@@ -75,6 +80,7 @@ class RunResult:
     peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
     resumes: Annotated[int, Field(ge=0)] = 0
     continued: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 _RESULT = TypeAdapter(RunResult)
@@ -100,11 +106,21 @@ class EvaluationCallback(BaseCallback):
         normalizer: what its observations are normalised with.
         best: keeps the best policy.
         steps: where the run goes on from.
+        check: called before each step of an evaluation; whatever it raises ends that.
     """
 
-    def __init__(self, spec: RunSpec, folder: Path, normalizer: VecNormalize | None, best: Best, steps: int) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        normalizer: VecNormalize | None,
+        best: Best,
+        steps: int,
+        *,
+        check: Callable[[], None],
+    ) -> None:
         super().__init__()
-        self.spec, self.folder, self.normalizer, self.best = spec, folder, normalizer, best
+        self.spec, self.folder, self.normalizer, self.best, self.check = spec, folder, normalizer, best, check
         self._next = self._next_after(steps)
 
     def _next_after(self, steps: int) -> int:
@@ -114,12 +130,29 @@ class EvaluationCallback(BaseCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
             self._next = self._next_after(self.num_timesteps)
-            evaluation = evaluate_policy(self.model, self.spec.env, self.normalizer, self.spec.eval.episodes)
+            evaluation = _evaluated(self.spec, self.model, self.normalizer, self.check)
+            if evaluation.note is not None:
+                log.warning("%s: step %s: %s", self.folder, f"{self.num_timesteps:,}", evaluation.note)
             self.best.offer(self.num_timesteps, evaluation)
             record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
             if self.spec.eval.video:
-                record_clip(self.logger, self.model, self.spec.env, self.normalizer, self.num_timesteps)
+                record_clip(self.logger, self.model, self.spec, self.normalizer, self.num_timesteps, check=self.check)
         return True
+
+
+def _evaluated(
+    spec: RunSpec, model: BaseAlgorithm, normalizer: VecNormalize | None, check: Callable[[], None]
+) -> Evaluation:
+    """An evaluation as the config asks for it; `check` is called before each step."""
+    return evaluate_policy(
+        model,
+        spec.env,
+        normalizer,
+        spec.eval.episodes,
+        n_envs=spec.eval.n_envs,
+        max_episode_steps=spec.eval.max_episode_steps,
+        watch=lambda _: check(),
+    )
 
 
 class Best:
@@ -388,7 +421,9 @@ def _learn(
         )
         best = Best(store, folder, model, normalizer)
         callbacks: list[BaseCallback] = [
-            EvaluationCallback(spec, folder, normalizer, best, origin.steps),
+            EvaluationCallback(
+                spec, folder, normalizer, best, origin.steps, check=partial(boundary.stop_if_asked, PATIENCE)
+            ),
             ProgressCallback(spec.total_timesteps, report),
             *([] if gates is None else [gates]),
         ]
@@ -406,13 +441,11 @@ def _learn(
             gates.draw()
         _save_model(model, normalizer, folder)
 
-        evaluation = evaluate_policy(
-            model, spec.env, normalizer, spec.eval.episodes, watch=lambda _: boundary.stop_if_asked()
-        )
+        evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
         best.offer(model.num_timesteps, evaluation)
         record_evaluation(folder, logger, model.num_timesteps, evaluation)
         if spec.eval.video:
-            record_clip(logger, model, spec.env, normalizer, model.num_timesteps)
+            record_clip(logger, model, spec, normalizer, model.num_timesteps, check=boundary.stop_if_asked)
         result = RunResult(
             folder=folder,
             seed=seed,
@@ -427,6 +460,7 @@ def _learn(
             peak_memory_mib=_peak_memory(),
             resumes=origin.resumes,
             continued=tuple(boundary.continued),
+            notes=() if evaluation.note is None else (evaluation.note,),
         )
         files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
     return result
@@ -620,4 +654,6 @@ def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIR
             run.normalizer,
             episodes=run.spec.eval.episodes if episodes is None else episodes,
             seed=seed,
+            n_envs=run.spec.eval.n_envs,
+            max_episode_steps=run.spec.eval.max_episode_steps,
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -32,13 +34,20 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self._made = math.inf
 
     def __bool__(self) -> bool:
         return self.reason is not None
 
     def make(self, reason: str) -> None:
         """Ask for a stop; the first reason stays."""
-        self.reason = self.reason or reason
+        if self.reason is None:
+            self._made, self.reason = time.monotonic(), reason
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self._made
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from deltarl.agents import AgentSpec, CrossQSpec
-from deltarl.envs import MOST_SEEDS, EnvSpec
+from deltarl.envs import LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
 from deltarl.specs import DeltaTorsoSpec, TorsoSpec
 
@@ -46,6 +46,10 @@ class EvaluationSpec(Spec):
         None, description="Training steps between evaluations; null for one at the end alone."
     )
     episodes: Annotated[int, Field(ge=1, description="Number of episodes.")] = 20
+    n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Environments that play them side by side.")] = 1
+    max_episode_steps: Annotated[
+        int, Field(ge=1, description="Steps at which an episode that has not ended is cut off, which the result notes.")
+    ] = LONGEST_EPISODE
     video: bool = Field(False, description="A clip of one episode in TensorBoard at each evaluation.")
 
 
@@ -144,3 +148,5 @@ def complete_older(data: Any) -> None:
     env = data.get("env") if isinstance(data, dict) and data.keys() >= _WRITTEN_OUT else None
     if isinstance(env, dict) and env.keys() >= _WRITTEN_OUT_OF_ENV:
         env.setdefault("seeding", "consecutive")
+        if isinstance(evaluation := data["eval"], dict) and "episodes" in evaluation:
+            evaluation.setdefault("n_envs", evaluation["episodes"])  # all of them side by side
