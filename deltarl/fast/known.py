@@ -131,7 +131,14 @@ def _is_at_home(function: Any, space: type | ModuleType) -> bool:
             return False
         if (inner := getattr(function, "__wrapped__", None)) is None:
             within = function.__module__, function.__qualname__.rpartition(".")[0]
-            return isinstance(space, ModuleType) or not within[1] or within == (space.__module__, space.__qualname__)
+            # PyTorch's compiler puts functions that it makes in the place of its own, for all of the process.
+            made = within[1].endswith("<locals>")
+            return (
+                isinstance(space, ModuleType)
+                or made
+                or not within[1]
+                or within == (space.__module__, space.__qualname__)
+            )
         function = inner
     return isinstance(function, BuiltinFunctionType) or type(function).__module__ in _CODELESS
 

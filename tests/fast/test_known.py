@@ -354,3 +354,11 @@ def test_only_callbacks_of_the_libraries_are_trusted_within_a_rollout() -> None:
     model = make("SAC")
     assert not is_of_the_libraries(model._init_callback(lambda *_: True))
     assert is_of_the_libraries(model._init_callback(None))
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC"])
+def test_steps_stay_lean_where_anything_has_been_compiled(name: str) -> None:
+    """PyTorch's compiler replaces methods of `nn.Module` for the whole process; a resumed run may have none."""
+    compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
+    compiled(torch.zeros(1, 2))
+    assert make(name).lean_update() is not None
