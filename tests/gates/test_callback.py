@@ -197,6 +197,7 @@ def test_what_is_gathered_survives_an_interruption_and_older_checkpoints_have_no
     restore(fresh, capture(state))
     assert torch.equal(fresh.pending["observations"], torch.ones(3, 2))  # type: ignore[index]
     del state.pending
+    fresh = GateState()
     restore(fresh, capture(state))
     assert fresh.pending is None
 
