@@ -18,6 +18,8 @@ from pathlib import Path
 import deltarl
 from rich.console import Console
 
+assert "torch._dynamo" not in sys.modules  # a second and a half of every command
+
 spec = deltarl.load_config(
     "quickstart", "total_timesteps=32", "agent.n_steps=16", "agent.batch_size=32", "agent.n_epochs=1", "env.n_envs=2",
     "torso.width=8", "eval.episodes=1", "device=cpu", "name=test", f"out={sys.argv[1]}",

@@ -44,7 +44,6 @@ _PASSING: tuple[tuple[type, set[str]], ...] = (
     (DummyVecEnv, {"buf_infos", "reset_infos"}),
     (VecEnvWrapper, {"class_attributes"}),
     (Monitor, {"t_start"}),
-    (torch.optim.Optimizer, set(vars(torch.optim.Optimizer([torch.zeros(1)], {})))),
     (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
 )
 # With the state of another class, whose name stands in files, those of before among them.
@@ -101,6 +100,8 @@ def slots_of(kind: type) -> dict[str, types.MemberDescriptorType]:
 def attributes_of(thing: Any) -> dict[str, Any]:
     """The attributes of an object that hold state."""
     passing = set().union(*(names for kind, names in _PASSING if isinstance(thing, kind)))
+    if isinstance(thing, torch.optim.Optimizer):
+        passing |= _of_every_optimizer()
     found = {name: value for name, value in getattr(thing, "__dict__", {}).items() if name not in passing}
     for name, slot in slots_of(type(thing)).items():
         with suppress(AttributeError):
@@ -110,6 +111,12 @@ def attributes_of(thing: Any) -> dict[str, Any]:
     if isinstance(thing, Distribution):  # built anew of the network's outputs before it is read
         return {name: _detached(value) for name, value in found.items() if not _is_distribution(value)}
     return found
+
+
+@functools.cache
+def _of_every_optimizer() -> frozenset[str]:
+    """What an optimizer's state dict holds, and what PyTorch hooks into it; making one imports PyTorch's compiler."""
+    return frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {})))
 
 
 def _is_distribution(value: Any) -> bool:
