@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,13 +35,6 @@ stacks = pytest.mark.parametrize("spec", STACKS, ids=name_of)
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def _fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def gradients(torso: Callable[[Tensor], Tensor], module: nn.Module, features: Tensor) -> dict[str, Tensor]:
@@ -239,7 +232,7 @@ def test_functional_calls_take_everything_from_the_weights_they_are_given(spec: 
     assert torch.equal(torch.func.functional_call(torso, other.state_dict(), (features,)), other(features))
 
 
-@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("spec", COMPILED, ids=name_of)
 def test_a_compiled_torso_is_one_graph_with_equal_values_and_gradients(spec: StackSpec) -> None:
     torso = scramble(Torso(IN_FEATURES, spec))
@@ -250,7 +243,7 @@ def test_a_compiled_torso_is_one_graph_with_equal_values_and_gradients(spec: Sta
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.usefixtures("_fresh_compiler")
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("spec", COMPILED, ids=name_of)
 def test_inductor_compiles_a_torso_to_equal_values_and_gradients(spec: StackSpec) -> None:
     torso = scramble(Torso(IN_FEATURES, spec))

@@ -356,6 +356,7 @@ def test_only_callbacks_of_the_libraries_are_trusted_within_a_rollout() -> None:
     assert is_of_the_libraries(model._init_callback(None))
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", ["PPO", "SAC"])
 def test_steps_stay_lean_where_anything_has_been_compiled(name: str) -> None:
     """PyTorch's compiler replaces methods of `nn.Module` for the whole process; a resumed run may have none."""

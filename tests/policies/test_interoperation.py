@@ -103,8 +103,8 @@ def test_masked_actions_are_never_taken(kind: str) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # PyTorch's own, while it compiles
+@pytest.mark.usefixtures("compiler")
 def test_a_compiled_policy_acts_and_trains(algorithm: Any, backend: str) -> None:
-    torch.compiler.reset()
     model = make(BY_ALGORITHM[algorithm], torso=KINDS["delta"])
     batch, _ = model.policy.obs_to_tensor(sample_observations(model))
     with torch.no_grad():
