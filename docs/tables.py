@@ -596,7 +596,11 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "bounded": comparisons.bounded_text,
     },
     "docs/torsos.md": {"options": options_table},
-    "docs/mechanism.md": {"starts": mechanism.starts_table, "steps": mechanism.steps_table},
+    "docs/mechanism.md": {
+        "starts": mechanism.starts_table,
+        "steps": mechanism.steps_table,
+        "probes": mechanism.probes_table,
+    },
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
     "docs/long-runs.md": {"checkpoint_cost": checkpoint_cost_table},
