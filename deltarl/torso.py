@@ -17,7 +17,7 @@ from deltarl.errors import ConfigError
 from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 
 # With `output_scale: mlp`. A normalised feature has a mean magnitude of sqrt(2 / pi) = 0.80, and a hidden unit of the
-# two tanh layers of Stable-Baselines3's MLP, on normalised observations, one of 0.40 (benchmarks/torso_start.py).
+# two tanh layers of Stable-Baselines3's MLP, on normalised observations, one of 0.43 (benchmarks/torso_start.py).
 MLP_SCALE = 0.5
 BlockSpec = DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec | CustomTorsoSpec
 
