@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sb3_contrib import crossq, tqc
 from stable_baselines3 import sac, td3
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import BaseBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
@@ -92,12 +93,14 @@ class Plan:
         seal: of the algorithm as it was.
         update: None for Stable-Baselines3's own steps.
         has_modes: whether anything that is called may differ between training and evaluation.
+        reason: why the steps are Stable-Baselines3's own; None for lean ones.
         watched: whether somebody may change the algorithm within a rollout.
     """
 
     seal: Seal
     update: Any
     has_modes: bool
+    reason: str | None
     watched: bool = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
@@ -121,23 +124,30 @@ class Lean(ABC):
         plan = self._lean
         if plan is None or not plan.seal.holds():
             seal = Seal(self)
-            update = self.update_class(self) if seal.is_theirs() and self.can_be_lean() else None
+            replaced = "code of the libraries has been replaced"
+            reason = next(self.obstacles(), None) if seal.is_theirs() else replaced
+            update = self.update_class(self) if reason is None else None
             has_modes = (
                 update is None or not update.features.flat or any(network.has_modes for network in update.networks)
             )
-            plan = self._lean = Plan(seal, update, has_modes, plan is not None and plan.watched)
+            plan = self._lean = Plan(seal, update, has_modes, reason, plan is not None and plan.watched)
         return plan
 
     def _plan_within_a_rollout(self) -> Plan:
         """The same, looked at again where somebody else is called at each step."""
         return self._plan() if self._lean is None or self._lean.watched else self._lean
 
-    def can_be_lean(self) -> bool:
-        """Whether all that an update does by hand is Stable-Baselines3's own code, without features to learn."""
-        policy = self.policy  # type: ignore[attr-defined]
-        on_cpu = self.device.type == "cpu"  # type: ignore[attr-defined]
-        is_own = overrides(type(self), AROUND)
-        return on_cpu and not is_own and not self.use_sde and is_unchanged(policy)  # type: ignore[attr-defined]
+    def obstacles(self) -> Iterator[str]:
+        """What an update by hand would not honour of the algorithm as it is; nothing where it honours everything."""
+        device, policy = self.device, self.policy  # type: ignore[attr-defined]
+        if device.type != "cpu":
+            yield f"the device is {device}"
+        if overrides(type(self), AROUND):
+            yield f"{type(self).__name__} overrides methods of the algorithm"
+        if self.use_sde:  # type: ignore[attr-defined]
+            yield "exploration depends on the state (use_sde)"
+        if not is_unchanged(policy):
+            yield "the policy has methods, hooks, parameters or random layers that its class does not give it"
 
     def _setup_learn(self, *args: Any, **options: Any) -> Any:
         self._lean = None
@@ -186,6 +196,17 @@ class Lean(ABC):
         return [*super()._excluded_save_params(), "_lean"]  # type: ignore[misc]
 
 
+def training_step(model: BaseAlgorithm) -> dict[str, str]:
+    """Whose training step an algorithm takes as it is, under the names of `agent.implementation`.
+
+    Returns:
+        `{"implementation": "deltarl"}` for a lean one, `{"implementation": "sb3", "reason": ...}` otherwise.
+    """
+    stock = f"{type(model).__name__} is not one of deltarl.fast"
+    reason = model._plan().reason if isinstance(model, Lean) else stock
+    return {"implementation": "deltarl"} if reason is None else {"implementation": "sb3", "reason": reason}
+
+
 def is_of_the_libraries(callback: Any) -> bool:
     """Whether a callback, and all those that it calls, are Stable-Baselines3's or deltarl's."""
     if not isinstance(callback, BaseCallback):
@@ -224,21 +245,24 @@ class OffPolicyLean(Lean):
         if type(self.replay_buffer) is SharedReplayBuffer and not _plain_buffers_are_theirs():
             self.replay_buffer = self.replay_buffer.plain()
 
-    def can_be_lean(self) -> bool:
+    def obstacles(self) -> Iterator[str]:
         policy: Any = self.policy  # type: ignore[attr-defined]
         actor, critic, gaussian = policy.actor, policy.critic, getattr(policy.actor, "action_dist", None)
-        known = (
-            type(actor) in _ACTORS
-            and type(critic) in _CRITICS
-            and (
-                gaussian is None or (type(gaussian) is SquashedDiagGaussianDistribution and gaussian.epsilon == EPSILON)
-            )
-            # Its steps take the ones, its rollouts the others.
-            and all(getattr(self, name) is getattr(policy, name) for name in _NETWORKS if hasattr(policy, name))
-            and all(map(_has_networks_of_its_own, (critic, getattr(policy, "critic_target", critic))))
-            and is_learned(getattr(self, "log_ent_coef", None))
-        )
-        return known and super().can_be_lean() and same_features([actor, critic])
+        if type(actor) not in _ACTORS or type(critic) not in _CRITICS:
+            yield f"{type(actor).__name__} or {type(critic).__name__} is not a class of the library's"
+        squashed = gaussian is None or type(gaussian) is SquashedDiagGaussianDistribution
+        if not squashed or (gaussian is not None and gaussian.epsilon != EPSILON):
+            yield "the actions have another distribution than the algorithm gives them"
+        # Its steps take the ones, its rollouts the others.
+        if not all(getattr(self, name) is getattr(policy, name) for name in _NETWORKS if hasattr(policy, name)):
+            yield "the algorithm has other networks than its policy"
+        if not all(map(_has_networks_of_its_own, (critic, getattr(policy, "critic_target", critic)))):
+            yield "a critic lists other networks than it has"
+        if not is_learned(getattr(self, "log_ent_coef", None)):
+            yield "the entropy coefficient is frozen or hooked into"
+        yield from super().obstacles()
+        if not same_features([actor, critic]):
+            yield "features are learned, or differ between actor and critic"
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -287,11 +311,15 @@ class OffPolicyLean(Lean):
 class OnPolicyLean(Lean):
     """Stands before PPO or A2C among the bases."""
 
-    def can_be_lean(self) -> bool:
+    def obstacles(self) -> Iterator[str]:
         policy: Any = self.policy  # type: ignore[attr-defined]
+        yield from super().obstacles()
+        if not GaussianPolicy.is_one(policy):
+            yield "features are learned, or the actions have another distribution than a plain Gaussian"
         stepped = {parameter for group in policy.optimizer.param_groups for parameter in group["params"]}
         # The gradients of others would add up, and count when all are clipped.
-        return super().can_be_lean() and GaussianPolicy.is_one(policy) and stepped == set(policy.parameters())
+        if stepped != set(policy.parameters()):
+            yield "the optimizer steps other parameters than the policy's"
 
     @abstractmethod
     def learn_rollout(self, update: Any) -> dict[str, float]:

@@ -24,6 +24,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl.errors import ConfigError
+from deltarl.fast.algorithm import training_step
 from deltarl.reading import readable
 from deltarl.training import disk, records
 from deltarl.training.checkpoint import Checkpoint, DamagedError, Store
@@ -211,6 +212,7 @@ class Boundary:
         facts = {
             **self._surroundings,
             "device": str(self.model.device),
+            "training_step": training_step(self.model),
             "total_timesteps": self.model._total_timesteps,
             "elapsed_seconds": self.elapsed_seconds,
             "resumes": self.origin.resumes,

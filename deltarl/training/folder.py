@@ -9,7 +9,7 @@ import os
 import platform
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
@@ -177,8 +177,10 @@ def _places(spec: RunSpec, seed: int) -> Iterator[Path]:
 
 
 @contextmanager
-def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
+def claimed(spec: RunSpec, seed: int, command: list[str], facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
     """The folder of a run, made anew, with config and provenance, and kept from others while the context lasts.
+
+    The provenance has `facts` too.
 
     A run of the same config that was interrupted before its first checkpoint is moved aside. Where the run goes is
     settled under a lock on `out`: what was free when a command started may hold another process's run hours later,
@@ -193,7 +195,7 @@ def claimed(spec: RunSpec, seed: int, command: list[str]) -> Iterator[Path]:
                 if (folder / CONFIG).exists():
                     folder.rename(next(path for n in count(1) if not (path := _aside(folder, n)).exists()))
                 folder.mkdir(parents=True, exist_ok=True)
-                write_json(folder / PROVENANCE, provenance(command))
+                write_json(folder / PROVENANCE, {**provenance(command), **(facts or {})})
                 held.enter_context(_locked(folder / PROVENANCE))
                 write_config(spec, seed, folder)
         yield folder

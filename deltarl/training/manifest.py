@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -45,6 +45,15 @@ class Layout(BaseModel):
     arrays: dict[str, list[str | Count]]
 
 
+class TrainingStep(BaseModel):
+    """Whose training step the run took, and why where it was not the lean one."""
+
+    model_config = ConfigDict(strict=True)
+
+    implementation: Literal["deltarl", "sb3"]
+    reason: str = ""
+
+
 class Manifest(BaseModel):
     """The manifest; the names of its files are a closed set, and all below the checkpoint's own folder."""
 
@@ -62,6 +71,7 @@ class Manifest(BaseModel):
     elapsed_seconds: float = Field(0.0, ge=0)
     return_mean: float | None = None
     packages: dict[str, Any] = {}
+    training_step: TrainingStep | None = None
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Manifest:

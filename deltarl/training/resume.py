@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from deltarl.agents.base import LinearScheduleSpec
 from deltarl.errors import ConfigError
+from deltarl.fast.algorithm import training_step
 from deltarl.reading import read_json
 from deltarl.training import checkpoint, records
 from deltarl.training import folder as files
@@ -78,7 +79,7 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
         # A trial: it is put there for good when `learn` has set the algorithm up.
         model.set_logger(Logger(None, []))
         put(model, {}, found, transitions=False)
-        lengths, origin = found.manifest["records"], _origin(found, spec)
+        lengths, origin = found.manifest["records"], _origin(found, spec, training_step(model))
         if spec.checkpoint.exact and origin.continued:
             raise ConfigError(f"{folder}: {_inexact('; '.join(origin.continued))}")
         store.resume_from(found)
@@ -89,17 +90,21 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
     # Before the config: a kill between the two must not leave an old result beside a larger total.
     (folder / files.RESULT).unlink(missing_ok=True)
     files.write_config(spec, seed, folder)
-    facts = {"from_step": 0 if found is None else found.steps, "continued": list(origin.continued)}
+    facts = {
+        "from_step": 0 if found is None else found.steps,
+        "continued": list(origin.continued),
+        "training_step": training_step(model),
+    }
     files.note_resumption(folder, command, facts)
     return origin
 
 
-def _origin(found: checkpoint.Checkpoint, spec: RunSpec) -> Origin:
-    reasons = [*found.manifest["continued"], *_departures(found.manifest, spec)]
+def _origin(found: checkpoint.Checkpoint, spec: RunSpec, step: Mapping[str, str]) -> Origin:
+    reasons = [*found.manifest["continued"], *_departures(found.manifest, spec, step)]
     return Origin(found, int(found.manifest["resumes"]) + 1, tuple(dict.fromkeys(reasons)))
 
 
-def _departures(manifest: Mapping[str, Any], spec: RunSpec) -> Iterator[str]:
+def _departures(manifest: Mapping[str, Any], spec: RunSpec, step: Mapping[str, str]) -> Iterator[str]:
     """Why the run cannot go on to the last bit as it would have."""
     here = files.surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
     there: dict[str, Any] = {key: manifest.get(key) for key in here}
@@ -115,8 +120,15 @@ def _departures(manifest: Mapping[str, Any], spec: RunSpec) -> Iterator[str]:
             f"total_timesteps: {manifest['total_timesteps']}, then {spec.total_timesteps}, and "
             f"{', '.join(schedules)} follows a schedule over it"
         )
+    before = manifest.get("training_step")  # which older versions did not store
+    if before is not None and before["implementation"] != step["implementation"]:
+        yield f"training step: {_named(before)}, then {_named(step)}"
     for path, kind in manifest["unsupported"].items():
         yield f"state: {path} ({kind}) cannot be stored"
+
+
+def _named(step: Mapping[str, str]) -> str:
+    return f"{step['implementation']} ({step['reason']})" if step.get("reason") else step["implementation"]
 
 
 def _schedules(spec: RunSpec) -> Iterator[str]:

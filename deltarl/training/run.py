@@ -28,6 +28,7 @@ from deltarl import places, rendering
 from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy, roles_of
 from deltarl.envs import FIRST_EVALUATION_SEED, build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
+from deltarl.fast.algorithm import training_step
 from deltarl.gates import GateCallback
 from deltarl.reading import check_plain, read_json, readable
 from deltarl.schedules import KLAdaptiveLearningRate
@@ -342,7 +343,8 @@ def train_one(
     try:
         with built(spec, seed, found) as (model, normalizer), ExitStack() as held:
             if found is None:
-                folder = held.enter_context(files.claimed(spec, seed, command))
+                facts = {"training_step": training_step(model)}
+                folder = held.enter_context(files.claimed(spec, seed, command, facts))
                 store, origin = Store(folder, spec.checkpoint.keep), Origin()
             else:
                 held.enter_context(files.reopened(folder := found))

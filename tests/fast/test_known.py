@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from deltarl import fast
-from deltarl.fast.algorithm import is_of_the_libraries
+from deltarl.fast.algorithm import is_of_the_libraries, training_step
 from deltarl.fast.known import Seal
 from deltarl.fast.shared import SharedReplayBuffer
 from tests.fast.test_equality import STOCK
@@ -209,6 +209,30 @@ def test_what_a_callback_changes_is_honoured(change: str) -> None:
         learned.append(flat(model))
     ours, theirs = learned
     assert (ours - theirs).norm() <= 0.02 * (theirs - at.left).norm()
+
+
+REASONS: dict[str, tuple[str, Any, str]] = {
+    "a hook": ("SAC", lambda m: m.actor.mu.register_forward_hook(print), "the policy has methods, hooks"),
+    "frozen entropy": ("SAC", lambda m: m.log_ent_coef.requires_grad_(False), "the entropy coefficient is frozen"),
+    "gSDE": ("A2C", lambda m: setattr(m, "use_sde", True), "exploration depends on the state (use_sde)"),
+    "another target": ("TD3", lambda m: setattr(m, "critic_target", m.critic), "the algorithm has other networks"),
+    "not all stepped": ("PPO", lambda m: m.policy.optimizer.param_groups[0]["params"].pop(), "the optimizer steps"),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_the_reason_for_a_step_of_stable_baselines3_is_named(case: str) -> None:
+    name, do, reason = REASONS[case]
+    model = make(name)
+    assert training_step(model) == {"implementation": "deltarl"}
+    do(model)
+    step = training_step(model)
+    assert step["implementation"] == "sb3"
+    assert step["reason"].startswith(reason)
+
+
+def test_an_algorithm_of_stable_baselines3_takes_its_own_step() -> None:
+    assert training_step(make("PPO", None)) == {"implementation": "sb3", "reason": "PPO is not one of deltarl.fast"}
 
 
 @pytest.mark.parametrize("name", STOCK)

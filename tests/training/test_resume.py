@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 from safetensors import SafetensorError
 from stable_baselines3.common.vec_env import DummyVecEnv
+from torch.nn.modules.module import register_module_forward_hook
 
 from deltarl import (
     ConfigError,
@@ -223,6 +224,23 @@ def test_another_version_is_continued_not_exact(interrupted: Path, monkeypatch: 
     monkeypatch.setattr("deltarl.training.folder.version", lambda name: "9.9" if name == "torch" else "same")
     [result] = resume(interrupted, console=quiet())
     assert f"torch: {torch.__version__}, then 9.9" in result.continued
+
+
+def test_another_training_step_is_continued_not_exact(interrupted: Path) -> None:
+    hook = register_module_forward_hook(lambda *_: None)  # a lean step would not call it
+    try:
+        with pytest.raises(ConfigError, match=r"checkpoint\.exact: training step: deltarl, then sb3 \(.*hooks"):
+            resume(interrupted, lambda config: load_config(str(config), "checkpoint.exact=true"), quiet())
+        [result] = resume(interrupted, console=quiet())
+    finally:
+        hook.remove()
+    [reason] = result.continued
+    assert reason.startswith("training step: deltarl, then sb3 (the policy has methods, hooks")
+    [resumed] = [json.loads(line) for line in (interrupted / "resumes.jsonl").read_text().splitlines()]
+    found = newest(interrupted)
+    assert found is not None
+    assert found.manifest["training_step"] == resumed["training_step"]
+    assert resumed["training_step"]["implementation"] == "sb3"
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,7 @@ def test_the_provenance_names_versions_threads_and_command(finished: RunResult) 
     assert provenance["packages"]["torch"].startswith(torch.__version__.split("+")[0])
     assert {"mujoco", "stable-baselines3", "gymnasium", "deltarl"} <= provenance["packages"].keys()
     assert provenance["threads"] == 1
+    assert provenance["training_step"] == {"implementation": "deltarl"}
 
 
 def test_the_resolved_config_reproduces_the_run(finished: RunResult, tmp_path: Path) -> None:
