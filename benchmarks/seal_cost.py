@@ -1,63 +1,73 @@
-"""What it costs to look, once a `train`, whether all is still Stable-Baselines3's own: `train` with and without.
+"""What it costs to look whether all is still Stable-Baselines3's own: training steps with and without the looks.
 
-    python benchmarks/seal_cost.py [--rounds 30] [--write FILE]
+    .venv/bin/python benchmarks/seal_cost.py [--rounds 30] [--write results/seal_cost.json]
 
-SAC with one gradient step a call, the hardest case, and PPO with a whole rollout, both at Stable-Baselines3's default
-sizes on HalfCheetah-v5: in turns in one process, by the time that the process itself had, so that other work on the
-machine does not enter.
+SAC with one gradient step a call, the hardest case, and PPO, both at Stable-Baselines3's default sizes on
+HalfCheetah-v5: in turns in one process, by the time that the process itself had, so that other work on the machine
+does not enter. Whose code runs within `learn` decides how often one looks: the libraries' alone, a user's environment,
+or a user's callback, which is given the algorithm.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch
 
 from deltarl import fast
+from deltarl.training.folder import provenance
 
 CASES: dict[str, tuple[str, str, dict[str, Any], int]] = {
-    "SAC, mlp": ("SAC", "MlpPolicy", {"learning_starts": 100, "buffer_size": 10_000}, 50),
-    "SAC, delta": ("SAC", "DeltaPolicy", {"learning_starts": 100, "buffer_size": 10_000}, 10),
-    "PPO, mlp": ("PPO", "MlpPolicy", {}, 1),
+    "SAC, mlp": ("SAC", "MlpPolicy", {"learning_starts": 100, "buffer_size": 10_000}, 100),
+    "SAC, delta": ("SAC", "DeltaPolicy", {"learning_starts": 100, "buffer_size": 10_000}, 25),
+    "PPO, mlp": ("PPO", "MlpPolicy", {}, 2048),
 }
+WAYS = ("libraries", "environment", "callback")
+
+
+class OfAUser(gym.Wrapper[Any, Any, Any, Any]):
+    """Does nothing, and is none of the libraries'."""
 
 
 def measure(case: str, rounds: int) -> dict[str, Any]:
-    """Milliseconds of a call of `train`, medians and quartiles of the rounds, and of the look alone."""
-    name, policy, options, calls = CASES[case]
-    model: Any = getattr(fast, name)(policy, "HalfCheetah-v5", seed=0, device="cpu", **options)
-    model.learn(model.n_steps if name == "PPO" else 300)
-    arguments = () if name == "PPO" else (1, 256)
-    found: dict[bool, list[float]] = {True: [], False: []}
-    for index in range(2 * rounds + 2):
-        looks = index % 2 == 0
-        seal = model._plan().seal
-        if not looks:
-            seal.holds = lambda: True
-        start = time.process_time()
-        for _ in range(calls):
-            model.train(*arguments)
-        spent = time.process_time() - start
-        vars(seal).pop("holds", None)
-        assert model._plan().update is not None
-        if index >= 2:
-            found[looks].append(1e3 * spent / calls)
-    seal, start = model._plan().seal, time.process_time()
-    for _ in range(1000):
-        seal.holds()
-    look = time.process_time() - start  # seconds of a thousand
-    without = statistics.median(found[False])
+    """Milliseconds of an environment step with its share of updates, and what looking takes of it, by whose code runs.
+
+    The looks' share is 1 - without / with of the same round: median, between the quartiles.
+    """
+    name, policy, options, steps = CASES[case]
+
+    def learner(way: str) -> Callable[[], None]:
+        env = gym.make("HalfCheetah-v5")
+        model: Any = getattr(fast, name)(
+            policy, OfAUser(env) if way == "environment" else env, seed=0, device="cpu", **options
+        )
+        callback = (lambda *_: True) if way == "callback" else None
+        return lambda: model.learn(steps, callback=callback, reset_num_timesteps=False)
+
+    learners = {way: learner(way) for way in WAYS}
+    seal: Any = fast.known.Seal
+    holds = seal.holds
+    spent: dict[tuple[str, bool], list[float]] = {(way, looks): [] for way in WAYS for looks in (False, True)}
+    for index in range(rounds + 2):
+        for looks in (False, True) if index % 2 else (True, False):
+            seal.holds = holds if looks else lambda _: True
+            for way, learn in learners.items():
+                start = time.process_time()
+                learn()
+                if index >= 2:
+                    spent[way, looks].append(1e3 * (time.process_time() - start) / steps)
+    seal.holds = holds
+    shares = {way: [1 - off / on for off, on in zip(spent[way, False], spent[way, True], strict=True)] for way in WAYS}
     return {
-        "with_ms": [round(each, 4) for each in statistics.quantiles(found[True])],
-        "without_ms": [round(each, 4) for each in statistics.quantiles(found[False])],
-        "look_ms": round(look, 4),
-        "share": round(look / without, 5),
+        "step_ms": round(statistics.median(spent["libraries", True]), 4),
+        "share": {way: [round(each, 4) for each in statistics.quantiles(values)] for way, values in shares.items()},
     }
 
 
@@ -67,9 +77,10 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = {"cpu": platform.processor(), "torch": torch.__version__, "rounds": given.rounds}
+    command = ["benchmarks/seal_cost.py", "--rounds", str(given.rounds)]
+    found = {"rounds": given.rounds, "provenance": provenance(command)}
     found["cases"] = {case: measure(case, given.rounds) for case in CASES}
-    text = json.dumps(found, indent=2)
+    text = json.dumps(found, indent=1)
     print(text)
     if given.write:
         given.write.write_text(text + "\n")

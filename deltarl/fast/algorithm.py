@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +22,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, ContinuousCritic
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
@@ -43,6 +44,9 @@ from deltarl.fast.layers import Network
 from deltarl.fast.rollouts import GaussianPolicy
 from deltarl.fast.shared import SharedReplayBuffer, shared
 
+# Where no code but the libraries' runs, only another thread could change anything.
+ALONE_LOOKS_EVERY = 100
+_TRUSTED = {*LIBRARIES, "gymnasium", "gymnasium_robotics"}
 # Of these classes exactly: one of the user's own may compute anything.
 _ACTORS = {sac.policies.Actor, td3.policies.Actor, tqc.policies.Actor, crossq.policies.Actor}
 _NETWORKS = ("actor", "critic", "critic_target", "actor_target")
@@ -94,14 +98,18 @@ class Plan:
         update: None for Stable-Baselines3's own steps.
         has_modes: whether anything that is called may differ between training and evaluation.
         reason: why the steps are Stable-Baselines3's own; None for lean ones.
-        watched: whether somebody may change the algorithm within a rollout.
+        watched: whether code that is given the algorithm, as a callback is, runs within rollouts.
+        alone: whether within `learn` no code but the libraries' runs at all.
+        passed: calls that took this plan without a look since the last one.
     """
 
     seal: Seal
     update: Any
     has_modes: bool
     reason: str | None
-    watched: bool = False
+    watched: bool = True
+    alone: bool = False
+    passed: int = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
         """A copy of an algorithm makes a plan of its own."""
@@ -122,6 +130,9 @@ class Lean(ABC):
 
     def _plan(self) -> Plan:
         plan = self._lean
+        if plan is not None and plan.alone and plan.passed < ALONE_LOOKS_EVERY:
+            plan.passed += 1
+            return plan
         if plan is None or not plan.seal.holds():
             seal = Seal(self)
             replaced = "code of the libraries has been replaced"
@@ -130,11 +141,13 @@ class Lean(ABC):
             has_modes = (
                 update is None or not update.features.flat or any(network.has_modes for network in update.networks)
             )
-            plan = self._lean = Plan(seal, update, has_modes, reason, plan is not None and plan.watched)
+            # Whoever has changed something may do so again.
+            plan = self._lean = Plan(seal, update, has_modes, reason)
+        plan.passed = 0
         return plan
 
     def _plan_within_a_rollout(self) -> Plan:
-        """The same, looked at again where somebody else is called at each step."""
+        """The same, looked at again where somebody who is given the algorithm is called at each step."""
         return self._plan() if self._lean is None or self._lean.watched else self._lean
 
     def obstacles(self) -> Iterator[str]:
@@ -149,22 +162,32 @@ class Lean(ABC):
         if not is_unchanged(policy):
             yield "the policy has methods, hooks, parameters or random layers that its class does not give it"
 
+    def learn(self, *args: Any, **options: Any) -> Any:
+        """As Stable-Baselines3's own."""
+        try:
+            return super().learn(*args, **options)  # type: ignore[misc]
+        finally:
+            self._lean = None  # out here anybody may change anything
+
     def _setup_learn(self, *args: Any, **options: Any) -> Any:
         self._lean = None
-        return super()._setup_learn(*args, **options)  # type: ignore[misc]
+        total, callback = super()._setup_learn(*args, **options)  # type: ignore[misc]
+        plan = self._plan()
+        plan.watched = not is_of_the_libraries(callback)
+        plan.alone = not plan.watched and all(map(_runs_code_of_the_libraries, [*plan.seal.objects, *_called(self)]))
+        return total, callback
 
     def has_modes(self) -> bool:
         """Whether anything that the update of this moment calls may differ between training and evaluation."""
         return self._plan().has_modes
 
     @contextmanager
-    def collecting(self, callback: BaseCallback) -> Iterator[None]:
+    def collecting(self) -> Iterator[None]:
         """For as long as Stable-Baselines3 collects: what it asks of the policy at each step is done by hand.
 
         On the instance; everything else asks the class.
         """
-        policy, plan = self.policy, self._plan()  # type: ignore[attr-defined]
-        plan.watched = not is_of_the_libraries(callback)
+        policy, plan = self.policy, self._plan_within_a_rollout()  # type: ignore[attr-defined]
         own: list[InPlace] = []
         if not plan.has_modes and not policy.training:
             own.append(InPlace(policy, "set_training_mode", self._stay))
@@ -189,7 +212,7 @@ class Lean(ABC):
 
     def collect_rollouts(self, env: VecEnv, callback: BaseCallback, *args: Any, **options: Any) -> Any:
         """As Stable-Baselines3's own."""
-        with self.collecting(callback):
+        with self.collecting():
             return super().collect_rollouts(env, callback, *args, **options)  # type: ignore[misc]
 
     def _excluded_save_params(self) -> list[str]:
@@ -205,6 +228,32 @@ def training_step(model: BaseAlgorithm) -> dict[str, str]:
     stock = f"{type(model).__name__} is not one of deltarl.fast"
     reason = model._plan().reason if isinstance(model, Lean) else stock
     return {"implementation": "deltarl"} if reason is None else {"implementation": "sb3", "reason": reason}
+
+
+def _called(model: Any) -> Iterator[Any]:
+    """Whatever else `learn` calls in this process: environments, schedules, noise, and where the log goes."""
+    env = model.env
+    yield from _wrappers(env, "venv")
+    while not hasattr(env, "envs") and hasattr(env, "venv"):
+        env = env.venv
+    for each in getattr(env, "envs", []):
+        yield from _wrappers(each, "env")
+    held = [value for value in vars(model).values() if not isinstance(value, type)]
+    yield from (value for value in held if callable(value) or isinstance(value, ActionNoise))
+    yield from (value.value_schedule for value in held if isinstance(value, FloatSchedule))
+    yield from model.logger.output_formats
+
+
+def _wrappers(env: Any, inner: str) -> Iterator[Any]:
+    while env is not None:
+        yield env
+        env = vars(env).get(inner)
+
+
+def _runs_code_of_the_libraries(called: Any) -> bool:
+    """Whether an object, or a function, is of a library that knows nothing of lean steps or keeps to the rules."""
+    written_in = called if isinstance(called, FunctionType | MethodType) else type(called)
+    return str(written_in.__module__).partition(".")[0] in _TRUSTED
 
 
 def is_of_the_libraries(callback: Any) -> bool:

@@ -225,6 +225,9 @@ class Seal:
 
     Args:
         model: an algorithm.
+
+    Attributes:
+        objects: what has methods among all this.
     """
 
     def __init__(self, model: Any) -> None:
@@ -247,7 +250,7 @@ class Seal:
         self._groups = [optimizer.param_groups for optimizer in optimizers]
         self._lists = [each for each in chain(held, self._model.values()) if type(each) is list]
         self._distributions = list({id(each): each for each in held if isinstance(each, Distribution)}.values())
-        self._objects = [model, *modules, *self._distributions, *optimizers, *_held(model, BaseBuffer)]
+        self.objects = [model, *modules, *self._distributions, *optimizers, *_held(model, BaseBuffer)]
         self._tensors = [each for module in modules for each in module._parameters.values() if each is not None]
         self._tensors += _held(model, Tensor)
         self._sized = [
@@ -259,7 +262,7 @@ class Seal:
         self._methods += [(vars(each).keys(), callables(type(each)) - STEPS) for each in optimizers]
         self._methods.append((self._model.keys(), callables(type(model)) - AROUND))
 
-        classes = {kind for each in self._objects for kind in type(each).__mro__}
+        classes = {kind for each in self.objects for kind in type(each).__mro__}
         theirs: set[type | ModuleType] = {kind for kind in classes if _is_libraries_own(kind)}
         sources = {sys.modules[kind.__module__] for kind in theirs} & _AT_IMPORT.keys()
         self._spaces: list[type | ModuleType] = list(theirs | sources | {*_ALWAYS})
@@ -287,7 +290,7 @@ class Seal:
             return False
 
     def _look(self) -> list[Any]:
-        found = [*self._pick(self._model), *map(type, self._objects)]
+        found = [*self._pick(self._model), *map(type, self.objects)]
         for pick, own in self._picks:
             found += pick(own)
         found += chain.from_iterable(map(dict.values, self._inner))

@@ -7,6 +7,7 @@ from copy import deepcopy
 from functools import wraps
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import stable_baselines3 as sb3
 import torch
@@ -31,14 +32,19 @@ OFF_POLICY = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
 Change = Callable[[Any], None]
 
 
-def make(name: str, library: Any = fast, policy: Any = "MlpPolicy", **options: Any) -> Any:
+def make(name: str, library: Any = fast, policy: Any = "MlpPolicy", env: Any = None, **options: Any) -> Any:
     algorithm = STOCK[name] if library is None else getattr(library, name)
     small: dict[str, Any] = {"learning_starts": 20, "buffer_size": 200, "batch_size": 8, "train_freq": 4}
     if name in {"PPO", "A2C"}:
         small = {"n_steps": 16} | ({"batch_size": 8, "n_epochs": 2} if name == "PPO" else {})
     kwargs = {"net_arch": [8]}
     return algorithm(
-        policy, make_vec_env("Reacher-v5", seed=0), policy_kwargs=kwargs, seed=0, device="cpu", **small, **options
+        policy,
+        env or make_vec_env("Reacher-v5", seed=0),
+        policy_kwargs=kwargs,
+        seed=0,
+        device="cpu",
+        **{**small, **options},
     )
 
 
@@ -387,3 +393,60 @@ def test_steps_stay_lean_where_anything_has_been_compiled(name: str) -> None:
     compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
     compiled(torch.zeros(1, 2))
     assert make(name).lean_update() is not None
+
+
+def means(model: Any) -> nn.Module:
+    """The layer of the mean action."""
+    return model.policy.action_net if isinstance(model, fast.PPO) else model.actor.mu
+
+
+class Owner(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment of a user's that freezes a layer of the algorithm which it has come to know."""
+
+    model: Any = None
+    weights = torch.zeros(())
+
+    def step(self, action: Any) -> Any:
+        if self.model is not None and self.model.num_timesteps == 40:
+            freeze(means(self.model))
+            self.weights = means(self.model).weight.detach().clone()
+        return super().step(action)
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC"])
+def test_an_environment_that_freezes_a_layer_is_heeded(name: str) -> None:
+    env = Owner(gym.make("Reacher-v5"))
+    env.model = model = make(name, env=env)
+    model.learn(64)
+    assert torch.equal(means(model).weight, env.weights)
+
+
+@pytest.mark.parametrize("name", ["PPO", "SAC"])
+def test_what_is_changed_after_learn_is_seen_though_only_the_libraries_ran(name: str) -> None:
+    model = make(name)
+    model.learn(64)
+    arguments = () if name == "PPO" else (1, 8)
+    model.train(*arguments)
+    freeze(means(model))
+    before = means(model).weight.clone()
+    model.train(*arguments)
+    assert torch.equal(means(model).weight, before)
+
+
+def alone(model: Any, **options: Any) -> bool:
+    """Whether an algorithm takes it that nobody changes anything while it learns."""
+    model._setup_learn(64, **{"callback": None, **options})
+    return bool(model._plan().alone)
+
+
+class Renamed(fast.PPO):
+    """A user's class."""
+
+
+def test_nobody_changes_anything_where_only_the_libraries_run() -> None:
+    assert alone(make("SAC"))
+    assert alone(make("PPO"), callback=[CheckpointCallback(1, "unused")])
+    assert not alone(make("PPO"), callback=lambda *_: True)
+    assert not alone(make("PPO", env=Owner(gym.make("Reacher-v5"))))
+    assert not alone(make("SAC", learning_rate=lambda _: 1e-3))
+    assert not alone(Renamed("MlpPolicy", make_vec_env("Reacher-v5", seed=0), device="cpu"))
