@@ -25,12 +25,11 @@ import numpy as np
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from deltarl import load_config
-from deltarl.training import disk
+from deltarl import disk, load_config
+from deltarl.checkpoints.checkpoint import Store
+from deltarl.checkpoints.replay import Transitions
 from deltarl.training.boundary import Boundary, Origin
-from deltarl.training.checkpoint import Store
 from deltarl.training.records import make_logger
-from deltarl.training.replay import Transitions
 from deltarl.training.run import built
 from deltarl.training.signals import StopRequest
 

@@ -23,10 +23,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from deltarl import RunResult, RunSpec, evaluate, load_config, resume, train
+from deltarl.checkpoints.checkpoint import newest
 from deltarl.envpool import OPTIONS, TASKS, EnvPoolVecEnv
 from deltarl.envs import EnvSpec, build_training_envs
 from deltarl.training.boundary import put
-from deltarl.training.checkpoint import newest
 from deltarl.training.run import built
 
 pytest.importorskip("envpool")

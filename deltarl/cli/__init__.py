@@ -23,9 +23,9 @@ from deltarl.cli.schema import schema
 from deltarl.cli.show import show
 from deltarl.cli.train import train
 from deltarl.cli.validate import validate
+from deltarl.disk import FullDiskError
 from deltarl.errors import ConfigError
 from deltarl.training import NonFiniteError, TrainingStopped
-from deltarl.training.disk import FullDiskError
 from deltarl.training.parallel import SeedFailedError
 
 FAILED = 1

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from deltarl.checkpoints import checkpoint
 from deltarl.cli.tables import add_row, print_table
 from deltarl.comparison.spec import KIND as COMPARISONS
 from deltarl.comparison.spec import read_comparison
 from deltarl.errors import ConfigError
 from deltarl.library import find, names, read_yaml, resolve
 from deltarl.reading import check_plain
-from deltarl.training import checkpoint
 from deltarl.training import folder as files
 from deltarl.training.run import result_in
 

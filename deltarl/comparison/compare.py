@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 
+from deltarl import disk
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.cells import Ran, run_cells
 from deltarl.comparison.costs import Cost, measure_costs
@@ -16,7 +17,7 @@ from deltarl.comparison.erasure import measure_erasure, unmeasured
 from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
-from deltarl.training import RunSpec, TrainingStopped, disk
+from deltarl.training import RunSpec, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
 from deltarl.training.records import main_settings

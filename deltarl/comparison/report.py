@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from deltarl import places
+from deltarl import disk, places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.erasure import ERASURE, measure_erasure, unmeasured, worths
@@ -23,7 +23,6 @@ from deltarl.comparison.figures import INK, RULE, figures
 from deltarl.comparison.records import Study, read_study
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.errors import ConfigError, suggestion
-from deltarl.training import disk
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
 

@@ -23,16 +23,17 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from deltarl import disk
+from deltarl.checkpoints.checkpoint import Checkpoint, DamagedError, Store
+from deltarl.checkpoints.replay import Transitions
+from deltarl.checkpoints.state import MisfitError, Snapshot, capture, restore
 from deltarl.errors import ConfigError
 from deltarl.fast.algorithm import training_step
 from deltarl.reading import readable
-from deltarl.training import disk, records
-from deltarl.training.checkpoint import Checkpoint, DamagedError, Store
+from deltarl.training import records
 from deltarl.training.finite import check_losses, check_tensors, distributions_named
 from deltarl.training.folder import shapes_of, surroundings
-from deltarl.training.replay import Transitions
 from deltarl.training.signals import StopRequest, TrainingStopped
-from deltarl.training.state import MisfitError, Snapshot, capture, restore
 
 log = logging.getLogger(__name__)
 

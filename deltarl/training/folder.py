@@ -24,13 +24,13 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl import places, plugins, yaml_text
+from deltarl import disk, places, plugins, yaml_text
+from deltarl.checkpoints import checkpoint, manifest
 from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.reading import NO_LINK, check_plain, read_arrays, read_json, read_yaml, readable
 from deltarl.specs import DeltaTorsoSpec
-from deltarl.training import checkpoint, disk, manifest
 from deltarl.training.spec import RunSpec, complete_older
 
 try:

@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, TypeVar
 
+from deltarl.disk import FullDiskError
 from deltarl.errors import ConfigError
-from deltarl.training.disk import FullDiskError
 from deltarl.training.finite import NonFiniteError
 from deltarl.training.progress import Report
 from deltarl.training.signals import StopRequest, TrainingStopped, held_back, stop_on_message

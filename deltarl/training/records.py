@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.logger import CSVOutputFormat, HParam, KVWriter, Logger, TensorBoardOutputFormat
 
-from deltarl import yaml_text
+from deltarl import disk, yaml_text
 from deltarl.errors import ConfigError
 from deltarl.reading import number, read_json_lines, read_rows, readable
-from deltarl.training import disk
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.folder import EVALUATIONS, METRICS, PROGRESS
 from deltarl.training.spec import RunSpec

@@ -14,15 +14,16 @@ from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from deltarl.agents.base import LinearScheduleSpec
+from deltarl.checkpoints import checkpoint
+from deltarl.checkpoints.checkpoint import Store
+from deltarl.checkpoints.state import capture
 from deltarl.errors import ConfigError
 from deltarl.fast.algorithm import training_step
 from deltarl.reading import read_json
-from deltarl.training import checkpoint, records
 from deltarl.training import folder as files
+from deltarl.training import records
 from deltarl.training.boundary import Origin, put
-from deltarl.training.checkpoint import Store
 from deltarl.training.spec import RunSpec
-from deltarl.training.state import capture
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from deltarl import places, rendering
+from deltarl import disk, places, rendering
 from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy, roles_of
+from deltarl.checkpoints import checkpoint
+from deltarl.checkpoints.checkpoint import Store
 from deltarl.envs import FIRST_EVALUATION_SEED, build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.fast.algorithm import training_step
@@ -33,10 +35,8 @@ from deltarl.gates import GateCallback
 from deltarl.reading import check_plain, read_json, readable
 from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec
-from deltarl.training import checkpoint, disk
 from deltarl.training import folder as files
 from deltarl.training.boundary import Boundary, Origin
-from deltarl.training.checkpoint import Store
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.finite import FiniteEnvs, NonFiniteError, check_tensors
 from deltarl.training.parallel import default_jobs, run_in_turn, run_seeds

@@ -10,9 +10,9 @@ import pytest
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv as StockDummyVecEnv
 
+from deltarl.checkpoints.state import capture, restore
 from deltarl.envs import EnvSpec, build_envs
 from deltarl.fast import DummyVecEnv
-from deltarl.training.state import capture, restore
 
 
 class Remembering(gym.Wrapper[Any, Any, Any, Any]):

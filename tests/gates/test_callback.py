@@ -14,13 +14,13 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltarl import ConfigError, load_config, train
+from deltarl.checkpoints.state import capture, restore
 from deltarl.gates import GateCallback, measure, read_record
 from deltarl.gates.batches import batch_of, from_buffer, joined, size
 from deltarl.gates.callback import BINS, GateState, appended, layout, without_erasure, write_record
 from deltarl.gates.figures import figures, gated_networks
 from deltarl.gates.statistics import OF_ERASURE, block_statistics
 from deltarl.training.folder import read_gates
-from deltarl.training.state import capture, restore
 from tests.policies.matrix import SUBJECTS, make
 
 DELTA = {"kind": "delta", "width": 12, "depth": 2, "heads": 2}

@@ -11,10 +11,10 @@ from rich.console import Console
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl import ConfigError, load_config, train
+from deltarl.checkpoints.checkpoint import Store, newest, steps_of, verify
 from deltarl.fast import SAC
 from deltarl.gates import GateCallback
 from deltarl.training.boundary import Boundary, Origin
-from deltarl.training.checkpoint import Store, newest, steps_of, verify
 from deltarl.training.records import make_logger
 from deltarl.training.run import built
 from deltarl.training.signals import StopRequest

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltarl import RunResult, load_config, resume, train
+from deltarl.checkpoints.checkpoint import Checkpoint, newest
 from deltarl.gates import read_record
-from deltarl.training.checkpoint import Checkpoint, newest
 
 SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1")
 ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")

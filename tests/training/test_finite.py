@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 
 from deltarl import NonFiniteError, RunResult, load_config, train
+from deltarl.checkpoints.checkpoint import newest, steps_of
 from deltarl.envs import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED
-from deltarl.training.checkpoint import newest, steps_of
 from deltarl.training.finite import check_losses, check_tensors
 
 EPISODE = 20

@@ -17,11 +17,10 @@ import torch
 from rich.console import Console
 
 import deltarl
-from deltarl import ConfigError, load_config, load_run, train
+from deltarl import ConfigError, disk, load_config, load_run, train
 from deltarl.cli.gates import gates
 from deltarl.cli.list import _runs
 from deltarl.comparison import write_report
-from deltarl.training import disk
 from deltarl.training.run import result_in
 
 TINY = (

@@ -29,14 +29,14 @@ from deltarl import (
     RunResult,
     RunSpec,
     TrainingStopped,
+    disk,
     evaluate,
     load_config,
     load_run,
     resume,
     train,
 )
-from deltarl.training import disk
-from deltarl.training.checkpoint import best, newest, steps_of
+from deltarl.checkpoints.checkpoint import best, newest, steps_of
 from deltarl.training.records import make_logger
 from deltarl.training.resume import demand_exactness
 

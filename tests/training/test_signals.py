@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deltarl.training.checkpoint import newest, steps_of
+from deltarl.checkpoints.checkpoint import newest, steps_of
 from deltarl.training.signals import SIGNALS, TrainingStopped, stop_on_signals
 
 DELTARL = Path(sys.executable).with_name("deltarl")

@@ -23,7 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from deltarl import fast
-from deltarl.training import physics
+from deltarl.checkpoints import physics
 
 # Packages whose versions a checkpoint names: their classes and functions are the same wherever it goes on.
 _KNOWN = sys.stdlib_module_names | {

@@ -27,12 +27,12 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
+from deltarl import disk
+from deltarl.checkpoints.manifest import FORMAT, PARITY, REPLAY, TENSORS, TREE, Manifest, segment
+from deltarl.checkpoints.replay import Parity, Transitions
+from deltarl.checkpoints.state import Snapshot
 from deltarl.errors import ConfigError
 from deltarl.reading import content_of, neutralised, parse_json, readable
-from deltarl.training import disk
-from deltarl.training.manifest import FORMAT, PARITY, REPLAY, TENSORS, TREE, Manifest, segment
-from deltarl.training.replay import Parity, Transitions
-from deltarl.training.state import Snapshot
 
 FOLDER = "checkpoints"
 MANIFEST = "manifest.json"

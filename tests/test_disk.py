@@ -8,8 +8,8 @@ import os
 import pytest
 from safetensors import SafetensorError
 
+from deltarl.disk import is_full
 from deltarl.errors import ConfigError
-from deltarl.training.disk import is_full
 
 
 def of_the_system(number: int) -> OSError:

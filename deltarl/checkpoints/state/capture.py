@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from deltarl.training import physics
-from deltarl.training.state import kinds, memory, values
-from deltarl.training.state.globals import Globals
-from deltarl.training.state.kinds import class_of
-from deltarl.training.state.snapshot import MOST_NAMED, Arrays, Snapshot, below
+from deltarl.checkpoints import physics
+from deltarl.checkpoints.state import kinds, memory, values
+from deltarl.checkpoints.state.globals import Globals
+from deltarl.checkpoints.state.kinds import class_of
+from deltarl.checkpoints.state.snapshot import MOST_NAMED, Arrays, Snapshot, below
 
 _PACKED_LENGTH = 64
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deltarl.training.state.capture import Capture
-from deltarl.training.state.compare import differences
-from deltarl.training.state.restore import Restore
-from deltarl.training.state.snapshot import MISSING, MOST_NAMED, Arrays, MisfitError, Snapshot
+from deltarl.checkpoints.state.capture import Capture
+from deltarl.checkpoints.state.compare import differences
+from deltarl.checkpoints.state.restore import Restore
+from deltarl.checkpoints.state.snapshot import MISSING, MOST_NAMED, Arrays, MisfitError, Snapshot
 
 __all__ = ["MisfitError", "Snapshot", "capture", "restore"]
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from deltarl.checkpoints.state import MisfitError, capture, restore
 from deltarl.specs import DeltaTorsoSpec
-from deltarl.training.state import MisfitError, capture, restore
 
 Point = namedtuple("Point", ["x", "y"])
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import numpy as np
 import torch
 
-from deltarl.training.state import memory
+from deltarl.checkpoints.state import memory
 
 
 def torch_dtype(name: str) -> torch.dtype:

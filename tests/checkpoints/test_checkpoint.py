@@ -19,10 +19,11 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from deltarl.training import checkpoint, disk
-from deltarl.training.checkpoint import DamagedError, Store, newest, steps_of, verify
-from deltarl.training.replay import Parity, Transitions
-from deltarl.training.state import Snapshot
+from deltarl import disk
+from deltarl.checkpoints import checkpoint
+from deltarl.checkpoints.checkpoint import DamagedError, Store, newest, steps_of, verify
+from deltarl.checkpoints.replay import Parity, Transitions
+from deltarl.checkpoints.state import Snapshot
 
 BUFFER_ROWS, SEGMENT_ROWS, INTERVAL = 40, 8, 10
 # What a checkpoint asks of the system.
@@ -32,7 +33,7 @@ CALLS = ("open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink",
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     row = sum(array[0].nbytes for array in Transitions(buffer()).arrays.values())
-    monkeypatch.setattr("deltarl.training.replay.SEGMENT_BYTES", SEGMENT_ROWS * row)
+    monkeypatch.setattr("deltarl.checkpoints.replay.SEGMENT_BYTES", SEGMENT_ROWS * row)
 
 
 def buffer() -> ReplayBuffer:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deltarl.training.state import kinds, memory
-from deltarl.training.state.snapshot import MISSING, MisfitError
+from deltarl.checkpoints.state import kinds, memory
+from deltarl.checkpoints.state.snapshot import MISSING, MisfitError
 
 _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 

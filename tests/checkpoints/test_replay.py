@@ -10,9 +10,9 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
+from deltarl.checkpoints.replay import Transitions
+from deltarl.checkpoints.state import capture, restore
 from deltarl.fast.shared import SharedReplayBuffer, shared
-from deltarl.training.replay import Transitions
-from deltarl.training.state import capture, restore
 
 SLOTS, SEGMENT_ROWS = 12, 2
 
@@ -20,7 +20,7 @@ SLOTS, SEGMENT_ROWS = 12, 2
 @pytest.fixture(autouse=True)
 def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     row = sum(array[0].nbytes for array in Transitions(buffer()).arrays.values())
-    monkeypatch.setattr("deltarl.training.replay.SEGMENT_BYTES", SEGMENT_ROWS * row)
+    monkeypatch.setattr("deltarl.checkpoints.replay.SEGMENT_BYTES", SEGMENT_ROWS * row)
 
 
 def plain(n_envs: int = 1, dtype: Any = np.float32) -> ReplayBuffer:

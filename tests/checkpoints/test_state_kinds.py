@@ -32,7 +32,7 @@ import numpy as np
 import pytest
 import torch
 
-from deltarl.training.state import capture, restore
+from deltarl.checkpoints.state import capture, restore
 
 
 class Holder:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deltarl.training.state import kinds
+from deltarl.checkpoints.state import kinds
 
 _DEPTH, _LENGTH = 3, 1000
 

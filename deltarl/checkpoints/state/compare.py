@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from deltarl.training.state.snapshot import Snapshot, below
+from deltarl.checkpoints.state.snapshot import Snapshot, below
 
 # The parts of a node that hold others by name, and by key.
 _NAMED = {"object", "attributes", "members"}

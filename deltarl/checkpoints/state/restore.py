@@ -20,13 +20,13 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from deltarl.training import physics
-from deltarl.training.state import kinds, memory, values
-from deltarl.training.state.before import Before
-from deltarl.training.state.capture import shared_by_all
-from deltarl.training.state.globals import Globals
-from deltarl.training.state.kinds import class_of
-from deltarl.training.state.snapshot import MISSING, Arrays, MisfitError, Snapshot, below
+from deltarl.checkpoints import physics
+from deltarl.checkpoints.state import kinds, memory, values
+from deltarl.checkpoints.state.before import Before
+from deltarl.checkpoints.state.capture import shared_by_all
+from deltarl.checkpoints.state.globals import Globals
+from deltarl.checkpoints.state.kinds import class_of
+from deltarl.checkpoints.state.snapshot import MISSING, Arrays, MisfitError, Snapshot, below
 
 # The kinds of which a module may hold one that others hold as well.
 _OF_MODULES = {"object", "dict", "list", "packed", "set", "deque", "array", "tensor"}
