@@ -26,8 +26,8 @@ import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from deltarl import disk, load_config
-from deltarl.checkpoints.checkpoint import Store
 from deltarl.checkpoints.replay import Transitions
+from deltarl.checkpoints.store import Store
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.records import make_logger
 from deltarl.training.run import built

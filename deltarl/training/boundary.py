@@ -24,9 +24,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl import disk
-from deltarl.checkpoints.checkpoint import Checkpoint, DamagedError, Store
+from deltarl.checkpoints.checkpoint import Checkpoint, DamagedError
 from deltarl.checkpoints.replay import Transitions
 from deltarl.checkpoints.state import MisfitError, Snapshot, capture, restore
+from deltarl.checkpoints.store import Store
 from deltarl.errors import ConfigError
 from deltarl.fast.algorithm import training_step
 from deltarl.reading import readable

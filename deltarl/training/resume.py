@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from deltarl.agents.base import LinearScheduleSpec
 from deltarl.checkpoints import checkpoint
-from deltarl.checkpoints.checkpoint import Store
 from deltarl.checkpoints.state import capture
+from deltarl.checkpoints.store import Store
 from deltarl.errors import ConfigError
 from deltarl.fast.algorithm import training_step
 from deltarl.reading import read_json

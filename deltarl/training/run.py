@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from deltarl import disk, places, rendering
 from deltarl.agents import KLAdaptiveScheduleSpec, build_agent, build_policy, roles_of
 from deltarl.checkpoints import checkpoint
-from deltarl.checkpoints.checkpoint import Store
+from deltarl.checkpoints.store import Store
 from deltarl.envs import FIRST_EVALUATION_SEED, build_envs, build_training_envs, normalize
 from deltarl.errors import ConfigError
 from deltarl.fast.algorithm import training_step

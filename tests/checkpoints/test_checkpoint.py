@@ -21,9 +21,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl import disk
 from deltarl.checkpoints import checkpoint
-from deltarl.checkpoints.checkpoint import DamagedError, Store, newest, steps_of, verify
+from deltarl.checkpoints.checkpoint import DamagedError, newest, steps_of, verify
 from deltarl.checkpoints.replay import Parity, Transitions
 from deltarl.checkpoints.state import Snapshot
+from deltarl.checkpoints.store import Store
 
 BUFFER_ROWS, SEGMENT_ROWS, INTERVAL = 40, 8, 10
 # What a checkpoint asks of the system.

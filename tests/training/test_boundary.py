@@ -11,7 +11,8 @@ from rich.console import Console
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl import ConfigError, load_config, train
-from deltarl.checkpoints.checkpoint import Store, newest, steps_of, verify
+from deltarl.checkpoints.checkpoint import newest, steps_of, verify
+from deltarl.checkpoints.store import Store
 from deltarl.fast import SAC
 from deltarl.gates import GateCallback
 from deltarl.training.boundary import Boundary, Origin
