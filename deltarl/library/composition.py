@@ -1,42 +1,32 @@
-"""Finds and reads agents, environments, configs and comparisons; lays overrides over them; errors name file and line.
-
-Look-up of a bare name: the working directory's `agents/`, `envs/` and `configs/`, then what is shipped.
-"""
+"""Lays a config's agent, environment and overrides over each other, and validates the whole."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import ValidationError
 
 from deltarl.agents import AnyAgentSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
+from deltarl.library.layers import COMMAND_LINE, Key, Layer, parse_override, read_yaml
+from deltarl.library.lookup import find
 from deltarl.specs import DeltaTorsoSpec, merge_torso
-from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec, complete_older
-from deltarl.yaml_text import DEEPEST, CoreLoader, is_integer
+from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec
 
-Key = tuple[str, ...]
-Place = Callable[[int], str]  # where a line of a text is, for messages
-# Folders of YAML files, and what one file in them is called.
-KINDS = {"agents": "agent", "envs": "env", "configs": "config", "configs/compare": "comparison"}
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
-COMMAND_LINE = "command line"
 # What an environment's file says of its own id and would be wrong of another.
 OF_ONE_TASK = ("random_score", "reference_score", "success")
 # What of a config's environment stays when another environment takes its place.
 KEPT_OF_ENV = ("n_envs", "normalize", "seeding", "vectorization")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
-# Below this key everything is an environment's own.
-OPEN = "kwargs"
 UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
 # Of a name, and of what tells of its overrides; both fit into a folder's name.
 LONGEST_NAME = 80
@@ -57,40 +47,6 @@ class Resolution:
 
     spec: RunSpec
     notes: tuple[str, ...]
-
-
-@dataclass
-class Layer:
-    """Plain data and where each of its keys stands."""
-
-    data: dict[str, Any]
-    places: dict[Key, str]
-    source: str
-    prefix: Key = ()  # of its keys, in the file
-
-    def under(self, *key: str) -> Layer:
-        """The mapping under a key as a layer of its own."""
-        data: Any = self.data
-        for part in key:
-            data = data[part]
-        inner = {path[len(key) :]: place for path, place in self.places.items() if path[: len(key)] == key}
-        return Layer(data, inner, self.place(key), (*self.prefix, *key))
-
-    def spelled(self, key: Key) -> tuple[str, Key]:
-        """The place of a key, and the key as it stands there."""
-        return self.place(key), (*self.prefix, *key)
-
-    def asker(self, key: Key) -> str:
-        """A key with its place, for messages."""
-        place, spelled = self.spelled(key)
-        return f"{place}: {'.'.join(spelled)}"
-
-    def place(self, key: Key) -> str:
-        """The place of a key, or of the nearest one above it."""
-        for length in range(len(key), 0, -1):
-            if key[:length] in self.places:
-                return self.places[key[:length]]
-        return self.source
 
 
 @dataclass
@@ -244,151 +200,6 @@ def check(path: Path) -> None:
         resolve(str(path))
 
 
-def find(kind: str, name: str, asker: str) -> Path:
-    """The file of a named agent, environment or config.
-
-    Args:
-        kind: one of `KINDS`.
-        name: a name, or a path that ends in .yaml or .yml.
-        asker: who wants it, for the message.
-    """
-    try:
-        explicit = Path(name).expanduser()
-        if explicit.suffix in {".yaml", ".yml"}:
-            if explicit.is_file():
-                return explicit
-            raise ConfigError(f"{asker}: no file '{name}'")
-        for folder in _folders(kind):
-            path = folder / f"{name}.yaml"
-            # A name like ../x would leave the folder.
-            if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-                return path
-    except (OSError, RuntimeError, ValueError) as error:  # a name that the system cannot have, or no such home
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{asker}: '{name[:80]}' cannot be looked up: {error}") from None
-    hint = "; a Gymnasium id is given as env.id=" if kind == "envs" and "-v" in name else suggestion(name, names(kind))
-    raise ConfigError(f"{asker}: no {KINDS[kind]} '{name}'{hint}")
-
-
-def names(kind: str) -> list[str]:
-    """Names of all files of a kind that can be found from here."""
-    return sorted({path.stem for folder in _folders(kind) for path in folder.glob("*.yaml")})
-
-
-def read_yaml(path: Path) -> Layer:
-    """A YAML file's mapping; duplicate keys, tags and aliases are refused."""
-    shown = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from None
-    layer = _read_text(text, shown, lambda line: f"{shown}:{line}")
-    _find_beside(layer.data, path.parent)
-    complete_older(layer.data)
-    return layer
-
-
-def _find_beside(data: dict[str, Any], folder: Path) -> None:
-    """Let the files that a config names, or a comparison in its tasks, be those beside it, where there are any."""
-    tasks = found if isinstance(found := data.get("tasks"), dict) else {}
-    for name, task in tasks.items():
-        if isinstance(task, dict):
-            _find_beside(task, folder)
-        else:
-            tasks[name] = _beside(task, folder)
-    for key in ("agent", "env", "config"):
-        if isinstance(held := data.get(key), dict) and "base" in held:
-            held["base"] = _beside(held["base"], folder)
-        elif key in data:
-            data[key] = _beside(held, folder)
-
-
-def _beside(name: Any, folder: Path) -> Any:
-    if not isinstance(name, str) or not name.endswith((".yaml", ".yml")) or name.startswith("~"):
-        return name
-    try:
-        return str(folder / name) if (folder / name).is_file() else name
-    except (OSError, ValueError):  # no such name can be; what looks it up says so
-        return name
-
-
-def parse_override(text: str) -> Layer:
-    """`key.path=value` as a layer of its own."""
-    key, equals, value = text.partition("=")
-    parts = key.split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"{COMMAND_LINE}: '{text}' is not of the form key=value or key.path=value")
-    if not value:
-        raise ConfigError(f"{COMMAND_LINE}: {key}: no value behind '='")
-    here = f"{COMMAND_LINE}: {key}"
-    holder = _read_text(f"value: {value}", here, lambda _: here, under=tuple(parts))
-    if len(holder.data) > 1:
-        raise ConfigError(f"{COMMAND_LINE}: {key}: a value of one line is wanted")
-    data: Any = holder.data["value"]
-    for depth, part in reversed(list(enumerate(parts))):
-        data = {int(part) if OPEN in parts[:depth] and is_integer(part) and len(part) < 20 else part: data}
-    return Layer(data, {}, COMMAND_LINE)
-
-
-def _read_text(text: str, source: str, place: Place, under: Key = ()) -> Layer:
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=CoreLoader):
-            here = place(event.start_mark.line + 1) if event.start_mark else source
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise ConfigError(f"{here}: nested more than {DEEPEST} levels deep")
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{here}: YAML aliases are not taken; write the value out")
-            if (tag := getattr(event, "tag", None)) is not None:
-                raise ConfigError(f"{here}: YAML tags are not taken: {tag}")
-        loader = CoreLoader(text)
-        node = loader.get_single_node()
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = place(mark.line + 1) if mark else source
-        reason = getattr(error, "problem", None) or " ".join(str(error).split())
-        raise ConfigError(f"{where}: not valid YAML: {reason}") from None
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{source}: holds no mapping of keys to values")
-    places: dict[Key, str] = {}
-    data = _construct(loader, node, (), places, place, under)
-    return Layer(data, places, source)
-
-
-def _construct(  # noqa: PLR0917 - it calls itself
-    loader: CoreLoader, node: yaml.Node, key: Key, places: dict[Key, str], place: Place, under: Key = ()
-) -> Any:
-    if isinstance(node, yaml.SequenceNode):
-        return [_construct(loader, item, key, places, place, under) for item in node.value]
-    if not isinstance(node, yaml.MappingNode):
-        return _scalar(loader, node, key, place)
-    data: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        here = place(key_node.start_mark.line + 1)
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ConfigError(f"{here}: {'.'.join(key)}: a key is a word, not a list or a mapping")
-        name = str(key_node.value)
-        # Names are text, whatever they look like; what an environment takes as its own is what YAML says.
-        kept = _scalar(loader, key_node, key, place) if OPEN in (*under, *key) else name
-        if type(kept) not in {str, int}:
-            raise ConfigError(f"{here}: {name}: a key is text or an integer; quote what is text")
-        if kept in data:
-            raise ConfigError(f"{here}: {'.'.join((*key, name))}: the same key twice")
-        places[(*key, name)] = here
-        data[kept] = _construct(loader, value_node, (*key, name), places, place, under)
-    return data
-
-
-def _scalar(loader: CoreLoader, node: yaml.Node, key: Key, place: Place) -> Any:
-    try:
-        return loader.construct_object(node)
-    except ValueError as error:  # Python's, of a number of thousands of digits
-        here = place(node.start_mark.line + 1)
-        raise ConfigError(f"{here}: {'.'.join(key)}: {' '.join(str(error).split())[:80]}") from None
-
-
 def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
     """Let an agent or environment named on the command line replace the config's, and say what of its tuning stays.
 
@@ -432,14 +243,3 @@ def _add_base(tree: _Tree, config: Layer, changes: list[Layer], kind: str) -> No
     found = read_yaml(find(f"{kind}s", *named))
     places = {(kind, *key): place for key, place in found.places.items()}
     tree.add(Layer({kind: found.data}, places, found.source))
-
-
-def _folders(kind: str) -> list[Path]:
-    return [folder for folder in (Path.cwd() / kind, _shipped() / kind) if folder.is_dir()]
-
-
-def _shipped() -> Path:
-    """The checkout's folders where there is a checkout (an editable install has a stale `_specs`), else the wheel's."""
-    package = Path(__file__).resolve().parent
-    checkout = package.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else package / "_specs"
