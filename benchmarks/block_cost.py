@@ -26,7 +26,7 @@ from torch._inductor.utils import fresh_inductor_cache
 
 from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
-from deltarl.training.folder import provenance
+from deltarl.training.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"

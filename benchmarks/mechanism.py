@@ -28,7 +28,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from deltarl.blocks import DeltaBlock
 from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec, parse_torso
 from deltarl.torso import Torso
-from deltarl.training.folder import provenance
+from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = ("HalfCheetah-v5", "Hopper-v5", "Ant-v5")

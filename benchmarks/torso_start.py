@@ -28,7 +28,7 @@ from deltarl import DeltaTorsoSpec, Torso, load_config
 from deltarl.blocks import DeltaBlock
 from deltarl.envs import build_training_envs
 from deltarl.specs import parse_torso
-from deltarl.training.folder import provenance
+from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 INITIALISATIONS, SEEDS = 20, 10

@@ -24,7 +24,7 @@ from torch import Tensor
 from deltarl import load_config, train
 from deltarl.specs import DeltaTorsoSpec, ResidualTorsoSpec
 from deltarl.torso import Torso
-from deltarl.training.folder import provenance
+from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 OBSERVATIONS, ROWS, INITIALISATIONS = 11, 4096, 20  # Hopper observes 11 numbers

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from deltarl import rendering
-from deltarl.training.folder import EXTRA_PACKAGES, RECORDED_PACKAGES
+from deltarl.training.provenance import EXTRA_PACKAGES, RECORDED_PACKAGES
 
 PACKAGES = (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg", *EXTRA_PACKAGES)
 WITHOUT = {

@@ -18,6 +18,7 @@ from deltarl.errors import ConfigError
 from deltarl.library import find, names, read_yaml, resolve
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
+from deltarl.training.locks import is_locked
 from deltarl.training.run import result_in
 
 
@@ -113,7 +114,7 @@ def _run(run: Path) -> tuple[str, ...]:
     spec = files.load_spec(run)
     result = result_in(run) if (run / files.RESULT).exists() else None
     if result is None:
-        status, score, success = "training" if files.is_training(run) else "unfinished", "", None
+        status, score, success = "training" if is_locked(run / files.PROVENANCE) else "unfinished", "", None
         stored = checkpoint.steps_of(run)
     else:
         status, stored, success = result.status, [result.steps], result.success_rate

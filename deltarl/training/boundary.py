@@ -33,7 +33,8 @@ from deltarl.fast.algorithm import training_step
 from deltarl.reading import readable
 from deltarl.training import records
 from deltarl.training.finite import check_losses, check_tensors, distributions_named
-from deltarl.training.folder import shapes_of, surroundings
+from deltarl.training.formats import shapes_of
+from deltarl.training.provenance import surroundings
 from deltarl.training.signals import StopRequest, TrainingStopped
 
 log = logging.getLogger(__name__)

@@ -1,44 +1,27 @@
-"""The folder of a run: what stands in it, and in which formats."""
+"""The folder of a run: what stands in it, where it is, and whether it may be written into."""
 
 from __future__ import annotations
 
 import glob
 import json
-import logging
 import os
-import platform
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_model, save_model
-from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import disk, places, plugins, yaml_text
 from deltarl.checkpoints import checkpoint, manifest
 from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
-from deltarl.reading import NO_LINK, check_plain, read_arrays, read_json, read_yaml, readable
+from deltarl.reading import check_plain, read_json, read_yaml, readable
 from deltarl.specs import DeltaTorsoSpec
+from deltarl.training.locks import is_locked, locked, taken
+from deltarl.training.provenance import provenance
 from deltarl.training.spec import RunSpec, complete_older
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -68,18 +51,6 @@ _BEFORE_THE_CONFIG = {PROVENANCE, f"{PROVENANCE}.tmp", f"{CONFIG}.tmp"}
 LOCK = ".lock"  # in the folder that holds runs; a run itself is locked by its provenance
 SB3_MODEL = "model.zip"
 SB3_NORMALIZER = "vecnormalize.pkl"
-
-RECORDED_PACKAGES = (
-    "deltarl",
-    "torch",
-    "stable-baselines3",
-    "sb3-contrib",
-    "gymnasium",
-    "gymnasium-robotics",
-    "mujoco",
-    "numpy",
-)
-EXTRA_PACKAGES = ("envpool",)
 
 
 class UnregisteredError(ConfigError):
@@ -112,8 +83,8 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
                     f"{folder}: this very run has finished; its score is in {RESULT}; "
                     "move it away, or give other seeds or another out"
                 )
-            if is_training(folder):
-                raise _taken(folder)
+            if is_locked(folder / PROVENANCE):
+                raise taken(folder)
             if steps := checkpoint.steps_of(folder):
                 raise ConfigError(
                     f"{folder}: this very run was interrupted after its checkpoint of step {max(steps):,}; go on with: "
@@ -190,13 +161,13 @@ def claimed(spec: RunSpec, seed: int, command: list[str], facts: Mapping[str, An
     with ExitStack() as held:
         with usable(out):
             out.mkdir(parents=True, exist_ok=True)
-            with _locked(out / LOCK, wait=True):
+            with locked(out / LOCK, wait=True):
                 folder = choose_folder(spec, seed)
                 if (folder / CONFIG).exists():
                     folder.rename(next(path for n in count(1) if not (path := _aside(folder, n)).exists()))
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(folder / PROVENANCE, {**provenance(command), **(facts or {})})
-                held.enter_context(_locked(folder / PROVENANCE))
+                held.enter_context(locked(folder / PROVENANCE))
                 write_config(spec, seed, folder)
         yield folder
 
@@ -213,7 +184,7 @@ def reopened(folder: Path) -> Iterator[None]:
     check_plain(folder)
     with ExitStack() as held:
         with usable(folder):
-            held.enter_context(_locked(folder / PROVENANCE))
+            held.enter_context(locked(folder / PROVENANCE))
             for path in folder.iterdir():
                 if path.is_file() and path.name != PROVENANCE:  # which is the lock, and never written again
                     disk.unshare(path)
@@ -230,23 +201,6 @@ def note_resumption(folder: Path, command: list[str], facts: dict[str, Any]) -> 
     """Add a line to resumes.jsonl: from which step a run went on, whether exactly, and where."""
     with (folder / RESUMES).open("a", encoding="utf-8") as file:
         file.write(json.dumps({**facts, **provenance(command)}, allow_nan=False) + "\n")
-
-
-def is_training(folder: Path) -> bool:
-    """Whether a process holds the run."""
-    if fcntl is None or not (folder / PROVENANCE).is_file():
-        return False
-    try:
-        with _locked(folder / PROVENANCE):
-            return False
-    except ConfigError:
-        return True
-    except OSError:  # a place that may not be written; nobody else can be there either
-        return False
-
-
-def _taken(folder: Path) -> ConfigError:
-    return ConfigError(f"{folder}: another process is training there; give another out=")
 
 
 def _aside(folder: Path, n: int) -> Path:
@@ -269,76 +223,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write at once: a reader sees the old file or the new one, never half of it."""
     disk.replace(path, text.encode())
-
-
-def provenance(command: list[str]) -> dict[str, Any]:
-    """What the numbers of a run depend on beside its config: versions, code, machine, threads, command."""
-    return {
-        "command": shlex.join(command),
-        **surroundings(),
-        "imports": plugins.named(),
-        "extras": {name: _version(name) for name in EXTRA_PACKAGES},
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-    }
-
-
-def _version(package: str) -> str | None:
-    with suppress(PackageNotFoundError):
-        return version(package)
-    return None
-
-
-def surroundings() -> dict[str, Any]:
-    """What the last bits of a run's numbers depend on beside its config."""
-    return {
-        "git": _git_state(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in RECORDED_PACKAGES},
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def save_policy(policy: BasePolicy, path: Path) -> None:
-    """The policy's parameters and buffers as safetensors; tensors that modules share are stored once."""
-    save_model(policy, str(path))
-    path.chmod(0o644)  # safetensors makes it readable to nobody else
-
-
-def load_policy(policy: BasePolicy, path: Path) -> None:
-    """Fill a policy of the same shape from `save_policy`'s file.
-
-    Raises:
-        ConfigError: if the file is damaged or of another policy.
-    """
-    if difference := misfit(policy, path):
-        raise ConfigError(f"{path}: is of another policy: {difference}")
-    with readable(path):
-        load_model(policy, str(path))
-
-
-def misfit(policy: BasePolicy, path: Path) -> str | None:
-    """The first tensor of `save_policy`'s file that has no place in a policy; None where all have one.
-
-    A place has the name, the shape and the dtype: nothing is broadcast, nothing is cast.
-
-    Raises:
-        ConfigError: if the file is damaged, or holds NaN or infinity.
-    """
-    own = policy.state_dict()
-    with readable(path), safe_open(str(path), framework="pt") as stored:
-        for name in stored.keys():  # noqa: SIM118
-            shape = stored.get_slice(name).get_shape()
-            if name not in own or shape != list(own[name].shape):
-                return f"{name} is {shape} there and {list(own[name].shape) if name in own else 'not'} here"
-            tensor = stored.get_tensor(name)
-            if tensor.dtype != own[name].dtype:
-                return f"{name} is {tensor.dtype} there and {own[name].dtype} here"
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinity")
-    return None
 
 
 def load_spec(folder: Path) -> RunSpec:
@@ -394,106 +278,8 @@ def read_gates(folder: Path) -> Record:
     return without_erasure(record, only_writes)
 
 
-def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
-    """VecNormalize's statistics without pickle; of a Dict observation each key has its own."""
-    arrays: dict[str, Any] = {"returns": normalizer.returns}
-    for name, statistics in _statistics(normalizer).items():
-        arrays |= {f"{name}/mean": statistics.mean, f"{name}/var": statistics.var, f"{name}/count": statistics.count}
-    np.savez(path, **arrays)
-
-
-def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
-    """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file.
-
-    Raises:
-        ConfigError: if the file is missing, damaged or of other observations.
-    """
-    arrays = read_arrays(path)
-    with readable(path):
-        for name, statistics in (known := _statistics(normalizer)).items():
-            shape = np.shape(statistics.mean)
-            for part, wanted in (("mean", shape), ("var", shape), ("count", ())):
-                array = arrays[f"{name}/{part}"]
-                if array.shape != wanted or array.dtype != np.float64:
-                    raise ValueError(f"{name}/{part} is {array.dtype} {array.shape} there and float64 {wanted} here")
-                if not np.isfinite(array).all() or (part != "mean" and (array < 0).any()):
-                    raise ValueError(f"{name}/{part} holds numbers that it cannot have")
-        if others := arrays.keys() - {"returns"} - {f"{name}/{part}" for name in known for part in _PARTS}:
-            raise ValueError(f"holds statistics of what is not observed here: {', '.join(sorted(others))}")
-        for name, statistics in known.items():
-            statistics.mean, statistics.var, count = (arrays[f"{name}/{part}"] for part in _PARTS)
-            statistics.count = float(count)
-
-
-def shapes_of(normalizer: VecNormalize) -> dict[str, tuple[Any, ...]]:
-    """Of each of a normaliser's statistics, the shapes and dtypes of mean and variance."""
-    return {
-        name: tuple((np.shape(part), np.asarray(part).dtype) for part in (statistics.mean, statistics.var))
-        for name, statistics in _statistics(normalizer).items()
-    }
-
-
-_PARTS = ("mean", "var", "count")
-
-
-def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
-    found = {"return": normalizer.ret_rms}
-    if not normalizer.norm_obs:
-        return found
-    if isinstance(normalizer.obs_rms, dict):
-        return found | {f"observation/{key}": statistics for key, statistics in normalizer.obs_rms.items()}
-    return found | {"observation": normalizer.obs_rms}
-
-
-@contextmanager
-def _locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a file for this process; the lock goes with the process, however that ends.
-
-    A file, and open for writing: network file systems lock nothing else. Systems without `fcntl` get a warning instead.
-    """
-    if fcntl is None:
-        if not wait:
-            log.warning("%s: this system has no file locks; start no second command on this folder", path.parent)
-        yield
-        return
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise _taken(path.parent) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _digest_of(folder: Path) -> str | None:
     try:
         return load_spec(folder).digest()
     except ConfigError:
         return None
-
-
-def _git_state() -> str | None:
-    """Commit of the code, with a mark for uncommitted changes; None if the package does not run from a checkout."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / "pyproject.toml").is_file():
-        return None
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()

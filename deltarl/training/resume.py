@@ -23,6 +23,7 @@ from deltarl.reading import read_json
 from deltarl.training import folder as files
 from deltarl.training import records
 from deltarl.training.boundary import Origin, put
+from deltarl.training.provenance import surroundings
 from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def _origin(found: checkpoint.Checkpoint, spec: RunSpec, step: Mapping[str, str]
 
 def _departures(manifest: Mapping[str, Any], spec: RunSpec, step: Mapping[str, str]) -> Iterator[str]:
     """Why the run cannot go on to the last bit as it would have."""
-    here = files.surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
+    here = surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
     there: dict[str, Any] = {key: manifest.get(key) for key in here}
     for name in sorted(here["packages"].keys() | there["packages"].keys()):
         here[name], there[name] = here["packages"].get(name), there["packages"].get(name)

@@ -36,6 +36,7 @@ from deltarl.reading import check_plain, read_json, readable
 from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec
 from deltarl.training import folder as files
+from deltarl.training import formats
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.finite import FiniteEnvs, NonFiniteError, check_tensors
@@ -186,9 +187,9 @@ class Best:
         self.score = evaluation.return_mean
 
     def _write(self, folder: Path) -> None:
-        files.save_policy(self.model.policy, folder / files.POLICY)
+        formats.save_policy(self.model.policy, folder / files.POLICY)
         if self.normalizer is not None:
-            files.save_normalizer(self.normalizer, folder / files.NORMALIZER)
+            formats.save_normalizer(self.normalizer, folder / files.NORMALIZER)
 
 
 def train(
@@ -538,14 +539,14 @@ def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | N
     trained = files.load_spec(folder)
     if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
         raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
-    if difference := files.misfit(model.policy, folder / files.POLICY):
+    if difference := formats.misfit(model.policy, folder / files.POLICY):
         raise ConfigError(
             f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has other networks than this run: "
             f"{difference}"
         )
-    files.load_policy(model.policy, folder / files.POLICY)
+    formats.load_policy(model.policy, folder / files.POLICY)
     if normalizer is not None and (folder / files.NORMALIZER).is_file():
-        files.load_normalizer(normalizer, folder / files.NORMALIZER)
+        formats.load_normalizer(normalizer, folder / files.NORMALIZER)
 
 
 def _make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv, VecNormalize | None]:
@@ -576,10 +577,10 @@ def one_message(what: str) -> Iterator[None]:
 
 
 def _save_model(model: BaseAlgorithm, normalizer: VecNormalize | None, folder: Path) -> None:
-    files.save_policy(model.policy, folder / files.POLICY)
+    formats.save_policy(model.policy, folder / files.POLICY)
     model.save(folder / files.SB3_MODEL)
     if normalizer is not None:
-        files.save_normalizer(normalizer, folder / files.NORMALIZER)
+        formats.save_normalizer(normalizer, folder / files.NORMALIZER)
         normalizer.save(str(folder / files.SB3_NORMALIZER))
 
 
@@ -618,9 +619,9 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
     _check_size(spec, source / files.POLICY)
     with one_message(f"{folder}: its policy cannot be made"):
         policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
-    files.load_policy(policy, source / files.POLICY)
+    formats.load_policy(policy, source / files.POLICY)
     if normalizer is not None:
-        files.load_normalizer(normalizer, source / files.NORMALIZER)
+        formats.load_normalizer(normalizer, source / files.NORMALIZER)
         normalizer.training = False
     return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
 

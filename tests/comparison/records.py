@@ -14,6 +14,7 @@ from deltarl.comparison import Comparison
 from deltarl.comparison.spec import COMPARISON, SIZES
 from deltarl.gates.callback import write_record
 from deltarl.training import folder as files
+from deltarl.training.provenance import provenance
 
 EVALUATIONS = 4
 Scores = Mapping[tuple[str, str], Sequence[float]]  # by task and arm, a score a seed
@@ -30,7 +31,7 @@ def write_runs(comparison: Comparison, scores: Scores, gates: bool = True) -> Pa
         if (index := comparison.spec.seeds.index(cell.seed)) < len(found):
             cell.folder.mkdir(parents=True, exist_ok=True)
             files.write_config(cell.spec, cell.seed, cell.folder)
-            files.write_json(cell.folder / files.PROVENANCE, files.provenance(["deltarl", "compare"]))
+            files.write_json(cell.folder / files.PROVENANCE, provenance(["deltarl", "compare"]))
             _write_run(cell.folder, cell.seed, cell.spec.total_timesteps, found[index])
             if gates and cell.arm == "delta":
                 _write_gates(cell.folder / files.GATES, cell.seed)

@@ -19,7 +19,7 @@ from deltarl.comparison.records import Study, read_study
 from deltarl.comparison.report import sources_of
 from deltarl.comparison.statistics import mean
 from deltarl.errors import ConfigError
-from deltarl.training import TrainingStopped, evaluate, load_run
+from deltarl.training import TrainingStopped, evaluate, formats, load_run
 from deltarl.training import folder as files
 from deltarl.training.run import built
 from deltarl.training.signals import StopRequest
@@ -45,9 +45,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for cell in toy.cells:
         if cell.seed == 0:
             with built(cell.spec, cell.seed) as (model, normalizer):
-                files.save_policy(model.policy, cell.folder / files.POLICY)
+                formats.save_policy(model.policy, cell.folder / files.POLICY)
                 if normalizer is not None:
-                    files.save_normalizer(normalizer, cell.folder / files.NORMALIZER)
+                    formats.save_normalizer(normalizer, cell.folder / files.NORMALIZER)
     return folder
 
 

@@ -221,7 +221,7 @@ def test_what_is_to_be_exact_does_not_begin_in_envpool(tmp_path: Path) -> None:
 
 
 def test_another_version_is_continued_not_exact(interrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deltarl.training.folder.version", lambda name: "9.9" if name == "torch" else "same")
+    monkeypatch.setattr("deltarl.training.provenance.version", lambda name: "9.9" if name == "torch" else "same")
     [result] = resume(interrupted, console=quiet())
     assert f"torch: {torch.__version__}, then 9.9" in result.continued
 
@@ -527,7 +527,7 @@ def test_any_librarys_full_disk_is_a_warning_or_stops_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "free", lambda _: free)
-        patch.setattr("deltarl.training.folder.save_model", full)
+        patch.setattr("deltarl.training.formats.save_model", full)
         ends = (TrainingStopped, r"stored at step 128") if free else (disk.FullDiskError, r"nothing is stored")
         with pytest.raises(ends[0], match=ends[1]):
             train(spec_of(tmp_path), quiet())

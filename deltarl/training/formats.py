@@ -1,0 +1,108 @@
+"""The formats of trained networks and normalisers, without pickle: safetensors and NumPy's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_model, save_model
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl.errors import ConfigError
+from deltarl.reading import read_arrays, readable
+
+
+def save_policy(policy: BasePolicy, path: Path) -> None:
+    """The policy's parameters and buffers as safetensors; tensors that modules share are stored once."""
+    save_model(policy, str(path))
+    path.chmod(0o644)  # safetensors makes it readable to nobody else
+
+
+def load_policy(policy: BasePolicy, path: Path) -> None:
+    """Fill a policy of the same shape from `save_policy`'s file.
+
+    Raises:
+        ConfigError: if the file is damaged or of another policy.
+    """
+    if difference := misfit(policy, path):
+        raise ConfigError(f"{path}: is of another policy: {difference}")
+    with readable(path):
+        load_model(policy, str(path))
+
+
+def misfit(policy: BasePolicy, path: Path) -> str | None:
+    """The first tensor of `save_policy`'s file that has no place in a policy; None where all have one.
+
+    A place has the name, the shape and the dtype: nothing is broadcast, nothing is cast.
+
+    Raises:
+        ConfigError: if the file is damaged, or holds NaN or infinity.
+    """
+    own = policy.state_dict()
+    with readable(path), safe_open(str(path), framework="pt") as stored:
+        for name in stored.keys():  # noqa: SIM118
+            shape = stored.get_slice(name).get_shape()
+            if name not in own or shape != list(own[name].shape):
+                return f"{name} is {shape} there and {list(own[name].shape) if name in own else 'not'} here"
+            tensor = stored.get_tensor(name)
+            if tensor.dtype != own[name].dtype:
+                return f"{name} is {tensor.dtype} there and {own[name].dtype} here"
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+    return None
+
+
+def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
+    """VecNormalize's statistics without pickle; of a Dict observation each key has its own."""
+    arrays: dict[str, Any] = {"returns": normalizer.returns}
+    for name, statistics in _statistics(normalizer).items():
+        arrays |= {f"{name}/mean": statistics.mean, f"{name}/var": statistics.var, f"{name}/count": statistics.count}
+    np.savez(path, **arrays)
+
+
+def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
+    """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file.
+
+    Raises:
+        ConfigError: if the file is missing, damaged or of other observations.
+    """
+    arrays = read_arrays(path)
+    with readable(path):
+        for name, statistics in (known := _statistics(normalizer)).items():
+            shape = np.shape(statistics.mean)
+            for part, wanted in (("mean", shape), ("var", shape), ("count", ())):
+                array = arrays[f"{name}/{part}"]
+                if array.shape != wanted or array.dtype != np.float64:
+                    raise ValueError(f"{name}/{part} is {array.dtype} {array.shape} there and float64 {wanted} here")
+                if not np.isfinite(array).all() or (part != "mean" and (array < 0).any()):
+                    raise ValueError(f"{name}/{part} holds numbers that it cannot have")
+        if others := arrays.keys() - {"returns"} - {f"{name}/{part}" for name in known for part in _PARTS}:
+            raise ValueError(f"holds statistics of what is not observed here: {', '.join(sorted(others))}")
+        for name, statistics in known.items():
+            statistics.mean, statistics.var, count = (arrays[f"{name}/{part}"] for part in _PARTS)
+            statistics.count = float(count)
+
+
+def shapes_of(normalizer: VecNormalize) -> dict[str, tuple[Any, ...]]:
+    """Of each of a normaliser's statistics, the shapes and dtypes of mean and variance."""
+    return {
+        name: tuple((np.shape(part), np.asarray(part).dtype) for part in (statistics.mean, statistics.var))
+        for name, statistics in _statistics(normalizer).items()
+    }
+
+
+_PARTS = ("mean", "var", "count")
+
+
+def _statistics(normalizer: VecNormalize) -> dict[str, RunningMeanStd]:
+    found = {"return": normalizer.ret_rms}
+    if not normalizer.norm_obs:
+        return found
+    if isinstance(normalizer.obs_rms, dict):
+        return found | {f"observation/{key}": statistics for key, statistics in normalizer.obs_rms.items()}
+    return found | {"observation": normalizer.obs_rms}
