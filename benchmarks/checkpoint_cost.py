@@ -29,8 +29,8 @@ from deltarl import disk, load_config
 from deltarl.checkpoints.replay import Transitions
 from deltarl.checkpoints.store import Store
 from deltarl.training.boundary import Boundary, Origin
+from deltarl.training.build import built
 from deltarl.training.records import make_logger
-from deltarl.training.run import built
 from deltarl.training.signals import StopRequest
 
 MIB = 2**20

@@ -12,6 +12,7 @@ from deltarl.comparison import compare, load_comparison, write_report
 from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
 from deltarl.gates import GateCallback
+from deltarl.launch import resume, train
 from deltarl.library import load_config
 from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
@@ -25,8 +26,6 @@ from deltarl.training import (
     TrainingStopped,
     evaluate,
     load_run,
-    resume,
-    train,
 )
 
 __version__ = version("deltarl")

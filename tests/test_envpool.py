@@ -27,7 +27,7 @@ from deltarl.checkpoints.checkpoint import newest
 from deltarl.envpool import OPTIONS, TASKS, EnvPoolVecEnv
 from deltarl.envs import EnvSpec, build_training_envs
 from deltarl.training.boundary import put
-from deltarl.training.run import built
+from deltarl.training.build import built
 
 pytest.importorskip("envpool")
 

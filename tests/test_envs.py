@@ -31,7 +31,7 @@ from deltarl.envs import (
     build_training_envs,
 )
 from deltarl.library import load_config, names
-from deltarl.training.run import built
+from deltarl.training.build import built
 
 GOALS = {"fetch_push", "fetch_reach", "fetch_slide", "fetch_pick_and_place", "point_maze_umaze"}
 DISCRETE = {"inverted_pendulum_discrete"}

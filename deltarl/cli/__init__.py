@@ -25,8 +25,8 @@ from deltarl.cli.train import train
 from deltarl.cli.validate import validate
 from deltarl.disk import FullDiskError
 from deltarl.errors import ConfigError
+from deltarl.launch.local import SeedFailedError
 from deltarl.training import NonFiniteError, TrainingStopped
-from deltarl.training.parallel import SeedFailedError
 
 FAILED = 1
 BAD_INPUT = 2

@@ -22,7 +22,7 @@ from deltarl.gates.figures import Record, figures, gated_networks
 from deltarl.gates.interventions import parse_changes
 from deltarl.reading import check_plain, readable
 from deltarl.training import folder as files
-from deltarl.training.run import one_message
+from deltarl.training.build import one_message
 
 NOTHING = "\N{EN DASH}"
 # Statistic, heading, format.

@@ -19,7 +19,7 @@ from deltarl.library import find, names, read_yaml, resolve
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.locks import is_locked
-from deltarl.training.run import result_in
+from deltarl.training.result import result_in
 
 
 class Kind(StrEnum):

@@ -13,7 +13,7 @@ from deltarl.cli.evaluate import BestOption, RunArgument, SeedOption, describe
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.training import playback
-from deltarl.training.run import one_message
+from deltarl.training.build import one_message
 
 
 def play(

@@ -16,13 +16,15 @@ from deltarl.comparison.progress import Board
 from deltarl.comparison.records import FREE
 from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
+from deltarl.launch.local import default_jobs, run_apart
 from deltarl.reading import check_plain
 from deltarl.training import RunResult, TrainingStopped
 from deltarl.training import folder as files
-from deltarl.training.parallel import default_jobs, run_apart
+from deltarl.training.build import built
 from deltarl.training.progress import Report
+from deltarl.training.result import result_in
 from deltarl.training.resume import has_finished
-from deltarl.training.run import built, result_in, train_one
+from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest, stop_on_signals
 from deltarl.training.spec import RunSpec
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from torch.utils.flop_counter import FlopCounterMode
 
 from deltarl.agents.off_policy import OffPolicySpec
-from deltarl.training.run import built
+from deltarl.training.build import built
 from deltarl.training.spec import RunSpec
 
 ROUNDS = 5

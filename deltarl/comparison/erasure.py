@@ -22,8 +22,8 @@ from deltarl.reading import number, read_json, readable
 from deltarl.specs import DeltaTorsoSpec
 from deltarl.training import TrainingStopped, load_run
 from deltarl.training import folder as files
+from deltarl.training.build import one_message
 from deltarl.training.evaluation import evaluate_policy
-from deltarl.training.run import one_message
 from deltarl.training.signals import stop_on_signals
 
 ERASURE = "erasure.json"  # in the folder of a run

@@ -13,7 +13,7 @@ from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.gates.episode import play_episode
 from deltarl.gates.interventions import intervene, parse_changes
 from deltarl.training import Evaluation, Run, evaluate
-from deltarl.training.run import one_message
+from deltarl.training.build import one_message
 
 
 @dataclass(frozen=True)

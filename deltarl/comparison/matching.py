@@ -18,7 +18,7 @@ from deltarl.errors import ConfigError
 from deltarl.gates.measure import networks
 from deltarl.library import ROLES
 from deltarl.specs import MLPTorsoSpec, StackSpec
-from deltarl.training.run import one_message
+from deltarl.training.build import one_message
 from deltarl.training.spec import RunSpec
 
 MOST_MISMATCH = 0.02

@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deltarl.comparison.spec import Cell
+from deltarl.launch.local import Outcome
 from deltarl.training import RunResult
-from deltarl.training.parallel import Outcome
 from deltarl.training.progress import duration
 
 REFRESHES_A_SECOND = 2

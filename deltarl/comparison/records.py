@@ -19,7 +19,7 @@ from deltarl.reading import check_plain, number, read_json, readable
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
 from deltarl.training.records import evaluations_in, metrics_in
-from deltarl.training.run import result_in
+from deltarl.training.result import result_in
 
 # What may differ between runs that are compared: it changes how they were kept and watched, not what they are.
 FREE = ("name", "out", "seeds", "checkpoint", "gates", "device", "threads")

@@ -2,7 +2,8 @@
 
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.finite import NonFiniteError
-from deltarl.training.run import Run, RunResult, evaluate, load_run, resume, train
+from deltarl.training.load import Run, evaluate, load_run
+from deltarl.training.result import RunResult
 from deltarl.training.signals import TrainingStopped
 from deltarl.training.spec import RunSpec
 
@@ -15,6 +16,4 @@ __all__ = [
     "TrainingStopped",
     "evaluate",
     "load_run",
-    "resume",
-    "train",
 ]

@@ -24,9 +24,9 @@ from deltarl.comparison.cells import _placed, _train_cell
 from deltarl.comparison.progress import Board
 from deltarl.comparison.report import is_of, sources_of
 from deltarl.errors import ConfigError
+from deltarl.launch.local import Outcome
 from deltarl.library import load_config
 from deltarl.training import RunResult, TrainingStopped
-from deltarl.training.parallel import Outcome
 from deltarl.training.signals import StopRequest
 
 SMALL = (

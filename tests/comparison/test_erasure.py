@@ -21,7 +21,7 @@ from deltarl.comparison.statistics import mean
 from deltarl.errors import ConfigError
 from deltarl.training import TrainingStopped, evaluate, formats, load_run
 from deltarl.training import folder as files
-from deltarl.training.run import built
+from deltarl.training.build import built
 from deltarl.training.signals import StopRequest
 from tests.comparison.records import write_runs
 

@@ -7,7 +7,7 @@ import pytest
 
 from deltarl import load_config
 from deltarl.gates.episode import draw_episode, play_episode
-from deltarl.training.run import built
+from deltarl.training.build import built
 
 SMALL = ("torso.width=8", "torso.depth=2", "env.n_envs=1", "device=cpu")
 RUNS = {

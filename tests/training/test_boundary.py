@@ -16,8 +16,8 @@ from deltarl.checkpoints.store import Store
 from deltarl.fast import SAC
 from deltarl.gates import GateCallback
 from deltarl.training.boundary import Boundary, Origin
+from deltarl.training.build import built
 from deltarl.training.records import make_logger
-from deltarl.training.run import built
 from deltarl.training.signals import StopRequest
 
 

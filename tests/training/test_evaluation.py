@@ -15,9 +15,10 @@ from deltarl import TrainingStopped, load_config
 from deltarl.cli.evaluate import describe
 from deltarl.cli.train import summary
 from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec
-from deltarl.training import run as run_module
+from deltarl.training import session
 from deltarl.training.evaluation import evaluate_policy
-from deltarl.training.run import result_in, train_one
+from deltarl.training.result import result_in
+from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest
 
 # Not of the class: what an environment's class holds is part of its state.
@@ -109,7 +110,7 @@ def train(out: Path, stop: StopRequest) -> Any:
 def test_a_stop_is_heeded_within_an_evaluation_that_takes_too_long(
     patience: float, stored: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_module, "PATIENCE", patience)
+    monkeypatch.setattr(session, "PATIENCE", patience)
     stop = StopRequest()
     SEEN.on_step = lambda: stop.make("SIGTERM")
     with pytest.raises(TrainingStopped, match=f"SIGTERM: stopped at step .*, stored at step {stored}; go on with"):

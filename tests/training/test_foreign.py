@@ -21,7 +21,7 @@ from deltarl import ConfigError, disk, load_config, load_run, train
 from deltarl.cli.gates import gates
 from deltarl.cli.list import _runs
 from deltarl.comparison import write_report
-from deltarl.training.run import result_in
+from deltarl.training.result import result_in
 
 TINY = (
     *("agent=sac", "agent.learning_starts=16", "agent.batch_size=8", "agent.buffer_size=100", "env.n_envs=1"),

@@ -510,7 +510,7 @@ def test_a_disk_that_is_full_stops_the_run_where_it_can_go_on(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("deltarl.training.run.record_evaluation", full)
+        patch.setattr("deltarl.training.session.record_evaluation", full)
         with pytest.raises(TrainingStopped, match=r"no space left on the disk: stopped, .* deltarl resume .*seed-0"):
             train(spec_of(tmp_path), quiet())
     [result] = resume(tmp_path / "run" / "seed-0", console=quiet())

@@ -296,7 +296,7 @@ def test_an_evaluation_that_fails_does_not_take_the_training_with_it(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deltarl.training.run.evaluate_policy", interrupted)
+    monkeypatch.setattr("deltarl.training.session.evaluate_policy", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(quick(tmp_path))
     held = {path.name for path in (tmp_path / "test" / "seed-0").iterdir()}

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from deltarl.errors import ConfigError
-from deltarl.training.parallel import SeedFailedError, default_jobs, run_seeds
+from deltarl.launch.local import SeedFailedError, default_jobs, run_seeds
 from deltarl.training.progress import Report
 from deltarl.training.signals import SIGNALS, StopRequest, TrainingStopped
 

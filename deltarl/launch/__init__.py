@@ -1,0 +1,6 @@
+"""Where runs are trained: in this process, or side by side in processes of their own."""
+
+from deltarl.launch.local import SeedFailedError
+from deltarl.launch.runs import resume, train
+
+__all__ = ["SeedFailedError", "resume", "train"]

@@ -1,0 +1,86 @@
+"""Environments and algorithm of a run, made as its config says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from deltarl import places
+from deltarl.agents import build_agent
+from deltarl.checkpoints import checkpoint
+from deltarl.envs import build_envs, build_training_envs, normalize
+from deltarl.errors import ConfigError
+from deltarl.reading import check_plain
+from deltarl.training import folder as files
+from deltarl.training import formats
+from deltarl.training.finite import FiniteEnvs
+from deltarl.training.playback import check_frames
+from deltarl.training.resume import demand_exactness
+from deltarl.training.spec import RunSpec
+
+
+@contextmanager
+def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
+    """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
+    if spec.eval.video:
+        with one_message(f"eval.video: {spec.env.id} draws no frames"):
+            check_frames(spec.env)
+    with ExitStack() as opened:
+        envs, normalizer = make_envs(spec, seed, training=True)
+        opened.callback(envs.close)
+        demand_exactness(spec, envs)
+        model = make_agent(spec, envs, seed)
+        envs.seed(spec.env.first_seed(seed))  # the algorithm has seeded them anew
+        if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
+            _start_from(places.expanded(spec.init_from, "init_from"), model, normalizer)
+        yield model, normalizer
+
+
+def make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv, VecNormalize | None]:
+    """The environments to train in, or a single one of Gymnasium's that a trained policy's spaces are read off."""
+    with one_message(f"env: {spec.env.id} cannot be made as the config says"):
+        if training:
+            envs: VecEnv = FiniteEnvs(build_training_envs(spec.env, seed, spec.threads))
+        else:
+            envs = build_envs(spec.env, seed, n_envs=1)
+        envs = normalize(envs, spec.env.normalize, spec.agent.gamma)
+    return envs, envs if isinstance(envs, VecNormalize) else None
+
+
+def make_agent(spec: RunSpec, envs: VecEnv, seed: int) -> BaseAlgorithm:
+    with one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
+        return build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
+
+
+@contextmanager
+def one_message(what: str) -> Iterator[None]:
+    """Whatever an environment or an algorithm raises when it is made is a fault of the config: say so in one line."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
+    """Fill networks, targets too, and the normaliser from a trained run; optimizers and replay buffer start anew."""
+    if folder.is_dir():
+        check_plain(folder)
+    if not (folder / files.POLICY).is_file():
+        raise ConfigError(f"init_from: {folder} holds no trained run, {files.POLICY} is missing")
+    trained = files.load_spec(folder)
+    if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
+        raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
+    if difference := formats.misfit(model.policy, folder / files.POLICY):
+        raise ConfigError(
+            f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has other networks than this run: "
+            f"{difference}"
+        )
+    formats.load_policy(model.policy, folder / files.POLICY)
+    if normalizer is not None and (folder / files.NORMALIZER).is_file():
+        formats.load_normalizer(normalizer, folder / files.NORMALIZER)

@@ -1,0 +1,114 @@
+"""A finished run, read back and evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl.agents import build_policy, roles_of
+from deltarl.checkpoints import checkpoint
+from deltarl.envs import FIRST_EVALUATION_SEED
+from deltarl.errors import ConfigError
+from deltarl.reading import check_plain, readable
+from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec
+from deltarl.training import folder as files
+from deltarl.training import formats
+from deltarl.training.build import make_envs, one_message
+from deltarl.training.evaluation import Evaluation, evaluate_policy
+from deltarl.training.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run read back from its folder: the trained policy and how its observations are normalised."""
+
+    folder: Path
+    spec: RunSpec
+    seed: int
+    policy: BasePolicy
+    normalizer: VecNormalize | None
+
+
+def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Run:
+    """Read a run back, from its safe formats alone: YAML, JSON, safetensors and NumPy without pickle.
+
+    Args:
+        folder: the run's folder, `.../seed-<n>`.
+        device: where the policy goes, as Stable-Baselines3 takes it.
+        best: the policy of the best evaluation in the place of the final one; the run need not have finished.
+
+    Raises:
+        ConfigError: if the folder holds no finished run (of `best`: none that was evaluated), or one whose files are
+            damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    if seeds := sorted(path.name for path in folder.glob("seed-*")):
+        raise ConfigError(f"{folder}: holds runs and is none itself; give one of {', '.join(seeds)} in it")
+    check_plain(folder)
+    for needed in (files.CONFIG,) if best else (files.CONFIG, files.RESULT, files.POLICY):
+        if not (folder / needed).is_file():
+            resumable = checkpoint.steps_of(folder) and not (folder / files.RESULT).is_file()
+            hint = f"; go on with it: deltarl resume {folder}" if resumable else ""
+            raise ConfigError(f"{folder}: no finished run there, {needed} is missing{hint}")
+    source = folder
+    if best:
+        if (found := checkpoint.best(folder)) is None:
+            raise ConfigError(f"{folder}: no best policy there; there is one from the first evaluation on (eval.every)")
+        source = found.folder
+    spec = files.load_spec(folder)
+    seed = spec.seeds[0]
+    envs, normalizer = make_envs(spec, seed)
+    envs.close()
+    _check_size(spec, source / files.POLICY)
+    with one_message(f"{folder}: its policy cannot be made"):
+        policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
+    formats.load_policy(policy, source / files.POLICY)
+    if normalizer is not None:
+        formats.load_normalizer(normalizer, source / files.NORMALIZER)
+        normalizer.training = False
+    return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
+
+
+def _check_size(spec: RunSpec, path: Path) -> None:
+    """Refuse a config whose torsos need more weights than the file has, before any memory is asked for."""
+    with readable(path), safe_open(str(path), framework="pt"):
+        stored = path.stat().st_size
+    for role in roles_of(spec.agent):
+        torso: AnyTorsoSpec = getattr(spec, role)
+        if isinstance(torso, MLPTorsoSpec):
+            numbers = sum(one * other for one, other in pairwise(torso.net_arch or ()))
+        else:
+            numbers = torso.depth * torso.width * torso.hidden
+        if (needed := numbers * torch.float32.itemsize) > stored:
+            raise ConfigError(f"{path}: has {stored:,} bytes; the config's {role} takes at least {needed:,}")
+
+
+def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIRST_EVALUATION_SEED) -> Evaluation:
+    """Score a run's final policy: deterministic, unnormalised returns of complete episodes.
+
+    Args:
+        run: a run, or its folder.
+        episodes: how many, the config's `eval.episodes` if not given.
+        seed: the episodes are seeded with seed, seed + 1, ...; the default repeats the run's own evaluation.
+    """
+    if not isinstance(run, Run):
+        run = load_run(run)
+    with one_message(f"env: {run.spec.env.id} failed in the evaluation"):
+        return evaluate_policy(
+            run.policy,
+            run.spec.env,
+            run.normalizer,
+            episodes=run.spec.eval.episodes if episodes is None else episodes,
+            seed=seed,
+            n_envs=run.spec.eval.n_envs,
+            max_episode_steps=run.spec.eval.max_episode_steps,
+        )

@@ -1,0 +1,98 @@
+"""How a run ended: its result.json."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from deltarl.errors import ConfigError
+from deltarl.reading import read_json, readable
+from deltarl.training import folder as files
+from deltarl.training.evaluation import Evaluation
+from deltarl.training.records import evaluations_in
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended; all but `folder` stands in its result.json.
+
+    Attributes:
+        peak_memory_mib: the most memory that the process had, in MiB of 2^20 bytes, whatever else it did before; None
+            where the system does not say.
+        resumes: how often it was interrupted and gone on with.
+        continued: why it then is not to the last bit the run that an uninterrupted one would have been; empty if it is.
+        notes: what has to be known to read the score.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+
+    folder: Path
+    seed: Annotated[int, Field(ge=0)]
+    status: str
+    steps: Annotated[int, Field(ge=1)]
+    wall_seconds: Annotated[float, Field(ge=0)]
+    device: str
+    episodes: Annotated[int, Field(ge=1)]
+    final_return_mean: float
+    final_return_std: Annotated[float, Field(ge=0)]
+    success_rate: Annotated[float, Field(ge=0, le=1)] | None
+    peak_memory_mib: Annotated[float, Field(ge=0)] | None = None
+    resumes: Annotated[int, Field(ge=0)] = 0
+    continued: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+_RESULT = TypeAdapter(RunResult)
+
+
+def result_in(folder: Path) -> RunResult:
+    """The result of a finished run.
+
+    Raises:
+        ConfigError: if there is none, or it is damaged.
+    """
+    path = folder / files.RESULT
+    content = read_json(path)
+    with readable(path):
+        # As JSON, where strict validation takes a list for a tuple.
+        result = replace(_RESULT.validate_json(json.dumps({**content, "folder": "."})), folder=folder)
+    if (folder / files.EVALUATIONS).exists():
+        _check_scores(result, evaluations_in(folder))
+    return result
+
+
+def _check_scores(result: RunResult, evaluations: Mapping[int, Evaluation]) -> None:
+    """A result is of the run's last evaluation; one that says something else is not to be believed."""
+    last = max(evaluations, default=None)
+    recorded: dict[str, Any] = {"steps": last}
+    if last == result.steps:
+        found = evaluations[last]
+        recorded |= {
+            "episodes": len(found.returns),
+            "final_return_mean": found.return_mean,
+            "final_return_std": found.return_std,
+            "success_rate": found.success_rate,
+        }
+    for name, there in recorded.items():
+        here = getattr(result, name)
+        if here is not there and (here is None or there is None or not math.isclose(here, there, rel_tol=1e-9)):
+            raise ConfigError(
+                f"{result.folder / files.RESULT}: contradicts {files.EVALUATIONS}: {name} is {here}, and {there} there"
+            )
+
+
+def peak_memory() -> float | None:
+    if not sys.platform.startswith("linux"):  # elsewhere the unit is another
+        return None
+    try:
+        import resource  # noqa: PLC0415 - not everywhere
+    except ImportError:
+        return None
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

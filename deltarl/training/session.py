@@ -1,0 +1,239 @@
+"""Train one seed of a run in this process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecNormalize
+
+from deltarl import disk
+from deltarl.agents import KLAdaptiveScheduleSpec
+from deltarl.checkpoints import checkpoint
+from deltarl.checkpoints.store import Store
+from deltarl.fast.algorithm import training_step
+from deltarl.gates import GateCallback
+from deltarl.schedules import KLAdaptiveLearningRate
+from deltarl.training import folder as files
+from deltarl.training import formats
+from deltarl.training.best import Best
+from deltarl.training.boundary import Boundary, Origin
+from deltarl.training.build import built
+from deltarl.training.evaluation import Evaluation, evaluate_policy
+from deltarl.training.finite import NonFiniteError
+from deltarl.training.playback import record_clip
+from deltarl.training.progress import ProgressCallback, Report
+from deltarl.training.records import describe, make_logger, record_evaluation
+from deltarl.training.result import RunResult, peak_memory, result_in
+from deltarl.training.resume import has_finished, reopen
+from deltarl.training.signals import StopRequest, TrainingStopped
+from deltarl.training.spec import RunSpec
+
+log = logging.getLogger(__name__)
+
+# Seconds for which a stop waits for an evaluation in mid-training to end: with it, the run can be stored as it is, and
+# without it the run goes back to its last checkpoint.
+PATIENCE = 5.0
+
+
+class EvaluationCallback(BaseCallback):
+    """Evaluates every `spec.eval.every` steps; learning is the same whether it does or not.
+
+    Args:
+        spec: the run.
+        folder: of the run.
+        normalizer: what its observations are normalised with.
+        best: keeps the best policy.
+        steps: where the run goes on from.
+        check: called before each step of an evaluation; whatever it raises ends that.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        folder: Path,
+        normalizer: VecNormalize | None,
+        best: Best,
+        steps: int,
+        *,
+        check: Callable[[], None],
+    ) -> None:
+        super().__init__()
+        self.spec, self.folder, self.normalizer, self.best, self.check = spec, folder, normalizer, best, check
+        self._next = self._next_after(steps)
+
+    def _next_after(self, steps: int) -> int:
+        every = self.spec.eval.every
+        return sys.maxsize if every is None else (steps // every + 1) * every
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
+            self._next = self._next_after(self.num_timesteps)
+            evaluation = _evaluated(self.spec, self.model, self.normalizer, self.check)
+            if evaluation.note is not None:
+                log.warning("%s: step %s: %s", self.folder, f"{self.num_timesteps:,}", evaluation.note)
+            self.best.offer(self.num_timesteps, evaluation)
+            record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
+            if self.spec.eval.video:
+                record_clip(self.logger, self.model, self.spec, self.normalizer, self.num_timesteps, check=self.check)
+        return True
+
+
+def _evaluated(
+    spec: RunSpec, model: BaseAlgorithm, normalizer: VecNormalize | None, check: Callable[[], None]
+) -> Evaluation:
+    """An evaluation as the config asks for it; `check` is called before each step."""
+    return evaluate_policy(
+        model,
+        spec.env,
+        normalizer,
+        spec.eval.episodes,
+        n_envs=spec.eval.n_envs,
+        max_episode_steps=spec.eval.max_episode_steps,
+        watch=lambda _: check(),
+    )
+
+
+def train_one(
+    spec: RunSpec, seed: int, found: Path | None, *, command: list[str], report: Report, stop: StopRequest
+) -> RunResult:
+    """Train one seed in this process.
+
+    Args:
+        spec: the run.
+        seed: the seed.
+        found: the folder of a run to go on with, None to begin one.
+        command: what the provenance names as the command.
+        report: told of the progress.
+        stop: looked at at every boundary.
+
+    Raises:
+        ConfigError, NonFiniteError, FullDiskError, TrainingStopped: as in `train`.
+    """
+    threads, folder = torch.get_num_threads(), found
+    torch.set_num_threads(spec.threads)
+    try:
+        with built(spec, seed, found) as (model, normalizer), ExitStack() as held:
+            if found is None:
+                facts = {"training_step": training_step(model)}
+                folder = held.enter_context(files.claimed(spec, seed, command, facts))
+                store, origin = Store(folder, spec.checkpoint.keep), Origin()
+            else:
+                held.enter_context(files.reopened(folder := found))
+                if has_finished(folder, spec):  # meanwhile, by another process
+                    return result_in(folder)
+                store = Store(folder, spec.checkpoint.keep)
+                origin = reopen(folder, spec, store, model, command)
+            return _learn(
+                spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
+            )
+    except Exception as error:
+        if not disk.is_full(error):
+            raise
+        kept = [] if folder is None else checkpoint.steps_of(folder)
+        if not kept:
+            raise disk.FullDiskError(
+                f"{folder or spec.out}: no space left on the disk, and nothing is stored; with room again, the same "
+                "command begins anew"
+            ) from error
+        raise TrainingStopped(
+            f"no space left on the disk: stopped, stored at step {kept[0]:,}; when there is room again: deltarl resume "
+            f"{folder}"
+        ) from error
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _learn(
+    spec: RunSpec,
+    seed: int,
+    model: BaseAlgorithm,
+    normalizer: VecNormalize | None,
+    *,
+    folder: Path,
+    store: Store,
+    origin: Origin,
+    report: Report,
+    stop: StopRequest,
+) -> RunResult:
+    with ExitStack() as opened:
+        logger = make_logger(folder, origin.elapsed_seconds)
+        opened.callback(logger.close)
+        model.set_logger(logger)
+        if not origin.resumes:
+            describe(logger, spec, seed)
+        gates = (
+            None if spec.gates.every is None else GateCallback(spec.gates.every, spec.gates.rows, folder / files.GATES)
+        )
+        also = {} if gates is None else {"gates": gates.state}
+        boundary = Boundary(
+            model,
+            folder,
+            store,
+            every=spec.checkpoint.every,
+            origin=origin,
+            stop=stop,
+            also=also,
+            exact=spec.checkpoint.exact,
+        )
+        best = Best(store, folder, model, normalizer)
+        callbacks: list[BaseCallback] = [
+            EvaluationCallback(
+                spec, folder, normalizer, best, origin.steps, check=partial(boundary.stop_if_asked, PATIENCE)
+            ),
+            ProgressCallback(spec.total_timesteps, report),
+            *([] if gates is None else [gates]),
+        ]
+        if isinstance(rate := spec.agent.learning_rate, KLAdaptiveScheduleSpec):
+            callbacks.append(KLAdaptiveLearningRate(rate.target, rate.factor, rate.bounds))
+        try:
+            boundary.learn(spec.total_timesteps, callbacks)
+        except NonFiniteError as error:
+            kept = checkpoint.steps_of(folder)
+            before = f"the newest checkpoint is of step {kept[0]:,}" if kept else "there is no checkpoint yet"
+            raise NonFiniteError(f"{folder}: {error}; {before}") from None
+        wall_seconds = boundary.elapsed_seconds
+        if gates is not None:
+            gates.save()
+            gates.draw()
+        _save_model(model, normalizer, folder)
+
+        evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
+        best.offer(model.num_timesteps, evaluation)
+        record_evaluation(folder, logger, model.num_timesteps, evaluation)
+        if spec.eval.video:
+            record_clip(logger, model, spec, normalizer, model.num_timesteps, check=boundary.stop_if_asked)
+        result = RunResult(
+            folder=folder,
+            seed=seed,
+            status="finished",
+            steps=model.num_timesteps,
+            wall_seconds=round(wall_seconds, 2),
+            device=str(model.device),
+            episodes=len(evaluation.returns),
+            final_return_mean=evaluation.return_mean,
+            final_return_std=evaluation.return_std,
+            success_rate=evaluation.success_rate,
+            peak_memory_mib=peak_memory(),
+            resumes=origin.resumes,
+            continued=tuple(boundary.continued),
+            notes=() if evaluation.note is None else (evaluation.note,),
+        )
+        files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
+    return result
+
+
+def _save_model(model: BaseAlgorithm, normalizer: VecNormalize | None, folder: Path) -> None:
+    formats.save_policy(model.policy, folder / files.POLICY)
+    model.save(folder / files.SB3_MODEL)
+    if normalizer is not None:
+        formats.save_normalizer(normalizer, folder / files.NORMALIZER)
+        normalizer.save(str(folder / files.SB3_NORMALIZER))

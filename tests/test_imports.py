@@ -1,0 +1,75 @@
+"""Imports run one way: from what is used to what uses it, and never in a circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import deltarl
+
+PACKAGE = Path(deltarl.__file__).parent
+# The rooms, each of which may import those before it.
+ORDER = (
+    ("errors", "functional", "places", "yaml_text", "reading", "plugins", "disk"),
+    ("specs", "blocks", "torso", "torsos"),
+    ("encoders",),
+    ("policies",),
+    ("fast",),
+    ("schedules", "envpool", "rendering", "agents", "envs"),
+    ("gates", "recording"),
+    ("checkpoints",),
+    ("training",),
+    ("launch",),
+    ("library",),
+    ("schema", "comparison", "search", "export"),
+    ("bench",),
+    ("cli",),
+)
+RANKS = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules of deltarl that a file imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] == "deltarl")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "deltarl":
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in MODULES else str(node.module)
+
+
+GRAPH = {name: set(imports_of(path)) - {"deltarl"} for name, path in MODULES.items() if name != "deltarl"}
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    assert {room_of(name) for name in GRAPH} <= RANKS.keys()
+
+
+def test_rooms_import_what_comes_before_them() -> None:
+    upwards = [
+        f"{name} imports {other}"
+        for name, others in GRAPH.items()
+        for other in sorted(others)
+        if RANKS[room_of(other)] > RANKS[room_of(name)]
+    ]
+    assert upwards == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # A package's own __init__ collects names of its modules, which import each other directly.
+    TopologicalSorter({name: {other for other in others if other != name} for name, others in GRAPH.items()}).prepare()
