@@ -84,7 +84,7 @@ class Store:
         self._prune(numbered(self.folder)[self.keep :])
         return self._last
 
-    def writebest_folders(self, steps: int, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+    def write_best(self, steps: int, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
         """Write the best policy so far, and remove the one before.
 
         Args:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltarl import training
+from deltarl import launch
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
 from deltarl.library import load_config
@@ -41,6 +41,6 @@ def resume(
     def changed(config: Path) -> RunSpec:
         return load_config(str(config), *overrides or [])
 
-    results = training.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs)
+    results = launch.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs)
     spec = load_config(str(results[0].folder / "config.yaml"))
     Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)

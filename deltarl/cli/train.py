@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deltarl import training
+from deltarl import launch
 from deltarl.cli.scores import score_text
 from deltarl.library import resolve
 from deltarl.specs import MLPTorsoSpec
@@ -48,7 +48,7 @@ def train(
     for note in resolution.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     spec = resolution.spec
-    results = training.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume)
+    results = launch.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume)
     Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -103,7 +103,7 @@ def test_an_interruption_has_a_status_of_its_own(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("deltarl.training.train", interrupt)
+    monkeypatch.setattr("deltarl.launch.train", interrupt)
     monkeypatch.setattr(sys, "argv", ["deltarl", "train", "quickstart"])
     with pytest.raises(SystemExit) as exit_:
         main()
