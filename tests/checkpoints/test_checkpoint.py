@@ -20,8 +20,8 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl import disk
-from deltarl.checkpoints import checkpoint
-from deltarl.checkpoints.checkpoint import DamagedError, newest, steps_of, verify
+from deltarl.checkpoints import store
+from deltarl.checkpoints.checkpoint import DamagedError, best, newest, steps_of, verify
 from deltarl.checkpoints.replay import Parity, Transitions
 from deltarl.checkpoints.state import Snapshot
 from deltarl.checkpoints.store import Store
@@ -419,7 +419,7 @@ def test_none_is_found_where_there_is_none_or_none_is_sound(tmp_path: Path, capl
 
 
 def test_a_checkpoint_of_a_newer_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "FORMAT", 99)
+    monkeypatch.setattr(store, "FORMAT", 99)
     Run(tmp_path).on()
     monkeypatch.undo()
     with pytest.raises(DamagedError, match=r"format 99, this version of deltarl reads 1"):
@@ -443,7 +443,7 @@ def test_the_best_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
             lambda folder: (folder / "policy.safetensors").write_text("a policy") and None,
             {"return_mean": 1.0 * steps},
         )
-    found = checkpoint.best(tmp_path)
+    found = best(tmp_path)
     assert found is not None
     assert (found.steps, found.manifest["return_mean"], found.read("policy.safetensors")) == (20, 20.0, b"a policy")
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["best-20"]
