@@ -22,7 +22,7 @@ import gymnasium as gym
 import torch
 
 from deltarl import fast
-from deltarl.training.folder import provenance
+from deltarl.training.provenance import provenance
 
 CASES: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "SAC, mlp": ("SAC", "MlpPolicy", {"learning_starts": 100, "buffer_size": 10_000}, 100),
