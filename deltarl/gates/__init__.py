@@ -2,16 +2,20 @@
 
 from deltarl.gates.callback import GateCallback, read_record, without_erasure
 from deltarl.gates.figures import Record
+from deltarl.gates.gradients import Gradients
 from deltarl.gates.interventions import intervene
+from deltarl.gates.losses import loss_gradients
 from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
 
 __all__ = [
     "Batch",
     "BlockRecord",
     "GateCallback",
+    "Gradients",
     "NetworkRecord",
     "Record",
     "intervene",
+    "loss_gradients",
     "measure",
     "read_record",
     "without_erasure",

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecNormalize
 
+from deltarl.fast.shared import SharedReplayBuffer
 from deltarl.gates.measure import Batch
 
 # Plain data, so that a probe can be stored in a checkpoint: the fields of a Batch as tensors, tuples and dicts.
@@ -55,7 +58,8 @@ def joined(first: Fields | None, second: Fields) -> Fields:
             return tuple(join(name, *pair) for pair in zip(one, other, strict=True))
         return torch.cat([one, other], dim=1 if name == "lstm_states" else 0)  # states are [layers, rows, hidden]
 
-    return {name: join(name, first[name], second[name]) for name in second}
+    # A checkpoint of an older version has fewer fields.
+    return {name: join(name, first[name], second[name]) for name in second if name in first}
 
 
 def batch_of(fields: Fields) -> Batch:
@@ -81,8 +85,28 @@ def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields:
             (state(buffer.hidden_states_pi), state(buffer.cell_states_pi)),
             (state(buffer.hidden_states_vf), state(buffer.cell_states_vf)),
         )
-        fields["episode_starts"] = torch.as_tensor(buffer.episode_starts[place], device=model.device)
+        fields["episode_starts"] = torch.as_tensor(buffer.episode_starts[place], device=model.device).flatten()
+    fields["training"] = _of_rollout(buffer, place, model)
     return fields
+
+
+def _of_rollout(buffer: Any, place: tuple[NDArray[np.int64], ...], model: OnPolicyAlgorithm) -> dict[str, torch.Tensor]:
+    """What the loss of a policy and of values takes: actions, advantages, returns and what was predicted of both."""
+
+    def rows(array: NDArray[Any]) -> torch.Tensor:
+        return torch.as_tensor(array[place], device=model.device).flatten()
+
+    actions = torch.as_tensor(buffer.actions[place], device=model.device)
+    found = {
+        "actions": actions.long().flatten() if isinstance(model.action_space, spaces.Discrete) else actions,
+        "advantages": rows(buffer.advantages),
+        "returns": rows(buffer.returns),
+        "old_log_prob": rows(buffer.log_probs),
+        "old_values": rows(buffer.values),
+    }
+    if (masks := getattr(buffer, "action_masks", None)) is not None:
+        found["action_masks"] = torch.as_tensor(masks[place], device=model.device)
+    return found
 
 
 def _from_replay(model: Any, rows: int) -> Fields | None:
@@ -91,13 +115,54 @@ def _from_replay(model: Any, rows: int) -> Fields | None:
     if held < buffer.buffer_size and held * buffer.n_envs < rows:
         return None
     place = _spread(held, buffer.n_envs, rows)
-    seen = _rows(buffer.observations, place)
-    if (normalizer := model.get_vec_normalize_env()) is not None:  # the buffer has them as they came
-        seen = normalizer.normalize_obs(seen)
-    fields: Fields = {"observations": _tensors(seen, ..., model.device)}
+    normalizer = model.get_vec_normalize_env()
+
+    def seen(arrays: Any) -> Any:
+        # The buffer has them as they came.
+        return _tensors(arrays if normalizer is None else normalizer.normalize_obs(arrays), ..., model.device)
+
+    fields: Fields = {"observations": seen(_rows(buffer.observations, place))}
+    actions = torch.as_tensor(buffer.actions[place], device=model.device)
     if isinstance(model.action_space, spaces.Box):
-        fields["actions"] = torch.as_tensor(buffer.actions[place], device=model.device)
+        fields["actions"] = actions
+    following, numbers = _following(buffer, place, normalizer)
+    fields["training"] = {
+        "actions": actions,
+        "next_observations": seen(following),
+        **{name: torch.as_tensor(array, device=model.device).reshape(-1, 1) for name, array in numbers.items()},
+    }
     return fields
+
+
+def _following(
+    buffer: Any, place: tuple[NDArray[np.int64], ...], normalizer: VecNormalize | None
+) -> tuple[Any, dict[str, NDArray[np.float32]]]:
+    """Next observations as they came, and reward, end and discount (of several steps), of one row a place.
+
+    Goals are those that were pursued: hindsight's are drawn.
+    """
+    step, env = place
+    steps, gamma = (buffer.n_steps, buffer.gamma) if isinstance(buffer, NStepReplayBuffer) else (1, 1.0)
+    rewards, discounts = (np.zeros(len(step), np.float32) for _ in range(2))
+    last, going = step.copy(), np.ones(len(step), bool)
+    newest = (buffer.pos - 1) % buffer.buffer_size
+    for ahead in range(steps):
+        now = (step + ahead) % buffer.buffer_size
+        last[going] = now[going]
+        reward = buffer.rewards[now, env]
+        reward = reward if normalizer is None else normalizer.normalize_reward(reward)
+        rewards += np.where(going, gamma**ahead * reward, 0)
+        discounts[going] = gamma ** (ahead + 1)
+        # Behind the newest there is nothing, or the oldest.
+        going &= (buffer.dones[now, env] == 0) & (buffer.timeouts[now, env] == 0) & (now != newest)
+    found = {"rewards": rewards, "dones": buffer.dones[last, env] * (1 - buffer.timeouts[last, env])}
+    if isinstance(buffer, NStepReplayBuffer):
+        found["discounts"] = discounts
+    if isinstance(buffer, SharedReplayBuffer):
+        return buffer.following(last * buffer.n_envs + env), found
+    if getattr(buffer, "optimize_memory_usage", False):
+        return _rows(buffer.observations, ((last + 1) % buffer.buffer_size, env)), found
+    return _rows(buffer.next_observations, (last, env)), found
 
 
 def _spread(steps: int, envs: int, rows: int) -> tuple[NDArray[np.int64], ...]:

@@ -22,8 +22,16 @@ from torch.utils.tensorboard import SummaryWriter
 from deltarl.errors import ConfigError
 from deltarl.gates.batches import Fields, batch_of, from_buffer, joined, size
 from deltarl.gates.figures import Record, figures, gated_networks
+from deltarl.gates.gradients import Gradients
+from deltarl.gates.losses import loss_gradients
 from deltarl.gates.measure import NetworkRecord, measure, networks
-from deltarl.gates.statistics import OF_ERASURE, block_statistics, neighbour_cosines, network_statistics
+from deltarl.gates.statistics import (
+    OF_ERASURE,
+    block_statistics,
+    divergence,
+    neighbour_cosines,
+    network_statistics,
+)
 from deltarl.places import check_file
 from deltarl.reading import read_arrays, readable
 
@@ -42,12 +50,14 @@ class GateState:
         next: the step from which on it measures next.
         probe: the fixed batch, None until it is frozen.
         outputs: of each network on the fixed batch at the last measurement, `[rows, outputs]`; None before the first.
+        policy: the parameters of its distributions of actions there, by name; None where there is none.
         pending: rows of earlier rollouts, None where one rollout is enough.
         record: all that was measured; first axis: time.
     """
 
     # On the class: checkpoints of older versions have none.
     outputs: dict[str, torch.Tensor] | None = None
+    policy: dict[str, torch.Tensor] | None = None
     pending: Fields | None = None
 
     def __init__(self) -> None:
@@ -58,6 +68,7 @@ class GateState:
         self.next = 0
         self.probe: Fields | None = None
         self.outputs = None
+        self.policy = None
         self.pending = None
         self.record: dict[str, NDArray[Any]] = {}
 
@@ -105,7 +116,7 @@ class GateCallback(BaseCallback):
         if old is not None and (old.observation_space, old.action_space) != (new.observation_space, new.action_space):
             self.state.clear()
         if old is not None and (old is not new or new.num_timesteps < self._steps):
-            self.state.next, self.state.pending, self.state.outputs = 0, None, None
+            self.state.next, self.state.pending, self.state.outputs, self.state.policy = 0, None, None, None
             self._before = int(self.state.record["steps"][-1]) if self.state.record else 0
         self._measured, self._steps = new, new.num_timesteps
         for writer in self._writers():
@@ -127,21 +138,22 @@ class GateCallback(BaseCallback):
             return
         self.state.pending = None
         if self.state.probe is None:
-            self.state.probe = fields
+            self.state.probe = _kept(self.model, fields)
         self.state.next = (self.num_timesteps // self.every + 1) * self.every
         row: dict[str, NDArray[Any]] = {"steps": np.array(self._before + self.num_timesteps)}
         for source, batch in zip(SOURCES, (fields, self.state.probe), strict=True):
             try:
                 records = measure(self.model.policy, batch_of(batch))
+                losses = loss_gradients(self.model, batch_of(batch))
             except ValueError as error:  # PyTorch's, of a distribution of NaN
                 self._say(f"{source} cannot be measured: {str(error).splitlines()[0]}")
                 return  # what failed in part has no place in the record
             for name, record in records.items():
-                row |= self._blocks(f"{source}/{name}", record)
+                row |= self._blocks(f"{source}/{name}", record, losses.get(name))
                 if source == "gates":
                     row |= self._network(f"network/{name}", record)
             if source == "gates_probe":
-                row |= self._churn({name: record.output for name, record in records.items()})
+                row |= self._churn(records)
         if any(name in self.state.record and self.state.record[name].shape[1:] != row[name].shape for name in row):
             self._say("the networks have another shape than before; a new record begins")
             self.state.record = {}
@@ -169,7 +181,7 @@ class GateCallback(BaseCallback):
             for writer in self._writers():
                 writer.add_figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
 
-    def _blocks(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
+    def _blocks(self, tag: str, record: NetworkRecord, loss: Gradients | None) -> dict[str, NDArray[Any]]:
         """Write what there is of a network's blocks; what of it goes into the record."""
         columns: dict[str, list[float]] = {}
         cosines = neighbour_cosines(record)
@@ -178,6 +190,10 @@ class GateCallback(BaseCallback):
             values |= {"grad_rms": record.gradients[index], "weight_norm": record.weight_norms[index]}
             if not math.isnan(rms := record.gate_gradients[index]):
                 values["gate_grad_rms"] = rms
+            if loss is not None:
+                values["loss_grad_rms"] = loss.blocks[index]
+                if not math.isnan(rms):
+                    values["gate_loss_grad_rms"] = loss.gates[index]
             if index < len(cosines):
                 values["cos_k_next"] = cosines[index]
             for name, value in values.items():
@@ -197,16 +213,25 @@ class GateCallback(BaseCallback):
             self._scalar(f"{tag}/{name}", value)
         return {f"{tag}/{name}": np.array(value, np.float32) for name, value in values.items()}
 
-    def _churn(self, outputs: dict[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
-        """How far each network's output on the fixed batch has moved since the last measurement; NaN at the first."""
+    def _churn(self, records: dict[str, NetworkRecord]) -> dict[str, NDArray[Any]]:
+        """How far each network's output on the fixed batch, and the policy itself, have moved; NaN at the first."""
+        outputs = {name: record.output for name, record in records.items()}
+        policy = next((record.policy for record in records.values() if record.policy is not None), None)
         before, self.state.outputs = self.state.outputs or {}, outputs
-        row = {}
-        for name, output in outputs.items():
-            value = float((output - before[name]).flatten(1).norm(dim=-1).mean()) if name in before else math.nan
-            if name in before:
-                self._scalar(f"network/{name}/churn", value)
-            row[f"network/{name}/churn"] = np.array(value, np.float32)
-        return row
+        policy_before, self.state.policy = self.state.policy, policy
+        moved = {
+            name: float((output - before[name]).flatten(1).norm(dim=-1).mean()) if name in before else math.nan
+            for name, output in outputs.items()
+        }
+        values = {f"network/{name}/churn": value for name, value in moved.items()}
+        if policy is not None:
+            [name] = [name for name, record in records.items() if record.policy is not None]
+            kl = math.nan if policy_before is None else float(divergence(policy_before, policy).mean())
+            values[f"network/{name}/kl"] = kl
+        for tag, value in values.items():
+            if before and not (tag.endswith("/kl") and policy_before is None):
+                self._scalar(tag, value)
+        return {tag: np.array(value, np.float32) for tag, value in values.items()}
 
     def _scalar(self, tag: str, value: float) -> None:
         if not math.isfinite(value):
@@ -233,6 +258,12 @@ class GateCallback(BaseCallback):
         return [output.writer for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
 
 
+def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
+    """What the fixed batch keeps: advantages of the first rollout say nothing of the loss later on."""
+    on_policy = isinstance(model, OnPolicyAlgorithm)
+    return {name: values for name, values in fields.items() if not (on_policy and name == "training")}
+
+
 def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
     """TensorBoard's custom scalars: a chart for each network and statistic, with a line for each block."""
     charts = {
@@ -240,7 +271,7 @@ def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
         "erase share": "erase_share",
         "update ratio": "update_ratio",
         "readout error": "readout_error",
-        "gate gradient": "gate_grad_rms",
+        "gate gradient of the loss": "gate_loss_grad_rms",
     }
     return {
         f"{source} {net}": {

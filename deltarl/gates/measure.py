@@ -5,7 +5,6 @@ A measurement looks and changes nothing: no parameter, buffer, gradient, mode or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, Normal
 
 from deltarl.blocks import ACTIVATIONS, AdditiveBlock, DeltaBlock, RankOneBlock
+from deltarl.gates.gradients import Gradients, recorded, root_mean_squares, squares
 from deltarl.torso import Torso
 
 Observations = Tensor | Mapping[str, Tensor]
@@ -38,12 +39,14 @@ class Batch:
             critics that read them.
         lstm_states: of a recurrent policy, `[layers, batch, hidden]` each.
         episode_starts: of a recurrent policy, `[batch]`, 1 where an episode starts.
+        training: what the training loss of these rows takes besides (see `deltarl.gates.batches`), by name.
     """
 
     observations: Observations
     actions: Tensor | None = None
     lstm_states: RNNStates | None = None
     episode_starts: Tensor | None = None
+    training: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class NetworkRecord:
         dormant: share of the activations' units that are dormant; None where no module is an activation.
         weight_norm: Euclidean norm of all parameters.
         action_gradient: mean norm of dQ/da over the batch; None but for critics that read actions.
+        policy: of the network that chooses actions, the parameters of its distributions: `mean` and `std` (before any
+            squashing), `logits`, or `logits0`, ... of each of several choices; None where actions are not drawn.
     """
 
     blocks: tuple[BlockRecord, ...]
@@ -114,6 +119,7 @@ class NetworkRecord:
     dormant: float | None
     weight_norm: float
     action_gradient: float | None = None
+    policy: dict[str, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,36 +168,61 @@ def measure(policy: BasePolicy, batch: Batch) -> dict[str, NetworkRecord]:
         batch has no actions for them.
     """
     found = networks(policy)
-    with _evaluating(policy):
+    with evaluating(policy):
         with torch.no_grad(), _inputs(found) as inputs:
-            _run(policy, batch)
+            distribution = _run(policy, batch)
         return {
-            name: _network(network, inputs[name], _width_of_action(name, batch))
+            name: _network(
+                network,
+                inputs[name],
+                _width_of_action(name, batch),
+                _parameters(distribution) if name in ACTING else None,
+            )
             for name, network in found.items()
             if name in inputs
         }
 
 
-def _run(policy: BasePolicy, batch: Batch) -> None:
-    """Have every network called once, by the policy's own code and without sampling an action."""
+def _run(policy: BasePolicy, batch: Batch) -> Any:
+    """Have every network called once, by the policy's own code and without sampling an action.
+
+    Returns PyTorch's distribution of actions, before any squashing; a list of several; None where there is none.
+    """
     observations: Any = batch.observations
     if isinstance(policy, RecurrentActorCriticPolicy):
         states: Any = batch.lstm_states
         starts = batch.episode_starts
         assert states is not None
         assert starts is not None
-        policy.get_distribution(observations, states.pi, starts)
+        distribution, _ = policy.get_distribution(observations, states.pi, starts)
         policy.predict_values(observations, states.vf, starts)
-    elif isinstance(policy, _ACTOR_CRITICS):
-        policy.get_distribution(observations)
+        return distribution.distribution
+    if isinstance(policy, _ACTOR_CRITICS):
+        found: Any = policy.get_distribution(observations)
         policy.predict_values(observations)
-    else:
-        policy._predict(observations, deterministic=True)
-        if (critic := getattr(policy, "critic", None)) is not None and batch.actions is not None:
-            critic(observations, batch.actions)
+        return getattr(found, "distribution", None) or getattr(found, "distributions", None)
+    policy._predict(observations, deterministic=True)
+    if (critic := getattr(policy, "critic", None)) is not None and batch.actions is not None:
+        critic(observations, batch.actions)
+    return getattr(getattr(getattr(policy, "actor", None), "action_dist", None), "distribution", None)
 
 
-def _network(network: Network, features: Tensor, actions: int) -> NetworkRecord:
+def _parameters(distribution: Any) -> dict[str, Tensor] | None:
+    """Of normal, categorical and Bernoulli distributions what tells them from others of their kind."""
+    if isinstance(distribution, Normal):
+        return {"mean": distribution.mean, "std": distribution.stddev}
+    if isinstance(distribution, Bernoulli):  # a choice between two each
+        return {"logits": torch.stack([torch.zeros_like(distribution.logits), distribution.logits], -1)}
+    if isinstance(distribution, Categorical):
+        return {"logits": distribution.logits}
+    if isinstance(distribution, list):
+        return {f"logits{index}": each.logits for index, each in enumerate(distribution)}
+    return None
+
+
+def _network(
+    network: Network, features: Tensor, actions: int, policy: dict[str, Tensor] | None = None
+) -> NetworkRecord:
     torso = next((child for child in network.trunk if isinstance(child, Torso)), None)
     with torch.no_grad(), _passes(torso) as passes, _activations(network.trunk) as activity:
         latent = network.trunk(features)
@@ -203,17 +234,18 @@ def _network(network: Network, features: Tensor, actions: int) -> NetworkRecord:
             through = features.detach().clone().requires_grad_()
             [gradient] = torch.autograd.grad(network.head(network.trunk(through)).mean(-1).sum(), through)
         action_gradient = float(gradient[..., -actions:].norm(dim=-1).mean())
-    gradients, gate_gradients = ((), ()) if torso is None else _gradients(network, torso, features)
+    gradients = Gradients((), ()) if torso is None else _gradients(network, torso, features)
     return NetworkRecord(
         blocks=blocks,
-        gradients=gradients,
-        gate_gradients=gate_gradients,
+        gradients=gradients.blocks,
+        gate_gradients=gradients.gates,
         weight_norms=() if torso is None else tuple(_norm(block) for block in torso.blocks),
         features=latent,
         output=output,
         dormant=_dormant(activity),
         weight_norm=_norm(nn.ModuleList([network.trunk, network.head])),
         action_gradient=action_gradient,
+        policy=policy,
     )
 
 
@@ -256,52 +288,20 @@ def _with_channels(block: RankOneBlock, x: Tensor) -> Tensor:
     return split.unsqueeze(-1) if block.channels == 1 else split
 
 
-def _gradients(network: Network, torso: Torso, features: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Root mean squares of per-sample gradients, of all Linears of each block, and of its gate."""
-    calls: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def keep(linear: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        calls[linear] = args[0].detach(), output
-
-    linears = [[each for each in block.modules() if isinstance(each, nn.Linear)] for block in torso.blocks]
-    handles = [each.register_forward_hook(keep) for own in linears for each in own]
-    try:
-        with torch.enable_grad():
-            # With a gradient of its own, so that frozen parameters are no trouble.
-            output = network.head(network.trunk(features.detach().requires_grad_())).flatten(1)
-    finally:
-        for handle in handles:
-            handle.remove()
-    outputs = [output for _, output in calls.values()]
+def _gradients(network: Network, torso: Torso, features: Tensor) -> Gradients:
+    """Of single outputs for single rows."""
+    with torch.enable_grad(), recorded([torso]) as calls:
+        output = network.head(network.trunk(features)).flatten(1)
+    linears = list(calls)
     columns = torch.linspace(0, output.shape[1] - 1, min(output.shape[1], MOST_OUTPUTS)).round().int().tolist()
-    whole, gates = (torch.zeros(len(linears), dtype=torch.float64) for _ in range(2))
+    total = torch.zeros(2, len(torso.blocks), dtype=torch.float64)
     for column in columns:
         # Not backward: what the parameters' own .grad holds is the optimizer's.
-        found = torch.autograd.grad(output[:, column].sum(), outputs, retain_graph=True, allow_unused=True)
-        by_output = dict(zip(calls, found, strict=True))
-        for index, (block, own) in enumerate(zip(torso.blocks, linears, strict=True)):
-            for linear in own:
-                if (by := by_output.get(linear)) is None:
-                    continue
-                whole[index] += _square(linear, calls[linear][0], by)
-                if isinstance(block, DeltaBlock) and linear in {block.write, block.gate_out}:
-                    # One Linear makes gate and value; the gate's are its first rows.
-                    rows = block.gate_width if linear is block.write else None
-                    gates[index] += _square(linear, calls[linear][0], by[..., :rows])
-    whole, gates = ((each / (len(features) * len(columns) or math.nan)).sqrt() for each in (whole, gates))
-    gated = [isinstance(block, DeltaBlock) and block.gate_width > 0 for block in torso.blocks]
-    return tuple(whole.tolist()), tuple(
-        float(g) if is_gate else math.nan for g, is_gate in zip(gates, gated, strict=True)
-    )
-
-
-def _square(linear: nn.Linear, x: Tensor, by_output: Tensor) -> float:
-    """Sum over samples of the squared norm of the gradient by weight and bias; x and by_output are `[N, ..., d]`."""
-    x, by_output = (each.flatten(1, -2) if each.ndim > 2 else each.unsqueeze(1) for each in (x, by_output))
-    by_bias = by_output.sum(1).square().sum() if linear.bias is not None else 0.0
-    if x.shape[1] == 1:  # the gradient by the weight is a product of two vectors, and so is its norm
-        return float((by_output.square().sum(-1) * x.square().sum(-1)).sum() + by_bias)
-    return float(torch.einsum("npo,npi->noi", by_output, x).square().sum() + by_bias)
+        found = torch.autograd.grad(
+            output[:, column].sum(), [calls[each][1] for each in linears], retain_graph=True, allow_unused=True
+        )
+        total += squares(torso, calls, dict(zip(linears, found, strict=True)))
+    return root_mean_squares(torso, total, len(features) * len(columns))
 
 
 def _dormant(activity: list[Tensor], threshold: float = 0.025) -> float | None:
@@ -318,7 +318,7 @@ def _width_of_action(name: str, batch: Batch) -> int:
 
 
 @contextmanager
-def _evaluating(policy: BasePolicy) -> Iterator[None]:
+def evaluating(policy: BasePolicy) -> Iterator[None]:
     """Evaluation mode: running statistics stand still, nothing drops out. Each module then has its own mode back."""
     modes = [(module, module.training) for module in policy.modules()]
     try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.distributions import Categorical, Normal, kl_divergence
 
 from deltarl.gates.measure import BlockRecord, NetworkRecord
 
@@ -91,6 +93,23 @@ def neighbour_cosines(record: NetworkRecord) -> list[float]:
     """Mean |cos| between the directions k of each block and the next, heads taken in their order."""
     directions = [block.k for block in record.blocks if block.k is not None]
     return [_mean(torch.nn.functional.cosine_similarity(a, b, dim=-1).abs()) for a, b in pairwise(directions)]
+
+
+def divergence(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> Tensor:
+    """KL divergence of the old policy from the new one, KL(old, new), of each row, `[N]`.
+
+    Args:
+        old: `NetworkRecord.policy`; squashing, the same for both, changes nothing in it.
+        new: of the same kind.
+    """
+    total = torch.zeros(len(next(iter(new.values()))), dtype=torch.float64)
+    if "std" in new:
+        normals = (Normal(each["mean"].double(), each["std"].double()) for each in (old, new))
+        return kl_divergence(*normals).flatten(1).sum(1).cpu()
+    for name, logits in new.items():
+        choices = (Categorical(logits=each.double()) for each in (old[name], logits))
+        total += kl_divergence(*choices).reshape(len(total), -1).sum(1).cpu()
+    return total
 
 
 def effective_rank(features: Tensor) -> float:

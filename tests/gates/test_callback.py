@@ -130,7 +130,33 @@ def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> Non
     assert np.isnan(churn[0])
     assert churn[1:] == pytest.approx([5, 0], abs=1e-5)
     assert callback.state.record["network/qf0/churn"][1:].tolist() == [0, 0]
-    assert [point.step for point in curves(tmp_path).Scalars("network/actor/churn")] == [2, 3]
+    # Of Gaussians whose standard deviations stay, with one of each the squared distance in standard deviations / 2.
+    kl = callback.state.record["network/actor/kl"]
+    assert np.isnan(kl[0])
+    with torch.no_grad():
+        _, log_std, _ = model.policy.actor.get_action_dist_params(callback.state.probe["observations"].float())
+    moved = torch.tensor([3.0, 4.0]) / log_std.exp()
+    assert kl[1:] == pytest.approx([float(moved.square().sum(1).mean() / 2), 0], rel=1e-4, abs=1e-9)
+    assert "network/qf0/kl" not in callback.state.record
+    for name in ("churn", "kl"):
+        assert [point.step for point in curves(tmp_path).Scalars(f"network/actor/{name}")] == [2, 3]
+
+
+@pytest.mark.parametrize(("algorithm", "net"), [("PPO", "value"), ("SAC", "qf0")])
+def test_gradients_of_the_loss_are_in_tensorboard_and_in_the_record(algorithm: str, net: str, tmp_path: Path) -> None:
+    model = make(of(algorithm), torso=DELTA)
+    model.set_logger(configure(str(tmp_path), ["tensorboard"]))
+    callback = GateCallback(every=16, rows=8)
+    model.learn(48, callback=callback)
+    model.logger.close()
+    events = curves(tmp_path)
+    for name in ("loss_grad_rms", "gate_loss_grad_rms"):
+        values = callback.state.record[f"gates/{net}/{name}"]
+        assert values.shape == (len(callback.state.record["steps"]), 2)
+        assert (values > 0).all()
+        assert [point.value for point in events.Scalars(f"gates/{net}/1/{name}")] == values[:, 1].tolist()
+        # Advantages and returns of the first rollout are none of later policies.
+        assert (f"gates_probe/{net}/{name}" in callback.state.record) == (algorithm == "SAC")
 
 
 def test_a_record_of_an_older_version_grows_on(tmp_path: Path) -> None:
@@ -200,6 +226,12 @@ def test_what_is_gathered_survives_an_interruption_and_older_checkpoints_have_no
     fresh = GateState()
     restore(fresh, capture(state))
     assert fresh.pending is None
+
+
+def test_rows_gathered_by_an_older_version_have_no_loss() -> None:
+    new = {"observations": torch.zeros(2, 3), "training": {"returns": torch.zeros(2)}}
+    assert joined({"observations": torch.zeros(1, 3)}, new).keys() == {"observations"}
+    assert joined(new, new)["training"]["returns"].shape == (4,)
 
 
 def test_joined_batches_are_one_behind_the_other() -> None:

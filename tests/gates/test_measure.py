@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from deltarl.gates import Batch, BlockRecord, NetworkRecord, measure
+from deltarl.gates import Batch, BlockRecord, NetworkRecord, loss_gradients, measure
 from deltarl.gates.batches import batch_of, from_buffer
 from deltarl.gates.measure import networks
 from deltarl.gates.statistics import (
@@ -17,6 +17,7 @@ from deltarl.gates.statistics import (
     REGIMES,
     block_statistics,
     chance_cosine,
+    divergence,
     effective_rank,
     gate_statistics,
     neighbour_cosines,
@@ -54,8 +55,16 @@ NAMES = {
 @pytest.mark.parametrize("case", parameters())
 def test_every_network_of_every_algorithm_is_measured(case: Case) -> None:
     model = learned(case)
-    records = measure(model.policy, batch_from(model))
+    batch = batch_from(model)
+    records = measure(model.policy, batch)
     assert list(records) == NAMES[case.subject.name]
+    gradients = loss_gradients(model, batch)
+    assert list(gradients) == [name for name in NAMES[case.subject.name] if case.kind != "mlp"]
+    assert all(norm > 0 for own in gradients.values() for norm in own.blocks)
+    undrawn = {"TD3", "DDPG", "DQN", "QRDQN"}
+    assert [name for name, record in records.items() if record.policy] == NAMES[case.subject.name][
+        : case.subject.name not in undrawn
+    ]
     for name, record in records.items():
         blocks = {"delta": 2, "residual": 1, "plain": 1, "custom": 2, "mlp": 0}[case.kind]
         assert len(record.blocks) == len(record.gradients) == len(record.gate_gradients) == blocks
@@ -265,6 +274,18 @@ def test_effective_rank_is_that_of_known_spectra() -> None:
     centred = torch.linalg.qr(orthogonal - orthogonal.mean(0))[0]
     assert effective_rank(centred - centred.mean(0)) == pytest.approx(4.0, rel=1e-3)
     assert math.isnan(effective_rank(torch.zeros(1, 3)))
+
+
+def test_the_divergence_of_policies_is_that_of_their_definition() -> None:
+    """KL(old, new): sums over what is drawn apart, in each row."""
+    p, q = torch.tensor([[0.2, 0.8], [0.5, 0.5]]), torch.tensor([[0.6, 0.4], [0.5, 0.5]])
+    expected = (p * (p / q).log()).sum(1).double()
+    one = divergence({"logits": p.log()}, {"logits": q.log()})
+    torch.testing.assert_close(one, expected)
+    both = {"logits0": p.log(), "logits1": q.log()}, {"logits0": q.log(), "logits1": p.log()}
+    torch.testing.assert_close(divergence(*both), expected + (q * (q / p).log()).sum(1).double())
+    normals = ({"mean": torch.full((1, 2), m), "std": torch.full((1, 2), s)} for m, s in ((0.0, 1.0), (1.0, 2.0)))
+    assert divergence(*normals).item() == pytest.approx(2 * (math.log(2) + (1 + 1) / 8 - 0.5))
 
 
 def test_neighbours_that_share_a_direction_have_cosine_1() -> None:

@@ -1,0 +1,235 @@
+"""The losses that algorithms train their networks with, on a batch, and their gradients by the blocks.
+
+Stable-Baselines3's and sb3-contrib's formulas, coefficients included, of the networks as they are. Nothing is changed:
+no parameter, `.grad`, buffer, mode or random number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from sb3_contrib import QRDQN, TQC, TRPO, CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.utils import quantile_huber_loss
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+from torch.nn import functional
+
+from deltarl.gates.gradients import Gradients, recorded, root_mean_squares, squares
+from deltarl.gates.measure import Batch, Network, evaluating, networks
+from deltarl.torso import Torso
+
+_CLIPPED = (PPO, MaskablePPO, RecurrentPPO)
+_SOFT = (SAC, TQC, CrossQ)
+_LIBRARIES = ("stable_baselines3", "sb3_contrib", "deltarl")
+
+# Names of networks, and the loss that they are trained with: the mean over the rows of the batch.
+Losses = dict[tuple[str, ...], Callable[[], Tensor]]
+
+
+def loss_gradients(model: BaseAlgorithm, batch: Batch) -> dict[str, Gradients]:
+    """For each row of the batch the gradient of its own term of the loss: root mean squares by block and gate.
+
+    So terms of opposite signs do not cancel, as they do in the gradient of the mean. Networks are in evaluation mode:
+    CrossQ's norms take their running statistics.
+
+    Args:
+        model: the algorithm.
+        batch: with `training`.
+
+    Returns:
+        By the names of `networks`, of those that have a torso. Nothing for a batch without `training`, and for an
+        algorithm whose `train` is a user's: its loss is not known.
+    """
+    known = type(model).train.__module__.partition(".")[0] in _LIBRARIES if hasattr(model, "train") else False
+    if batch.training is None or not known:
+        return {}
+    found = networks(model.policy)
+    torsos = {name: torso for name, network in found.items() if (torso := _torso(network)) is not None}
+    gradients: dict[str, Gradients] = {}
+    with evaluating(model.policy), _noise_of_its_own(model.device):
+        rows = len(batch.training["actions"])
+        for names, loss in _losses(model, batch, tuple(found)).items():
+            own = {name: torsos[name] for name in names if name in torsos}
+            if not own:
+                continue
+            with torch.enable_grad(), recorded(list(own.values())) as calls:
+                total = (
+                    loss() * rows
+                )  # the sum of the rows' terms: by a row's activations it has the row's own gradient
+            linears = list(calls)
+            # Not backward: what the parameters' own .grad holds is the optimizer's.
+            by = torch.autograd.grad(total, [calls[each][1] for each in linears], allow_unused=True)
+            by_output = dict(zip(linears, by, strict=True))
+            gradients |= {
+                name: root_mean_squares(torso, squares(torso, calls, by_output), rows) for name, torso in own.items()
+            }
+    return gradients
+
+
+def _torso(network: Network) -> Torso | None:
+    return next((child for child in network.trunk if isinstance(child, Torso)), None)
+
+
+@contextmanager
+def _noise_of_its_own(device: torch.device) -> Iterator[None]:
+    """Random numbers of a fixed seed; afterwards PyTorch's streams stand where they stood."""
+    on_gpu = device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu else []):
+        # Not torch.manual_seed, which reaches devices that are not put back.
+        torch.default_generator.manual_seed(0)
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
+        yield
+
+
+def _losses(model: Any, batch: Batch, names: tuple[str, ...]) -> Losses:
+    """Each loss with the networks that it is the loss of; empty for an algorithm that is not known."""
+    if isinstance(model, (*_CLIPPED, A2C, TRPO)):
+        return {("policy",): lambda: _policy_loss(model, batch), ("value",): lambda: _value_loss(model, batch)}
+    if isinstance(model, DQN | QRDQN):
+        loss = _dqn_loss if isinstance(model, DQN) else _qrdqn_loss
+        return {names: lambda: loss(model, batch)}
+    actor, critics = names[:1], names[1:]
+    if isinstance(model, _SOFT):
+        return {actor: lambda: _soft_actor_loss(model, batch), critics: lambda: _soft_critic_loss(model, batch)}
+    if isinstance(model, TD3):  # and DDPG
+        return {actor: lambda: _td3_actor_loss(model, batch), critics: lambda: _td3_critic_loss(model, batch)}
+    return {}
+
+
+def _training(batch: Batch) -> Mapping[str, Any]:
+    assert batch.training is not None
+    return batch.training
+
+
+def _policy_loss(model: Any, batch: Batch) -> Tensor:
+    policy: Any = model.policy
+    given, observations = _training(batch), batch.observations
+    if isinstance(model, RecurrentPPO):
+        assert batch.lstm_states is not None
+        distribution, _ = policy.get_distribution(observations, batch.lstm_states.pi, batch.episode_starts)
+    elif isinstance(model, MaskablePPO):
+        distribution = policy.get_distribution(observations, given["action_masks"])
+    else:
+        distribution = policy.get_distribution(observations)
+    log_prob = distribution.log_prob(given["actions"])
+    advantages = given["advantages"]
+    if model.normalize_advantage and len(advantages) > 1:
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    if isinstance(model, A2C):
+        gain = advantages * log_prob
+    else:
+        ratio = torch.exp(log_prob - given["old_log_prob"])
+        gain = advantages * ratio
+        if isinstance(model, _CLIPPED):
+            bound = model.clip_range(model._current_progress_remaining)  # type: ignore[operator]
+            gain = torch.minimum(gain, advantages * ratio.clamp(1 - bound, 1 + bound))
+    loss: Tensor = -gain.mean()
+    if isinstance(model, TRPO):
+        return loss
+    entropy = distribution.entropy()
+    return loss - model.ent_coef * (-log_prob if entropy is None else entropy).mean()  # type: ignore[no-any-return]
+
+
+def _value_loss(model: Any, batch: Batch) -> Tensor:
+    policy: Any = model.policy
+    given, observations = _training(batch), batch.observations
+    if isinstance(model, RecurrentPPO):
+        assert batch.lstm_states is not None
+        values = policy.predict_values(observations, batch.lstm_states.vf, batch.episode_starts)
+    else:
+        values = policy.predict_values(observations)
+    values = values.flatten()
+    if isinstance(model, _CLIPPED) and model.clip_range_vf is not None:
+        bound = model.clip_range_vf(model._current_progress_remaining)  # type: ignore[operator]
+        values = given["old_values"] + (values - given["old_values"]).clamp(-bound, bound)
+    loss: Tensor = functional.mse_loss(values, given["returns"])
+    return loss if isinstance(model, TRPO) else model.vf_coef * loss
+
+
+def _aim(model: Any, batch: Batch, next_values: Tensor) -> Tensor:
+    """Reward + discounted value of the next state."""
+    given = _training(batch)
+    discounts = given.get("discounts", model.gamma)
+    aim: Tensor = given["rewards"] + (1 - given["dones"]) * discounts * next_values
+    return aim
+
+
+def _entropy_coefficient(model: Any) -> Tensor:
+    coefficient: Tensor = (
+        model.ent_coef_tensor if model.log_ent_coef is None else torch.exp(model.log_ent_coef.detach())
+    )
+    return coefficient
+
+
+def _soft_actor_loss(model: Any, batch: Batch) -> Tensor:
+    actions, log_prob = model.actor.action_log_prob(batch.observations)
+    values = model.critic(batch.observations, actions)
+    if isinstance(model, TQC):
+        value = values.mean(dim=2).mean(dim=1, keepdim=True)
+    else:
+        value = torch.cat(values, dim=1).min(dim=1, keepdim=True).values
+    loss: Tensor = (_entropy_coefficient(model) * log_prob.reshape(-1, 1) - value).mean()
+    return loss
+
+
+def _soft_critic_loss(model: Any, batch: Batch) -> Tensor:
+    following = _training(batch)["next_observations"]
+    target = model.critic if isinstance(model, CrossQ) else model.critic_target
+    with torch.no_grad():
+        actions, log_prob = model.actor.action_log_prob(following)
+        values = target(following, actions)
+        if isinstance(model, TQC):
+            kept = model.critic.quantiles_total - model.top_quantiles_to_drop_per_net * model.critic.n_critics
+            value = values.flatten(1).sort().values[:, :kept]
+        else:
+            value = torch.cat(values, dim=1).min(dim=1, keepdim=True).values
+        aim = _aim(model, batch, value - _entropy_coefficient(model) * log_prob.reshape(-1, 1))
+    current = model.critic(batch.observations, batch.actions)
+    if isinstance(model, TQC):
+        return quantile_huber_loss(current, aim.unsqueeze(1), sum_over_quantiles=False)
+    return 0.5 * torch.stack([functional.mse_loss(each, aim) for each in current]).sum()
+
+
+def _td3_actor_loss(model: Any, batch: Batch) -> Tensor:
+    loss: Tensor = -model.critic.q1_forward(batch.observations, model.actor(batch.observations)).mean()
+    return loss
+
+
+def _td3_critic_loss(model: Any, batch: Batch) -> Tensor:
+    following = _training(batch)["next_observations"]
+    assert batch.actions is not None
+    with torch.no_grad():
+        noise = model.target_policy_noise * torch.randn_like(batch.actions)
+        noise = noise.clamp(-model.target_noise_clip, model.target_noise_clip)
+        actions = (model.actor_target(following) + noise).clamp(-1, 1)
+        aim = _aim(model, batch, torch.cat(model.critic_target(following, actions), 1).min(1, keepdim=True).values)
+    current = model.critic(batch.observations, batch.actions)
+    return torch.stack([functional.mse_loss(each, aim) for each in current]).sum()
+
+
+def _dqn_loss(model: Any, batch: Batch) -> Tensor:
+    given = _training(batch)
+    with torch.no_grad():
+        aim = _aim(model, batch, model.q_net_target(given["next_observations"]).max(1, keepdim=True).values)
+    current = model.q_net(batch.observations).gather(1, given["actions"].long())
+    return functional.smooth_l1_loss(current, aim)
+
+
+def _qrdqn_loss(model: Any, batch: Batch) -> Tensor:
+    given = _training(batch)
+
+    def of(quantiles: Tensor, actions: Tensor) -> Tensor:
+        """Of the actions `[n, 1]`, from those of all `[n, quantiles, actions]`."""
+        return quantiles.gather(2, actions[..., None].expand(-1, quantiles.shape[1], 1)).squeeze(2)
+
+    with torch.no_grad():
+        following = model.quantile_net_target(given["next_observations"])
+        aim = _aim(model, batch, of(following, following.mean(1).argmax(1, keepdim=True)))
+    current = of(model.quantile_net(batch.observations), given["actions"].long())
+    return quantile_huber_loss(current, aim, sum_over_quantiles=True)
