@@ -9,57 +9,46 @@ from typing import Any
 
 import numpy as np
 
-from deltarl.checkpoints.state import kinds, memory
-from deltarl.checkpoints.state.snapshot import MISSING, MisfitError
+from deltarl.checkpoints.state import arrays, kinds
+from deltarl.checkpoints.state.snapshot import MISSING, MisfitError, Walk
 
 _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
 
-class Before:
-    """The part of `Restore` that reads them."""
+def value(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:
+    """What is to stand in the place of `old`, as `Restore.value`.
 
-    tensors: dict[str, Any]
+    Raises:
+        MisfitError: if there has never been such a kind.
+    """
+    kind, content = next(iter(node.items()))
+    match kind:
+        case "scalar":
+            return arrays.array(walk, content)[()]
+        case "strings":
+            return np.array(content)
+        case "callable":
+            return _put_callable(walk, old, content, node["held"], path)
+        case _:
+            raise MisfitError(f"{path}: '{kind}' is of a newer version")
 
-    def miss(self, path: str) -> Any:
-        raise NotImplementedError
 
-    def items(self, old: Any, nodes: list[Any], path: str) -> Any:
-        raise NotImplementedError
+def _put_callable(walk: Walk, old: Any, name: str, nodes: list[Any], path: str) -> Any:
+    if not isinstance(old, _CALLABLE) or _name_of(old) != name:
+        return walk.miss(path)
+    held = _held(old)
+    filled = walk.items(held, nodes, path)
+    if filled is MISSING or len(filled) != len(held):
+        return MISSING if filled is MISSING else walk.miss(path)
+    return old if all(map(_equal, filled, held)) else walk.miss(path)
 
-    def value_of_before(self, old: Any, kind: str, content: Any, node: dict[str, Any], path: str) -> Any:
-        """As `Restore.value`.
 
-        Raises:
-            MisfitError: if there has never been such a kind.
-        """
-        match kind:
-            case "scalar":
-                return self.array(content)[()]
-            case "strings":
-                return np.array(content)
-            case "callable":
-                return self.put_callable(old, content, node["held"], path)
-            case _:
-                raise MisfitError(f"{path}: '{kind}' is of a newer version")
-
-    def array(self, key: str) -> memory.Array:
-        return self.tensors[key].numpy().copy()  # type: ignore[no-any-return]
-
-    def put_callable(self, old: Any, name: str, nodes: list[Any], path: str) -> Any:
-        if not isinstance(old, _CALLABLE) or _name_of(old) != name:
-            return self.miss(path)
-        held = _held(old)
-        filled = self.items(held, nodes, path)
-        if filled is MISSING or len(filled) != len(held):
-            return MISSING if filled is MISSING else self.miss(path)
-        return old if all(map(_equal, filled, held)) else self.miss(path)
-
-    def put_generator_of_before(self, old: Any, state: dict[str, Any]) -> np.random.Generator:
-        kind = kinds.BITS[state["bit_generator"]]
-        fits = isinstance(old, np.random.Generator) and type(old.bit_generator) is kind
-        generator = old if fits else np.random.Generator(kind(0))
-        generator.bit_generator.state = state
-        return generator
+def put_generator(old: Any, state: dict[str, Any]) -> np.random.Generator:
+    kind = kinds.BITS[state["bit_generator"]]
+    fits = isinstance(old, np.random.Generator) and type(old.bit_generator) is kind
+    generator = old if fits else np.random.Generator(kind(0))
+    generator.bit_generator.state = state
+    return generator
 
 
 def _name_of(value: Any) -> str:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import base64
-import functools
-import math
 import random
 import re
 import struct
 import types
-import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
 from typing import Any
@@ -21,18 +18,17 @@ import numpy as np
 import torch
 
 from deltarl.checkpoints import physics
-from deltarl.checkpoints.state import kinds, memory, values
-from deltarl.checkpoints.state.before import Before
+from deltarl.checkpoints.state import arrays, before, containers, functions, generators, kinds, memory, values
 from deltarl.checkpoints.state.capture import shared_by_all
 from deltarl.checkpoints.state.globals import Globals
 from deltarl.checkpoints.state.kinds import class_of
-from deltarl.checkpoints.state.snapshot import MISSING, Arrays, MisfitError, Snapshot, below
+from deltarl.checkpoints.state.snapshot import MISSING, Arrays, Snapshot, below
 
 # The kinds of which a module may hold one that others hold as well.
 _OF_MODULES = {"object", "dict", "list", "packed", "set", "deque", "array", "tensor"}
 
 
-class Restore(Before):
+class Restore:
     """One walk along a snapshot.
 
     Args:
@@ -99,16 +95,16 @@ class Restore(Before):
             case "range" | "slice":
                 return {"range": range, "slice": slice}[kind](*(self.fill(None, each, path) for each in content))
             case "array":
-                return self.put_array(old, node)
+                return arrays.put_array(self, old, node)
             case "view":
-                return self.put_view(old, content, node, path)
+                return arrays.put_view(self, old, content, node, path)
             case "objects":
                 items = self.items((), content, path)
-                return items if items is MISSING else _objects(items, node)
+                return items if items is MISSING else arrays.of_objects(items, node)
             case "tensor":
-                return self.put_tensor(old, self.tensors[content], node, path)
+                return arrays.put_tensor(self, old, self.tensors[content], node, path)
             case "tensor_view":
-                return self.put_tensor_view(old, content, node, path)
+                return arrays.put_tensor_view(self, old, content, node, path)
             case "packed":
                 return self.put_list(old, self.tensors[content].tolist())
             case "list" | "tuple" | "set" | "frozenset" | "deque" | "dict":
@@ -126,25 +122,25 @@ class Restore(Before):
                 if len(inside) != len(content) or self.items(inside, content, path) is MISSING:
                     return self.miss(path)
             case "function" | "builtin":
-                return self.put_function(old, content, node, path)
+                return functions.put_function(self, old, content, node, path)
             case "method" | "bound" | "partial":
-                return self.put_bound(old, kind, content, node, path)
+                return functions.put_bound(self, old, node, path)
             case "weakref":
-                return self.put_weakref(old, content, path)
+                return functions.put_weakref(self, old, content, path)
             case "bits":
-                return self.put_bits(old, content, node, path)
+                return generators.put_bits(self, old, content, node, path)
             case "seed_sequence":
                 state = self.fill({}, content, f"{path}/state")
                 is_it = type(old) is np.random.SeedSequence and repr(old.state) == repr(state)
                 return old if is_it else np.random.SeedSequence(**state)
             case "generator":
                 if next(iter(content)) == "dict":
-                    return self.put_generator_of_before(old, self.fill({}, content, f"{path}/state"))
+                    return before.put_generator(old, self.fill({}, content, f"{path}/state"))
                 fits = type(old) is np.random.Generator
                 bits = self.fill(old.bit_generator if fits else None, content, f"{path}/bits")
                 return old if fits and old.bit_generator is bits else np.random.Generator(bits)
             case "random_state":
-                return self.put_random_state(old, content, node, path)
+                return generators.put_random_state(self, old, content, node, path)
             case "random":
                 state = self.fill((), content, f"{path}/state")
                 generator = old if type(old) is random.Random else random.Random()
@@ -165,15 +161,15 @@ class Restore(Before):
             case "mjdata":
                 if not physics.is_data(old):
                     return self.miss(path)
-                self.simulation(lambda arrays: physics.write_data(old.model, old, arrays), content, path)
+                arrays.simulation(self, lambda arrays: physics.write_data(old.model, old, arrays), content, path)
             case "mjmodel":
                 if not physics.is_model(old):
                     return self.miss(path)
-                self.simulation(lambda arrays: physics.write_model(old, arrays), content, path)
+                arrays.simulation(self, lambda arrays: physics.write_model(old, arrays), content, path)
             case "object":
                 return self.put_object(old, content, node, path)
             case _:
-                return self.value_of_before(old, kind, content, node, path)
+                return before.value(self, old, node, path)
         return old
 
     def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
@@ -221,17 +217,18 @@ class Restore(Before):
         if filled is MISSING:
             return MISSING
         if base in {tuple, frozenset}:
-            return self.put_immutable(old if fits else None, base, filled, node, path)
+            new = containers.immutable(old if fits else None, base, filled, node)
+            return self.miss(path) if new is None else new
         if new is None:
             return self.miss(path)
-        if base is set and new is not old and fits and _is_set(old, filled, node):
+        if base is set and new is not old and fits and containers.is_set(old, filled, node):
             return old
         if "factory" in node:
             factory = self.fill(getattr(old, "default_factory", None), node["factory"], f"{path}/#factory")
             if factory is MISSING:
                 return MISSING
             new.default_factory = factory
-        _refill(new, base, filled)
+        containers.refill(new, base, filled)
         if "attributes" in node:
             self.put_attributes(new, node["attributes"], f"{path}/#attributes")
         return new
@@ -244,13 +241,6 @@ class Restore(Before):
         if base is deque:
             return deque(maxlen=node["maxlen"]) if "class" not in node else None
         return base() if "class" not in node else kinds.MAKEABLE.get(name, lambda: None)()
-
-    def put_immutable(self, old: Any, base: type, filled: list[Any], node: dict[str, Any], path: str) -> Any:
-        if "class" not in node:
-            is_it = base is frozenset and old is not None and _is_set(old, filled, node)
-            return old if is_it else base(filled)
-        kind = type(old) if old is not None else kinds.loaded(node["class"], base)
-        return self.miss(path) if kind is None else base.__new__(kind, filled)
 
     def put_attributes(self, old: Any, nodes: dict[str, Any], path: str) -> None:
         """Give an object these attributes and no others, in this order."""
@@ -314,64 +304,6 @@ class Restore(Before):
             if new is not MISSING and new is not old:
                 type.__setattr__(kind, name, new)
 
-    def put_function(self, old: Any, name: str, node: dict[str, Any], path: str) -> Any:
-        if not callable(old) or kinds.name_of_function(old) != name:
-            return self.miss(path)
-        if "code" not in node:
-            return old
-        if not isinstance(old, types.FunctionType) or kinds.digest_of(old.__code__) != node["code"]:
-            return self.miss(path)
-        cells = kinds.cells_of(old)
-        if len(cells) != len(node["cells"]):
-            return self.miss(path)
-        for index, (cell, content) in enumerate(zip(cells, node["cells"], strict=True)):
-            self.put_cell(cell, self.fill(cell.cell_contents, content, f"{path}/{index}"))
-        self.items(old.__defaults__ or (), node["defaults"], f"{path}/#defaults")
-        self.entries(old.__kwdefaults__ or {}, node["keywords"], f"{path}/#keywords")
-        self.put_extras(old, node, path)
-        return old
-
-    def put_cell(self, cell: types.CellType, new: Any) -> None:
-        if new is not MISSING and new is not cell.cell_contents:
-            cell.cell_contents = new
-
-    def put_bound(self, old: Any, kind: str, content: Any, node: dict[str, Any], path: str) -> Any:  # noqa: PLR0911
-        if kind == "partial":
-            if type(old) is not functools.partial:
-                return self.miss(path)
-            func = self.fill(old.func, content, f"{path}/#func")
-            args = self.items(old.args, node["args"], path)
-            keywords = self.entries(old.keywords, node["keywords"], f"{path}/#keywords")
-            if any(each is MISSING for each in (func, args, keywords)):
-                return MISSING
-            old.__setstate__((func, tuple(args), dict(keywords), vars(old)))  # type: ignore[attr-defined]
-            self.put_extras(old, node, path)
-            return old
-        owner = self.fill(getattr(old, "__self__", None), node["owner"], f"{path}/#owner")
-        if owner is MISSING:
-            return MISSING
-        if kind == "bound":
-            function = self.fill(getattr(old, "__func__", None), content, f"{path}/#function")
-            if function is MISSING:
-                return MISSING
-            is_it = isinstance(old, types.MethodType) and old.__self__ is owner and old.__func__ is function
-            return old if is_it else types.MethodType(function, owner)
-        if getattr(old, "__self__", None) is owner and getattr(old, "__name__", None) == content:
-            return old
-        found = kinds.method_of(owner, content)
-        return self.miss(path) if found is None else found
-
-    def put_weakref(self, old: Any, node: Any, path: str) -> Any:
-        known = old() if type(old) is weakref.ref else None
-        target = self.fill(known, node, f"{path}/#target")
-        if target is MISSING:
-            return MISSING
-        if type(old) is weakref.ref and known is target:
-            return old
-        with suppress(TypeError):
-            return weakref.ref(target)
-        return self.miss(path)
-
     def put_bytearray(self, old: Any, content: bytes) -> bytearray:
         if type(old) is not bytearray or not self.is_free(old):
             return bytearray(content)
@@ -396,152 +328,6 @@ class Restore(Before):
                 if new is not MISSING:
                     vars(found)[key] = new
         return found
-
-    def numbers(self, node: dict[str, Any]) -> memory.Array:
-        """An array of its own, as it lay in memory."""
-        found = self.array(node["array"])
-        if "dtype" in node:
-            found = np.frombuffer(found.tobytes(), memory.dtype_of(node["dtype"])).reshape(node["shape"]).copy()
-        return memory.in_layout(found, node.get("strides"), readonly=node.get("readonly", False))
-
-    def put_array(self, old: Any, node: dict[str, Any]) -> memory.Array:
-        new = self.numbers(node)
-        # A window on memory that is not NumPy's, MuJoCo's for instance, stays a window. Anything else is replaced:
-        # two arrays that happen to be one in a fresh object need not be one in the captured one.
-        is_window = memory.is_window(old) and old.shape == new.shape and old.dtype == new.dtype
-        if "global" in node and _fits(old, new):
-            if old.flags.writeable:
-                old[...] = new
-            return old  # type: ignore[no-any-return]
-        if is_window and old.flags.writeable and self.is_restorable_window(old, node):
-            old[...] = new
-            return old  # type: ignore[no-any-return]
-        return new
-
-    def is_restorable_window(self, old: memory.Array, node: dict[str, Any]) -> bool:
-        if "window" not in node:
-            return True
-        base = memory.root(old)
-        return bool(node["window"] == [memory.offset(old, base), list(old.strides), list(base.shape)])
-
-    def put_view(self, old: Any, content: dict[str, Any], node: dict[str, Any], path: str) -> Any:
-        known = memory.root(old) if isinstance(old, np.ndarray) and not memory.is_window(old) else None
-        base = self.fill(known if type(known) is np.ndarray else None, content, f"{path}/#memory")
-        if not isinstance(base, np.ndarray):
-            return self.miss(path)
-        try:
-            new = memory.view(base, *(node[key] for key in ("dtype", "shape", "strides", "offset")))
-        except (ValueError, TypeError) as error:
-            raise MisfitError(f"{path}: a view of another array: {error}") from None
-        if "readonly" in node:
-            new.flags.writeable = False
-        return new
-
-    def put_tensor(self, old: Any, new: torch.Tensor, node: dict[str, Any], path: str) -> torch.Tensor:
-        if not isinstance(old, torch.Tensor):
-            new = new.clone()
-        # Optimizers and modules hold parameters and buffers by identity.
-        elif (
-            isinstance(old, torch.nn.Parameter)
-            or (old.requires_grad and old.is_leaf)
-            or "/_buffers/" in path
-            or "global" in node
-        ):
-            if old.shape != new.shape or old.dtype != new.dtype:
-                raise MisfitError(f"{path}: {tuple(new.shape)} there and {tuple(old.shape)} here")
-            with torch.no_grad():
-                old.copy_(new)
-            new = old
-        else:
-            new = new.to(old.device, copy=True)
-        if "requires_grad" in node:
-            new.requires_grad_()
-        self.put_extras(new, node, path)
-        return new
-
-    def put_tensor_view(self, old: Any, content: str, node: dict[str, Any], path: str) -> Any:
-        dtype = values.torch_dtype(node["dtype"])
-        if "memory" in node:
-            self.done[content] = self.tensors[node["memory"]].clone().view(dtype)
-            if isinstance(old, torch.Tensor):
-                self.done[content] = self.done[content].to(old.device)
-        base = self.done.get(content)
-        if not isinstance(base, torch.Tensor) or base.dtype != dtype:
-            return self.miss(path)
-        new = base.detach().as_strided(node["shape"], node["strides"], node["offset"])
-        if "requires_grad" in node:
-            new.requires_grad_()
-        self.put_extras(new, node, path)
-        return new
-
-    def put_bits(self, old: Any, content: Any, node: dict[str, Any], path: str) -> Any:
-        state = self.fill({}, content, f"{path}/state")
-        kind = kinds.BITS[node["class"]]
-        fits = type(old) is kind
-        seed = self.fill(old.seed_seq if fits else None, node["seed"], f"{path}/seed")
-        if fits and old.seed_seq is seed:
-            bits = old
-        elif seed is not None:
-            bits = kind(seed)
-        else:  # seeded as NumPy did before it had seed sequences
-            bits = np.random.RandomState(0)._bit_generator
-            if type(bits) is not kind:
-                return self.miss(path)
-        bits.state = state
-        return bits
-
-    def put_random_state(self, old: Any, content: Any, node: dict[str, Any], path: str) -> np.random.RandomState:
-        fits = type(old) is np.random.RandomState
-        state = self.fill({}, content, f"{path}/state")
-        if "bits" not in node:
-            generator = old if fits else np.random.RandomState()
-        else:
-            bits = self.fill(old._bit_generator if fits else None, node["bits"], f"{path}/bits")
-            generator = old if fits and old._bit_generator is bits else np.random.RandomState(bits)
-        generator.set_state(state)
-        return generator
-
-    def simulation(self, write: Callable[[physics.Arrays], None], names: list[str], path: str) -> None:
-        arrays = {name: self.array(f"{path}/{name}") for name in names}
-        try:
-            write(arrays)
-        except (KeyError, ValueError, TypeError) as error:
-            raise MisfitError(f"{path}: the simulation has another model: {error}") from error
-
-
-def _fits(old: Any, new: memory.Array) -> bool:
-    """Whether an array can take another's place, number by number."""
-    is_array = type(old) is np.ndarray
-    return is_array and (old.shape, old.dtype, old.strides) == (new.shape, new.dtype, new.strides)
-
-
-def _objects(items: list[Any], node: dict[str, Any]) -> memory.Array:
-    if math.prod(node["shape"]) != len(items):
-        raise MisfitError(f"{len(items)} objects for an array of {node['shape']}")
-    array = np.empty(node["shape"], object)
-    flat = array.reshape(-1)
-    for index, item in enumerate(items):  # one at a time: NumPy would look into lists
-        flat[index] = item
-    return memory.in_layout(array, node.get("strides"))
-
-
-def _is_set(old: Any, items: list[Any], node: dict[str, Any]) -> bool:
-    """Whether a set has these items in the very order that it was captured in."""
-    return list(old) == items and values.table_of(old) == node.get("table")
-
-
-def _refill(old: Any, base: type, items: list[Any]) -> None:
-    """Give a container these items alone, past what its class may do when it is filled."""
-    if base is dict:
-        put = OrderedDict.__setitem__ if isinstance(old, OrderedDict) else dict.__setitem__
-        (OrderedDict if isinstance(old, OrderedDict) else dict).clear(old)
-        for key, value in items:
-            put(old, key, value)
-        return
-    kind: Any = base
-    kind.clear(old)
-    for item in items:
-        (kind.add if base is set else kind.append)(old, item)
 
 
 def _order(attributes: dict[str, Any], names: Iterable[str]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -38,6 +38,28 @@ class Snapshot:
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
     version: int = VERSION
+
+
+class Walk(Protocol):
+    """A walk along a snapshot, as those see it who fill one kind of object."""
+
+    tensors: dict[str, torch.Tensor]
+    done: dict[str, Any]
+
+    def fill(self, old: Any, node: Any, path: str) -> Any:
+        """What is to stand in the place of `old`; `MISSING` where that cannot be had."""
+
+    def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
+        """All of them, or `MISSING`."""
+
+    def entries(self, old: dict[Any, Any], nodes: list[list[Any]], path: str) -> Any:
+        """All pairs of a mapping, or `MISSING`."""
+
+    def miss(self, path: str) -> Any:
+        """Name a path as lost; `MISSING`."""
+
+    def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
+        """Give an object the attributes that its kind usually has not."""
 
 
 def below(path: str, index: int, key: Any) -> str:

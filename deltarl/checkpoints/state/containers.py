@@ -1,0 +1,36 @@
+"""What a walk along a snapshot fills containers with."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from deltarl.checkpoints.state import kinds, values
+
+
+def immutable(old: Any, base: type, filled: list[Any], node: dict[str, Any]) -> Any:
+    """A tuple or a frozenset of what `old` is one of; None where its class is not to be had."""
+    if "class" not in node:
+        is_it = base is frozenset and old is not None and is_set(old, filled, node)
+        return old if is_it else base(filled)
+    kind = type(old) if old is not None else kinds.loaded(node["class"], base)
+    return None if kind is None else base.__new__(kind, filled)
+
+
+def is_set(old: Any, items: list[Any], node: dict[str, Any]) -> bool:
+    """Whether a set has these items in the very order that it was captured in."""
+    return list(old) == items and values.table_of(old) == node.get("table")
+
+
+def refill(old: Any, base: type, items: list[Any]) -> None:
+    """Give a container these items alone, past what its class may do when it is filled."""
+    if base is dict:
+        put = OrderedDict.__setitem__ if isinstance(old, OrderedDict) else dict.__setitem__
+        (OrderedDict if isinstance(old, OrderedDict) else dict).clear(old)
+        for key, value in items:
+            put(old, key, value)
+        return
+    kind: Any = base
+    kind.clear(old)
+    for item in items:
+        (kind.add if base is set else kind.append)(old, item)
