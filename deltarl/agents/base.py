@@ -5,6 +5,7 @@ Names, meanings and defaults of the hyperparameters are Stable-Baselines3's own;
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -142,13 +143,13 @@ class AlgorithmSpec(Spec):
     def check(self, n_envs: int) -> None:
         """Refuse what cannot work in so many environments, by raising a `complaint`."""
 
+    @abstractmethod
     def smallest_batches(self, n_envs: int) -> dict[str, int]:
         """Rows of the smallest batch that each role's network is trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def largest_batch(self, n_envs: int) -> int:
         """Rows of the largest batch that any network is trained on."""
-        raise NotImplementedError
 
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:  # noqa: ARG002
         """Keyword arguments that are code and not data, made for the actions of the task."""

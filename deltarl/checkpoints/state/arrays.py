@@ -16,7 +16,7 @@ from deltarl.checkpoints.state.snapshot import MisfitError, Walk
 
 def array(walk: Walk, key: str) -> memory.Array:
     """A copy of a stored array."""
-    return walk.tensors[key].numpy().copy()  # type: ignore[no-any-return]
+    return walk.tensors[key].numpy().copy()
 
 
 def numbers(walk: Walk, node: dict[str, Any]) -> memory.Array:
