@@ -28,9 +28,9 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from deltarl import disk, load_config
 from deltarl.checkpoints.replay import Transitions
 from deltarl.checkpoints.store import Store
+from deltarl.recording import make_logger
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.build import built
-from deltarl.training.records import make_logger
 from deltarl.training.signals import StopRequest
 
 MIB = 2**20

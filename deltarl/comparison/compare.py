@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 
 from deltarl import disk
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
@@ -17,6 +16,7 @@ from deltarl.comparison.erasure import measure_erasure, unmeasured
 from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
+from deltarl.recording import TensorBoard
 from deltarl.training import RunSpec, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.progress import default_console
@@ -115,7 +115,7 @@ def write_summary(analysis: Analysis) -> None:
     for task in study.tasks:
         for arm in study.arms:
             folder = study.folder / SUMMARY / task / arm
-            for old in folder.glob("events.out.tfevents.*"):
+            for old in TensorBoard.growing(folder):
                 old.unlink()
             spec = study.of(task, arm)[0].spec
             settings = main_settings(spec)
@@ -126,10 +126,10 @@ def write_summary(analysis: Analysis) -> None:
                 found = analysis.summary(task, arm, metric)
                 scores[f"comparison/{metric}_mean"] = found.mean.estimate
                 scores[f"comparison/{metric}_iqm"] = found.iqm.estimate
-            output = TensorBoardOutputFormat(str(folder))
-            values = {"hparams": HParam(settings, dict.fromkeys(scores, 0.0)), **scores}
-            output.write(values, dict.fromkeys(values, ()), spec.total_timesteps)
-            output.close()
+            sink = TensorBoard.open(folder)
+            sink.scalars(dict(sorted(scores.items())), spec.total_timesteps)
+            sink.hparams(settings, dict.fromkeys(scores, 0.0))
+            sink.close()
 
 
 def _has_costs(comparison: Comparison) -> bool:

@@ -16,9 +16,10 @@ from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, Comparis
 from deltarl.comparison.statistics import Array
 from deltarl.errors import ConfigError, plain
 from deltarl.reading import check_plain, number, read_json, readable
+from deltarl.recording import metrics_in
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
-from deltarl.training.records import evaluations_in, metrics_in
+from deltarl.training.records import evaluations_in
 from deltarl.training.result import result_in
 
 # What may differ between runs that are compared: it changes how they were kept and watched, not what they are.

@@ -15,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from torch.utils.tensorboard import SummaryWriter
 
 from deltarl.errors import ConfigError
 from deltarl.gates.batches import Fields, batch_of, from_buffer, joined, size
@@ -34,6 +32,7 @@ from deltarl.gates.statistics import (
 )
 from deltarl.places import check_file
 from deltarl.reading import read_arrays, readable
+from deltarl.recording import Sink, sinks_of
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +118,8 @@ class GateCallback(BaseCallback):
             self.state.next, self.state.pending, self.state.outputs, self.state.policy = 0, None, None, None
             self._before = int(self.state.record["steps"][-1]) if self.state.record else 0
         self._measured, self._steps = new, new.num_timesteps
-        for writer in self._writers():
-            writer.add_custom_scalars(layout(list(networks(self.model.policy))))
+        for sink in self._sinks():
+            sink.charts(layout(list(networks(self.model.policy))))
 
     def _on_step(self) -> bool:
         return True
@@ -178,8 +177,8 @@ class GateCallback(BaseCallback):
     def draw(self) -> None:
         """Put the figures of the record, as they are by now, into TensorBoard (`gates_figures/...`)."""
         for name, figure in figures(self.state.record).items():
-            for writer in self._writers():
-                writer.add_figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
+            for sink in self._sinks():
+                sink.figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
 
     def _blocks(self, tag: str, record: NetworkRecord, loss: Gradients | None) -> dict[str, NDArray[Any]]:
         """Write what there is of a network's blocks; what of it goes into the record."""
@@ -237,15 +236,15 @@ class GateCallback(BaseCallback):
         if not math.isfinite(value):
             self._say(f"{tag} is {value}; such values are left out")
             return
-        for writer in self._writers():
-            writer.add_scalar(tag, value, self.num_timesteps)
+        for sink in self._sinks():
+            sink.scalars({tag: value}, self.num_timesteps)
 
     def _histogram(self, tag: str, values: torch.Tensor) -> None:
         if not (values.numel() and torch.isfinite(values).all()):
             self._say(f"{tag} is not finite; no histogram")
             return
-        for writer in self._writers():
-            writer.add_histogram(tag, values, self.num_timesteps)
+        for sink in self._sinks():
+            sink.histogram(tag, values, self.num_timesteps)
 
     def _say(self, message: str) -> None:
         """Once for each kind of message: a run is long."""
@@ -254,8 +253,8 @@ class GateCallback(BaseCallback):
             self._said.add(kind)
             log.warning("gates, step %s: %s", f"{self.num_timesteps:,}", message)
 
-    def _writers(self) -> list[SummaryWriter]:
-        return [output.writer for output in self.logger.output_formats if isinstance(output, TensorBoardOutputFormat)]
+    def _sinks(self) -> list[Sink]:
+        return [sink for sink in sinks_of(self.logger) if not sink.is_table]
 
 
 def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
@@ -264,8 +263,8 @@ def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
     return {name: values for name, values in fields.items() if not (on_policy and name == "training")}
 
 
-def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
-    """TensorBoard's custom scalars: a chart for each network and statistic, with a line for each block."""
+def layout(nets: list[str]) -> dict[str, dict[str, str]]:
+    """What shares a chart, for `Sink.charts`: one for each network and statistic, with a line for each block."""
     charts = {
         "beta": "beta_mean",
         "erase share": "erase_share",
@@ -274,9 +273,7 @@ def layout(nets: list[str]) -> dict[str, dict[str, list[Any]]]:
         "gate gradient of the loss": "gate_loss_grad_rms",
     }
     return {
-        f"{source} {net}": {
-            f"{net}: {title}": ["Multiline", [rf"^{source}/{net}/\d+/{name}$"]] for title, name in charts.items()
-        }
+        f"{source} {net}": {f"{net}: {title}": rf"^{source}/{net}/\d+/{name}$" for title, name in charts.items()}
         for source in SOURCES
         for net in nets
     }

@@ -18,6 +18,7 @@ from deltarl.envs import is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.reading import check_plain, read_json, read_yaml, readable
+from deltarl.recording import metrics
 from deltarl.specs import DeltaTorsoSpec
 from deltarl.training.locks import is_locked, locked, taken
 from deltarl.training.provenance import provenance
@@ -25,8 +26,7 @@ from deltarl.training.spec import RunSpec, complete_older
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
-PROGRESS = "progress.csv"
-METRICS = "metrics.jsonl"
+METRICS = metrics.FILE
 EVALUATIONS = "evaluations.csv"
 POLICY = manifest.POLICY
 NORMALIZER = manifest.NORMALIZER

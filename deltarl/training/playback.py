@@ -1,4 +1,4 @@
-"""Episodes of a policy as frames: in a window, in a file, in TensorBoard."""
+"""Episodes of a policy as frames: in a window, in a file, in a run's records."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
 from deltarl import places
 from deltarl.envs import FIRST_EVALUATION_SEED, LONGEST_EPISODE, EnvSpec, build_envs
 from deltarl.errors import ConfigError
+from deltarl.recording import sinks_of
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.spec import RunSpec
 
@@ -157,17 +157,14 @@ def record_clip(
     *,
     check: Callable[[], None],
 ) -> None:
-    """Add the first seconds of an evaluation episode to TensorBoard, as `eval/clip`; `check` as in `record`."""
+    """Give the first seconds of an evaluation episode to the logger's sinks, as `eval/clip`; `check` as in `record`."""
     most = min(spec.eval.max_episode_steps, CLIP_SECONDS * HIGHEST_FPS)
     frames, fps, _ = record(policy, spec.env, normalizer, max_episode_steps=most, check=check)
     step = math.ceil(fps / GIF_FPS)
     kept = [_small(frame) for frame in frames[: int(CLIP_SECONDS * fps) : step]]
     height, width, _ = kept[0].shape
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=_gif(kept, fps / step))
-    for output in logger.output_formats:
-        if isinstance(output, TensorBoardOutputFormat):
-            summary = Summary(value=[Summary.Value(tag="eval/clip", image=image)])
-            output.writer._get_file_writer().add_summary(summary, steps)  # type: ignore[no-untyped-call]
+    for sink in sinks_of(logger):
+        sink.video("eval/clip", _gif(kept, fps / step), (height, width), steps)
 
 
 def _small(frame: Frame) -> Frame:

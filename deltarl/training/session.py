@@ -21,6 +21,7 @@ from deltarl.checkpoints import checkpoint
 from deltarl.checkpoints.store import Store
 from deltarl.fast.algorithm import training_step
 from deltarl.gates import GateCallback
+from deltarl.recording import make_logger
 from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.training import folder as files
 from deltarl.training import formats
@@ -31,7 +32,7 @@ from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.finite import NonFiniteError
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import ProgressCallback, Report
-from deltarl.training.records import describe, make_logger, record_evaluation
+from deltarl.training.records import describe, record_evaluation
 from deltarl.training.result import RunResult, peak_memory, result_in
 from deltarl.training.resume import has_finished, reopen
 from deltarl.training.signals import StopRequest, TrainingStopped

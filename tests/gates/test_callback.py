@@ -369,5 +369,5 @@ def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
 
 def test_each_chart_has_a_line_for_each_block() -> None:
     charts = layout(["actor", "qf0"])
-    assert charts["gates actor"]["actor: beta"] == ["Multiline", [r"^gates/actor/\d+/beta_mean$"]]
+    assert charts["gates actor"]["actor: beta"] == r"^gates/actor/\d+/beta_mean$"
     assert len(charts) == 4

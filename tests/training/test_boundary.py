@@ -15,9 +15,9 @@ from deltarl.checkpoints.checkpoint import newest, steps_of, verify
 from deltarl.checkpoints.store import Store
 from deltarl.fast import SAC
 from deltarl.gates import GateCallback
+from deltarl.recording import make_logger
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.build import built
-from deltarl.training.records import make_logger
 from deltarl.training.signals import StopRequest
 
 

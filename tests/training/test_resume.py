@@ -37,7 +37,7 @@ from deltarl import (
     train,
 )
 from deltarl.checkpoints.checkpoint import best, newest, steps_of
-from deltarl.training.records import make_logger
+from deltarl.recording import make_logger
 from deltarl.training.resume import demand_exactness
 
 SETTINGS = (

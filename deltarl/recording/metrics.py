@@ -1,0 +1,80 @@
+"""metrics.jsonl: every logged number, the record that everything else is derived from."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from deltarl.reading import number, read_json_lines, readable
+from deltarl.recording.sink import Sink
+
+FILE = "metrics.jsonl"
+OWN_KEYS = {"step", "wall_seconds"}
+
+
+class Metrics(Sink):
+    """One JSON object a dump, appended.
+
+    JSON knows no NaN and no infinity; such a value is written as null.
+
+    Args:
+        path: the file.
+        elapsed_seconds: seconds of training before.
+    """
+
+    name = "json"
+    is_table = True
+
+    def __init__(self, path: Path, elapsed_seconds: float) -> None:
+        self._file = path.open("a")
+        self._start = time.monotonic() - elapsed_seconds
+
+    @classmethod
+    def open(cls, folder: Path, elapsed_seconds: float = 0.0) -> Self:
+        return cls(folder / FILE, elapsed_seconds)
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
+        del key_excluded  # nothing is left out of the record
+        self.scalars(key_values, step)
+
+    def scalars(self, values: Mapping[str, Any], step: int) -> None:
+        numbers = {key: _number(value) for key, value in values.items() if np.ndim(value) == 0}
+        row = {"step": step, "wall_seconds": round(time.monotonic() - self._start, 3), **numbers}
+        self._file.write(json.dumps(row, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    @classmethod
+    def growing(cls, folder: Path) -> list[Path]:
+        return [path for path in (folder / FILE,) if path.exists()]
+
+
+def metrics_in(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.jsonl: numbers by name, and null for what is none in JSON.
+
+    Raises:
+        ConfigError: if it is missing or damaged.
+    """
+    rows = read_json_lines(path)
+    with readable(path):
+        for row in rows:
+            if any(isinstance(value, list | dict) for value in row.values()):
+                raise ValueError("a row holds more than numbers")
+            if not isinstance(row["step"], int):
+                raise ValueError(f"step: expected an integer, got {row['step']}")
+            number(row["step"], 0)
+            number(row["wall_seconds"], 0)
+    return rows
+
+
+def _number(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
