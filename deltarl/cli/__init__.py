@@ -25,7 +25,7 @@ from deltarl.cli.train import train
 from deltarl.cli.validate import validate
 from deltarl.disk import FullDiskError
 from deltarl.errors import ConfigError
-from deltarl.launch.local import SeedFailedError
+from deltarl.launch import SeedFailedError
 from deltarl.training import NonFiniteError, TrainingStopped
 
 FAILED = 1

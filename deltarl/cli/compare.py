@@ -14,7 +14,7 @@ from deltarl.cli.train import OverridesArgument
 from deltarl.comparison import Comparison, load_comparison
 from deltarl.comparison import compare as run
 from deltarl.errors import ConfigError, plain
-from deltarl.training.progress import default_console
+from deltarl.launch.display import default_console
 from deltarl.training.signals import STOPPED_STATUS
 
 

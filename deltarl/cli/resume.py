@@ -13,9 +13,9 @@ from rich.console import Console
 from deltarl import launch
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
+from deltarl.launch.display import default_console
 from deltarl.library import load_config
 from deltarl.training import RunSpec
-from deltarl.training.progress import default_console
 
 # Of a run that is there already, these are where and what it is.
 FIXED = ("out", "seeds", "name")

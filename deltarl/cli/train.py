@@ -10,10 +10,10 @@ from rich.console import Console
 
 from deltarl import launch
 from deltarl.cli.scores import score_text
+from deltarl.launch.display import default_console
 from deltarl.library import resolve
 from deltarl.specs import MLPTorsoSpec
 from deltarl.training import RunResult, RunSpec
-from deltarl.training.progress import default_console
 
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)

@@ -16,7 +16,8 @@ from deltarl.comparison.progress import Board
 from deltarl.comparison.records import FREE
 from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
-from deltarl.launch.local import default_jobs, run_apart
+from deltarl.launch.launcher import Job
+from deltarl.launch.local import Processes, default_jobs
 from deltarl.reading import check_plain
 from deltarl.training import RunResult, TrainingStopped
 from deltarl.training import folder as files
@@ -80,18 +81,18 @@ def run_cells(
     if not todo:
         return Ran(tuple(done))
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
-    work = [replace(cell, spec=_placed(cell.spec, number)) for number, cell in enumerate(todo)]
+    named = {cell.label: cell for cell in todo}
+    placed = [replace(cell, spec=_placed(cell.spec, number)) for number, cell in enumerate(todo)]
+    work = [Job(cell.label, partial(_train_cell, cell, command)) for cell in placed]
     with (
         Board(cells, done, console) as board,
         stop_on_signals() as stop,
     ):
-        outcomes = run_apart(
-            partial(_train_cell, work, command),
-            range(len(todo)),
-            jobs,
-            lambda number, steps, state: board.update(todo[number], steps, state),
+        outcomes = Processes(jobs).run(
+            work,
+            lambda name, progress: board.update(named[name], progress),
             stop,
-            ended=lambda number, outcome: board.end(todo[number], outcome),
+            ended=lambda name, outcome: board.end(named[name], outcome),
         )
     if stop:
         ended = len(done) + sum(outcome.kind == "result" for outcome in outcomes.values())
@@ -100,20 +101,13 @@ def run_cells(
         )
     return Ran(
         tuple(done),
-        tuple(todo[number] for number, outcome in outcomes.items() if outcome.kind == "result"),
-        {todo[number].label: str(outcome.failure) for number, outcome in outcomes.items() if outcome.kind == "failure"},
-        {todo[number].label: str(outcome.stopped) for number, outcome in outcomes.items() if outcome.kind == "stopped"},
+        tuple(named[name] for name, outcome in outcomes.items() if outcome.kind == "result"),
+        {name: str(outcome.failure) for name, outcome in outcomes.items() if outcome.kind == "failure"},
+        {name: str(outcome.stopped) for name, outcome in outcomes.items() if outcome.kind == "stopped"},
     )
 
 
-def _train_cell(
-    work: Sequence[Cell],
-    command: list[str],
-    number: int,
-    report: Report,
-    stop: StopRequest,
-) -> RunResult:
-    cell = work[number]
+def _train_cell(cell: Cell, command: list[str], report: Report, stop: StopRequest) -> RunResult:
     # Looked up again: another process on the same folder may have come to it first.
     found = _found(cell)
     if found is not None and has_finished(found, cell.spec):

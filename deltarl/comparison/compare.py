@@ -16,10 +16,10 @@ from deltarl.comparison.erasure import measure_erasure, unmeasured
 from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
+from deltarl.launch.display import default_console
 from deltarl.recording import TensorBoard
 from deltarl.training import RunSpec, TrainingStopped
 from deltarl.training import folder as files
-from deltarl.training.progress import default_console
 from deltarl.training.records import main_settings
 
 REPORT = "report"

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from deltarl.comparison.spec import Cell
-from deltarl.launch.local import Outcome
+from deltarl.launch.display import duration, worded
+from deltarl.launch.launcher import Outcome
 from deltarl.training import RunResult
-from deltarl.training.progress import duration
+from deltarl.training.progress import Progress
 
 REFRESHES_A_SECOND = 2
 
@@ -54,11 +55,12 @@ class Board:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, cell: Cell, steps: int, state: str) -> None:
+    def update(self, cell: Cell, progress: Progress) -> None:
         """Show how far a run has come."""
-        self._first.setdefault(cell.label, steps)
-        self._steps[cell.label] = steps
-        self._running[cell.label] = f"{min(1.0, steps / cell.spec.total_timesteps):4.0%}  {state}"
+        self._first.setdefault(cell.label, progress.steps)
+        self._steps[cell.label] = progress.steps
+        share = min(1.0, progress.steps / cell.spec.total_timesteps)
+        self._running[cell.label] = f"{share:4.0%}  {worded(progress)}"
 
     def end(self, cell: Cell, outcome: Outcome[RunResult]) -> None:
         """Show how a run ended."""

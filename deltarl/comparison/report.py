@@ -23,8 +23,8 @@ from deltarl.comparison.figures import INK, RULE, figures
 from deltarl.comparison.records import Study, read_study
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.errors import ConfigError, suggestion
+from deltarl.launch.display import default_console
 from deltarl.training import folder as files
-from deltarl.training.progress import default_console
 
 PAGE = "report.html"
 SOURCES = "sources.sha256"

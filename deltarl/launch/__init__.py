@@ -1,6 +1,5 @@
 """Where runs are trained: in this process, or side by side in processes of their own."""
 
-from deltarl.launch.local import SeedFailedError
-from deltarl.launch.runs import resume, train
+from deltarl.launch.runs import SeedFailedError, resume, train
 
 __all__ = ["SeedFailedError", "resume", "train"]

@@ -12,16 +12,22 @@ from rich.console import Console
 
 from deltarl import places, rendering
 from deltarl.errors import ConfigError
-from deltarl.launch.local import default_jobs, run_in_turn, run_seeds
+from deltarl.launch.display import Display, default_console
+from deltarl.launch.launcher import Job, Launcher, Outcome, Result
+from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.build import built
-from deltarl.training.progress import Display, Report, default_console
+from deltarl.training.progress import Report
 from deltarl.training.result import RunResult, result_in
 from deltarl.training.resume import has_finished
 from deltarl.training.session import train_one
-from deltarl.training.signals import StopRequest, stop_on_signals
+from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import RunSpec
+
+
+class SeedFailedError(RuntimeError):
+    """Some seeds failed where others finished; the message holds what was raised for the first of them."""
 
 
 def train(
@@ -133,25 +139,44 @@ def _train(
     if spec.eval.video:
         rendering.set_up()
     jobs = default_jobs(len(todo), spec.threads) if jobs is None else jobs
-    labels = {seed: f"seed {seed}" for _, seed, _ in todo}
-    job = partial(_train_seed, {seed: (spec, folder) for spec, seed, folder in todo}, command or sys.argv)
+    work = [
+        Job(f"seed {seed}", partial(_train_seed, run, seed, found, command or sys.argv)) for run, seed, found in todo
+    ]
+    side_by_side = jobs > 1 and len(todo) > 1
+    launcher: Launcher = Processes(jobs) if side_by_side else InTurn()
     with (
-        Display(list(labels.values()), spec.total_timesteps, console or default_console()) as display,
+        Display([job.name for job in work], spec.total_timesteps, console or default_console()) as display,
         stop_on_signals() as stop,
     ):
-        if jobs > 1 and len(todo) > 1:
+        if side_by_side:
             with built(*todo[0]):
                 pass  # what cannot be made is said once, and before any process starts
-            return run_seeds(
-                job, list(labels), jobs, lambda seed, steps, state: display.update(labels[seed], steps, state), stop
-            )
-        return run_in_turn(job, list(labels), lambda seed: partial(display.update, labels[seed]), stop)
+        return results_of(work, launcher.run(work, display.update, stop), stop)
 
 
-def _train_seed(
-    places: Mapping[int, tuple[RunSpec, Path | None]], command: list[str], seed: int, report: Report, stop: StopRequest
+def results_of(jobs: Sequence[Job[Result]], outcomes: Mapping[str, Outcome[Result]], stop: StopRequest) -> list[Result]:
+    """The results of the seeds of one run, in the order of `jobs`, or one exception for all.
+
+    Raises:
+        ConfigError, NonFiniteError, FullDiskError: if a job raised one.
+        TrainingStopped: if the jobs were asked to stop, when they have.
+        SeedFailedError: if a job raised anything else in a process of its own, or that died.
+    """
+    results = {name: outcome.result for name, outcome in outcomes.items() if outcome.kind == "result"}
+    failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.kind == "failure"}
+    for name, failure in failures.items():
+        if isinstance(failure, Exception):
+            raise failure
+        raise SeedFailedError(f"{name} failed, {len(results)} of {len(jobs)} seeds have finished:\n{failure}")
+    if len(results) < len(jobs):
+        stopped = [outcome.stopped for outcome in outcomes.values() if outcome.stopped is not None]
+        raise TrainingStopped("\n".join(stopped) or f"{stop.reason}: stopped before anything had begun")
+    return [results[job.name] for job in jobs]  # type: ignore[misc]  # None only where the job itself returns it
+
+
+def _train_seed(  # noqa: PLR0917 - what a launcher calls it with comes last
+    spec: RunSpec, seed: int, found: Path | None, command: list[str], report: Report, stop: StopRequest
 ) -> RunResult:
-    spec, found = places[seed]
     return train_one(spec, seed, found, command=command, report=report, stop=stop)
 
 

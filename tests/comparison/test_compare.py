@@ -24,9 +24,11 @@ from deltarl.comparison.cells import _placed, _train_cell
 from deltarl.comparison.progress import Board
 from deltarl.comparison.report import is_of, sources_of
 from deltarl.errors import ConfigError
-from deltarl.launch.local import Outcome
+from deltarl.launch.launcher import Outcome
+from deltarl.launch.local import Processes
 from deltarl.library import load_config
 from deltarl.training import RunResult, TrainingStopped
+from deltarl.training.progress import Progress
 from deltarl.training.signals import StopRequest
 
 SMALL = (
@@ -157,12 +159,10 @@ def test_runs_that_did_not_finish_are_named_and_are_no_success(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    kinds = {0: Outcome("stopped", stopped="no space left"), 1: Outcome("failure", failure="ended with status -9")}
-
-    def ended(*_: object, **__: object) -> dict[int, Outcome[RunResult]]:
-        return {number: outcome for number, outcome in kinds.items() if failed or number == 0}
-
-    monkeypatch.setattr("deltarl.comparison.cells.run_apart", ended)
+    stopped: Outcome[RunResult] = Outcome("stopped", stopped="no space left")
+    failures: dict[str, Outcome[RunResult]] = {name: Outcome("failure", failure=said) for name, said in failed.items()}
+    ended = {"reacher/residual/seed-0": stopped, **failures}
+    monkeypatch.setattr(Processes, "run", lambda *_, **__: ended)
     monkeypatch.setattr("deltarl.comparison.cells._check", lambda _: None)
     compared, _ = run(small(tmp_path))
     assert (compared.finished, compared.report) == (0, None)
@@ -177,7 +177,7 @@ def test_runs_that_did_not_finish_are_named_and_are_no_success(
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_taken_as_it_is(merged: Path) -> None:
     cell = small(merged.parent).cells[0]
-    result = _train_cell([cell], ["deltarl"], 0, lambda _steps, _state: None, StopRequest())
+    result = _train_cell(cell, ["deltarl"], lambda _: None, StopRequest())
     assert result.folder == cell.folder
     assert result.final_return_mean == json.loads((cell.folder / "result.json").read_text())["final_return_mean"]
 
@@ -284,7 +284,7 @@ def test_a_live_table_shows_how_far_each_arm_has_come(tmp_path: Path) -> None:
     cells = small(tmp_path).cells
     held = io.StringIO()
     with Board(cells, cells[:1], Console(file=held, force_terminal=True, width=120)) as board:
-        board.update(cells[1], 256, "256 steps")
+        board.update(cells[1], Progress(256, 10.0))
         board.end(cells[2], Outcome("failure", failure="ValueError: no such key [/obs] in mapping"))
         time.sleep(1)
     text = held.getvalue()

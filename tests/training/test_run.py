@@ -25,8 +25,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from deltarl import ConfigError, RunResult, RunSpec, evaluate, fast, load_config, load_run, train
 from deltarl.envs import FIRST_TRAINING_SEED
+from deltarl.launch.display import PatientConsole
 from deltarl.training.folder import choose_folder, claimed, load_spec
-from deltarl.training.progress import PatientConsole
 
 QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
 QUICK_SAC = ("agent=sac", "agent.learning_starts=16", "agent.batch_size=16", "agent.buffer_size=1000")

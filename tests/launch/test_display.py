@@ -1,0 +1,31 @@
+"""Progress in words."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from deltarl.launch.display import Display, worded
+from deltarl.training.progress import Progress
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (Progress(12_345, 6_789.4), "12,345 steps  6,789/s"),
+        (Progress(5, 0.4, return_mean=-1234.56), "5 steps  0/s  return -1,234.6"),
+        (Progress(5, 1.0, 0.0, 0.0), "5 steps  1/s  return 0.0  success 0.00"),
+    ],
+)
+def test_what_is_not_known_yet_is_left_out(progress: Progress, text: str) -> None:
+    assert worded(progress) == text
+
+
+def test_elsewhere_than_on_a_terminal_there_is_a_line_for_each_tenth() -> None:
+    held = io.StringIO()
+    with Display(["seed 0"], 100, Console(file=held)) as display:
+        for steps in (4, 11, 12, 57, 101):
+            display.update("seed 0", Progress(steps, 1.0))
+    assert [line.split()[2] for line in held.getvalue().splitlines()] == ["11%", "57%", "100%"]
