@@ -29,7 +29,7 @@ def run_seeds(
     stop: StopRequest | None = None,
 ) -> list[Result]:
     jobs = [Job(f"seed {seed}", partial(work, seed)) for seed in seeds]
-    stop = stop or StopRequest()
+    stop = StopRequest() if stop is None else stop  # one that nobody has made is false
     return results_of(jobs, launcher.run(jobs, report, stop), stop)
 
 
