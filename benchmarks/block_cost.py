@@ -24,8 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.utils import fresh_inductor_cache
 
-from deltarl.specs import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
-from deltarl.torso import Torso
+from deltarl.torsos import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
 from deltarl.training.provenance import provenance
 
 HERE = Path(__file__).resolve().parent

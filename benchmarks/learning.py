@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from deltarl.specs import TORSO_KINDS
+from deltarl.torsos import TORSO_KINDS
 
 RECORDS = ("config.yaml", "result.json", "evaluations.csv", "progress.csv", "provenance.json")
 

@@ -25,9 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from deltarl.blocks import DeltaBlock
-from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec, parse_torso
-from deltarl.torso import Torso
+from deltarl.torsos import DeltaBlock, MLPTorsoSpec, ResidualTorsoSpec, Torso, TorsoSpec, parse_torso
 from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,16 +117,18 @@ def targets(data: Data, probe: str, seed: int) -> Tensor:
     return torch.stack(phases)
 
 
-def network(spec: AnyTorsoSpec, depth: int, inputs: int, outputs: int, seed: int) -> nn.Sequential:
+def network(spec: TorsoSpec, depth: int, inputs: int, outputs: int, seed: int) -> nn.Sequential:
     """Torso and head; an MLP has two layers of tanh, as Stable-Baselines3's, and the residual torso's parameters."""
     torch.manual_seed(seed)
     if isinstance(spec, MLPTorsoSpec):
-        torso = Torso(inputs, ResidualTorsoSpec(width=WIDTH, depth=depth))
-        goal = sum(parameter.numel() for parameter in torso.parameters()) + (WIDTH + 1) * outputs
+        residual = Torso(inputs, ResidualTorsoSpec(width=WIDTH, depth=depth))
+        goal = sum(parameter.numel() for parameter in residual.parameters()) + (WIDTH + 1) * outputs
         width = max(w for w in range(8, 2_000) if w * (inputs + w + outputs + 2) + outputs <= goal)
         layers = (nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
         return nn.Sequential(nn.Sequential(*layers), nn.Linear(width, outputs))
-    return nn.Sequential(Torso(inputs, spec), nn.Linear(WIDTH, outputs))
+    torso = spec.build(inputs)
+    assert torso is not None
+    return nn.Sequential(torso, nn.Linear(WIDTH, outputs))
 
 
 Build = Callable[[int, int, int], nn.Sequential]  # of numbers of inputs and outputs, and a seed

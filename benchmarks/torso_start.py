@@ -25,9 +25,8 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from deltarl import DeltaTorsoSpec, Torso, load_config
-from deltarl.blocks import DeltaBlock
 from deltarl.envs import build_training_envs
-from deltarl.specs import parse_torso
+from deltarl.torsos import DeltaBlock, parse_torso
 from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent

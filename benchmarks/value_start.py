@@ -22,8 +22,7 @@ import torch
 from torch import Tensor
 
 from deltarl import load_config, train
-from deltarl.specs import DeltaTorsoSpec, ResidualTorsoSpec
-from deltarl.torso import Torso
+from deltarl.torsos import DeltaTorsoSpec, ResidualTorsoSpec, Torso
 from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent

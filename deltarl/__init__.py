@@ -7,7 +7,6 @@ algorithms of Stable-Baselines3 and sb3-contrib, and "DeltaLstmPolicy" to Recurr
 from importlib.metadata import version
 
 from deltarl import policies
-from deltarl.blocks import DeltaBlock, ResidualBlock
 from deltarl.comparison import compare, load_comparison, write_report
 from deltarl.errors import ConfigError
 from deltarl.functional import delta_update
@@ -15,8 +14,16 @@ from deltarl.gates import GateCallback
 from deltarl.launch import resume, train
 from deltarl.library import load_config
 from deltarl.schedules import KLAdaptiveLearningRate
-from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
-from deltarl.torso import Torso
+from deltarl.torsos import (
+    CustomTorsoSpec,
+    DeltaBlock,
+    DeltaTorsoSpec,
+    MLPTorsoSpec,
+    PlainTorsoSpec,
+    ResidualBlock,
+    ResidualTorsoSpec,
+    Torso,
+)
 from deltarl.training import (
     Evaluation,
     NonFiniteError,

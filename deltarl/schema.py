@@ -11,7 +11,7 @@ from deltarl.agents import AnyAgentSpec
 from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
-from deltarl.specs import TORSO_KINDS, DeltaTorsoSpec, MLPTorsoSpec
+from deltarl.torsos import KINDS, TORSO_KINDS
 from deltarl.training.spec import RunSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -72,7 +72,7 @@ def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str
 
 
 def _torso(definitions: dict[str, Any]) -> dict[str, Any]:
-    options = _object([DeltaTorsoSpec, MLPTorsoSpec], definitions)
+    options = _object([KINDS[kind] for kind in TORSO_KINDS], definitions)
     options["properties"]["kind"] = {"enum": list(TORSO_KINDS)}
     return {"anyOf": [{"enum": list(TORSO_KINDS)}, options]}
 

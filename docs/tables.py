@@ -39,7 +39,7 @@ from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, Wrapper
 from deltarl.errors import Spec
 from deltarl.gates import read_record
 from deltarl.library import read_yaml
-from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
+from deltarl.torsos import KINDS, TORSO_KINDS, TorsoSpec
 from deltarl.training import RunSpec
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 
@@ -253,34 +253,19 @@ def seal_table() -> str:
 
 
 def options_table() -> str:
-    """Every option of a torso, with its range and default."""
-    rows = [
-        f"| `{name}` | {_values(field.annotation, field.metadata)} | {_default(name, field)} | {field.description} |"
-        for name, field in DeltaTorsoSpec.model_fields.items()
-        if name != "kind"
-    ]
-    rows += [
-        f"| `{name}` | {_values(field.annotation, field.metadata)} | {_default(name, field)} | {field.description} "
-        f"(`{spec.model_fields['kind'].default}` alone) |"
-        for spec in (ResidualTorsoSpec, MLPTorsoSpec)
-        for name, field in spec.model_fields.items()
-        if name != "kind" and (spec is MLPTorsoSpec or name not in _shared_options())
-    ]
-    shared = ", ".join(f"`{name}`" for name in _shared_options() if name != "kind")
-    return "\n".join(
-        [
-            "| option | values | default | |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"{shared} are options of `delta`, `residual` and `plain`; the others, where no kind is named, of `delta`.",
-        ]
-    )
-
-
-def _shared_options() -> list[str]:
-    (base,) = (cls for cls in DeltaTorsoSpec.__bases__ if issubclass(cls, Spec))
-    return list(base.model_fields)
+    """Every option of a torso, with its range and default, and the kinds that have it."""
+    kinds = [KINDS[kind] for kind in TORSO_KINDS]
+    options = list(dict.fromkeys((name, str(spec.model_fields[name])) for spec in kinds for name in spec.model_fields))
+    rows = []
+    for name, form in options:
+        holders = [spec for spec in kinds if name in spec.model_fields and str(spec.model_fields[name]) == form]
+        field = holders[0].model_fields[name]
+        if name == "kind":
+            continue
+        of = ", ".join(f"`{spec.model_fields['kind'].default}`" for spec in holders)
+        values = _values(field.annotation, field.metadata) + (", null" if name == "hidden" else "")
+        rows.append(f"| `{name}` | {of} | {values} | {_default(name, field)} | {field.description} |")
+    return "\n".join(["| option | of | values | default | |", "|---|---|---|---|---|", *rows])
 
 
 def _values(annotation: Any, metadata: Sequence[Any] = ()) -> str:
@@ -327,9 +312,9 @@ def _default(name: str, field: FieldInfo) -> str:
         return "required"
     value = field.default
     if value is PydanticUndefined:
-        return {"hidden": "2 · width", "heads": "1, or width / head_width"}.get(name, "its own")
+        return {"hidden": "`null`", "heads": "1, or width / head_width"}.get(name, "its own")
     if isinstance(value, Spec):
-        return f"`{value.kind}`" if isinstance(value, DeltaTorsoSpec) else "as below"
+        return f"`{value.kind}`" if isinstance(value, TorsoSpec) else "as below"
     if isinstance(value, int) and value >= 10_000:
         return f"`{value:_}`"
     if isinstance(value, tuple):

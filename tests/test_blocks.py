@@ -10,19 +10,10 @@ import torch
 from reference import DELTA_OPTIONS, SMALL, STACKS, StackSpec, name_of, scramble, weights_of
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.blocks import (
-    ACTIVATIONS,
-    AdditiveBlock,
-    BatchRenorm,
-    ChannelCompressor,
-    DeltaBlock,
-    LerpBlock,
-    PlainBlock,
-    ResidualBlock,
-    Sublayer,
-    make_norm,
-)
-from deltarl.torso import make_block
+from deltarl.torsos import DeltaBlock, ResidualBlock
+from deltarl.torsos.delta_blocks import AdditiveBlock, LerpBlock
+from deltarl.torsos.layers import ACTIVATIONS, BatchRenorm, ChannelCompressor, Sublayer, make_norm
+from deltarl.torsos.residual import PlainBlock
 
 GATES: list[dict[str, Any]] = [
     {},
@@ -49,7 +40,7 @@ def state_for(spec: StackSpec, batch: int = 4) -> torch.Tensor:
 
 @pytest.mark.parametrize("spec", STACKS, ids=name_of)
 def test_a_block_has_the_values_and_gradients_of_its_formula(spec: StackSpec) -> None:
-    block = scramble(make_block(spec))
+    block = scramble(spec.make_block())
     x = state_for(spec).requires_grad_()
     leaves = [x, *block.parameters()]
     expected = reference.block(weights_of(block), spec, x)
@@ -138,7 +129,7 @@ def test_a_sigmoid_value_starts_around_its_middle() -> None:
 
 @pytest.mark.parametrize("spec", [DeltaTorsoSpec(**{**SMALL, **o}) for o in DELTA_OPTIONS], ids=name_of)
 def test_a_block_keeps_the_shape_of_its_state(spec: DeltaTorsoSpec) -> None:
-    block = make_block(spec).double().eval()
+    block = spec.make_block().double().eval()
     x = state_for(spec, batch=6)
     batched = block(x)
     assert batched.shape == x.shape
@@ -238,7 +229,7 @@ def test_a_block_prints_what_it_was_made_with() -> None:
 
 
 def test_batch_renorm_normalises_over_every_leading_dimension() -> None:
-    norm = make_norm(ResidualTorsoSpec(width=8, norm="batch_renorm"))
+    norm = make_norm("batch_renorm", 8, eps=1e-5)
     rows = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(norm(rows.reshape(2, 3, 8)), norm(rows).reshape(2, 3, 8))
     with pytest.raises(ValueError, match="at least 2 rows in training mode, got 1"):

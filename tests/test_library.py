@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deltarl import ConfigError, load_config
+from deltarl import ConfigError, load_config, yaml_text
 from deltarl.library import names, resolve
-from deltarl.specs import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
+from deltarl.torsos import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
 
 RUN = """\
 agent:
@@ -157,8 +157,11 @@ def test_within_a_file_the_roles_come_after_the_torso_of_all(order: int) -> None
 
 
 def test_in_a_resolved_config_too_hidden_follows_the_width_and_an_mlp_can_become_a_torso() -> None:
-    resolved = write(yaml.safe_dump(load_config("quickstart").model_dump(mode="json")))
+    resolved = write(yaml_text.dump(load_config("quickstart").model_dump()))
     assert load_config(resolved, "torso.width=32").actor_torso.hidden == 64
+    given = write(yaml_text.dump(load_config("quickstart", "torso.hidden=256", "torso.width=128").model_dump()))
+    assert load_config(given, "torso.width=32").actor_torso.hidden == 256
+    assert load_config(given, "torso.width=32", "torso.hidden=null").actor_torso.hidden == 64
     assert load_config(resolved, "torso.width=32", "torso.hidden=7").actor_torso.hidden == 7
     mlp = write(yaml.safe_dump(load_config("quickstart", "torso=mlp").model_dump(mode="json")), "mlp.yaml")
     assert load_config(mlp, "torso=delta").actor_torso == DeltaTorsoSpec()

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from deltarl import ConfigError, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.errors import Spec
-from deltarl.specs import TORSO_KINDS, merge_torso, parse_torso, torso_data
+from deltarl.torsos import FAMILIES, KINDS, TORSO_KINDS, merge_torso, parse_torso, torso_data
 
 GOOD: list[dict[str, Any]] = [
     {"kind": "delta"},
@@ -160,6 +160,23 @@ def test_hidden_is_twice_the_width_unless_given(kind: str) -> None:
     assert parse_torso({"kind": kind}, "torso").hidden == 256
     assert parse_torso({"kind": kind, "width": 20}, "torso").hidden == 40
     assert parse_torso({"kind": kind, "width": 20, "hidden": 7}, "torso").hidden == 7
+    assert parse_torso({"kind": kind, "width": 20, "hidden": None}, "torso").hidden == 40
+
+
+def test_hidden_is_written_as_it_was_given_and_compared_by_its_size() -> None:
+    given, default = ResidualTorsoSpec(width=8, hidden=16), ResidualTorsoSpec(width=8, hidden=None)
+    assert given == default == ResidualTorsoSpec(width=8)
+    assert (given.model_dump()["hidden"], default.model_dump()["hidden"]) == (16, None)
+    assert given.model_dump(mode="json") == default.model_dump(mode="json")
+    assert merge_torso(given.model_dump(), {"width": 4})["hidden"] == 16
+    assert parse_torso(merge_torso(default.model_dump(), {"width": 4}), "torso").hidden == 8
+    assert default.scaled(0.5).model_dump()["hidden"] == 8
+
+
+def test_one_list_has_all_kinds_and_each_has_a_name_of_its_own() -> None:
+    assert list(KINDS.values()) == list(FAMILIES)
+    assert [kind for kind in KINDS if kind not in TORSO_KINDS] == ["custom"]
+    assert KINDS.keys() == {family.model_fields["kind"].default for family in FAMILIES}
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from reference import SMALL, STACKS, WRITING_OPTIONS, StackSpec, name_of, scramb
 from torch import Tensor, nn
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.blocks import DeltaBlock
-from deltarl.torso import undecayed_parameters
+from deltarl.torsos import DeltaBlock, undecayed_parameters
 
 IN_FEATURES = 3
 SHALLOW: dict[str, Any] = {**SMALL, "depth": 1}

@@ -18,7 +18,8 @@ from stable_baselines3.common.vec_env import VecEnv
 import deltarl.policies
 from deltarl.agents.base import AlgorithmSpec, GSDESpec
 from deltarl.agents.off_policy import OffPolicySpec
-from deltarl.errors import ConfigError, Spec
+from deltarl.errors import ConfigError
+from deltarl.torsos import TorsoSpec
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 
@@ -31,7 +32,7 @@ def policy_name(observation_space: spaces.Space[Any]) -> str:
 
 
 def build_agent(
-    spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv, *, seed: int, device: str
+    spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, env: VecEnv, *, seed: int, device: str
 ) -> BaseAlgorithm:
     """The Stable-Baselines3 algorithm of a spec, ready to learn.
 
@@ -59,7 +60,7 @@ def build_agent(
     )
 
 
-def build_policy(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec, env: VecEnv) -> BasePolicy:
+def build_policy(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, env: VecEnv) -> BasePolicy:
     """The policy alone, as `build_agent`'s algorithm has it, to be filled with stored weights.
 
     It draws no random numbers that anybody else would miss.
@@ -85,7 +86,7 @@ def roles_of(spec: AlgorithmSpec) -> tuple[str, ...]:
     return tuple(policy_class.roles)
 
 
-def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -> dict[str, Any]:
+def _policy_kwargs(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec) -> dict[str, Any]:
     torsos = {"actor_torso": actor_torso, "critic_torso": critic_torso}
     return {
         **{role: torsos[role].model_dump(mode="json") for role in roles_of(spec)},
@@ -93,7 +94,7 @@ def _policy_kwargs(spec: AlgorithmSpec, actor_torso: Spec, critic_torso: Spec) -
     }
 
 
-def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[Spec]) -> None:
+def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[TorsoSpec]) -> None:
     """What Stable-Baselines3 would say of a space in its own terms, or only once the training has begun."""
     name = spec.algorithm
     if not isinstance(env.action_space, spec.action_spaces):
@@ -113,13 +114,10 @@ def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[Spec]) -> None:
     _check_memory(spec, env, torsos)
 
 
-def _check_memory(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[Spec]) -> None:
+def _check_memory(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[TorsoSpec]) -> None:
     """A batch takes its observations and what the blocks keep for the gradient, at least."""
     rows = spec.largest_batch(env.num_envs)
-    kept = sum(
-        getattr(torso, "depth", 0) * (getattr(torso, "width", 0) + getattr(torso, "hidden", 0)) for torso in torsos
-    )
-    needed = 4 * rows * (spaces.flatdim(env.observation_space) + kept)
+    needed = 4 * rows * (spaces.flatdim(env.observation_space) + sum(torso.kept_numbers for torso in torsos))
     if needed > (there := _memory()):
         raise ConfigError(
             f"agent: a batch of {rows:,} transitions needs at least {needed / 2**30:,.0f} GiB, and this machine has "

@@ -12,7 +12,6 @@ from deltarl import launch
 from deltarl.cli.scores import score_text
 from deltarl.launch.display import default_console
 from deltarl.library import resolve
-from deltarl.specs import MLPTorsoSpec
 from deltarl.training import RunResult, RunSpec
 
 ConfigArgument = Annotated[
@@ -74,12 +73,7 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
 
 
 def _torsos(spec: RunSpec) -> str:
-    def describe(torso: object) -> str:
-        if isinstance(torso, MLPTorsoSpec):
-            return "mlp" if torso.net_arch is None else f"mlp {'x'.join(map(str, torso.net_arch))}"
-        return f"{torso.kind} {torso.width}x{torso.depth}"  # type: ignore[attr-defined]
-
-    actor, critic = describe(spec.actor_torso), describe(spec.critic_torso)
+    actor, critic = spec.actor_torso.label(), spec.critic_torso.label()
     return f"{actor} torsos" if actor == critic else f"{actor} actor, {critic} critic"
 
 

@@ -19,7 +19,7 @@ from deltarl.comparison.statistics import Interval, paired_difference
 from deltarl.errors import ConfigError
 from deltarl.gates.interventions import intervene
 from deltarl.reading import number, read_json, readable
-from deltarl.specs import DeltaTorsoSpec
+from deltarl.torsos import TorsoSpec
 from deltarl.training import TrainingStopped, load_run
 from deltarl.training import folder as files
 from deltarl.training.build import one_message
@@ -118,8 +118,8 @@ def _measure(record: Record, watch: Callable[[VecEnv], None]) -> None:
 
 
 def _erases(run: Record | Cell) -> bool:
-    torso = getattr(run.spec, roles_of(run.spec.agent)[0])  # of the network that chooses actions
-    return isinstance(torso, DeltaTorsoSpec) and torso.update == "delta"
+    torso: TorsoSpec = getattr(run.spec, roles_of(run.spec.agent)[0])  # of the network that chooses actions
+    return torso.erases
 
 
 def _read(folder: Path) -> float | None:

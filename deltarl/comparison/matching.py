@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from stable_baselines3.common.policies import BasePolicy
@@ -17,7 +17,7 @@ from deltarl.envs import build_envs
 from deltarl.errors import ConfigError
 from deltarl.gates.measure import networks
 from deltarl.library import ROLES
-from deltarl.specs import MLPTorsoSpec, StackSpec
+from deltarl.torsos import TorsoSpec
 from deltarl.training.build import one_message
 from deltarl.training.spec import RunSpec
 
@@ -120,7 +120,7 @@ def match_sizes(
         arm: Size(
             counted.parameters,
             counted.flops,
-            {role: _inner(getattr(counted.spec, role)) for role in ROLES},
+            {role: getattr(counted.spec, role).inner for role in ROLES},
             None if match == "width" else amount(counted) / goal - 1,
         )
         for arm, counted in found.items()
@@ -130,34 +130,20 @@ def match_sizes(
 
 def _is_scalable(arm: str, spec: RunSpec) -> bool:
     """Whether it has inner widths to choose: an MLP whose widths are not given has none."""
-    given = [_inner(getattr(spec, role)) is not None for role in ROLES]
+    given = [torso.inner is not None for torso in _torsos(spec)]
     if any(given) and not all(given):
         raise ConfigError(f"arm {arm}: one torso is an mlp of no given size; give its net_arch, or set match: width")
     return all(given)
 
 
-def _inner(torso: Any) -> int | tuple[int, ...] | None:
-    if isinstance(torso, StackSpec):
-        return torso.hidden
-    return torso.net_arch if isinstance(torso, MLPTorsoSpec) else None
+def _torsos(spec: RunSpec) -> tuple[TorsoSpec, ...]:
+    return tuple(getattr(spec, role) for role in ROLES)
 
 
 def _scaled(spec: RunSpec, factor: float) -> RunSpec:
     """The run with the inner widths of both roles times a factor, and at least 1."""
 
-    def rounded(width: int) -> int:
-        return max(1, round(width * factor))
-
-    changed = {}
-    for role in ROLES:
-        torso = getattr(spec, role)
-        inner = (
-            {"hidden": rounded(torso.hidden)}
-            if isinstance(torso, StackSpec)
-            else {"net_arch": tuple(map(rounded, torso.net_arch))}
-        )
-        changed[role] = torso.model_copy(update=inner)
-    return spec.model_copy(update=changed)
+    return spec.model_copy(update={role: getattr(spec, role).scaled(factor) for role in ROLES})
 
 
 def _solve(
@@ -185,7 +171,6 @@ def _solve(
 
 def _widths(spec: RunSpec) -> list[int]:
     found: list[int] = []
-    for role in ROLES:
-        inner = _inner(getattr(spec, role))
-        found += [inner] if isinstance(inner, int) else list(inner or ())
+    for torso in _torsos(spec):
+        found += [torso.inner] if isinstance(torso.inner, int) else list(torso.inner or ())
     return found

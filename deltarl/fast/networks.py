@@ -11,11 +11,13 @@ import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
-from deltarl.blocks import BatchRenorm, DeltaBlock, PlainBlock, ResidualBlock, Sublayer, WriteOnlyBlock
 from deltarl.errors import Spec
 from deltarl.fast.layers import ALL, Activation, Dense, Gradients, Network, Norm, Recorded, Renorm, Scale, columns
 from deltarl.fast.numbers import number
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
+from deltarl.torsos.delta_blocks import DeltaBlock, WriteOnlyBlock
+from deltarl.torsos.layers import BatchRenorm, Sublayer
+from deltarl.torsos.residual import PlainBlock, ResidualBlock
 
 
 class Chain(Network):

@@ -5,7 +5,8 @@ from deltarl.gates.figures import Record
 from deltarl.gates.gradients import Gradients
 from deltarl.gates.interventions import intervene
 from deltarl.gates.losses import loss_gradients
-from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
+from deltarl.gates.measure import Batch, NetworkRecord, measure
+from deltarl.torsos import BlockRecord
 
 __all__ = [
     "Batch",

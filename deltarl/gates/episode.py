@@ -18,7 +18,8 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.envs import LONGEST_EPISODE, EnvSpec, build_envs
 from deltarl.gates.figures import INK, RULE, SHARE_LABEL, SHARES
-from deltarl.gates.measure import Batch, BlockRecord, NetworkRecord, measure
+from deltarl.gates.measure import Batch, NetworkRecord, measure
+from deltarl.torsos import BlockRecord
 
 COLOURS = {"reward": "#0072b2", "speed": "#00805e", "distance to goal": "#00805e", "contact force": "#c44e00"}
 

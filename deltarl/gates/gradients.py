@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from deltarl.blocks import DeltaBlock
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
+from deltarl.torsos.block import gate_rows
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,15 @@ def squares(torso: Torso, calls: Calls, by_output: Mapping[nn.Linear, Tensor | N
                 continue
             x = calls[linear][0]
             found[0, index] += _square(linear, x, by)
-            if isinstance(block, DeltaBlock) and linear in {block.write, block.gate_out}:
-                # One Linear makes gate and value; the gate's are its first rows.
-                found[1, index] += _square(linear, x, by[..., : block.gate_width] if linear is block.write else by)
+            if (rows := gate_rows(block).get(linear)) is not None:
+                found[1, index] += _square(linear, x, by[..., rows])
     return found
 
 
 def root_mean_squares(torso: Torso, sums: Tensor, rows: int) -> Gradients:
     """`Gradients` from sums of `squares` over `rows` rows; NaN for none."""
     blocks, gates = (sums / (rows or math.nan)).sqrt().tolist()
-    gated = [isinstance(block, DeltaBlock) and block.gate_width > 0 for block in torso.blocks]
+    gated = [bool(gate_rows(block)) for block in torso.blocks]
     return Gradients(
         tuple(blocks), tuple(gate if is_gate else math.nan for gate, is_gate in zip(gates, gated, strict=True))
     )

@@ -11,11 +11,10 @@ import torch
 from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
-from deltarl.blocks import DeltaBlock
 from deltarl.errors import ConfigError, nearest, suggestion
 from deltarl.functional import write_only_update
 from deltarl.gates.measure import ACTING, NetworkRecord, networks
-from deltarl.torso import Torso
+from deltarl.torsos import DeltaBlock, Torso
 
 # What may be set, and the word that it takes; beta also takes a number.
 WORDS = {"beta": "mean", "erase": "off", "value": "mean"}

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from deltarl.gates.gradients import Gradients, recorded, root_mean_squares, squares
 from deltarl.gates.measure import Batch, Network, evaluating, networks
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
 
 _CLIPPED = (PPO, MaskablePPO, RecurrentPPO)
 _SOFT = (SAC, TQC, CrossQ)

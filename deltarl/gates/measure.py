@@ -18,9 +18,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from deltarl.blocks import ACTIVATIONS, AdditiveBlock, DeltaBlock, RankOneBlock
 from deltarl.gates.gradients import Gradients, recorded, root_mean_squares, squares
-from deltarl.torso import Torso
+from deltarl.torsos import BlockRecord, Torso
+from deltarl.torsos.block import observe
+from deltarl.torsos.layers import ACTIVATIONS
 
 Observations = Tensor | Mapping[str, Tensor]
 _ACTIVATIONS = tuple(ACTIVATIONS.values())
@@ -47,48 +48,6 @@ class Batch:
     lstm_states: RNNStates | None = None
     episode_starts: Tensor | None = None
     training: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class BlockRecord:
-    """One block on a batch of N; None where a block of its kind has no such thing.
-
-    Attributes:
-        update_ratio: `|X' - X| / |X|`, `[N]`.
-        k: direction, `[N, heads, width / heads]`.
-        v: value, `[N, heads, channels]`; of an additive block, which has one for all inputs, that.
-        beta: gate, `[N, heads]`.
-        readout: `k^T X`, `[N, heads, channels]`.
-        readout_after: `k^T X'`, `[N, heads, channels]`.
-        cos: `|k^T X| / |X|` within a head, for each channel, `[N, heads, channels]`.
-        cos_pairs: the mean of that over the k of one sample and the X of another, `[heads, channels]`; NaN for N = 1.
-        erases: whether the state loses beta times its part along k.
-    """
-
-    update_ratio: Tensor
-    k: Tensor | None = None
-    v: Tensor | None = None
-    beta: Tensor | None = None
-    readout: Tensor | None = None
-    readout_after: Tensor | None = None
-    cos: Tensor | None = None
-    cos_pairs: Tensor | None = None
-    erases: bool = False
-
-    @property
-    def eigenvalue(self) -> Tensor | None:
-        """The shortcut's eigenvalue along k, `[N, heads]`: `1 - beta` (paper, section 2.3), 1 without erasure."""
-        if self.beta is None:
-            return None
-        return 1 - self.beta if self.erases else torch.ones_like(self.beta)
-
-    @property
-    def erase_share(self) -> Tensor | None:
-        """`|k^T X| / (|k^T X| + |v|)`: how much of the rewrite is erasure, `[N, heads, channels]`."""
-        if not self.erases or self.readout is None or self.v is None:
-            return None
-        erased = self.readout.abs()
-        return erased / (erased + self.v.abs())
 
 
 @dataclass(frozen=True)
@@ -227,7 +186,7 @@ def _network(
     with torch.no_grad(), _passes(torso) as passes, _activations(network.trunk) as activity:
         latent = network.trunk(features)
         output = network.head(latent)
-    blocks = () if torso is None else tuple(_block(block, *passes[block]) for block in torso.blocks)
+    blocks = () if torso is None else tuple(observe(block, *passes[block]) for block in torso.blocks)
     action_gradient = None
     if actions:
         with torch.enable_grad():
@@ -251,41 +210,6 @@ def _network(
 
 def _norm(module: nn.Module) -> float:
     return float(torch.stack([p.detach().norm() for p in module.parameters()] or [torch.zeros(())]).norm())
-
-
-def _block(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:
-    update_ratio = (after - x).flatten(1).norm(dim=-1) / x.flatten(1).norm(dim=-1)
-    if not isinstance(block, RankOneBlock):
-        return BlockRecord(update_ratio)
-    with torch.no_grad():
-        k, source = block.direction(x)
-        v, beta = None, None
-        if isinstance(block, DeltaBlock):
-            v, beta = block.value_and_gate(source)
-            beta = beta.squeeze(-1)
-        elif isinstance(block, AdditiveBlock):
-            v = block.magnitude.expand(len(x), -1, -1)
-        state, rewritten = (_with_channels(block, each) for each in (x, after))
-        readout, readout_after = ((k.unsqueeze(-1) * each).sum(-2) for each in (state, rewritten))
-        norm = state.norm(dim=-2)
-        cos, pairs = readout.abs() / norm, _cosines_of_pairs(k, state / norm.unsqueeze(-2))
-    erases = isinstance(block, DeltaBlock) and block.erases
-    return BlockRecord(update_ratio, k, v, beta, readout, readout_after, cos, pairs, erases)
-
-
-def _cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:
-    """Mean `|k_i^T x_j|` over i != j, `[heads, channels]`: of k `[N, heads, d]`, unit x `[N, heads, d, channels]`."""
-    sums = []
-    for head, states in zip(k.unbind(1), unit.unbind(1), strict=True):  # one at a time: [N, N] numbers a channel
-        each = torch.einsum("id,jdc->ijc", head, states).abs()
-        sums.append(each.sum((0, 1)) - each.diagonal().sum(-1))
-    return torch.stack(sums) / (len(k) * (len(k) - 1) or float("nan"))
-
-
-def _with_channels(block: RankOneBlock, x: Tensor) -> Tensor:
-    """The state as `[N, heads, width / heads, channels]`."""
-    split = block.split_heads(x)
-    return split.unsqueeze(-1) if block.channels == 1 else split
 
 
 def _gradients(network: Network, torso: Torso, features: Tensor) -> Gradients:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from deltarl.gates.measure import BlockRecord, NetworkRecord
+from deltarl.gates.measure import NetworkRecord
+from deltarl.torsos import BlockRecord
 
 # The regimes of a gate (paper, section 2.3): what the shortcut does along k at beta = 0, 1 and 2.
 IDENTITY_BELOW = 0.25

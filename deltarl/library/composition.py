@@ -17,7 +17,8 @@ from deltarl.envs import EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.library.layers import COMMAND_LINE, Key, Layer, parse_override, read_yaml
 from deltarl.library.lookup import find
-from deltarl.specs import DeltaTorsoSpec, merge_torso
+from deltarl.torsos import KINDS as TORSOS
+from deltarl.torsos import merge_torso
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec
 
 ROLES = ("actor_torso", "critic_torso")
@@ -32,7 +33,7 @@ UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
 LONGEST_NAME = 80
 # Where a key belongs that was given without its holder.
 _FIELDS = (
-    ("torso", DeltaTorsoSpec.model_fields),
+    ("torso", {name for spec in TORSOS.values() for name in spec.model_fields}),
     ("agent", {name for spec in get_args(AnyAgentSpec) for name in spec.model_fields}),
     ("env", EnvSpec.model_fields),
     ("eval", EvaluationSpec.model_fields),

@@ -22,7 +22,7 @@ from stable_baselines3.common.policies import (
 )
 
 from deltarl.policies.mixin import TorsoMixin, Widths, install
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
 
 
 class ActorCriticTorsoMixin(TorsoMixin):

@@ -18,10 +18,9 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 from torch.optim import Optimizer
 
-from deltarl.blocks import ACTIVATIONS
 from deltarl.errors import ConfigError, Spec, suggestion
-from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec, merge_torso, parse_torso
-from deltarl.torso import Torso, undecayed_parameters
+from deltarl.torsos import MLPTorsoSpec, Torso, TorsoSpec, merge_torso, parse_torso, undecayed_parameters
+from deltarl.torsos.layers import ACTIVATIONS
 
 TorsoLike = str | Mapping[str, Any] | Spec
 Widths = Mapping[str, tuple[int, ...]]
@@ -91,18 +90,15 @@ class TorsoMixin:
 
     def _sb3_network_options(self) -> dict[str, Any]:
         """`net_arch` and `activation_fn` for SB3: the real ones of an MLP, one layer to be replaced of a torso."""
-        specs: list[AnyTorsoSpec] = [getattr(self, role) for role in self.roles]
-        mlps = [spec for spec in specs if isinstance(spec, MLPTorsoSpec)]
+        specs: list[TorsoSpec] = [getattr(self, role) for role in self.roles]
         options: dict[str, Any] = {}
-        if len(mlps) < len(specs) or any(spec.net_arch is not None for spec in mlps):
+        if any(spec.layers is not None for spec in specs):
             widths = [
-                list(default if spec.net_arch is None else spec.net_arch)
-                if isinstance(spec, MLPTorsoSpec)
-                else [spec.width]
+                list(default if spec.layers is None else spec.layers)
                 for spec, default in zip(specs, self.mlp_widths.values(), strict=True)
             ]
             options["net_arch"] = dict(zip(self.mlp_widths, widths, strict=True)) if len(widths) > 1 else widths[0]
-        activations = {spec.activation for spec in mlps}
+        activations = {spec.activation for spec in specs if isinstance(spec, MLPTorsoSpec)}
         if len(activations) > 1:
             raise ConfigError(
                 "actor_torso.activation and critic_torso.activation: Stable-Baselines3's policies have one activation "
@@ -123,25 +119,24 @@ class TorsoMixin:
         return {**data, **self._options, **{role: getattr(self, role).model_dump() for role in self.roles}}
 
 
-def install(network: nn.Sequential, spec: AnyTorsoSpec) -> None:
+def install(network: nn.Sequential, spec: TorsoSpec) -> None:
     """Put a torso in the place of the hidden layer of `network`; an MLP stays as it is.
 
     The layer is all from the first Linear to the head, which is the second Linear, or to the end. What stands before
     the layer stays: CrossQ's normalisation of the input.
     """
-    if isinstance(spec, MLPTorsoSpec):
-        return
     linears = [index for index, child in enumerate(network) if isinstance(child, nn.Linear)]
     first, head = (*linears, len(network))[:2]
     layer = network[first]
     assert isinstance(layer, nn.Linear)
-    network[first] = Torso(layer.in_features, spec).to(layer.weight.device)
-    del network[first + 1 : head]
+    if (torso := spec.build(layer.in_features)) is not None:
+        network[first] = torso.to(layer.weight.device)
+        del network[first + 1 : head]
 
 
 def _role_torso(
     default: Mapping[str, Any], torso: TorsoLike | None, role_torso: TorsoLike | None, role: str
-) -> AnyTorsoSpec:
+) -> TorsoSpec:
     """The torso of one role; a complaint names the option that the user gave."""
     merged = dict(default)
     option = "torso"

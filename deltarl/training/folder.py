@@ -19,7 +19,7 @@ from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.reading import check_plain, read_json, read_yaml, readable
 from deltarl.recording import metrics
-from deltarl.specs import DeltaTorsoSpec
+from deltarl.torsos import DeltaTorsoSpec
 from deltarl.training.locks import is_locked, locked, taken
 from deltarl.training.provenance import provenance
 from deltarl.training.spec import RunSpec, complete_older

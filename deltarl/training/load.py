@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from deltarl.checkpoints import checkpoint
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain, readable
-from deltarl.specs import AnyTorsoSpec, MLPTorsoSpec
+from deltarl.torsos import TorsoSpec
 from deltarl.training import folder as files
 from deltarl.training import formats
 from deltarl.training.build import make_envs, one_message
@@ -83,12 +82,8 @@ def _check_size(spec: RunSpec, path: Path) -> None:
     with readable(path), safe_open(str(path), framework="pt"):
         stored = path.stat().st_size
     for role in roles_of(spec.agent):
-        torso: AnyTorsoSpec = getattr(spec, role)
-        if isinstance(torso, MLPTorsoSpec):
-            numbers = sum(one * other for one, other in pairwise(torso.net_arch or ()))
-        else:
-            numbers = torso.depth * torso.width * torso.hidden
-        if (needed := numbers * torch.float32.itemsize) > stored:
+        torso: TorsoSpec = getattr(spec, role)
+        if (needed := torso.least_weights * torch.float32.itemsize) > stored:
             raise ConfigError(f"{path}: has {stored:,} bytes; the config's {role} takes at least {needed:,}")
 
 

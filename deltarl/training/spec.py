@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from deltarl.agents import AgentSpec, CrossQSpec
 from deltarl.envs import LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
-from deltarl.specs import DeltaTorsoSpec, TorsoSpec
+from deltarl.torsos import DeltaTorsoSpec, FileTorsoSpec
 
 # What every written-out config has had since the first version, as a whole and of its environment.
 _WRITTEN_OUT = frozenset(
@@ -86,8 +86,10 @@ class RunSpec(Spec):
     name: str = Field("run", pattern=r"^[^/\x00]+$", max_length=200, description="Folder of the run below `out`.")
     agent: AgentSpec = Field(description="Name or file of an agent, or a mapping with its `base` and what differs.")
     env: EnvSpec = Field(description="Name or file of an environment, or a mapping with its `base` and what differs.")
-    actor_torso: TorsoSpec = Field(DeltaTorsoSpec(), description="The policy network's torso.")
-    critic_torso: TorsoSpec = Field(DeltaTorsoSpec(), description="The torso of the value network or the Q networks.")
+    actor_torso: FileTorsoSpec = Field(DeltaTorsoSpec(), description="The policy network's torso.")
+    critic_torso: FileTorsoSpec = Field(
+        DeltaTorsoSpec(), description="The torso of the value network or the Q networks."
+    )
     total_timesteps: Annotated[
         int, Field(ge=1, description="Steps of training, over all environments; the last rollout is completed.")
     ]

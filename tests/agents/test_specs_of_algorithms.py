@@ -31,7 +31,7 @@ from deltarl.agents import (
 from deltarl.envs import EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.policies import ALIASES
-from deltarl.specs import DeltaTorsoSpec
+from deltarl.torsos import DeltaTorsoSpec
 
 SPECS: list[type[AlgorithmSpec]] = list(get_args(AnyAgentSpec))
 # What a run has of its own, or what is code; the last three are made of `action_noise`, `her` and the like.

@@ -15,8 +15,17 @@ import numpy as np
 import pytest
 import torch
 
+import deltarl.blocks
+import deltarl.specs
+import deltarl.torso
 from deltarl.checkpoints.state import MisfitError, capture, restore
-from deltarl.specs import DeltaTorsoSpec
+from deltarl.checkpoints.state.kinds import name_of_class
+from deltarl.torsos import DeltaTorsoSpec, ResidualTorsoSpec, Torso
+
+MOVED = [(deltarl.torso, "Torso")]
+MOVED += [(deltarl.specs, name) for name in deltarl.specs.__all__]
+MOVED += [(deltarl.blocks, name) for name in deltarl.blocks.__all__ if name != "ACTIVATIONS"]
+SMALL: dict[str, Any] = {"width": 8, "depth": 1}
 
 Point = namedtuple("Point", ["x", "y"])
 
@@ -423,3 +432,24 @@ def test_an_option_that_a_later_version_has_added_stays_as_it_was_built() -> Non
     del snapshot.tree["object"]["spec"]["object"]["output_scale"]  # as a version without it wrote
     back, _ = restore(Holder(spec=DeltaTorsoSpec(depth=2)), snapshot)
     assert back.spec == spec
+
+
+def test_torsos_of_checkpoints_from_before_their_move_are_restored() -> None:
+    """Under the names that older versions wrote, of which each still leads to the same class."""
+    old = {name_of_class(getattr(module, name)): f"{module.__name__}.{name}" for module, name in MOVED}
+    for spec in (
+        DeltaTorsoSpec(**SMALL, channels=2),
+        DeltaTorsoSpec(**SMALL, update="lerp"),
+        ResidualTorsoSpec(**SMALL),
+    ):
+        one, other = (Torso(3, spec) for _ in range(2))
+        snapshot = capture(Holder(torso=one))
+        text = json.dumps(snapshot.tree)
+        for new, before in old.items():
+            text = text.replace(f'"{new}"', f'"{before}"')
+        assert '"deltarl.torsos.' not in text
+        snapshot.tree = json.loads(text)
+        _, missing = restore(Holder(torso=other), snapshot)
+        assert missing == []
+        weights = one.state_dict()
+        assert all(torch.equal(weights[name], item) for name, item in other.state_dict().items())

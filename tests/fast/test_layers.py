@@ -9,9 +9,9 @@ import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
-from deltarl.blocks import BatchRenorm
 from deltarl.fast.layers import Recorded, Renorm
 from deltarl.fast.networks import network_of
+from deltarl.torsos.layers import BatchRenorm
 
 FEATURES, ROWS = 6, 15
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from deltarl import ConfigError, fast
-from deltarl.blocks import DeltaBlock
 from deltarl.fast.layers import Recorded
 from deltarl.fast.networks import network_of
 from deltarl.gates import Batch, intervene, measure
 from deltarl.gates.interventions import parse_changes
 from deltarl.gates.measure import networks
+from deltarl.torsos import DeltaBlock
 from tests.policies.matrix import SUBJECTS, actions, make, sample_observations
 
 DELTA: dict[str, Any] = {"kind": "delta", "width": 16, "depth": 2, "heads": 2}

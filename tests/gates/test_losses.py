@@ -22,7 +22,7 @@ from deltarl.gates import Batch, loss_gradients
 from deltarl.gates import losses as module
 from deltarl.gates.batches import batch_of, from_buffer
 from deltarl.gates.measure import networks
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
 from tests.policies.matrix import SUBJECTS, Subject, make, make_env
 
 ROWS = 8

@@ -24,7 +24,7 @@ from deltarl.gates.statistics import (
     network_statistics,
     regimes,
 )
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
 from tests.policies.matrix import SUBJECTS, Case, make, parameters
 
 ROWS = 8

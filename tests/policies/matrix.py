@@ -23,7 +23,8 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor, nn
 
 import deltarl.policies
-from deltarl.specs import CustomTorsoSpec
+from deltarl.torsos import KINDS as FAMILIES
+from deltarl.torsos import CustomTorsoSpec, StackSpec
 
 ON_POLICY: dict[str, Any] = {"n_steps": 16, "batch_size": 8}
 OFF_POLICY: dict[str, Any] = {"learning_starts": 8, "batch_size": 8, "buffer_size": 200}
@@ -97,12 +98,19 @@ class ScaledBlock(nn.Module):
         return result
 
 
+# What differs from a small stack of one block.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "delta": {"depth": 2, "heads": 2},
+    "mlp": {"net_arch": [16, 8]},
+    "custom": {"depth": 2, "block": ScaledBlock},
+}
 KINDS: dict[str, dict[str, Any]] = {
-    "delta": {"kind": "delta", "width": 16, "depth": 2, "heads": 2},
-    "residual": {"kind": "residual", "width": 16, "depth": 1},
-    "plain": {"kind": "plain", "width": 16, "depth": 1},
-    "mlp": {"kind": "mlp", "net_arch": [16, 8]},
-    "custom": {"kind": "custom", "width": 16, "depth": 2, "block": ScaledBlock},
+    kind: {
+        "kind": kind,
+        **({"width": 16, "depth": 1} if issubclass(family, StackSpec) else {}),
+        **OPTIONS.get(kind, {}),
+    }
+    for kind, family in FAMILIES.items()
 }
 
 

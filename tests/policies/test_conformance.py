@@ -31,8 +31,8 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from torch import Tensor, nn
 
-from deltarl.blocks import BatchRenorm, DeltaBlock
-from deltarl.torso import Torso
+from deltarl.torsos import DeltaBlock, Torso
+from deltarl.torsos.layers import BatchRenorm
 
 name_of = attrgetter("name")
 every_case = pytest.mark.parametrize("case", parameters())

@@ -21,9 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor, nn
 
 import deltarl
-from deltarl.blocks import DeltaBlock
-from deltarl.specs import CustomTorsoSpec, DeltaTorsoSpec
-from deltarl.torso import Torso
+from deltarl.torsos import CustomTorsoSpec, DeltaBlock, DeltaTorsoSpec, Torso
 
 BY_ALGORITHM = {subject.algorithm: subject for subject in SUBJECTS}
 

@@ -17,9 +17,9 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from torch import nn
 
 import deltarl
-from deltarl.blocks import BatchRenorm
 from deltarl.policies import DeltaDQNPolicy
-from deltarl.torso import Torso
+from deltarl.torsos import Torso
+from deltarl.torsos.layers import BatchRenorm
 
 BY_ALGORITHM = {subject.algorithm: subject for subject in SUBJECTS}
 every_algorithm = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)

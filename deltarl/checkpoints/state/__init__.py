@@ -9,10 +9,12 @@ generators; an object that was not built already is named, and left out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from deltarl.checkpoints.state.capture import Capture
 from deltarl.checkpoints.state.compare import differences
+from deltarl.checkpoints.state.moved import renamed
 from deltarl.checkpoints.state.restore import Restore
 from deltarl.checkpoints.state.snapshot import MISSING, MOST_NAMED, Arrays, MisfitError, Snapshot
 
@@ -50,6 +52,7 @@ def restore(
     Raises:
         MisfitError: if `root` has another shape; it may then be filled in part.
     """
+    snapshot = replace(snapshot, tree=renamed(snapshot.tree))
     restoring = Restore(snapshot, elsewhere or {})
     filled = restoring.fill(root, snapshot.tree, "")
     root = root if filled is MISSING else filled

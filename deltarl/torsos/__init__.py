@@ -1,0 +1,123 @@
+"""Torso families, one file each: a spec with its options, and the blocks that it makes.
+
+`FAMILIES` is the only list of kinds: the union of specs, JSON Schema, merging, tables of options, matching of sizes and
+the tests' matrix follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from deltarl.errors import ConfigError, Spec, first_complaint
+from deltarl.torsos.base import StackSpec, Torso, TorsoSpec
+from deltarl.torsos.block import Block, BlockRecord, undecayed_parameters
+from deltarl.torsos.custom import CustomTorsoSpec
+from deltarl.torsos.delta import DeltaTorsoSpec
+from deltarl.torsos.delta_blocks import DeltaBlock
+from deltarl.torsos.mlp import MLPTorsoSpec
+from deltarl.torsos.residual import PlainTorsoSpec, ResidualBlock, ResidualTorsoSpec
+
+FAMILIES: tuple[type[TorsoSpec], ...] = (
+    DeltaTorsoSpec,
+    ResidualTorsoSpec,
+    PlainTorsoSpec,
+    MLPTorsoSpec,
+    CustomTorsoSpec,
+)
+
+__all__ = [
+    "FAMILIES",
+    "KINDS",
+    "TORSO_KINDS",
+    "Block",
+    "BlockRecord",
+    "CustomTorsoSpec",
+    "DeltaBlock",
+    "DeltaTorsoSpec",
+    "FileTorsoSpec",
+    "MLPTorsoSpec",
+    "PlainTorsoSpec",
+    "ResidualBlock",
+    "ResidualTorsoSpec",
+    "StackSpec",
+    "Torso",
+    "TorsoSpec",
+    "merge_torso",
+    "parse_torso",
+    "torso_data",
+    "undecayed_parameters",
+]
+
+KINDS: dict[str, type[TorsoSpec]] = {family.model_fields["kind"].default: family for family in FAMILIES}
+# The kinds that can stand in a file.
+TORSO_KINDS = tuple(kind for kind, family in KINDS.items() if family.in_files)
+
+
+def _any_of(kinds: Iterable[str]) -> Any:
+    """For pydantic: a spec of one of these kinds."""
+    return Annotated[Union[tuple(KINDS[kind] for kind in kinds)], Field(discriminator="kind")]  # noqa: UP007
+
+
+if TYPE_CHECKING:
+    FileTorsoSpec = TorsoSpec
+else:
+    FileTorsoSpec = _any_of(TORSO_KINDS)
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(_any_of(KINDS))
+
+
+def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
+    """Lay `change` over `base`; a new kind keeps the options that both kinds have and drops the old kind's own.
+
+    Of the options that both kinds have, the family says which stay beside those that change.
+
+    Args:
+        base: a torso as plain data.
+        change: a kind, options as plain data, or a spec.
+
+    Returns:
+        The merged torso as plain data, not validated yet.
+    """
+    new = torso_data(change)
+    kind = new.get("kind", base.get("kind", "delta"))
+    kept = dict(base)
+    if isinstance(kind, str) and (family := KINDS.get(kind)) is not None:
+        if kind != base.get("kind", "delta"):
+            kept = {key: value for key, value in base.items() if key in family.model_fields and value is not None}
+        kept = family.kept(kept, new)
+    return {**kept, **new, "kind": kind}
+
+
+def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
+    """A torso as plain data: a bare string is a kind, and a spec gives the options that were set in it.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    if isinstance(torso, str):
+        return {"kind": torso}
+    if isinstance(torso, Spec):
+        return {"kind": getattr(torso, "kind", None), **torso.model_dump(exclude_unset=True)}
+    if isinstance(torso, Mapping):
+        return dict(torso)
+    raise ConfigError(f"a torso is a kind, a mapping or a spec; got {torso!r}")
+
+
+def parse_torso(torso: Mapping[str, Any], option: str) -> TorsoSpec:
+    """Validate a torso given as plain data.
+
+    Args:
+        torso: plain data with a `kind`.
+        option: what the user called it, for the message ("torso", "critic_torso").
+
+    Raises:
+        ConfigError: naming the option and what would be right.
+    """
+    try:
+        spec: TorsoSpec = _ADAPTER.validate_python(dict(torso))
+    except ValidationError as error:
+        path, message = first_complaint(error, torso)
+        raise ConfigError(f"{'.'.join((option, *path))}: {message}") from None
+    return spec

@@ -1,0 +1,188 @@
+"""What all torso families share: the protocol of their specs, and the torso itself: stem, blocks and final norm."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, SerializationInfo, field_serializer, model_validator
+from pydantic.json_schema import WithJsonSchema
+from torch import Tensor, nn
+
+from deltarl.errors import Spec
+from deltarl.torsos.layers import Activation, ChannelCompressor, Norm, make_norm
+
+# With `output_scale: mlp`. A normalised feature has a mean magnitude of sqrt(2 / pi) = 0.80, and a hidden unit of the
+# two tanh layers of Stable-Baselines3's MLP, on normalised observations, one of 0.43 (benchmarks/torso_start.py).
+MLP_SCALE = 0.5
+
+
+class TorsoSpec(Spec, ABC):
+    """A torso as plain data, and all that the rest of the library asks of its family.
+
+    Attributes:
+        in_files: whether the kind can stand in a file.
+    """
+
+    in_files: ClassVar[bool] = True
+    kind: str
+
+    @abstractmethod
+    def build(self, in_features: int) -> Torso | None:
+        """The network between `in_features` features and a head; None for Stable-Baselines3's own, which stays."""
+
+    @property
+    @abstractmethod
+    def layers(self) -> tuple[int, ...] | None:
+        """Widths of the hidden layers that Stable-Baselines3 is to make: of a torso, a single one that it replaces.
+
+        None for those that the policy has of itself.
+        """
+
+    @property
+    @abstractmethod
+    def inner(self) -> int | tuple[int, ...] | None:
+        """The widths that a comparison may choose to give arms equal sizes; None where there are none to choose."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """The same torso with its inner widths times `factor`, rounded, and at least 1; only where there are any."""
+
+    @abstractmethod
+    def label(self) -> str:
+        """Kind and size in a few characters, for summaries."""
+
+    @property
+    @abstractmethod
+    def least_weights(self) -> int:
+        """A lower bound on the number of its weights."""
+
+    @property
+    @abstractmethod
+    def kept_numbers(self) -> int:
+        """A lower bound on the numbers that it keeps of each row of a batch for the gradient."""
+
+    @property
+    def erases(self) -> bool:
+        """Whether its blocks erase: whether a part of the state is taken out that the block chooses."""
+        return False
+
+    @classmethod
+    def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+        """Which options of `base`, a torso of this kind as plain data, stay when `change` is laid over it."""
+        del change
+        return dict(base)
+
+
+class StackSpec(TorsoSpec):
+    """What torsos share that are a stack of blocks: stem, blocks of one inner width, norms."""
+
+    width: int = Field(128, ge=4, le=65_536, description="Width d of the state that runs through the blocks.")
+    depth: int = Field(2, ge=1, le=1_000, description="Number of blocks.")
+    hidden: Annotated[int, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]})] = Field(
+        default_factory=lambda data: 2 * data["width"],
+        ge=1,
+        description="Inner width of each block's sublayer (Linear, activation, Linear); null: twice the width.",
+    )
+    activation: Activation = Field("relu", description="Activation inside the sublayer.")
+    norm: Norm = Field("layer", description="Norm before each block and after the last.")
+    eps: float = Field(1e-5, gt=0, le=1e-1, description="Guard inside the norms and the direction's normalisation.")
+    output_scale: Annotated[float, Field(gt=0, le=1_000)] | Literal["mlp"] | None = Field(
+        None,
+        description="Factor on the final features; `mlp` gives them the mean magnitude that those of SB3's MLP start "
+        "with, half of a torso's own.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default_width(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("hidden", 0) is None:
+            return {key: value for key, value in data.items() if key != "hidden"}
+        return data
+
+    @field_serializer("hidden")
+    def _hidden_as_given(self, hidden: int, info: SerializationInfo) -> int | None:
+        # Files say null, so that a new width has its own; what is compared and digested is the number itself.
+        return None if info.mode == "python" and "hidden" not in self.model_fields_set else hidden
+
+    @abstractmethod
+    def make_block(self) -> nn.Module:
+        """One block, of `[..., width]` to the same shape; with `state_channels` above 1 of `[..., width, channels]`."""
+
+    @property
+    def state_channels(self) -> int:
+        """Value channels of the state."""
+        return 1
+
+    @property
+    def channel_start(self) -> Literal["copy", "linear"]:
+        """How value channels start: as copies of the stem's output, or each as its own projection of the features."""
+        return "copy"
+
+    def build(self, in_features: int) -> Torso:
+        return Torso(in_features, self)
+
+    @property
+    def layers(self) -> tuple[int]:
+        return (self.width,)
+
+    @property
+    def inner(self) -> int:
+        return self.hidden
+
+    def scaled(self, factor: float) -> Self:
+        return self.model_copy(update={"hidden": max(1, round(self.hidden * factor))})
+
+    def label(self) -> str:
+        return f"{self.kind} {self.width}x{self.depth}"
+
+    @property
+    def least_weights(self) -> int:
+        return self.depth * self.width * self.hidden
+
+    @property
+    def kept_numbers(self) -> int:
+        return self.depth * (self.width + self.hidden)
+
+
+class Torso(nn.Module):
+    """Linear stem, `depth` blocks and a final norm; the kinds differ in their blocks alone.
+
+    Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as as many copies
+    of the stem's output (paper, section 3.2, without embedding convolution), or, with `expand: linear`, as a projection
+    of the features for each, and ends in a channel compressor. `spec.output_scale` is a factor on the final features.
+
+    Args:
+        in_features: size of the input, at least 1.
+        spec: kind and options.
+    """
+
+    def __init__(self, in_features: int, spec: StackSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.channels, self.expand = spec.state_channels, spec.channel_start
+        self.output_scale = MLP_SCALE if spec.output_scale == "mlp" else spec.output_scale
+        self.stem = nn.Linear(in_features, spec.width * (self.channels if self.expand == "linear" else 1))
+        self.blocks = nn.ModuleList(spec.make_block() for _ in range(spec.depth))
+        self.compress = ChannelCompressor(spec.width, self.channels) if self.channels > 1 else nn.Identity()
+        self.norm = make_norm(spec.norm, spec.width, spec.eps)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise the stem: orthogonal, zero bias, as in SimBa (arXiv 2410.09754). The blocks do their own."""
+        for projection in torch.split(self.stem.weight, self.spec.width):
+            nn.init.orthogonal_(projection)
+        nn.init.zeros_(self.stem.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.stem(features)
+        if self.expand == "linear":
+            x = x.unflatten(-1, (self.channels, -1)).transpose(-1, -2)
+        elif self.channels > 1:
+            x = x.unsqueeze(-1).expand(*x.shape, self.channels)
+        for block in self.blocks:
+            x = block(x)
+        result: Tensor = self.norm(self.compress(x))
+        return result if self.output_scale is None else result * self.output_scale

@@ -1,0 +1,44 @@
+"""Blocks of a class of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from deltarl.errors import ConfigError
+from deltarl.torsos.base import StackSpec
+
+
+class CustomTorsoSpec(StackSpec):
+    """Blocks of a class of the user's own, between the same stem and norm; from Python alone, as no file can hold it.
+
+    For options of the class itself, `functools.partial(MyBlock, option=...)` serves as `block`.
+    """
+
+    in_files: ClassVar[bool] = False
+    kind: Literal["custom"] = "custom"
+    block: Callable[[CustomTorsoSpec], Any] = Field(
+        description="Called with this spec once for each block; gives a torch.nn.Module that maps [..., width] to "
+        "[..., width]."
+    )
+
+    def make_block(self) -> nn.Module:
+        """One block of the user's class.
+
+        Raises:
+            ConfigError: if it is no module, or has "value" in the path of a parameter, which TRPO would leave out of
+                the policy's step.
+        """
+        block = self.block(self)
+        if not isinstance(block, nn.Module):
+            raise ConfigError(f"torso.block: a block is a torch.nn.Module; {self.block!r} gave {block!r}")
+        for name, _ in block.named_parameters():
+            if "value" in name:
+                raise ConfigError(
+                    f"torso.block: {self.block!r} has a parameter '{name}'; TRPO leaves all with 'value' in their "
+                    "path out of the policy's step, so give it another name"
+                )
+        return block

@@ -1,0 +1,228 @@
+"""Delta blocks: what happens to the state between two norms.
+
+Every block reads the normalised, compressed state c = Norm(compress(X)) and shares the sublayer F
+(Linear, activation, Linear); the updates differ only in how F(c) reaches the state.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from deltarl.functional import delta_update, gate, unit_direction, write_only_update
+from deltarl.torsos.block import Block, BlockRecord, update_ratio
+from deltarl.torsos.delta_options import DeltaOptions
+from deltarl.torsos.layers import ChannelCompressor, Sublayer, make_norm, sublayer_norm
+from deltarl.torsos.residual import PlainBlock
+
+# The authors' code offers a positive target, 4 sigmoid(.), as an alternative to the paper's linear one.
+SIGMOID_VALUE_SCALE = 4.0
+
+
+class RankOneBlock(Block, ABC):
+    """What the blocks share that change the state along one direction a head; `rewrite` is what differs.
+
+    Maps a state `[..., width]`, or `[..., width, channels]` where `spec.channels` is above 1, to the same shape.
+    """
+
+    def __init__(self, spec: DeltaOptions) -> None:
+        super().__init__()
+        self.width, self.heads, self.channels, self.eps = spec.width, spec.heads, spec.channels, spec.eps
+        self.compress = ChannelCompressor(spec.width, spec.channels) if spec.channels > 1 else nn.Identity()
+        self.norm = make_norm(spec.norm, spec.width, spec.eps)
+        self.sublayer = Sublayer(spec.width, spec.hidden, spec.activation)
+        self.generator = (
+            Sublayer(spec.width, max(4, spec.width // 4), spec.activation) if spec.direction == "generator" else None
+        )
+
+    @abstractmethod
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+        """The new state from the state and its direction, both split into heads, and what v and beta are read from."""
+
+    def direction(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The direction k `[..., heads, width / heads]` and the source of v and beta `[..., width]`.
+
+        k is the sublayer's output, and the source the normalised context; with a generator k comes from that, and
+        the sublayer's output is the source.
+        """
+        context = self.norm(self.compress(x))
+        h = self.sublayer(context)
+        h, source = (h, context) if self.generator is None else (self.generator(context), h)
+        return unit_direction(torch.unflatten(h, -1, (self.heads, -1)), self.eps), source
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """The state with its width split: `[..., heads, width / heads]`, and the channels last if there are any."""
+        axis = -1 if self.channels == 1 else -2
+        return torch.unflatten(x, axis, (self.heads, -1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        k, source = self.direction(x)
+        return self.rewrite(self.split_heads(x), k, source).reshape(x.shape)
+
+    def value_and_beta(self, source: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What a record shows of them: v `[N, heads, channels]` and beta `[N, heads]`, None for what there is not."""
+        del source
+        return None, None
+
+    @torch.no_grad()
+    def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
+        k, source = self.direction(x)
+        v, beta = self.value_and_beta(source)
+        state, rewritten = (self._with_channels(each) for each in (x, after))
+        readout, readout_after = ((k.unsqueeze(-1) * each).sum(-2) for each in (state, rewritten))
+        norm = state.norm(dim=-2)
+        cos, pairs = readout.abs() / norm, _cosines_of_pairs(k, state / norm.unsqueeze(-2))
+        return BlockRecord(update_ratio(x, after), k, v, beta, readout, readout_after, cos, pairs, self.erases)
+
+    def _with_channels(self, x: Tensor) -> Tensor:
+        """The state as `[N, heads, width / heads, channels]`."""
+        split = self.split_heads(x)
+        return split.unsqueeze(-1) if self.channels == 1 else split
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}, channels={self.channels}, eps={self.eps:g}"
+
+
+class DeltaBlock(RankOneBlock):
+    """One Delta block (paper, sections 2.1, 2.2 and 3).
+
+    From the context c = Norm(compress(X)) come the direction k = unit(F(c)), the value v = W_v c + b_v and the gate
+    beta = beta_max sigmoid(W_b c + b); the state becomes X + beta k (v^T - k^T X). With several heads the width
+    splits into groups, and each has its own k, v and beta. Every gate starts at `spec.beta_init` exactly.
+
+    Args:
+        spec: width, hidden, heads, channels and the other options; `spec.depth` is not read.
+    """
+
+    erases = True
+    update: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = staticmethod(delta_update)
+
+    def __init__(self, spec: DeltaOptions) -> None:
+        super().__init__(spec)
+        self.beta_init, self.beta_max, self.sigmoid_value = spec.beta_init, spec.beta_max, spec.value == "sigmoid"
+        self.value_start = spec.value_start
+        self.gate_width = 0
+        if spec.gate == "learned":
+            self.gate_width = spec.heads if spec.gate_layers == 1 else max(spec.heads, spec.width // 4)
+        # Gate and value come from one Linear, since each further small GEMM costs as much as this one. It is not
+        # called "value": TRPO leaves every parameter with "value" in its path out of the policy's step.
+        self.write = nn.Linear(spec.width, self.gate_width + spec.heads * spec.channels)
+        self.gate_out = nn.Linear(self.gate_width, spec.heads) if spec.gate_layers == 2 else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the gates at `beta_init`, whatever the input, and a linear value at `value_start`.
+
+        The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `value_start` times
+        `sublayer_norm`; at 1 a block writes as much as the residual block would, and with PyTorch's own start, near 0,
+        a torso is almost linear in its features (benchmarks/value_start.py). Several channels start apart, at normal
+        random numbers of that size.
+        """
+        self.write.reset_parameters()
+        with torch.no_grad():
+            if not self.sigmoid_value:
+                bias = self.write.bias[self.gate_width :]
+                bias.fill_(self.value_start * sublayer_norm(self.width, self.heads))
+                if self.channels > 1:
+                    bias.mul_(torch.randn_like(bias))
+            if not self.gate_width:
+                return
+            weight, bias = self.write.weight[: self.gate_width], self.write.bias[: self.gate_width]
+            if self.gate_out is not None:
+                weight, bias = self.gate_out.weight, self.gate_out.bias
+            weight.zero_()
+            bias.fill_(math.log(self.beta_init / (self.beta_max - self.beta_init)))
+
+    def value_and_gate(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """v `[..., heads, channels]` and beta `[..., heads, 1]` from the source `[..., width]`."""
+        logits, v = self.write(source).split([self.gate_width, self.heads * self.channels], dim=-1)
+        v = torch.unflatten(v, -1, (self.heads, self.channels))
+        if self.sigmoid_value:
+            v = SIGMOID_VALUE_SCALE * torch.sigmoid(v)
+        if not self.gate_width:
+            return v, v.new_full((*v.shape[:-1], 1), self.beta_init)
+        if self.gate_out is not None:
+            logits = self.gate_out(torch.tanh(logits))
+        return v, gate(logits, self.beta_max).unsqueeze(-1)
+
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
+        v, beta = self.value_and_gate(source)
+        return self.update(state, k, v, beta)
+
+    def value_and_beta(self, source: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        v, beta = self.value_and_gate(source)
+        return v, beta.squeeze(-1)
+
+    def gate_rows(self) -> dict[nn.Linear, slice]:
+        if not self.gate_width:
+            return {}
+        rows = {self.write: slice(self.gate_width)}  # the others make the value
+        return rows if self.gate_out is None else {**rows, self.gate_out: slice(None)}
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, beta_init={self.beta_init:g}, beta_max={self.beta_max:g}"
+
+
+class WriteOnlyBlock(DeltaBlock):
+    """X + beta k v^T: a Delta block that writes and does not erase, the control that the paper asks for (section 5)."""
+
+    erases = False
+    update = staticmethod(write_only_update)
+
+
+class AdditiveBlock(RankOneBlock):
+    """X + k s^T with a learned, input-independent s: what is left of a residual block when only F's direction counts.
+
+    s starts at `value_start` times `sublayer_norm`; at 1 the block starts near the residual one. Several channels start
+    apart, as a Delta block's do.
+    """
+
+    def __init__(self, spec: DeltaOptions) -> None:
+        super().__init__(spec)
+        self.value_start = spec.value_start
+        self.magnitude = nn.Parameter(torch.empty(spec.heads, spec.channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.magnitude, self.value_start * sublayer_norm(self.width, self.heads))
+        if self.channels > 1:
+            with torch.no_grad():
+                self.magnitude.mul_(torch.randn_like(self.magnitude))
+
+    def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:  # noqa: ARG002
+        return write_only_update(state, k, self.magnitude, self.magnitude.new_ones(1))
+
+    def value_and_beta(self, source: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        return self.magnitude.expand(len(source), -1, -1), None
+
+
+class LerpBlock(PlainBlock):
+    """X + a (F(c) - X) with a learned rate a in (0, 1) for each feature: SimbaV2's form without its sphere.
+
+    a starts at 1 / (depth + 1) (Lee et al., arXiv 2502.15280).
+    """
+
+    def __init__(self, spec: DeltaOptions) -> None:
+        super().__init__(spec)
+        self.depth = spec.depth
+        self.rate_logit = nn.Parameter(torch.empty(spec.width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.rate_logit, -math.log(self.depth))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.lerp(x, super().forward(x), torch.sigmoid(self.rate_logit))
+
+
+def _cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:
+    """Mean `|k_i^T x_j|` over i != j, `[heads, channels]`: of k `[N, heads, d]`, unit x `[N, heads, d, channels]`."""
+    sums = []
+    for head, states in zip(k.unbind(1), unit.unbind(1), strict=True):  # one at a time: [N, N] numbers a channel
+        each = torch.einsum("id,jdc->ijc", head, states).abs()
+        sums.append(each.sum((0, 1)) - each.diagonal().sum(-1))
+    return torch.stack(sums) / (len(k) * (len(k) - 1) or float("nan"))

@@ -1,0 +1,160 @@
+"""Options of Delta blocks, and which of them fit each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from deltarl.errors import complaint
+from deltarl.torsos.base import StackSpec
+
+# The options that each update reads; a value other than the default for an unread one would mislead.
+_UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
+    "delta": (),
+    "write_only": (),
+    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
+    "lerp": (
+        "head_width",
+        "heads",
+        "channels",
+        "expand",
+        "beta_init",
+        "beta_max",
+        "gate",
+        "gate_layers",
+        "value",
+        "value_start",
+        "direction",
+    ),
+}
+
+
+def _heads(data: dict[str, Any]) -> int:
+    head_width = data.get("head_width")
+    return 1 if head_width is None else max(1, int(data.get("width", head_width)) // head_width)
+
+
+class DeltaOptions(StackSpec):
+    """What Delta blocks are made of."""
+
+    head_width: int | None = Field(
+        None, ge=4, description="Features of each head, from which `heads` follows; null: all of them, in one head."
+    )
+    heads: int = Field(
+        default_factory=_heads,
+        ge=1,
+        description="Groups that the width splits into, each with its own k, v and beta; width / head_width if not "
+        "given.",
+    )
+    channels: int = Field(1, ge=1, description="Value channels d_v of the state; above 1 with a channel compressor.")
+    expand: Literal["copy", "linear"] = Field(
+        "copy",
+        description="How channels start: as copies of the stem's output, or each as its own projection of the input.",
+    )
+    beta_init: float = Field(1.0, gt=0, description="Where every gate starts, exactly.")
+    beta_max: float = Field(
+        2.0, gt=0, le=2, description="Upper end of the gates' range; above 1 the readout can go past v."
+    )
+    gate: Literal["learned", "fixed"] = Field("learned", description="A fixed gate keeps beta = beta_init.")
+    gate_layers: Literal[1, 2] = Field(1, description="Layers of the gate branch; the second one follows a tanh.")
+    value: Literal["linear", "sigmoid"] = Field("linear", description="v as it is, or 4 sigmoid(v).")
+    value_start: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="Start of a linear value, in units of the norm of the sublayer's output, sqrt(2 width / heads).",
+    )
+    direction: Literal["sublayer", "generator"] = Field(
+        "sublayer", description="k from the sublayer, or from a light MLP of its own (the sublayer then feeds v)."
+    )
+    update: Literal["delta", "write_only", "additive", "lerp"] = Field(
+        "delta",
+        description="delta: X + beta k (v^T - k^T X); write_only: X + beta k v^T; additive: X + k s^T with a learned, "
+        "input-independent s; lerp: X + a (F(c) - X) with a learned a in (0, 1) for each feature.",
+    )
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide_width(cls, heads: int, info: Any) -> int:
+        width = info.data.get("width")
+        if width is not None and (width % heads or heads > width // 4):
+            fitting = [n for n in range(1, width // 4 + 1) if width % n == 0]
+            reason = f"do not divide width {width}" if width % heads else f"leave width {width} under 4 features a head"
+            raise complaint(f"{heads} heads {reason}; use one of {', '.join(map(str, fitting))}")
+        return heads
+
+    @field_validator("head_width")
+    @classmethod
+    def _head_width_divides_width(cls, head_width: int | None, info: Any) -> int | None:
+        width = info.data.get("width")
+        if width is not None and head_width is not None and width % head_width:
+            fitting = [n for n in range(4, width + 1) if width % n == 0]
+            raise complaint(
+                f"heads of {head_width} features do not divide width {width}; use one of {', '.join(map(str, fitting))}"
+            )
+        return head_width
+
+    @model_validator(mode="after")
+    def _every_option_is_read(self) -> Self:
+        fields = type(self).model_fields
+        for option in _UNREAD_OPTIONS[self.update]:
+            default = fields[option].get_default(call_default_factory=True, validated_data={"head_width": None})
+            if getattr(self, option) != default:
+                raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
+        if self.value == "sigmoid" and self.value_start != 1:
+            raise complaint("value_start has no effect with value sigmoid; leave it out", key="value_start")
+        if self.channels == 1 and self.expand != "copy":
+            raise complaint("expand has no effect with a single channel; leave it out", key="expand")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_and_their_width_agree(self) -> Self:
+        if self.head_width is not None and self.heads * self.head_width != self.width:
+            raise complaint(
+                f"{self.heads} heads of width {self.width} have {self.width // self.heads} features each, and not "
+                f"head_width = {self.head_width}; give one of the two",
+                key="heads",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _gate_starts_inside_its_range(self) -> Self:
+        if self.gate == "fixed":
+            if self.beta_init > self.beta_max:
+                raise complaint(
+                    f"a fixed gate's beta_init must be in (0, beta_max = {self.beta_max:g}]; got {self.beta_init:g}",
+                    key="beta_init",
+                )
+        elif self.beta_init >= self.beta_max:
+            raise complaint(
+                f"beta_init must be in (0, beta_max = {self.beta_max:g}), ends excluded, as the gate is "
+                f"beta_max * sigmoid(.); got {self.beta_init:g}",
+                key="beta_init",
+            )
+        if self.gate == "fixed" and self.gate_layers != 1:
+            raise complaint("gate_layers has no effect on a fixed gate; leave it out", key="gate_layers")
+        return self
+
+    @property
+    def state_channels(self) -> int:
+        return self.channels
+
+    @property
+    def channel_start(self) -> Literal["copy", "linear"]:
+        return self.expand
+
+    @property
+    def erases(self) -> bool:
+        return self.update == "delta"
+
+    @classmethod
+    def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+        """Without `heads` where `head_width` or the width is new, and the other way round: they say the same thing."""
+        kept = dict(base)
+        if "heads" in change:
+            kept.pop("head_width", None)
+        elif "head_width" in change or ("width" in change and kept.get("head_width") is not None):
+            kept.pop("heads", None)
+        return kept
