@@ -7,6 +7,7 @@ import functools
 import math
 import random
 import struct
+import sys
 import types
 import weakref
 from collections import OrderedDict, deque
@@ -25,6 +26,7 @@ from deltarl.checkpoints.state.kinds import class_of
 from deltarl.checkpoints.state.snapshot import MOST_NAMED, Arrays, Snapshot, below
 
 _PACKED_LENGTH = 64
+_LONGEST_INT = 10_000  # bits; Python neither writes nor reads decimals of any length
 
 
 def shared_by_all() -> dict[str, Any]:
@@ -75,8 +77,10 @@ class Capture:
         return {"constant": kind}
 
     def node(self, value: Any, path: str) -> Any:  # noqa: PLR0911 - one case a kind
-        if value is None or type(value) in {bool, str, int}:
+        if value is None or type(value) in {bool, str} or (type(value) is int and value.bit_length() <= _LONGEST_INT):
             return value
+        if type(value) is int:
+            return {"int": hex(value)}
         if type(value) is float and not math.isnan(value):
             return value if math.isfinite(value) else {"float": str(value)}
         if isinstance(value, Enum):
@@ -135,10 +139,12 @@ class Capture:
             case random.Random() if type(value) is random.Random:
                 return {"random": self.node(value.getstate(), f"{path}/state")}
             case bytearray() if type(value) is bytearray:
+                if value:
+                    self.extents.append((memory.address(np.frombuffer(value, np.uint8)), len(value), path))
                 return {"bytearray": base64.b64encode(value).decode()}
             case weakref.ref() if type(value) is weakref.ref and value.__callback__ is None:
                 return {"weakref": self.node(value(), f"{path}/#target")}
-            case types.ModuleType():
+            case types.ModuleType() if sys.modules.get(value.__name__) is value:
                 return {"module": value.__name__}
             case _ if physics.is_data(value):
                 return {"mjdata": self.arrays(physics.read_data(value.model, value), path)}
@@ -171,7 +177,7 @@ class Capture:
         self.globals.look_at_module_of(kind)
         self.classes.add(kind)
         path = f"{path}/#class"
-        bases = self.items(kind.__bases__, f"{path}/#bases")
+        bases = self.items(kinds.bases_of(kind), f"{path}/#bases")
         return {"held": {"bases": bases, "members": self.named(kinds.members_of(kind), path)}}
 
     def container(self, value: Any, path: str) -> dict[str, Any]:
@@ -222,6 +228,8 @@ class Capture:
                 if value.cache_info().currsize:
                     return self.unsupported(path, "what a cache remembers")
                 return {"wrapped": [self.node(value.__wrapped__, f"{path}/0")], "class": class_of(value)}
+            case np.ufunc() if value.__name__.endswith("(vectorized)"):  # of `frompyfunc`, which does not show its own
+                return self.unsupported(path, class_of(value))
             case np.ufunc() | types.MethodDescriptorType() | types.WrapperDescriptorType():
                 return {"builtin": kinds.name_of_function(value)}
             case _ if kinds.is_top_level(value):
@@ -249,7 +257,7 @@ class Capture:
 
     def member(self, value: Enum, path: str) -> dict[str, Any]:
         node = {"enum": value.name, "class": class_of(value), **self.type_of(type(value), path)}
-        own = {name: held for name, held in vars(value).items() if not name.startswith(("_", "__objclass__"))}
+        own = {name: held for name, held in vars(value).items() if name not in kinds.OF_EVERY_MEMBER}
         if value.name is None or value.name not in type(value).__members__:
             node["number"] = value.value  # flags that are set together
         if own and self.once(value, path) is None:

@@ -45,6 +45,8 @@ def put_bound(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:  # 
         keywords = walk.entries(old.keywords, node["keywords"], f"{path}/#keywords")
         if any(each is MISSING for each in (func, args, keywords)):
             return MISSING
+        if func is not old.func and not kinds.may_be_called(func):
+            return walk.miss(path)
         old.__setstate__((func, tuple(args), dict(keywords), vars(old)))  # type: ignore[attr-defined]
         walk.put_extras(old, node, path)
         return old
@@ -55,12 +57,14 @@ def put_bound(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:  # 
         function = walk.fill(getattr(old, "__func__", None), content, f"{path}/#function")
         if function is MISSING:
             return MISSING
-        is_it = isinstance(old, types.MethodType) and old.__self__ is owner and old.__func__ is function
-        return old if is_it else types.MethodType(function, owner)
+        if isinstance(old, types.MethodType) and old.__self__ is owner and old.__func__ is function:
+            return old
+        is_own = isinstance(function, types.FunctionType) and kinds.may_be_called(function)
+        return types.MethodType(function, owner) if is_own else walk.miss(path)
     if getattr(old, "__self__", None) is owner and getattr(old, "__name__", None) == content:
         return old
     found = kinds.method_of(owner, content)
-    return walk.miss(path) if found is None else found
+    return found if found is not None and kinds.may_be_called(found) else walk.miss(path)
 
 
 def put_weakref(walk: Walk, old: Any, node: Any, path: str) -> Any:

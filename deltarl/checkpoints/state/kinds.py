@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import random
 import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -62,6 +63,8 @@ DATA: dict[str, type] = {
     f"builtins.{kind.__name__}": kind
     for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
 }
+# What every member of an Enum has.
+OF_EVERY_MEMBER = {"_value_", "_name_", "_sort_order_", "__objclass__"}
 WRAPPED = (staticmethod, classmethod, property, functools.cached_property)
 
 
@@ -72,16 +75,18 @@ def is_known(kind: Any) -> bool:
 
 def is_made_anew(value: object) -> bool:
     """Whether this is made again before it is read, or is of this process alone."""
-    if isinstance(value, Logger | logging.Logger):
-        return True
-    return (isinstance(value, RolloutBuffer) and is_known(type(value))) or _draws(value)
+    return (isinstance(value, Logger | logging.Logger | RolloutBuffer) and is_known(type(value))) or _draws(value)
+
+
+# Of MuJoCo and Gymnasium; what MuJoCo has beside these may change a simulation.
+_DRAWING_MODULES = ("gymnasium.envs.mujoco.mujoco_rendering", "mujoco.renderer", "mujoco.viewer", "mujoco._render")
+_DRAWING_CLASSES = {"MjvCamera", "MjvFigure", "MjvGLCamera", "MjvGeom", "MjvLight", "MjvOption", "MjvScene", "GLContext"}
 
 
 def _draws(value: object) -> bool:
     """Whether this only draws pictures: the renderers and contexts of MuJoCo and Gymnasium."""
-    module = type(value).__module__
-    is_simulation = physics.is_data(value) or physics.is_model(value)
-    return module == "gymnasium.envs.mujoco.mujoco_rendering" or (module.startswith("mujoco") and not is_simulation)
+    module, name = type(value).__module__, type(value).__name__
+    return module in _DRAWING_MODULES or (module.partition(".")[0] == "mujoco" and name in _DRAWING_CLASSES)
 
 
 def hides_state(value: object) -> bool:
@@ -130,15 +135,22 @@ def _detached(value: Any) -> Any:
 
 def members_of(kind: type) -> dict[str, Any]:
     """What of a class may change while a process runs: its data, and the functions that it calls."""
-    return {name: value for name, value in vars(kind).items() if not _is_fixed(name, value)}
+    return {name: value for name, value in vars(kind).items() if not _is_fixed(kind, name, value)}
 
 
-def _is_fixed(name: str, value: Any) -> bool:
+def _is_fixed(kind: type, name: str, value: Any) -> bool:
     if isinstance(value, (types.FunctionType, *WRAPPED)):
         return False
-    is_own = (name.startswith("__") and name.endswith("__")) or name in {"_abc_impl", "_parameters"}
+    if name.startswith("__") and name.endswith("__"):  # Python's own names, among which somebody may count
+        return type(value) not in {bool, int, float} or name == "__firstlineno__"
     fields = types.MemberDescriptorType | types.GetSetDescriptorType | types.DynamicClassAttribute
-    return is_own or isinstance(value, Enum | fields) or type(value).__name__ == "_tuplegetter"
+    is_member = isinstance(value, kind) and isinstance(kind, EnumMeta)
+    return is_member or name == "_abc_impl" or isinstance(value, fields) or type(value).__name__ == "_tuplegetter"
+
+
+def bases_of(kind: type) -> list[type]:
+    """The classes that a class has its attributes from, and what it is made by, where that is the user's own."""
+    return [*kind.__bases__, *(() if is_known(type(kind)) else (type(kind),))]
 
 
 def class_of(value: Any) -> str:
@@ -205,6 +217,28 @@ def _is_set(cell: types.CellType) -> bool:
         cell.cell_contents  # noqa: B018 - raises if it is empty
         return True
     return False
+
+
+# Whose methods reach nothing but the object itself.
+_HARMLESS = (*CONTAINERS, bytearray, random.Random, np.random.Generator, np.random.RandomState)
+
+
+def may_be_called(function: Any) -> bool:
+    """Whether a file may say that an object has this to call, where a new object has something else.
+
+    A path has `unlink`, and a policy's class `load`, which reads pickle: of known packages' nothing is put anywhere.
+    """
+    owner = getattr(function, "__self__", None)
+    if type(owner) in _HARMLESS:
+        return True
+    function = getattr(function, "__func__", function)
+    return isinstance(function, types.FunctionType) and not is_known(function)
+
+
+def hides_a_method(thing: Any, name: str) -> bool:
+    """Whether an attribute of this name would stand before what a known package's class has to call."""
+    found = next((vars(base)[name] for base in type(thing).__mro__ if name in vars(base)), None)
+    return is_known(type(thing)) and (callable(found) or isinstance(found, classmethod))
 
 
 def inside_of(wrapper: Any) -> list[Any]:

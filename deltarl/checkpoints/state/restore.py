@@ -77,6 +77,8 @@ class Restore:
                 return self.miss(path) if old is None else old
             case "float":
                 return float(content)
+            case "int":
+                return int(content, 16)
             case "nan":
                 return struct.unpack("<d", bytes.fromhex(content))[0]
             case "value":
@@ -247,6 +249,9 @@ class Restore:
         known = kinds.attributes_of(old)
         slots = kinds.slots_of(type(old))
         for index, (name, node) in enumerate(nodes.items()):
+            if name not in known and kinds.hides_a_method(old, name):
+                self.miss(below(path, index, name))
+                continue
             new = self.fill(known.get(name), node, below(path, index, name))
             if new is MISSING or (name in known and new is known[name]):
                 continue
@@ -292,12 +297,12 @@ class Restore:
                 slots[name].__set__(new, value) if name in slots else vars(new).__setitem__(name, value)
 
     def put_class(self, kind: type, node: dict[str, Any], path: str) -> None:
-        """Fill what a class holds; its functions only in what they hold."""
+        """Fill what a class of the user's holds; its functions only in what they hold."""
         self.globals.look_at_module_of(kind)
-        if "held" not in node or not self.is_free(kind):
+        if "held" not in node or kinds.is_known(kind) or not self.is_free(kind):
             return
         path = f"{path}/#class"
-        self.items(kind.__bases__, node["held"]["bases"], f"{path}/#bases")
+        self.items(kinds.bases_of(kind), node["held"]["bases"], f"{path}/#bases")
         for index, (name, member) in enumerate(node["held"]["members"].items()):
             old = vars(kind).get(name, MISSING)
             new = self.fill(None if old is MISSING else old, member, below(path, index, name))

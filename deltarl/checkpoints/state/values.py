@@ -83,10 +83,17 @@ def decoded(node: dict[str, Any]) -> Any:
     return decode(node["value"])
 
 
+# Whose hashes are the same in every process.
+_NUMBERS = {int, float, bool, complex, Fraction, Decimal, UUID, datetime.timedelta}
+
+
 def is_in_order(items: Iterable[Any]) -> bool:
     """Whether the order of a set of these is the same in every process: Python hashes text otherwise in each."""
     return not sys.flags.hash_randomization or all(
-        is_in_order(item) if type(item) is tuple else type(item) in {int, float, bool} for item in items
+        is_in_order(item)
+        if type(item) in {tuple, frozenset}
+        else type(item) in _NUMBERS or isinstance(item, np.number | np.bool_)
+        for item in items
     )
 
 
