@@ -90,9 +90,7 @@ def _derived(data: mujoco.MjData) -> Arrays:
 
 def _parameters(model: mujoco.MjModel) -> Arrays:
     found = {name: array for name, array in _arrays(model).items() if not name.startswith(_APPEARANCE)}
-    return found | {
-        f"{part}.{name}": array for part in _PARTS for name, array in _arrays(getattr(model, part)).items()
-    }
+    return found | {f"{part}.{name}": array for part in _PARTS for name, array in _arrays(getattr(model, part)).items()}
 
 
 _PARTS = ("opt", "stat")

@@ -8,12 +8,15 @@ import random
 from collections import OrderedDict, defaultdict, deque, namedtuple
 from enum import Enum, StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.policies import BasePolicy
 
 import deltarl.blocks
 import deltarl.specs
@@ -453,3 +456,102 @@ def test_torsos_of_checkpoints_from_before_their_move_are_restored() -> None:
         assert missing == []
         weights = one.state_dict()
         assert all(torch.equal(weights[name], item) for name, item in other.state_dict().items())
+
+
+def path_node(path: Path) -> dict[str, Any]:
+    return {"value": str(path), "kind": "PosixPath"}
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        lambda path: {"method": "unlink", "owner": path_node(path)},
+        lambda path: {"bound": {"method": "unlink", "owner": path_node(path)}, "owner": True},
+        lambda _: {"method": "zero_grad", "owner": {"same": "/policy"}},
+        lambda path: {"bound": {"method": "load", "owner": {"same": "/kind"}}, "owner": str(path)},
+    ],
+    ids=["a path's", "of a path's", "a module's", "a class's"],
+)
+def test_no_file_says_what_an_object_calls(node: Any, tmp_path: Path) -> None:
+    (path := tmp_path / "precious").touch()
+
+    def built() -> Holder:
+        return Holder(kind=BasePolicy, policy=torch.nn.Linear(1, 1), act=[].copy)
+
+    snapshot = capture(built())
+    snapshot.tree["object"]["act"] = node(path)
+    back, named = restore(built(), snapshot)
+    assert named[0].startswith("/act")
+    assert back.act() == []
+
+
+def test_a_partial_keeps_the_function_that_it_calls(tmp_path: Path) -> None:
+    (path := tmp_path / "precious").touch()
+    snapshot = capture(Holder(act=partial(max, 1)))
+    snapshot.tree["object"]["act"]["partial"] = {"method": "unlink", "owner": path_node(path)}
+    back, named = restore(Holder(act=partial(max, 1)), snapshot)
+    assert (back.act(2), named) == (2, ["/act/#func"])
+
+
+def test_no_attribute_of_a_file_stands_before_a_method() -> None:
+    snapshot = capture(Holder(space=gym.spaces.Discrete(2)))
+    snapshot.tree["object"]["space"]["object"] |= {"sample": 3, "more": 4}
+    back, named = restore(Holder(space=gym.spaces.Discrete(2)), snapshot)
+    assert "sample" not in vars(back.space)
+    assert back.space.more == 4
+    assert named == ["/space/sample"]
+
+
+def test_no_file_fills_the_class_of_a_package() -> None:
+    snapshot = capture(Holder(space=gym.spaces.Discrete(2)))
+    snapshot.tree["object"]["space"]["held"] = {"bases": [], "members": {"mark": 1}}
+    restore(Holder(space=gym.spaces.Discrete(2)), snapshot)
+    assert not hasattr(gym.spaces.Discrete, "mark")
+
+
+def test_a_method_of_the_users_own_that_took_anothers_place_comes_back() -> None:
+    class Phases:
+        def __init__(self) -> None:
+            self.act = self.one
+
+        def one(self) -> int:
+            return 1
+
+        def two(self) -> int:
+            return 2
+
+    phases = Phases()
+    phases.act = phases.two  # type: ignore[method-assign]
+    assert through_json(phases, Phases()).act() == 2
+
+
+def test_options_of_a_simulation_that_are_single_numbers_come_back() -> None:
+    def built() -> Any:
+        return mujoco.MjModel.from_xml_string("<mujoco/>")
+
+    model = built()
+    model.opt.timestep, model.opt.viscosity, model.opt.iterations, model.stat.meaninertia = 0.5, 2.0, 7, 3.0
+    model.stat.center[0] = 4.0
+    back = through_json(Holder(model=model), Holder(model=built())).model
+    assert (back.opt.timestep, back.opt.viscosity, back.opt.iterations) == (0.5, 2.0, 7)
+    assert (back.stat.meaninertia, back.stat.center[0]) == (3.0, 4.0)
+
+
+def test_an_older_snapshot_without_these_options_is_read() -> None:
+    snapshot = capture(Holder(model=mujoco.MjModel.from_xml_string("<mujoco/>")))
+    names = snapshot.tree["object"]["model"]["mjmodel"]
+    names[:] = [name for name in names if not name.startswith("stat.") and name != "opt.timestep"]
+    assert restore(Holder(model=mujoco.MjModel.from_xml_string("<mujoco/>")), snapshot)[1] == []
+
+
+def test_no_file_says_where_in_memory_a_simulation_lies() -> None:
+    def built() -> Any:
+        return gym.make("Hopper-v5").unwrapped
+
+    snapshot = capture(built())
+    for name in ("/model/jnt_qposadr", "/model/geom_contype"):
+        snapshot.tensors[name] = torch.full_like(snapshot.tensors[name], 200_000_000)
+    back, named = restore(built(), snapshot)
+    assert list(back.model.jnt_qposadr) == list(built().model.jnt_qposadr)
+    assert list(back.model.geom_contype) == [200_000_000] * back.model.ngeom
+    assert named == ["/model/jnt_qposadr"]

@@ -13,6 +13,7 @@ import functools
 import io
 import itertools
 import json
+import logging
 import math
 import pathlib
 import queue
@@ -28,6 +29,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
@@ -737,3 +739,90 @@ def test_another_object_in_the_place_of_a_modules_is_named() -> None:
 def test_no_more_is_named_than_anybody_reads() -> None:
     snapshot = capture([iter([]) for _ in range(1000)])
     assert len(snapshot.unsupported) == 100
+
+
+class Maker(type):
+    """The class of a class, which counts too."""
+
+    made = 0
+
+
+class Odd(metaclass=Maker):
+    """What it counts, its class has under names that look like Python's or PyTorch's own."""
+
+    __level__ = 0
+    _parameters = {"mass": 1}  # noqa: RUF012
+    mode = Mode.walk
+
+    def look(self) -> tuple[Any, ...]:
+        return Maker.made, self.__level__, dict(self._parameters), self.mode
+
+    def count(self, n: int, mode: Mode) -> None:
+        Maker.made = type(self).__level__ = self._parameters["mass"] = n
+        type(self).mode = mode
+
+
+def test_what_a_class_holds_comes_back_whatever_its_name() -> None:
+    odd = Odd()
+    odd.count(5, Mode.run)
+    snapshot = capture(Holder(odd=odd))
+    trained = odd.look()
+    odd.count(0, Mode.walk)
+    assert restore(Holder(odd=odd), snapshot)[1] == []
+    assert odd.look() == trained
+
+
+def test_a_private_attribute_of_a_member_of_an_enum_comes_back() -> None:
+    Mode.run._visits = 1  # type: ignore[attr-defined]
+    snapshot = capture(Holder(mode=Mode.run))
+    Mode.run._visits = 2  # type: ignore[attr-defined]
+    assert restore(Holder(mode=Mode.run), snapshot)[1] == []
+    assert Mode.run._visits == 1  # type: ignore[attr-defined]
+    del Mode.run._visits  # type: ignore[attr-defined]
+
+
+def test_a_module_of_the_users_own_may_begin_with_mujoco() -> None:
+    class Phase(Holder):
+        __module__ = "mujoco_tasks"
+
+    back, named = resumed(Phase(n=3), Phase(n=0))
+    assert (back.n, named) == (3, [])
+
+
+class Log(logging.Logger):
+    """A logger that counts."""
+
+    n = 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        mujoco.MjOption,
+        mujoco.MjvPerturb,
+        lambda: types.ModuleType("own"),
+        lambda: np.frompyfunc(abs, 1, 1),
+        lambda: let(bytearray(8), lambda memory: [memory, np.frombuffer(memory, np.uint8)]),
+    ],
+    ids=["MjOption", "MjvPerturb", "module", "ufunc", "memory of a bytearray"],
+)
+def test_what_was_taken_for_something_else_is_named(make: Callable[[], Any]) -> None:
+    assert resumed(make(), make())[1] != []
+
+
+def test_a_logger_of_a_class_of_the_users_own_is_state() -> None:
+    trained = Log("own")
+    trained.n = 3
+    back, named = resumed(trained, Log("own"))
+    assert (back.n, named) == (3, [])
+
+
+@pytest.mark.parametrize("make", [np.int64, Fraction, complex, lambda n: frozenset([n])])
+def test_the_order_of_a_set_of_numbers_comes_back(make: Callable[[int], Any]) -> None:
+    items = [make(n) for n in (24, 8, 0, 16)]
+    back, named = resumed(set(items), set())
+    assert (list(back), named) == (list(set(items)), [])
+
+
+def test_a_number_of_any_length_comes_back() -> None:
+    assert resumed(-(7**9000), 0) == (-(7**9000), [])

@@ -24,7 +24,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from deltarl import fast
-from deltarl.checkpoints import physics
 
 # Packages whose versions a checkpoint names: their classes and functions are the same wherever it goes on.
 _KNOWN = sys.stdlib_module_names | {
@@ -80,7 +79,16 @@ def is_made_anew(value: object) -> bool:
 
 # Of MuJoCo and Gymnasium; what MuJoCo has beside these may change a simulation.
 _DRAWING_MODULES = ("gymnasium.envs.mujoco.mujoco_rendering", "mujoco.renderer", "mujoco.viewer", "mujoco._render")
-_DRAWING_CLASSES = {"MjvCamera", "MjvFigure", "MjvGLCamera", "MjvGeom", "MjvLight", "MjvOption", "MjvScene", "GLContext"}
+_DRAWING_CLASSES = {
+    "MjvCamera",
+    "MjvFigure",
+    "MjvGLCamera",
+    "MjvGeom",
+    "MjvLight",
+    "MjvOption",
+    "MjvScene",
+    "GLContext",
+}
 
 
 def _draws(value: object) -> bool:
