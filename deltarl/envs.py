@@ -99,6 +99,10 @@ WrapperSpec = Annotated[
 ]
 
 
+# What is known of a task, and changes nothing of a run on it.
+KNOWN_SCORES = ("random_score", "reference_score")
+
+
 class EnvSpec(Spec):
     """A Gymnasium environment and how agents train in it."""
 

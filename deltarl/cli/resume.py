@@ -16,9 +16,7 @@ from deltarl.errors import ConfigError
 from deltarl.launch.display import default_console
 from deltarl.library import load_config
 from deltarl.training import RunSpec
-
-# Of a run that is there already, these are where and what it is.
-FIXED = ("out", "seeds", "name")
+from deltarl.training.spec import Part, fields_of
 
 
 def resume(
@@ -35,7 +33,7 @@ def resume(
     Example: deltarl resume runs/quickstart/seed-0
     """
     for text in overrides or []:
-        if (key := re.split("[.=]", text)[0]) in FIXED:
+        if (key := re.split("[.=]", text)[0]) in fields_of(Part.PLACE):
             raise ConfigError(f"command line: {key}: cannot change when a run is resumed")
 
     def changed(config: Path) -> RunSpec:

@@ -21,9 +21,10 @@ from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
 from deltarl.training.records import evaluations_in
 from deltarl.training.result import result_in
+from deltarl.training.spec import Part, fields_of
 
 # What may differ between runs that are compared: it changes how they were kept and watched, not what they are.
-FREE = ("name", "out", "seeds", "checkpoint", "gates", "device", "threads")
+FREE = fields_of(Part.PLACE, Part.CADENCE, Part.MACHINE, Part.ROUNDING)
 
 
 @dataclass(frozen=True)

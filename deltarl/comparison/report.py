@@ -25,6 +25,7 @@ from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.errors import ConfigError, suggestion
 from deltarl.launch.display import default_console
 from deltarl.training import folder as files
+from deltarl.training.spec import Part, fields_of
 
 PAGE = "report.html"
 SOURCES = "sources.sha256"
@@ -33,7 +34,7 @@ _OF_A_RUN = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.METRICS, f
 PIXELS_AN_INCH = 160
 _OPTIONS: Any = {"svg.fonttype": "none", "svg.hashsalt": "deltarl", "font.family": "sans-serif", "font.size": 9}
 # What a run is called and where it stands says nothing of what it is.
-_OF_THE_CELL = ("name", "out", "seeds", "device")
+_OF_THE_CELL = fields_of(Part.PLACE, Part.MACHINE)
 
 
 def write_report(folder: Path | str, reference: str | None = None, out: Path | str | None = None) -> Path:

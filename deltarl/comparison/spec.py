@@ -26,7 +26,7 @@ from deltarl.library import (
     parse_override,
     read_yaml,
 )
-from deltarl.training.spec import RunSpec, Seeds
+from deltarl.training.spec import Part, RunSpec, Seeds, fields_of
 
 KIND = "configs/compare"
 assert KIND in KINDS
@@ -40,7 +40,7 @@ ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
 # What a bare word means where a mapping may stand.
 BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
 # What every cell gets of the comparison itself.
-OF_THE_COMPARISON = ("name", "seeds", "out")
+OF_THE_COMPARISON = fields_of(Part.PLACE)
 RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS)
 
 

@@ -23,7 +23,7 @@ from deltarl.training.result import RunResult, result_in
 from deltarl.training.resume import has_finished
 from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
-from deltarl.training.spec import RunSpec
+from deltarl.training.spec import Part, RunSpec, fields_of
 
 
 class SeedFailedError(RuntimeError):
@@ -112,7 +112,7 @@ def resume(
     for folder in folders:
         stored = files.load_spec(folder)
         spec = stored if changed is None else changed(folder / files.CONFIG)
-        spec = spec.model_copy(update={name: getattr(stored, name) for name in ("name", "out", "seeds")})
+        spec = spec.model_copy(update={name: getattr(stored, name) for name in fields_of(Part.PLACE)})
         if keys := files.fixed_differences(stored, spec):
             raise files.differing(folder, keys)
         if not has_finished(folder, spec):

@@ -13,22 +13,23 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from deltarl.agents import AnyAgentSpec
-from deltarl.envs import EnvSpec
+from deltarl.envs import KNOWN_SCORES, EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.library.layers import COMMAND_LINE, Key, Layer, parse_override, read_yaml
 from deltarl.library.lookup import find
 from deltarl.torsos import KINDS as TORSOS
 from deltarl.torsos import merge_torso
-from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, RunSpec
+from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, Part, RunSpec, fields_of
 
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
 # What an environment's file says of its own id and would be wrong of another.
-OF_ONE_TASK = ("random_score", "reference_score", "success")
+OF_ONE_TASK = (*KNOWN_SCORES, "success")
 # What of a config's environment stays when another environment takes its place.
 KEPT_OF_ENV = ("n_envs", "normalize", "seeding", "vectorization")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
-UNNAMED_OVERRIDES = ("out", "seeds", "device", "checkpoint", "gates")
+# One who gives the name itself gets that.
+UNNAMED_OVERRIDES = tuple(name for name in fields_of(Part.PLACE, Part.CADENCE, Part.MACHINE) if name != "name")
 # Of a name, and of what tells of its overrides; both fit into a folder's name.
 LONGEST_NAME = 80
 # Where a key belongs that was given without its holder.

@@ -14,7 +14,7 @@ from typing import Any
 
 from deltarl import disk, places, plugins, yaml_text
 from deltarl.checkpoints import checkpoint, manifest
-from deltarl.envs import is_registered
+from deltarl.envs import KNOWN_SCORES, is_registered
 from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.reading import check_plain, read_json, read_yaml, readable
@@ -22,7 +22,7 @@ from deltarl.recording import metrics
 from deltarl.torsos import DeltaTorsoSpec
 from deltarl.training.locks import is_locked, locked, taken
 from deltarl.training.provenance import provenance
-from deltarl.training.spec import RunSpec, complete_older
+from deltarl.training.spec import Part, RunSpec, complete_older, fields_of
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -33,18 +33,10 @@ NORMALIZER = manifest.NORMALIZER
 RESULT = "result.json"
 GATES = "gates.npz"
 RESUMES = "resumes.jsonl"
+# What may change when a run goes on.
 _FREE = (
-    "name",
-    "out",
-    "seeds",
-    "eval.",
-    "checkpoint.",
-    "gates.",
-    "threads",
-    "device",
-    "total_timesteps",
-    "env.random_score",
-    "env.reference_score",
+    *fields_of(Part.PLACE, Part.CADENCE, Part.SCORING, Part.MACHINE, Part.ROUNDING, Part.LENGTH),
+    *(f"env.{name}" for name in KNOWN_SCORES),
 )
 # What a process leaves that is killed before a run has its config: nothing has begun there.
 _BEFORE_THE_CONFIG = {PROVENANCE, f"{PROVENANCE}.tmp", f"{CONFIG}.tmp"}

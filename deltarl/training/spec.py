@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from deltarl.agents import AgentSpec, CrossQSpec
-from deltarl.envs import LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
+from deltarl.envs import KNOWN_SCORES, LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
 from deltarl.torsos import DeltaTorsoSpec, FileTorsoSpec
+
+
+class Part(Enum):
+    """What a field of a run says of it. Whoever has to tell runs apart asks for the fields of some parts."""
+
+    PLACE = "where it is written, and which of several it is"
+    CADENCE = "how often it is stored and watched, which changes nothing of what is learned"
+    SCORING = "how it is scored"
+    MACHINE = "what it runs on"
+    ROUNDING = "what its last bits depend on"
+    LENGTH = "how long it is"
+    CONTENT = "what is learned, and how"
+
 
 # What every written-out config has had since the first version, as a whole and of its environment.
 _WRITTEN_OUT = frozenset(
@@ -83,28 +97,42 @@ class CheckpointSpec(Spec):
 class RunSpec(Spec):
     """Everything that determines a training run but the machine."""
 
-    name: str = Field("run", pattern=r"^[^/\x00]+$", max_length=200, description="Folder of the run below `out`.")
-    agent: AgentSpec = Field(description="Name or file of an agent, or a mapping with its `base` and what differs.")
-    env: EnvSpec = Field(description="Name or file of an environment, or a mapping with its `base` and what differs.")
-    actor_torso: FileTorsoSpec = Field(DeltaTorsoSpec(), description="The policy network's torso.")
-    critic_torso: FileTorsoSpec = Field(
+    name: Annotated[str, Part.PLACE] = Field(
+        "run", pattern=r"^[^/\x00]+$", max_length=200, description="Folder of the run below `out`."
+    )
+    agent: Annotated[AgentSpec, Part.CONTENT] = Field(
+        description="Name or file of an agent, or a mapping with its `base` and what differs."
+    )
+    env: Annotated[EnvSpec, Part.CONTENT] = Field(
+        description="Name or file of an environment, or a mapping with its `base` and what differs."
+    )
+    actor_torso: Annotated[FileTorsoSpec, Part.CONTENT] = Field(
+        DeltaTorsoSpec(), description="The policy network's torso."
+    )
+    critic_torso: Annotated[FileTorsoSpec, Part.CONTENT] = Field(
         DeltaTorsoSpec(), description="The torso of the value network or the Q networks."
     )
     total_timesteps: Annotated[
-        int, Field(ge=1, description="Steps of training, over all environments; the last rollout is completed.")
+        int,
+        Part.LENGTH,
+        Field(ge=1, description="Steps of training, over all environments; the last rollout is completed."),
     ]
-    seeds: Seeds = Field((0,), description="Seeds to train, each a run of its own; one number is a list of one.")
-    eval: EvaluationSpec = Field(EvaluationSpec(), description="Evaluations.")
-    checkpoint: CheckpointSpec = Field(CheckpointSpec(), description="Checkpoints.")
-    gates: GatesSpec = Field(GatesSpec(), description="Measurement of the gates.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
-    threads: Annotated[int, Field(ge=1, le=256)] = Field(
+    seeds: Annotated[Seeds, Part.PLACE] = Field(
+        (0,), description="Seeds to train, each a run of its own; one number is a list of one."
+    )
+    eval: Annotated[EvaluationSpec, Part.SCORING] = Field(EvaluationSpec(), description="Evaluations.")
+    checkpoint: Annotated[CheckpointSpec, Part.CADENCE] = Field(CheckpointSpec(), description="Checkpoints.")
+    gates: Annotated[GatesSpec, Part.CADENCE] = Field(GatesSpec(), description="Measurement of the gates.")
+    device: Annotated[str, Part.MACHINE] = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
+    )
+    threads: Annotated[int, Part.ROUNDING, Field(ge=1, le=256)] = Field(
         1, description="PyTorch's threads; floating-point results depend on their number."
     )
-    init_from: str | None = Field(
+    init_from: Annotated[str | None, Part.CONTENT] = Field(
         None, min_length=1, description="Folder of a run whose networks and normaliser this one starts from."
     )
-    out: str = Field("runs", min_length=1, description="Folder that holds runs.")
+    out: Annotated[str, Part.PLACE] = Field("runs", min_length=1, description="Folder that holds runs.")
 
     @field_validator("name")
     @classmethod
@@ -137,9 +165,14 @@ class RunSpec(Spec):
 
     def digest(self) -> str:
         """Eight hex digits; runs share them that differ at most in name, seeds, folder, cadences or known scores."""
-        aside: dict[str, Any] = dict.fromkeys(("name", "seeds", "out", "checkpoint", "gates"), True)
-        content = self.model_dump(mode="json", exclude={**aside, "env": {"random_score", "reference_score"}})
+        aside: dict[str, Any] = dict.fromkeys(fields_of(Part.PLACE, Part.CADENCE), True)
+        content = self.model_dump(mode="json", exclude={**aside, "env": set(KNOWN_SCORES)})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def fields_of(*parts: Part) -> tuple[str, ...]:
+    """The fields of a run that say these parts of it."""
+    return tuple(name for name, field in RunSpec.model_fields.items() if any(part in parts for part in field.metadata))
 
 
 def complete_older(data: Any) -> None:

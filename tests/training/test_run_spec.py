@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from deltarl import ConfigError, load_config
+from deltarl import ConfigError, RunSpec, load_config
+from deltarl.library import UNNAMED_OVERRIDES
+from deltarl.training.spec import Part, fields_of
 
 RENORM = "torso.norm=batch_renorm"
 
@@ -63,3 +65,36 @@ def test_what_cannot_be_trained_is_refused(agent: str, overrides: list[str], mes
 )
 def test_what_can_be_trained_is_taken(agent: str, overrides: list[str]) -> None:
     assert load_config("quickstart", f"agent={agent}", *overrides).agent.algorithm == agent
+
+
+def test_every_field_says_one_thing_of_a_run() -> None:
+    for name, field in RunSpec.model_fields.items():
+        assert sum(isinstance(item, Part) for item in field.metadata) == 1, name
+    assert fields_of(*Part) == tuple(RunSpec.model_fields)
+    # What names and folders of runs have depended on since the first version.
+    assert set(fields_of(Part.PLACE)) == {"name", "out", "seeds"}
+    assert set(UNNAMED_OVERRIDES) == {"out", "seeds", "device", "checkpoint", "gates"}
+
+
+@pytest.mark.parametrize(
+    ("override", "is_told_apart"),
+    [
+        ("name=other", False),
+        ("out=elsewhere", False),
+        ("seeds=[4]", False),
+        ("checkpoint.every=7", False),
+        ("gates.every=null", False),
+        ("env.random_score=null", False),
+        ("env.reference_score=null", False),
+        ("device=cpu", True),
+        ("threads=2", True),
+        ("eval.every=7", True),
+        ("total_timesteps=7", True),
+        ("init_from=there", True),
+        ("agent.gamma=0.5", True),
+        ("critic_torso.width=8", True),
+    ],
+)
+def test_a_digest_is_of_what_a_run_is_not_of_where_and_how_often_it_is_kept(override: str, is_told_apart: bool) -> None:
+    plain = load_config("quickstart", "device=auto")
+    assert (load_config("quickstart", "device=auto", override).digest() != plain.digest()) is is_told_apart
