@@ -88,6 +88,55 @@ def probes_table() -> str:
     )
 
 
+def interventions_table() -> str:
+    """What each trained policy's returns are with its blocks changed, less those of the untouched one."""
+    found = _read("interventions")
+    first = next(iter(next(iter(found.values())).values()))["returns"]
+    changes = [name for name in first if name != "untouched"]
+    rows = []
+    for block, seeds in found.items():
+        for seed, run in seeds.items():
+            untouched = np.array(run["returns"]["untouched"])
+            effects = [_paired(np.array(run["returns"][name]) - untouched) for name in changes]
+            shares = _list(run["erase_share"], ".2f")
+            cells = [block, seed.removeprefix("seed-"), shares, f"{untouched.mean():,.0f}", *effects]
+            rows.append(f"| {' | '.join(cells)} |")
+    heads = ["block", "seed", "erase share, block by block", "untouched", *(f"`{name}`" for name in changes)]
+    return "\n".join(
+        [
+            f"| {' | '.join(heads)} |",
+            f"|{'---|' * len(heads)}",
+            *rows,
+            "",
+            f"Mean returns over {len(first['untouched'])} episodes, and differences from them on the same episodes, "
+            "with 95% intervals (Student) over episodes. Shares are of the policy, in the first of them.",
+        ]
+    )
+
+
+def _paired(each: NDArray[np.float64]) -> str:
+    half = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each)
+    return f"{each.mean():+,.0f} ± {half:,.0f}"
+
+
+def speed_table() -> str:
+    """What training steps cost with blocks that erase, beside the residual block."""
+    found = _read("erasing_speed")
+    arms = list(next(iter(found["cases"].values())))
+    rows = [
+        f"| {arm} | "
+        + " | ".join(
+            f"{case[arm]['ms']:.3g} | {case[arm]['to_residual']['median']:.2f} "
+            f"({case[arm]['to_residual']['low']:.2f} to {case[arm]['to_residual']['high']:.2f})"
+            for case in found["cases"].values()
+        )
+        + " |"
+        for arm in arms
+    ]
+    heads = " | ".join(f"{name.upper()}, ms | to the residual block" for name in found["cases"])
+    return "\n".join([f"| block | {heads} |", f"|---|{'---|---|' * len(found['cases'])}", *rows])
+
+
 def _cells(cells: Mapping[str, Any], depth: int, arm: str, probe: str) -> list[dict[str, Any]]:
     """Of each task, in the order of the file."""
     tasks = dict.fromkeys(key.split("/")[1] for key in cells)

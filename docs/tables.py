@@ -589,7 +589,11 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
     "docs/long-runs.md": {"checkpoint_cost": checkpoint_cost_table},
-    "docs/gates.md": {"gates_seen": gates_seen_table, "gate_cost": gate_cost_table},
+    "docs/gates.md": {
+        "gates_seen": gates_seen_table,
+        "gate_cost": gate_cost_table,
+        "interventions": mechanism.interventions_table,
+    },
     "docs/environments.md": {"environments": environments_table, "configs": configs_table},
     "docs/configs.md": {
         "run": partial(fields_table, RunSpec, name="the file's name"),

@@ -83,7 +83,10 @@ class Delta(Network):
 
         by v: t h^T g;  by the gate's logit: (by v) l (1 - beta / beta_max)
         by X: g - u h, and what comes through c
-        by h: r g - u X - u s (l - p) h
+        by h: r g - u (X + s (l - p) h); without the erasure r g - u (s v h)
+
+    For few rows an operation takes as long as any other, and one of a kind that was not called for a while takes
+    longer: there are few, and of few kinds.
     """
 
     def __init__(self, block: DeltaBlock) -> None:
@@ -97,29 +100,28 @@ class Delta(Network):
         """`[n, features]` as `[n, heads, features / heads]`; one head needs no axis of its own."""
         return x if self.heads == 1 else x.view(len(x), self.heads, -1)
 
-    def scalars(self, x: Tensor) -> Tensor:
-        """`[n, heads]` beside what `split` gives."""
-        return x if self.heads == 1 else x.unsqueeze(-1)
-
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         context, kept_norm = self.norm.forward(x)
         h, kept_sublayer = self.sublayer.forward(context)
         written, kept_write = self.write.forward(context)
-        state, h, heads = self.split(x), self.split(h), self.heads
-        logits, value = self.scalars(written.narrow(1, 0, heads)), self.scalars(written.narrow(1, heads, heads))
+        state, h = self.split(x), self.split(h)
+        # Gates first, then values, each one number a head.
+        if self.heads == 1:
+            logits, value = written.narrow(1, 0, 1), written.narrow(1, 1, 1)
+        else:
+            logits, value = written.view(len(x), 2, self.heads, 1).unbind(1)
         gate = torch.sigmoid(logits).mul_(number(self.beta_max, x))
         scale = (h * h).sum(-1, keepdim=True).add_(number(self.guard, x)).rsqrt_()
-        readout = (h * state).sum(-1, keepdim=True).mul_(scale) if self.erases else None
-        lacking = value if readout is None else value - readout
+        lacking = torch.addcmul(value, (h * state).sum(-1, keepdim=True), scale, value=-1) if self.erases else value
         step = gate * scale
         reach = step * lacking
         y = torch.addcmul(state, h, reach).view_as(x)
-        return y, (kept_norm, kept_sublayer, kept_write, state, h, gate, scale, readout, lacking, step, reach)
+        return y, (kept_norm, kept_sublayer, kept_write, state, h, value, gate, scale, lacking, step, reach)
 
     def backward(
         self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
     ) -> tuple[Tensor | None, Gradients]:
-        kept_norm, kept_sublayer, kept_write, state, h, gate, scale, readout, lacking, step, reach = saved
+        kept_norm, kept_sublayer, kept_write, state, h, value, gate, scale, lacking, step, reach = saved
         split = self.split(gradient)
         by_value = (split * h).sum(-1, keepdim=True).mul_(step)
         by_logit = by_value * lacking
@@ -127,10 +129,11 @@ class Delta(Network):
         by_written = torch.cat([by_logit, by_value], 1).view(len(gradient), -1)
         unread = by_value.mul_(scale)
         by_h = split * reach
-        if readout is not None:
-            by_h.addcmul_(state, unread, value=-1)
-            lacking = lacking - readout
-        by_h.addcmul_(h, lacking * scale * unread, value=-1)
+        if self.erases:
+            half = torch.sub(lacking, value, alpha=0.5).mul_(scale)  # of s (l - p), since p = v - l
+            by_h.addcmul_(torch.addcmul(state, h, half, value=2), unread, value=-1)
+        else:
+            by_h.addcmul_(h, value * scale * unread, value=-1)
         by_context, of_sublayer = self.sublayer.backward(
             kept_sublayer, by_h.view_as(gradient), inputs=ALL, parameters=parameters
         )
@@ -143,7 +146,7 @@ class Delta(Network):
             return None, found
         assert by_state is not None
         by_state = by_state.add_(gradient)
-        if readout is not None:
+        if self.erases:
             self.split(by_state).addcmul_(h, unread, value=-1)
         return columns(by_state, inputs), found
 

@@ -76,10 +76,15 @@ def ppo(policy: Any = "mlp", **options: Any) -> dict[str, Any]:
     return on_policy(policy, n_epochs=13, batch_size=8, **options)
 
 
+# With small heads and a small start: blocks that erase (docs/mechanism.md).
+ERASING = {"kind": "delta", "head_width": 4, "value_start": 0.25, "beta_init": 0.5}
+
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sac": ("SAC", off_policy()),
     "sac, residual": ("SAC", off_policy("residual")),
     "sac, delta": ("SAC", off_policy("delta")),
+    "sac, delta that erases": ("SAC", off_policy(ERASING)),
+    "sac, delta that only writes": ("SAC", off_policy({**ERASING, "update": "write_only"})),
     "sac, delta with channels": ("SAC", off_policy({"kind": "delta", "channels": 2})),
     "sac, fixed coefficient": ("SAC", off_policy(ent_coef=0.1)),
     "sac, normalized": ("SAC", off_policy(env=normalized)),
@@ -112,6 +117,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "crossq, delta": ("CrossQ", off_policy("delta")),
     "ppo": ("PPO", ppo()),
     "ppo, delta": ("PPO", ppo("delta", env=lambda: envs(n_envs=2))),
+    "ppo, delta that erases": ("PPO", ppo(ERASING, env=lambda: envs(n_envs=2))),
+    "ppo, delta that only writes": ("PPO", ppo({"kind": "delta", "update": "write_only"})),
     "ppo, residual": ("PPO", ppo("residual")),
     "ppo, normalized": ("PPO", ppo(env=normalized)),
     "ppo, bounded values": ("PPO", ppo(clip_range_vf=0.05, ent_coef=0.01, clip_range=LinearSchedule(0.05, 0.01, 1.0))),
