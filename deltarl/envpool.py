@@ -13,31 +13,6 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from deltarl.errors import ConfigError
 
-# The tests hold each of them to Gymnasium's task of the same id, step by step and for every one of the options.
-TASKS = (
-    "Ant-v5",
-    "HalfCheetah-v5",
-    "Hopper-v5",
-    "Humanoid-v5",
-    "HumanoidStandup-v5",
-    "InvertedDoublePendulum-v5",
-    "InvertedPendulum-v5",
-    "Pusher-v5",
-    "Reacher-v5",
-    "Swimmer-v5",
-    "Walker2d-v5",
-)
-OPTIONS = (
-    "contact_cost_weight",
-    "ctrl_cost_weight",
-    "exclude_current_positions_from_observation",
-    "forward_reward_weight",
-    "frame_skip",
-    "healthy_reward",
-    "max_episode_steps",
-    "reset_noise_scale",
-    "terminate_when_unhealthy",
-)
 _NEVER = 2**31 - 1  # EnvPool's seeds and step counts are of 32 bits
 
 
@@ -51,12 +26,12 @@ class EnvPoolVecEnv(VecEnv):
     environments hold lies in C++ and can be neither read nor stored.
 
     Args:
-        task: one of `TASKS`.
+        task: one of `envpool_tasks.TASKS`.
         n_envs: how many environments.
         seed: they are seeded with seed, seed + 1, ... at the first reset; what they then do depends neither on each
             other nor on the number of threads.
         threads: EnvPool's threads, beside the one that waits for them.
-        options: keyword arguments of `gymnasium.make`, of which EnvPool takes `OPTIONS`.
+        options: keyword arguments of `gymnasium.make`, of which EnvPool takes `envpool_tasks.OPTIONS`.
 
     Raises:
         ConfigError: if EnvPool cannot be imported.

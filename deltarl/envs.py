@@ -6,16 +6,16 @@ import contextlib
 import io
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, SupportsFloat
+from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
 from pydantic import Field, field_validator, model_validator
-from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor, VecNormalize
 
-from deltarl import envpool, plugins, yaml_text
+from deltarl import envpool_tasks, plugins, yaml_text
 from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
-from deltarl.fast.vec_env import DummyVecEnv
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
 
 MOST_SEEDS = 1_000_000
 MOST_ENVS = 4_096
@@ -181,15 +181,15 @@ class EnvSpec(Spec):
         return seed
 
     def _fault_for_envpool(self) -> str | None:
-        if self.id not in envpool.TASKS:
-            return f"has no {self.id}; take one of {', '.join(envpool.TASKS)}"
+        if self.id not in envpool_tasks.TASKS:
+            return f"has no {self.id}; take one of {', '.join(envpool_tasks.TASKS)}"
         if self.wrappers:
             names = ", ".join(wrapper.wrapper for wrapper in self.wrappers)
             return f"takes no wrappers, and there is {names}; leave them out"
         if self.success is not None:
             return f"does not tell '{self.success.key}'; set success=null"
-        if unknown := sorted(self.kwargs.keys() - set(envpool.OPTIONS)):
-            return f"does not take kwargs.{unknown[0]}, only {', '.join(envpool.OPTIONS)}; leave it out"
+        if unknown := sorted(self.kwargs.keys() - set(envpool_tasks.OPTIONS)):
+            return f"does not take kwargs.{unknown[0]}, only {', '.join(envpool_tasks.OPTIONS)}; leave it out"
         return None
 
 
@@ -242,6 +242,10 @@ def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode:
     Raises:
         ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
     """
+    from stable_baselines3.common.env_util import make_vec_env  # noqa: PLC0415 - a config is read without it
+
+    from deltarl.fast.vec_env import DummyVecEnv  # noqa: PLC0415
+
     plugins.load()
     return make_vec_env(
         partial(_make, spec.id),
@@ -274,6 +278,10 @@ def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
     first = spec.first_seed(seed)
     if spec.vectorization == "dummy":
         return build_envs(spec, first)
+    from stable_baselines3.common.vec_env import VecMonitor  # noqa: PLC0415
+
+    from deltarl import envpool  # noqa: PLC0415
+
     return VecMonitor(envpool.EnvPoolVecEnv(spec.id, spec.n_envs, first, threads, spec.kwargs))
 
 
@@ -287,6 +295,8 @@ def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
     """Wrap `envs` for training as `spec` says; `gamma` is the agent's, for the scale of the returns."""
     if not (spec.observations or spec.rewards):
         return envs
+    from stable_baselines3.common.vec_env import VecNormalize  # noqa: PLC0415
+
     return VecNormalize(
         envs,
         norm_obs=spec.observations,

@@ -30,6 +30,14 @@ class ConfigError(ValueError):
         super().__init__(plain(message))
 
 
+class NonFiniteError(FloatingPointError):
+    """A number is NaN or infinite; the message names step, environment and key."""
+
+
+class SeedFailedError(RuntimeError):
+    """Some seeds failed where others finished; the message holds what was raised for the first of them."""
+
+
 class Spec(BaseModel):
     """Base of all specs: frozen, closed, and with a suggestion for a misspelt key."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
@@ -11,20 +10,12 @@ from deltarl.agents import AnyAgentSpec
 from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
+from deltarl.schema_kinds import Kind
 from deltarl.torsos import KINDS, TORSO_KINDS
 from deltarl.training.spec import RunSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ROLES = ("actor_torso", "critic_torso")
-
-
-class Kind(StrEnum):
-    """Kinds of files."""
-
-    config = "config"
-    agent = "agent"
-    env = "env"
-    comparison = "comparison"
 
 
 def schema_of(kind: Kind) -> dict[str, Any]:

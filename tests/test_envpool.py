@@ -24,7 +24,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from deltarl import RunResult, RunSpec, evaluate, load_config, resume, train
 from deltarl.checkpoints.checkpoint import newest
-from deltarl.envpool import OPTIONS, TASKS, EnvPoolVecEnv
+from deltarl.envpool import EnvPoolVecEnv
+from deltarl.envpool_tasks import OPTIONS, TASKS
 from deltarl.envs import EnvSpec, build_training_envs
 from deltarl.training.boundary import put
 from deltarl.training.build import built

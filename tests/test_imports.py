@@ -12,12 +12,12 @@ import deltarl
 PACKAGE = Path(deltarl.__file__).parent
 # The rooms, each of which may import those before it.
 ORDER = (
-    ("errors", "functional", "places", "yaml_text", "reading", "plugins", "disk"),
+    ("lazily", "schema_kinds", "errors", "functional", "places", "yaml_text", "reading", "plugins", "disk", "aliases"),
     ("specs", "blocks", "torso", "torsos"),
     ("encoders",),
     ("policies",),
     ("fast",),
-    ("schedules", "envpool", "rendering", "agents", "envs"),
+    ("schedules", "envpool_tasks", "envpool", "rendering", "agents", "envs"),
     ("gates", "recording"),
     ("checkpoints",),
     ("training",),

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
 
 import deltarl
 
@@ -40,3 +45,74 @@ def test_public_names_are_sorted_and_there() -> None:
     assert deltarl.__all__ == sorted(deltarl.__all__)
     assert {name for name in deltarl.__all__ if not hasattr(deltarl, name)} == set()
     assert deltarl.GateCallback is deltarl.gates.GateCallback
+
+
+@pytest.mark.parametrize("room", ["", ".agents", ".comparison", ".launch", ".library", ".training"])
+def test_names_that_are_imported_on_access_are_those_that_type_checkers_see(room: str) -> None:
+    package = f"deltarl{room}"
+    module = import_module(package)
+    assert module.__file__ is not None
+    [seen] = [
+        node.body
+        for node in ast.parse(Path(module.__file__).read_text()).body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    ]
+    homes = {name.name: node.module for node in seen if isinstance(node, ast.ImportFrom) for name in node.names}
+    assert homes.keys() <= set(dir(module))
+    for name, home in homes.items():
+        assert home is not None
+        there = import_module(f"{home}.{name}") if home == package else getattr(import_module(home), name)
+        assert getattr(module, name) is there
+    assert set(module.__all__) <= set(dir(module))
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'nothing'"):
+        module.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import deltarl, sb3_contrib",  # which imports stable_baselines3 before half of itself
+        "from deltarl import DeltaBlock",  # which imports sb3_contrib before what the policies need of deltarl
+    ],
+)
+def test_aliases_are_there_however_the_algorithms_come_to_be_imported(first: str) -> None:
+    code = f"""
+{first}
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+
+assert "DeltaPolicy" in PPO.policy_aliases
+assert "DeltaLstmPolicy" in RecurrentPPO.policy_aliases
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+REFUSED = """
+import sys
+from deltarl.cli import main
+
+for arguments in (
+    ["--help"], ["train", "--help"], ["train", "--fast"], ["trian", "quickstart"], ["train"], ["schema", "confg"],
+    ["train", "quickstart", "--jobs", "0"], ["gates", "nowhere"], ["list", "runs", "--out", "nowhere"],
+    ["copy", "quikstart"], ["compare", "quick", "--shard", "3/2"],
+):
+    sys.argv = ["deltarl", *arguments]
+    try:
+        main()
+    except SystemExit as exit_:
+        assert exit_.code == (0 if "--help" in arguments else 2), arguments
+heavy = {"torch", "stable_baselines3", "sb3_contrib", "matplotlib", "pandas", "scipy", "tensorboard", "mujoco"}
+print(*sorted(heavy & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def test_help_and_refusals_import_nothing_that_is_slow(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSED], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    *refusals, imported = ended.stderr.splitlines()
+    assert len(refusals) == 9
+    assert imported == ""

@@ -1,11 +1,11 @@
 """Agents: an algorithm and its hyperparameters as data, and the Stable-Baselines3 algorithm made of them."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from deltarl import lazily
 from deltarl.agents.base import AlgorithmSpec, KLAdaptiveScheduleSpec, LinearScheduleSpec, PolicySpec
-from deltarl.agents.build import build_agent, build_policy, policy_name, roles_of
 from deltarl.agents.off_policy import (
     ActionNoiseSpec,
     CrossQSpec,
@@ -19,6 +19,13 @@ from deltarl.agents.off_policy import (
     TQCSpec,
 )
 from deltarl.agents.on_policy import A2CSpec, PPOSpec, RecurrentPPOSpec, TRPOSpec
+
+if TYPE_CHECKING:
+    from deltarl.agents.build import build_agent, build_policy, policy_name, roles_of
+else:
+    __getattr__, __dir__ = lazily.names(
+        __name__, dict.fromkeys(("build_agent", "build_policy", "policy_name", "roles_of"), "deltarl.agents.build")
+    )
 
 AnyAgentSpec = (
     A2CSpec

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
 from gymnasium import spaces
 from pydantic import Discriminator, Field, Tag, model_validator
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.utils import LinearSchedule
 
 from deltarl.errors import Spec, complaint
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.base_class import BaseAlgorithm
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -86,6 +87,8 @@ class PolicySpec(Spec):
         # Named also where it is the default: QR-DQN gives its own options to an optimizer that is not named.
         optimizer = self.optimizer or ("adam" if self.weight_decay else None)
         if optimizer is not None:
+            import torch  # noqa: PLC0415 - a config is read without it
+
             options["optimizer_class"] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimizer]
             options["optimizer_kwargs"] = {"weight_decay": self.weight_decay, **optimizer_defaults}
         return options
@@ -98,10 +101,25 @@ class GaussianPolicySpec(PolicySpec):
     use_expln: bool | None = Field(None, description="With gSDE: expln() in the place of exp().")
 
 
+class Imported:
+    """The class of an algorithm as an attribute of its spec: imported when the attribute is read, not with the spec.
+
+    Args:
+        module: the module that has it.
+        name: its name there.
+    """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __get__(self, instance: object, owner: type | None = None) -> type[BaseAlgorithm]:
+        return getattr(import_module(self.module), self.name)  # type: ignore[no-any-return]
+
+
 class AlgorithmSpec(Spec):
     """What all algorithms share."""
 
-    stock: ClassVar[type[BaseAlgorithm]]  # Stable-Baselines3's or sb3-contrib's own
+    stock: ClassVar[Imported]  # Stable-Baselines3's or sb3-contrib's own
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
     logs_kl: ClassVar[bool] = False  # as train/approx_kl
     # What is no argument of SB3's algorithm under its own name; `arguments` says what becomes of it.
@@ -159,8 +177,8 @@ class AlgorithmSpec(Spec):
 class LeanSpec(Spec):
     """What algorithms have that `deltarl.fast` has too; stands before `AlgorithmSpec` among the bases."""
 
-    stock: ClassVar[type[BaseAlgorithm]]
-    lean: ClassVar[type[BaseAlgorithm]]
+    stock: ClassVar[Imported]
+    lean: ClassVar[Imported]
 
     implementation: Literal["deltarl", "sb3"] = Field(
         "deltarl", description="deltarl: lean training steps; sb3: Stable-Baselines3's own, with the same numbers."
@@ -186,6 +204,8 @@ class GSDESpec(Spec):
 
 def _plain(value: Any) -> float | str | Callable[[float], float] | None:
     if isinstance(value, LinearScheduleSpec):
+        from stable_baselines3.common.utils import LinearSchedule  # noqa: PLC0415
+
         return LinearSchedule(value.start, value.end, value.fraction)
     if isinstance(value, KLAdaptiveScheduleSpec):
         return value.start

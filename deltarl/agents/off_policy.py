@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import sb3_contrib
-import stable_baselines3 as sb3
 from gymnasium import spaces
 from pydantic import AfterValidator, Field, model_validator
-from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.noise import ActionNoise, NormalActionNoise, OrnsteinUhlenbeckActionNoise
 
-from deltarl import fast
 from deltarl.agents.base import (
     AlgorithmSpec,
     Count,
     Fraction,
     GaussianPolicySpec,
     GSDESpec,
+    Imported,
     LeanSpec,
     LearningRate,
     NotNegative,
@@ -29,6 +25,9 @@ from deltarl.agents.base import (
     WindowSpec,
 )
 from deltarl.errors import Spec, complaint
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.noise import ActionNoise
 
 QUANTILES_OF_TQC = 25  # sb3-contrib's default
 # Steps between trainings, or [1, episode].
@@ -45,8 +44,10 @@ class ActionNoiseSpec(Spec):
 
     def build(self, shape: tuple[int, ...]) -> ActionNoise:
         """SB3's noise for actions of a shape."""
-        noise = NormalActionNoise if self.kind == "normal" else OrnsteinUhlenbeckActionNoise
-        return noise(mean=np.zeros(shape), sigma=np.full(shape, self.std))
+        from stable_baselines3.common import noise  # noqa: PLC0415 - a config is read without it
+
+        made = noise.NormalActionNoise if self.kind == "normal" else noise.OrnsteinUhlenbeckActionNoise
+        return made(mean=np.zeros(shape), sigma=np.full(shape, self.std))
 
 
 class HERSpec(Spec):
@@ -140,6 +141,8 @@ class OffPolicySpec(AlgorithmSpec):
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:
         given = super().arguments(action_space)
         if self.her is not None:
+            from stable_baselines3 import HerReplayBuffer  # noqa: PLC0415
+
             given |= {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": self.her.model_dump()}
         elif self.optimize_memory_usage:
             given["replay_buffer_kwargs"] = {"handle_timeout_termination": False}
@@ -187,7 +190,7 @@ class EntropySpec(WindowSpec, GSDESpec):
 class SACSpec(EntropySpec, ContinuousSpec):
     """Soft actor-critic (Haarnoja et al., arXiv 1812.05905)."""
 
-    stock, lean = sb3.SAC, fast.SAC
+    stock, lean = Imported("stable_baselines3", "SAC"), Imported("deltarl.fast", "SAC")
 
     algorithm: Literal["sac"] = "sac"
     policy: SquashedPolicySpec = SquashedPolicySpec()
@@ -200,7 +203,7 @@ class SACSpec(EntropySpec, ContinuousSpec):
 class TQCSpec(EntropySpec, ContinuousSpec):
     """Truncated quantile critics (Kuznetsov et al., arXiv 2005.04269)."""
 
-    stock, lean = sb3_contrib.TQC, fast.TQC
+    stock, lean = Imported("sb3_contrib", "TQC"), Imported("deltarl.fast", "TQC")
 
     algorithm: Literal["tqc"] = "tqc"
     policy: TQCPolicySpec = TQCPolicySpec()
@@ -224,7 +227,7 @@ class TQCSpec(EntropySpec, ContinuousSpec):
 class CrossQSpec(EntropySpec, ContinuousSpec):
     """CrossQ: batch renormalisation in the place of target networks (Bhatt et al., arXiv 1902.05605)."""
 
-    stock, lean = sb3_contrib.CrossQ, fast.CrossQ
+    stock, lean = Imported("sb3_contrib", "CrossQ"), Imported("deltarl.fast", "CrossQ")
 
     algorithm: Literal["crossq"] = "crossq"
     policy: CrossQPolicySpec = CrossQPolicySpec()
@@ -238,7 +241,7 @@ class CrossQSpec(EntropySpec, ContinuousSpec):
 class DDPGSpec(ContinuousSpec):
     """Deep deterministic policy gradient (Lillicrap et al., arXiv 1509.02971)."""
 
-    stock, lean = sb3.DDPG, fast.DDPG
+    stock, lean = Imported("stable_baselines3", "DDPG"), Imported("deltarl.fast", "DDPG")
 
     algorithm: Literal["ddpg"] = "ddpg"
     learning_rate: LearningRate = 1e-3
@@ -251,7 +254,7 @@ class DDPGSpec(ContinuousSpec):
 class TD3Spec(WindowSpec, ContinuousSpec):
     """Twin delayed DDPG (Fujimoto et al., arXiv 1802.09477)."""
 
-    stock, lean = sb3.TD3, fast.TD3
+    stock, lean = Imported("stable_baselines3", "TD3"), Imported("deltarl.fast", "TD3")
 
     algorithm: Literal["td3"] = "td3"
     policy: ContinuousPolicySpec = ContinuousPolicySpec()
@@ -284,7 +287,7 @@ class QLearningSpec(WindowSpec, OffPolicySpec):
 class DQNSpec(QLearningSpec):
     """Deep Q-learning (Mnih et al., 2015)."""
 
-    stock = sb3.DQN
+    stock = Imported("stable_baselines3", "DQN")
 
     algorithm: Literal["dqn"] = "dqn"
     max_grad_norm: Positive = Field(10.0, description="Norm that gradients are clipped to.")
@@ -293,7 +296,7 @@ class DQNSpec(QLearningSpec):
 class QRDQNSpec(QLearningSpec):
     """Deep Q-learning with quantile regression (Dabney et al., arXiv 1710.10044)."""
 
-    stock = sb3_contrib.QRDQN
+    stock = Imported("sb3_contrib", "QRDQN")
 
     algorithm: Literal["qrdqn"] = "qrdqn"
     policy: QRDQNPolicySpec = QRDQNPolicySpec()

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-import sb3_contrib
-import stable_baselines3 as sb3
 from gymnasium import spaces
 from pydantic import Field, model_validator
 
-from deltarl import fast
 from deltarl.agents.base import (
     AlgorithmSpec,
     Count,
     GaussianPolicySpec,
     GSDESpec,
+    Imported,
     LeanSpec,
     LearningRate,
     NotNegative,
@@ -108,7 +106,7 @@ class ClippedSpec(OnPolicySpec):
 class PPOSpec(LeanSpec, GSDESpec, ClippedSpec):
     """Proximal policy optimisation (Schulman et al., arXiv 1707.06347)."""
 
-    stock, lean = sb3.PPO, fast.PPO
+    stock, lean = Imported("stable_baselines3", "PPO"), Imported("deltarl.fast", "PPO")
 
     algorithm: Literal["ppo"] = "ppo"
 
@@ -116,7 +114,7 @@ class PPOSpec(LeanSpec, GSDESpec, ClippedSpec):
 class RecurrentPPOSpec(GSDESpec, ClippedSpec):
     """PPO with an LSTM before each torso."""
 
-    stock = sb3_contrib.RecurrentPPO
+    stock = Imported("sb3_contrib", "RecurrentPPO")
 
     algorithm: Literal["recurrent_ppo"] = "recurrent_ppo"
     policy: RecurrentPolicySpec = RecurrentPolicySpec()
@@ -131,7 +129,7 @@ class RecurrentPPOSpec(GSDESpec, ClippedSpec):
 class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
     """Synchronous advantage actor-critic (Mnih et al., arXiv 1602.01783)."""
 
-    stock, lean = sb3.A2C, fast.A2C
+    stock, lean = Imported("stable_baselines3", "A2C"), Imported("deltarl.fast", "A2C")
 
     algorithm: Literal["a2c"] = "a2c"
     learning_rate: LearningRate = 7e-4
@@ -160,7 +158,7 @@ class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
 class TRPOSpec(GSDESpec, OnPolicySpec):
     """Trust region policy optimisation (Schulman et al., arXiv 1502.05477)."""
 
-    stock = sb3_contrib.TRPO
+    stock = Imported("sb3_contrib", "TRPO")
 
     algorithm: Literal["trpo"] = "trpo"
     learning_rate: LearningRate = Field(

@@ -1,4 +1,7 @@
-"""The command line: `deltarl VERB`, one file a verb."""
+"""The command line: `deltarl VERB`, one file a verb.
+
+A verb imports what it works with when it is called, so that help and refused arguments do not wait for PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,8 @@ from deltarl.cli.show import show
 from deltarl.cli.train import train
 from deltarl.cli.validate import validate
 from deltarl.disk import FullDiskError
-from deltarl.errors import ConfigError
-from deltarl.launch import SeedFailedError
-from deltarl.training import NonFiniteError, TrainingStopped
+from deltarl.errors import ConfigError, NonFiniteError, SeedFailedError
+from deltarl.training.signals import TrainingStopped
 
 FAILED = 1
 BAD_INPUT = 2

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from deltarl import places
@@ -31,7 +30,9 @@ def bench(  # noqa: PLR0917 - each has a name on the command line
 
     Example: deltarl bench sac ppo
     """
-    from deltarl.bench import chosen, measure, scoreboard  # noqa: PLC0415 - no other verb needs it
+    import torch
+
+    from deltarl.bench import chosen, measure, scoreboard
 
     cases = chosen(names or [])
     try:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from deltarl.cli.tables import print_table
 from deltarl.cli.train import OverridesArgument
-from deltarl.comparison import Comparison, load_comparison
-from deltarl.comparison import compare as run
 from deltarl.errors import ConfigError, plain
-from deltarl.launch.display import default_console
 from deltarl.training.signals import STOPPED_STATUS
+
+if TYPE_CHECKING:
+    from deltarl.comparison import Comparison
 
 
 def compare(
@@ -39,6 +39,11 @@ def compare(
     Example: deltarl compare quick "seeds=[0,1,2]" --jobs 2
     """
     share = _shard(shard)
+
+    from deltarl.comparison import compare as run
+    from deltarl.comparison import load_comparison
+    from deltarl.launch.display import default_console
+
     resolved = load_comparison(comparison, *overrides or [])
     console = default_console()
     for note in resolved.notes:

@@ -10,7 +10,7 @@ import typer
 
 from deltarl import places
 from deltarl.errors import ConfigError, suggestion
-from deltarl.library import KINDS, find, names
+from deltarl.library.lookup import KINDS, find, names
 
 LONGEST_NAME = 255  # that file systems take
 

@@ -6,13 +6,10 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
 import typer
 
 from deltarl import rendering
-from deltarl.training.provenance import EXTRA_PACKAGES, RECORDED_PACKAGES
 
-PACKAGES = (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg", *EXTRA_PACKAGES)
 WITHOUT = {
     "imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'",
     "envpool": "not installed; for env.vectorization=envpool: pip install 'deltarl[envpool]'",
@@ -24,8 +21,12 @@ def doctor() -> None:
 
     Example: deltarl doctor
     """
+    import torch
+
+    from deltarl.training.provenance import EXTRA_PACKAGES, RECORDED_PACKAGES
+
     typer.echo(f"python              {platform.python_version()}")
-    for package in PACKAGES:
+    for package in (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg", *EXTRA_PACKAGES):
         typer.echo(f"{package:<19} {_version(package)}")
     typer.echo(f"\ndevice              {_device()}")
     typer.echo(f"cores               {os.cpu_count()}, {torch.get_num_threads()} PyTorch threads unless a config says")
@@ -46,6 +47,8 @@ def _version(package: str) -> str:
 
 
 def _device() -> str:
+    import torch
+
     if not torch.cuda.is_available():
         return "cpu; PyTorch finds no CUDA device"
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

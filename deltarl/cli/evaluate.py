@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltarl import training
 from deltarl.cli.scores import score_text
 from deltarl.envs import FIRST_EVALUATION_SEED
-from deltarl.training import Evaluation
+
+if TYPE_CHECKING:
+    from deltarl.training import Evaluation
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the others follow it.")]
@@ -31,6 +32,8 @@ def evaluate(
 
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """
+    from deltarl import training
+
     loaded = training.load_run(run, best=best)
     typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {run}")
     typer.echo(describe(training.evaluate(loaded, episodes, seed)))

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from deltarl import places, training
+from deltarl import places
 from deltarl.cli.evaluate import RunArgument, SeedOption, describe
 from deltarl.cli.tables import UNLIMITED_WIDTH
-from deltarl.comparison.interventions import effect_of
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
-from deltarl.gates.episode import draw_episode, play_episode
-from deltarl.gates.figures import Record, figures, gated_networks
-from deltarl.gates.interventions import parse_changes
 from deltarl.reading import check_plain, readable
-from deltarl.training import folder as files
-from deltarl.training.build import one_message
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from deltarl.gates.figures import Record
 
 NOTHING = "\N{EN DASH}"
 # Statistic, heading, format.
@@ -85,6 +83,10 @@ def gates(
     if episode:
         _save("gates_episode", _episode(run, seed), folder)
         return
+
+    from deltarl.gates.figures import figures, gated_networks
+    from deltarl.training import folder as files
+
     if not (run / files.GATES).is_file():
         raise ConfigError(f"{run}: no gates were measured there; {files.GATES} is missing")
     record = files.read_gates(run)
@@ -101,6 +103,8 @@ def gates(
 
 def _changes(settings: list[str]) -> dict[str, str]:
     """`--set` as a mapping, checked."""
+    from deltarl.gates.interventions import parse_changes
+
     changes: dict[str, str] = {}
     for text in settings:
         name, separator, value = text.partition("=")
@@ -118,6 +122,9 @@ def _changes(settings: list[str]) -> dict[str, str]:
 
 def _effect(run: Path, changes: dict[str, str], block: int | None, episodes: int | None, seed: int) -> str:
     """Returns with and without the changes, on the same episodes."""
+    from deltarl import training
+    from deltarl.comparison.interventions import effect_of
+
     loaded = training.load_run(run)
     try:
         effect = effect_of(loaded, changes, block, episodes, seed)
@@ -139,6 +146,10 @@ def _effect(run: Path, changes: dict[str, str], block: int | None, episodes: int
 
 
 def _episode(run: Path, seed: int) -> Figure:
+    from deltarl import training
+    from deltarl.gates.episode import draw_episode, play_episode
+    from deltarl.training.build import one_message
+
     loaded = training.load_run(run)
     with one_message(f"env: {loaded.spec.env.id} cannot be played"):
         limit = loaded.spec.eval.max_episode_steps
@@ -162,6 +173,8 @@ def _save(name: str, figure: Figure, folder: Path) -> None:
 
 def _table(record: Record) -> Table:
     """Each block at the last measurement, beta at the first beside it."""
+    from deltarl.gates.figures import gated_networks
+
     steps = record["steps"]
     table = Table(
         box=None, pad_edge=False, title=f"at step {steps[-1]:,}; first: at step {steps[0]:,}", title_justify="left"

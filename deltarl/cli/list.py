@@ -10,16 +10,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from deltarl.checkpoints import checkpoint
 from deltarl.cli.tables import add_row, print_table
-from deltarl.comparison.spec import KIND as COMPARISONS
-from deltarl.comparison.spec import read_comparison
 from deltarl.errors import ConfigError
-from deltarl.library import find, names, read_yaml, resolve
+from deltarl.library.lookup import find, names
 from deltarl.reading import check_plain
-from deltarl.training import folder as files
-from deltarl.training.locks import is_locked
-from deltarl.training.result import result_in
 
 
 class Kind(StrEnum):
@@ -69,12 +63,16 @@ def list_(
 
 
 def _agents() -> Iterator[tuple[str, ...]]:
+    from deltarl.library import read_yaml
+
     for name in names("agents"):
         path = find("agents", name, "list")
         yield name, str(read_yaml(path).data.get("algorithm", "?")), about(path)
 
 
 def _envs() -> Iterator[tuple[str, ...]]:
+    from deltarl.library import read_yaml
+
     for name in names("envs"):
         path = find("envs", name, "list")
         data = read_yaml(path).data
@@ -82,14 +80,18 @@ def _envs() -> Iterator[tuple[str, ...]]:
 
 
 def _configs() -> Iterator[tuple[str, ...]]:
+    from deltarl.library import resolve
+
     for name in names("configs"):
         spec = resolve(name).spec
         yield name, spec.agent.algorithm, spec.env.id, f"{spec.total_timesteps:,}"
 
 
 def _comparisons() -> Iterator[tuple[str, ...]]:
-    for name in names(COMPARISONS):
-        path = find(COMPARISONS, name, "list")
+    from deltarl.comparison.spec import KIND, read_comparison
+
+    for name in names(KIND):
+        path = find(KIND, name, "list")
         spec, layer = read_comparison(path)
         steps = layer.data.get("total_timesteps")
         told = f"{steps:,}" if isinstance(steps, int) else ""
@@ -100,16 +102,24 @@ def _runs(out: Path, reasons: list[str]) -> Iterator[tuple[str, ...]]:
     """A row a run; why one is damaged is added to `reasons`."""
     if not out.is_dir():
         raise ConfigError(f"list: no folder '{out}'; give --out")
+
+    from deltarl.training.folder import UnregisteredError
+
     for config in sorted(out.glob("**/seed-*/config.yaml")):
         try:
             yield _run(config.parent)
         except ConfigError as error:
             reasons.append(str(error))
-            status = "unregistered" if isinstance(error, files.UnregisteredError) else "damaged"
+            status = "unregistered" if isinstance(error, UnregisteredError) else "damaged"
             yield str(config.parent), status, "", "", "", "", ""
 
 
 def _run(run: Path) -> tuple[str, ...]:
+    from deltarl.checkpoints import checkpoint
+    from deltarl.training import folder as files
+    from deltarl.training.locks import is_locked
+    from deltarl.training.result import result_in
+
     check_plain(run)
     spec = files.load_spec(run)
     result = result_in(run) if (run / files.RESULT).exists() else None

@@ -8,12 +8,10 @@ from typing import Annotated
 
 import typer
 
-from deltarl import rendering, training
+from deltarl import rendering
 from deltarl.cli.evaluate import BestOption, RunArgument, SeedOption, describe
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
-from deltarl.training import playback
-from deltarl.training.build import one_message
 
 
 def play(
@@ -29,6 +27,10 @@ def play(
 
     Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
     """
+    from deltarl import training
+    from deltarl.training import playback
+    from deltarl.training.build import one_message
+
     if video is not None:
         playback.check_video_path(video)
         rendering.set_up()

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from deltarl.comparison import write_report
-
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A comparison's folder.", show_default=False)],
@@ -23,4 +21,6 @@ def report(
 
     Example: deltarl report runs/quick --reference delta
     """
+    from deltarl.comparison import write_report
+
     typer.echo(write_report(folder, reference, out))

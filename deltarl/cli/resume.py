@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from deltarl import launch
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
-from deltarl.launch.display import default_console
-from deltarl.library import load_config
-from deltarl.training import RunSpec
-from deltarl.training.spec import Part, fields_of
+
+if TYPE_CHECKING:
+    from deltarl.training import RunSpec
 
 
 def resume(
@@ -32,6 +30,11 @@ def resume(
 
     Example: deltarl resume runs/quickstart/seed-0
     """
+    from deltarl import launch
+    from deltarl.launch.display import default_console
+    from deltarl.library import load_config
+    from deltarl.training.spec import Part, fields_of
+
     for text in overrides or []:
         if (key := re.split("[.=]", text)[0]) in fields_of(Part.PLACE):
             raise ConfigError(f"command line: {key}: cannot change when a run is resumed")

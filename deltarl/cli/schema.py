@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deltarl.schema import Kind, schema_of
+from deltarl.schema_kinds import Kind
 
 
 def schema(
@@ -17,4 +17,6 @@ def schema(
 
     Example: deltarl schema > deltarl.schema.json
     """
+    from deltarl.schema import schema_of
+
     typer.echo(json.dumps(schema_of(kind), indent=2))

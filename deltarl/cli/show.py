@@ -6,7 +6,6 @@ import typer
 
 from deltarl import yaml_text
 from deltarl.cli.train import ConfigArgument, OverridesArgument
-from deltarl.library import resolve
 
 
 def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
@@ -14,6 +13,8 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
 
     Example: deltarl show quickstart torso=residual > mine.yaml
     """
+    from deltarl.library import resolve
+
     resolution = resolve(config, overrides or [])
     for note in resolution.notes:
         typer.echo(f"note: {note}", err=True)

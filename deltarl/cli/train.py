@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from deltarl import launch
 from deltarl.cli.scores import score_text
-from deltarl.launch.display import default_console
-from deltarl.library import resolve
-from deltarl.training import RunResult, RunSpec
+
+if TYPE_CHECKING:
+    from deltarl.training import RunResult, RunSpec
 
 ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)
@@ -42,6 +41,10 @@ def train(
 
     Example: deltarl train quickstart torso=residual total_timesteps=100000 "seeds=[0,1]"
     """
+    from deltarl import launch
+    from deltarl.launch.display import default_console
+    from deltarl.library import resolve
+
     resolution = resolve(config, overrides or [])
     console = default_console()
     for note in resolution.notes:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deltarl.comparison import load_comparison
 from deltarl.errors import ConfigError
-from deltarl.library import KINDS, check, find, names, read_yaml
 
 
 def validate(
@@ -22,6 +20,8 @@ def validate(
 
     Example: deltarl validate configs/mine.yaml
     """
+    from deltarl.library import KINDS, find, names
+
     paths = files or [find(kind, name, "validate") for kind in KINDS for name in names(kind)]
     failures = []
     for path in paths:
@@ -38,6 +38,9 @@ def validate(
 
 
 def _check(path: Path) -> None:
+    from deltarl.comparison import load_comparison
+    from deltarl.library import check, read_yaml
+
     if path.suffix in {".yaml", ".yml"} and read_yaml(path).data.keys() & {"arms", "tasks", "reference"}:
         load_comparison(str(path))
     else:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from deltarl import places, yaml_text
-from deltarl.comparison.matching import MOST_MISMATCH, Size, match_sizes
 from deltarl.errors import ConfigError, Spec, complaint, first_complaint, suggestion
 from deltarl.library import (
     COMMAND_LINE,
@@ -27,6 +26,9 @@ from deltarl.library import (
     read_yaml,
 )
 from deltarl.training.spec import Part, RunSpec, Seeds, fields_of
+
+if TYPE_CHECKING:
+    from deltarl.comparison.matching import Size
 
 KIND = "configs/compare"
 assert KIND in KINDS
@@ -187,6 +189,8 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
             resolution = compose([base, common, own, layer.under("arms", arm)], arm)
             notes |= dict.fromkeys(resolution.notes)
             arms[arm] = resolution.spec
+        from deltarl.comparison.matching import MOST_MISMATCH, match_sizes  # noqa: PLC0415 - what is wrong is said first
+
         try:
             by_task[task], sizes[task] = match_sizes(arms, spec.reference, spec.match)
         except ConfigError as error:

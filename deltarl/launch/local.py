@@ -14,9 +14,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from deltarl.disk import FullDiskError
-from deltarl.errors import ConfigError
+from deltarl.errors import ConfigError, NonFiniteError
 from deltarl.launch.launcher import Job, Outcome, Result
-from deltarl.training.finite import NonFiniteError
 from deltarl.training.progress import Progress, Report
 from deltarl.training.signals import StopRequest, TrainingStopped, held_back, stop_on_message
 

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from deltarl import places, rendering
-from deltarl.errors import ConfigError
+from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.display import Display, default_console
 from deltarl.launch.launcher import Job, Launcher, Outcome, Result
 from deltarl.launch.local import InTurn, Processes, default_jobs
@@ -24,10 +24,6 @@ from deltarl.training.resume import has_finished
 from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import Part, RunSpec, fields_of
-
-
-class SeedFailedError(RuntimeError):
-    """Some seeds failed where others finished; the message holds what was raised for the first of them."""
 
 
 def train(

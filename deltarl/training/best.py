@@ -12,10 +12,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 from deltarl import disk
 from deltarl.checkpoints import checkpoint
 from deltarl.checkpoints.store import Store
+from deltarl.errors import NonFiniteError
 from deltarl.training import folder as files
 from deltarl.training import formats
 from deltarl.training.evaluation import Evaluation
-from deltarl.training.finite import NonFiniteError, check_tensors
+from deltarl.training.finite import check_tensors
 
 log = logging.getLogger(__name__)
 

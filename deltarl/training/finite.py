@@ -13,9 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-
-class NonFiniteError(FloatingPointError):
-    """A number is NaN or infinite; the message names step, environment and key."""
+from deltarl.errors import NonFiniteError
 
 
 class FiniteEnvs(VecEnvWrapper):

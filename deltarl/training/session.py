@@ -19,6 +19,7 @@ from deltarl import disk
 from deltarl.agents import KLAdaptiveScheduleSpec
 from deltarl.checkpoints import checkpoint
 from deltarl.checkpoints.store import Store
+from deltarl.errors import NonFiniteError
 from deltarl.fast.algorithm import training_step
 from deltarl.gates import GateCallback
 from deltarl.recording import make_logger
@@ -29,7 +30,6 @@ from deltarl.training.best import Best
 from deltarl.training.boundary import Boundary, Origin
 from deltarl.training.build import built
 from deltarl.training.evaluation import Evaluation, evaluate_policy
-from deltarl.training.finite import NonFiniteError
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import ProgressCallback, Report
 from deltarl.training.records import describe, record_evaluation

@@ -1,0 +1,14 @@
+"""Kinds of files that there is a JSON Schema of."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Kinds of files."""
+
+    config = "config"
+    agent = "agent"
+    env = "env"
+    comparison = "comparison"
