@@ -67,7 +67,7 @@ class GateState:
         self.next = 0
         self.probe: Fields | None = None
         self.outputs = None
-        self.policy = None
+        vars(self).pop("policy", None)  # older checkpoints have none; with one, they would not go on exactly
         self.pending = None
         self.record: dict[str, NDArray[Any]] = {}
 

@@ -371,3 +371,17 @@ def test_each_chart_has_a_line_for_each_block() -> None:
     charts = layout(["actor", "qf0"])
     assert charts["gates actor"]["actor: beta"] == r"^gates/actor/\d+/beta_mean$"
     assert len(charts) == 4
+
+
+def test_a_checkpoint_from_before_the_policy_was_kept_goes_on_exactly() -> None:
+    older = GateState()
+    older.next = 64
+    vars(older).pop("policy", None)
+    state = GateState()
+    _, named = restore({"gates": state}, capture({"gates": older}))
+    assert named == []
+    assert (state.next, state.policy) == (64, None)
+    state.policy = {"actor": torch.ones(2)}
+    again, named = restore({"gates": GateState()}, capture({"gates": state}))
+    assert named == []
+    assert torch.equal(again["gates"].policy["actor"], torch.ones(2))
