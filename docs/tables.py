@@ -224,7 +224,7 @@ def gate_cost_table() -> str:
     ]
     return "\n".join(
         [
-            "`.venv/bin/python benchmarks/gate_cost.py`, one thread, with other work on the machine:",
+            "`.venv/bin/python benchmarks/gate_cost.py`, one thread, seconds of the processor, other work beside it:",
             "",
             "| training | steps | every | seconds | of them measuring | share |",
             "|---|---|---|---|---|---|",
