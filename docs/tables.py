@@ -585,6 +585,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "starts": mechanism.starts_table,
         "steps": mechanism.steps_table,
         "probes": mechanism.probes_table,
+        "erasing_speed": mechanism.speed_table,
     },
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": learning_tables, "value_start": value_start_table},
