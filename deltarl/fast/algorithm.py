@@ -25,6 +25,7 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
+from torch.optim import Optimizer
 
 from deltarl.fast.actor_critic import Features
 from deltarl.fast.experience import sample, store_in_single_precision
@@ -146,6 +147,11 @@ class Lean(ABC):
         plan.passed = 0
         return plan
 
+    def _plan_after_schedules(self) -> Plan:
+        """The same, looked at again where somebody's own schedules have been called since."""
+        assert self._lean is not None
+        return self._lean if all(map(_runs_code_of_the_libraries, _schedules(self))) else self._plan()
+
     def _plan_within_a_rollout(self) -> Plan:
         """The same, looked at again where somebody who is given the algorithm is called at each step."""
         return self._plan() if self._lean is None or self._lean.watched else self._lean
@@ -161,6 +167,8 @@ class Lean(ABC):
             yield "exploration depends on the state (use_sde)"
         if not is_unchanged(policy):
             yield "the policy has methods, hooks, parameters or random layers that its class does not give it"
+        if torch.is_anomaly_enabled():
+            yield "PyTorch looks for NaN in its own backward passes (detect_anomaly)"
 
     def learn(self, *args: Any, **options: Any) -> Any:
         """As Stable-Baselines3's own."""
@@ -238,10 +246,15 @@ def _called(model: Any) -> Iterator[Any]:
         env = env.venv
     for each in getattr(env, "envs", []):
         yield from _wrappers(each, "env")
-    held = [value for value in vars(model).values() if not isinstance(value, type)]
-    yield from (value for value in held if callable(value) or isinstance(value, ActionNoise))
-    yield from (value.value_schedule for value in held if isinstance(value, FloatSchedule))
+    yield from (value for value in vars(model).values() if isinstance(value, ActionNoise))
+    yield from _schedules(model)
     yield from model.logger.output_formats
+
+
+def _schedules(model: Any) -> Iterator[Any]:
+    held = [value for value in vars(model).values() if not isinstance(value, type)]
+    yield from (value for value in held if callable(value))
+    yield from (value.value_schedule for value in held if isinstance(value, FloatSchedule))
 
 
 def _wrappers(env: Any, inner: str) -> Iterator[Any]:
@@ -269,6 +282,10 @@ def _has_networks_of_its_own(critic: Any) -> bool:
     """Whether a critic lists networks that are among its modules, each once."""
     networks, children = critic.q_networks, set(critic.children())
     return len(set(networks)) == len(networks) and set(networks) <= children
+
+
+def _parameters_of(optimizer: Optimizer) -> set[Tensor]:
+    return {parameter for group in optimizer.param_groups for parameter in group["params"]}
 
 
 def _plain_buffers_are_theirs() -> bool:
@@ -307,6 +324,11 @@ class OffPolicyLean(Lean):
             yield "the algorithm has other networks than its policy"
         if not all(map(_has_networks_of_its_own, (critic, getattr(policy, "critic_target", critic)))):
             yield "a critic lists other networks than it has"
+        if not policy.squash_output:
+            yield "the policy's actions are not squashed"
+        # The actor's loss leaves gradients in the critics, too.
+        if not all(_parameters_of(each.optimizer) <= set(each.parameters()) for each in (actor, critic)):
+            yield "an optimizer steps parameters of another network"
         if not is_learned(getattr(self, "log_ent_coef", None)):
             yield "the entropy coefficient is frozen or hooked into"
         yield from super().obstacles()
@@ -344,6 +366,9 @@ class OffPolicyLean(Lean):
         if getattr(self, "ent_coef_optimizer", None) is not None:
             optimizers.append(self.ent_coef_optimizer)  # type: ignore[attr-defined]
         self._update_learning_rate(optimizers)
+        if (update := self._plan_after_schedules().update) is None:
+            super().train(gradient_steps, batch_size)  # type: ignore[misc]
+            return
         found: dict[str, list[Tensor]] = {}
         with torch.no_grad():
             for index in range(gradient_steps):
@@ -365,9 +390,8 @@ class OnPolicyLean(Lean):
         yield from super().obstacles()
         if not GaussianPolicy.is_one(policy):
             yield "features are learned, or the actions have another distribution than a plain Gaussian"
-        stepped = {parameter for group in policy.optimizer.param_groups for parameter in group["params"]}
         # The gradients of others would add up, and count when all are clipped.
-        if stepped != set(policy.parameters()):
+        if _parameters_of(policy.optimizer) != set(policy.parameters()):
             yield "the optimizer steps other parameters than the policy's"
 
     @abstractmethod
@@ -384,6 +408,9 @@ class OnPolicyLean(Lean):
         if plan.has_modes:
             self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        if (update := self._plan_after_schedules().update) is None:
+            super().train()  # type: ignore[misc]
+            return
         with torch.no_grad():
             logged = self.learn_rollout(update)
             logged["std"] = torch.exp(update.policy.log_std).mean().item()

@@ -40,11 +40,19 @@ _STDLIB = (f"{sysconfig.get_path('stdlib')}/", "<frozen ")
 _ROOTS = tuple(f"{Path(str(sys.modules[name].__file__)).parent}/" for name in LIBRARIES)
 # What has no code of its own: values, annotations and what is written in C.
 _CODELESS = {"builtins", "typing", "types", "collections", "collections.abc", "abc", "_abc", "torch._jit_internal"}
-# What SB3's functions call each other by, and the constants beside them, before anybody could have replaced them.
+# What the libraries' functions call each other by, and the constants beside them, before anybody could have replaced
+# them. Layers and optimizers keep counts and switches of their own beside their functions.
+_OF_TORCH = ("torch.nn.modules.", "torch.optim.", "torch.distributions.")
 _AT_IMPORT: Mapping[ModuleType, Mapping[str, Any]] = {
-    module: dict(vars(module))
+    module: {each: value for each, value in vars(module).items() if not name.startswith(_OF_TORCH) or callable(value)}
     for name, module in list(sys.modules.items())
-    if name.partition(".")[0] in LIBRARIES[:2] or module in {functional, torch.nn.utils}
+    if name.partition(".")[0] in LIBRARIES[:2]
+    or name.startswith(_OF_TORCH)
+    or module in {functional, torch.nn.utils, torch.optim}
+}
+# The same of their classes: some have a method under two names.
+_CLASSES_AT_IMPORT: Mapping[type, Mapping[str, Any]] = {
+    value: dict(vars(value)) for module in _AT_IMPORT.values() for value in module.values() if isinstance(value, type)
 }
 _ALWAYS: tuple[type | ModuleType, ...] = (
     utils,
@@ -103,14 +111,19 @@ class InPlace:
 def is_theirs(space: type | ModuleType) -> bool:
     """Whether all functions that a class or a module of the libraries holds are the libraries' own.
 
-    By where their code lies, and that of what they wrap: a name can be copied.
+    By where their code lies, and that of what they wrap: a name can be copied. One in the place of another is not, nor
+    is one written in C that was not there before.
     """
-    remembered = _AT_IMPORT.get(space, {}) if isinstance(space, ModuleType) else {}
+    remembered = _AT_IMPORT.get(space, {}) if isinstance(space, ModuleType) else _CLASSES_AT_IMPORT.get(space, {})
+    # PyTorch's compiler replaces functions of PyTorch by its own, of the same names.
+    is_fixed = isinstance(space, ModuleType) and not space.__name__.startswith(_OF_TORCH)
     for name, value in vars(space).items():
         if name.startswith("__") and not callable(value):
             continue
-        at_home = all(_is_at_home(function, space) for function in _functions(value))
-        if not at_home or remembered.get(name, value) is not value:
+        is_known = remembered.get(name) is value
+        if is_fixed and name in remembered and not is_known:
+            return False
+        if not all(_is_at_home(each, space, name, is_known) for each in _functions(value)):
             return False
     return True
 
@@ -123,7 +136,8 @@ def _functions(value: Any) -> list[Any]:
     return [value] if callable(value) and not isinstance(value, type) else []
 
 
-def _is_at_home(function: Any, space: type | ModuleType) -> bool:
+def _is_at_home(function: Any, space: type | ModuleType, name: str, is_known: bool) -> bool:
+    """Whether a function belongs into a class or module under that name, where it was before if `is_known`."""
     while isinstance(function, FunctionType):
         file = function.__code__.co_filename
         in_stdlib = file.startswith(_STDLIB) and "-packages" not in file
@@ -131,16 +145,17 @@ def _is_at_home(function: Any, space: type | ModuleType) -> bool:
             return False
         if (inner := getattr(function, "__wrapped__", None)) is None:
             within = function.__module__, function.__qualname__.rpartition(".")[0]
+            is_named = is_known or function.__name__ == name
             # PyTorch's compiler puts functions that it makes in the place of its own, for all of the process.
             made = within[1].endswith("<locals>")
-            return (
-                isinstance(space, ModuleType)
-                or made
-                or not within[1]
-                or within == (space.__module__, space.__qualname__)
-            )
+            if isinstance(space, ModuleType):
+                return is_named or made
+            return made or not within[1] or (is_named and within == (space.__module__, space.__qualname__))
         function = inner
-    return isinstance(function, BuiltinFunctionType) or type(function).__module__ in _CODELESS
+    if isinstance(function, BuiltinFunctionType):
+        # Some are in `functional` under a name with other underscores.
+        return is_known if isinstance(space, type) else function.__name__.replace("_", "") == name.replace("_", "")
+    return type(function).__module__ in _CODELESS
 
 
 def _is_libraries_own(kind: type) -> bool:
@@ -247,9 +262,13 @@ class Seal:
         held = [value for own in owns for value in own.values()]
         optimizers = [each for each in chain(held, self._model.values()) if isinstance(each, Optimizer)]
         self._optimizers = optimizers = list(dict.fromkeys(optimizers))
-        self._groups = [optimizer.param_groups for optimizer in optimizers]
         self._lists = [each for each in chain(held, self._model.values()) if type(each) is list]
         self._distributions = list({id(each): each for each in held if isinstance(each, Distribution)}.values())
+        self._numbers = [
+            (_picker(names), own)
+            for own in map(vars, self._distributions)
+            if (names := [key for key, value in own.items() if isinstance(value, int | float)])
+        ]
         self.objects = [model, *modules, *self._distributions, *optimizers, *_held(model, BaseBuffer)]
         self._tensors = [each for module in modules for each in module._parameters.values() if each is not None]
         self._tensors += _held(model, Tensor)
@@ -295,14 +314,16 @@ class Seal:
             found += pick(own)
         found += chain.from_iterable(map(dict.values, self._inner))
         found += chain.from_iterable(self._lists)
-        for groups in self._groups:
-            found += chain.from_iterable(group["params"] for group in groups)
+        for optimizer in self._optimizers:
+            found += chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        for pick, own in self._numbers:
+            found += pick(own)
         found += chain.from_iterable(map(_flags, self._tensors))
         return found
 
     def _count(self) -> list[int]:
         in_place = sum(type(self._policy.get(name)) is InPlace for name in ("forward", "set_training_mode"))
-        return [*map(len, self._sized), len(self._policy) - in_place]
+        return [*map(len, self._sized), len(self._policy) - in_place, torch.is_anomaly_enabled()]
 
     def _has_methods_of_its_classes(self) -> bool:
         return all(keys.isdisjoint(methods) for keys, methods in self._methods)

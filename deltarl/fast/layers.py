@@ -244,11 +244,14 @@ class Recorded(Network):
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        # What it may write over is a copy: PyTorch lets nobody write to what gradients are asked of.
+        theirs = all(type(each).__module__.partition(".")[0] in {"torch", "deltarl"} for each in module.modules())
+        self.writes = not theirs or any(getattr(each, "inplace", False) for each in module.modules())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            y = self.module(x)
+            y = self.module(x.clone() if self.writes else x)
         return y.detach(), (x, y)
 
     def backward(
@@ -265,7 +268,7 @@ class Recorded(Network):
 
     def __call__(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            result: Tensor = self.module(x)
+            result: Tensor = self.module(x.clone() if self.writes else x)
         return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from functools import wraps
+from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
@@ -170,6 +171,10 @@ def sums_of_gradients(model: Any) -> None:
     model.policy.optimizer.zero_grad = lambda *_, **__: None
 
 
+def critics_beside(model: Any) -> None:
+    model.actor.optimizer.add_param_group({"params": list(model.critic.parameters())})
+
+
 CHANGES: dict[str, tuple[str, Change]] = {
     "frozen actor": ("SAC", lambda model: freeze(model.actor)),
     "frozen critics": ("TQC", lambda model: freeze(model.critic.q_networks[1])),
@@ -186,6 +191,9 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "other averages": ("SAC", larger_averages),
     "other averages of ppo": ("PPO", larger_averages),
     "fewer parameters": ("TD3", fewer_parameters),
+    "the critics' parameters beside the actor's": ("TD3", critics_beside),
+    "another guard of a distribution": ("SAC", lambda m: setattr(m.actor.action_dist, "epsilon", 0.3)),
+    "actions that are not squashed": ("SAC", lambda m: setattr(m.policy, "_squash_output", False)),
     "no zeroing of gradients": ("A2C", sums_of_gradients),
     "another distribution": ("CrossQ", new_distribution),
     "another distribution of a2c": ("A2C", new_distribution),
@@ -222,8 +230,36 @@ REASONS: dict[str, tuple[str, Any, str]] = {
     "frozen entropy": ("SAC", lambda m: m.log_ent_coef.requires_grad_(False), "the entropy coefficient is frozen"),
     "gSDE": ("A2C", lambda m: setattr(m, "use_sde", True), "exploration depends on the state (use_sde)"),
     "another target": ("TD3", lambda m: setattr(m, "critic_target", m.critic), "the algorithm has other networks"),
+    "other groups": ("PPO", lambda m: setattr(m.policy.optimizer, "param_groups", []), "the optimizer steps"),
     "not all stepped": ("PPO", lambda m: m.policy.optimizer.param_groups[0]["params"].pop(), "the optimizer steps"),
 }
+
+
+def test_a_learning_rate_that_freezes_a_layer_is_heeded_at_once() -> None:
+    """A schedule is called in the middle of a training step."""
+    learned = []
+    for library in (fast, None):
+        model = make("PPO", library)
+        calls: list[float] = []
+
+        def rate(progress: float, model: Any = model, calls: list[float] = calls) -> float:
+            calls.append(progress)
+            if len(calls) == 2:
+                freeze(model.policy.mlp_extractor)
+            return 0.001
+
+        model.lr_schedule = rate
+        model.learn(32)
+        learned.append(flat(model))
+    assert (learned[0] - learned[1]).norm() <= 1e-5
+
+
+def test_a_search_for_nan_in_backward_passes_is_left_to_pytorch() -> None:
+    model = make("SAC")
+    assert model.lean_update() is not None
+    with torch.autograd.set_detect_anomaly(True):
+        assert model.lean_update() is None
+    assert model.lean_update() is not None
 
 
 @pytest.mark.parametrize("case", REASONS)
@@ -277,7 +313,10 @@ PATCHES: dict[str, tuple[str, Any, str, Any]] = {
     ),
     "a layer": ("PPO", nn.Linear, "forward", None),
     "a buffer": ("PPO", RolloutBuffer, "get", None),
+    "a method of the same class": ("PPO", DiagGaussianDistribution, "sample", DiagGaussianDistribution.mode),
+    "a method that is written in C": ("TD3", nn.ReLU, "forward", staticmethod(torch.tanh)),
     "an optimizer": ("DDPG", torch.optim.Adam, "step", None),
+    "an optimizer's function": ("SAC", import_module("torch.optim.adam"), "adam", None),
     "a distribution of pytorch": ("SAC", torch.distributions.Normal, "log_prob", None),
     "a function": ("TQC", tqc, "quantile_huber_loss", None),
     "a function of pytorch": ("SAC", functional, "mse_loss", functional.smooth_l1_loss),

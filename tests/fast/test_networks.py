@@ -187,6 +187,26 @@ def test_a_parameter_that_a_module_does_not_use_has_no_gradient() -> None:
     assert [gradient is None for gradient in gradients] == [False, False, True, True]
 
 
+class Halving(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(0.5)
+
+
+@pytest.mark.parametrize("activation", [nn.ELU(inplace=True), Halving()], ids=["an option", "a user's own"])
+def test_a_module_that_writes_over_its_input_is_recorded_with_a_copy(activation: nn.Module) -> None:
+    module = nn.Sequential(nn.Linear(INPUTS, WIDTH), activation, nn.Linear(WIDTH, OUTPUTS))
+    network, x = network_of(module), torch.randn(ROWS, INPUTS)
+    expected = torch.autograd.grad(module(x).sum(), list(module.parameters()))
+    with torch.no_grad():
+        y, saved = network.forward(x)
+        torch.testing.assert_close(network(x), y)
+        _, gradients = network.backward(saved, torch.ones_like(y))
+        given = x.clone()
+        network_of(activation)(x)
+    torch.testing.assert_close(gradients, list(expected))
+    torch.testing.assert_close(x, given)
+
+
 def test_a_parametrized_layer_is_recorded() -> None:
     """PyTorch makes its weight anew at each call."""
     module, x = made("delta")
