@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from deltarl.comparison import coverage
+from deltarl.comparison.estimates import ESTIMATES
 
 SEEDS = (3, 5, 10)
 TASKS = 3
@@ -27,13 +28,10 @@ def measure() -> dict[str, object]:
     for world in coverage.WORLDS:
         for seeds in SEEDS:
             found: dict[str, float | None] = {
-                name: coverage.of_one_task(name, seeds, world, rng) for name in coverage.OF_ONE_TASK
+                name: each.simulate(seeds, TASKS, world, rng)
+                for name, each in ESTIMATES.items()
+                if each.simulate is not None
             }
-            found["difference"] = coverage.of_difference(seeds, world, rng)
-            found["improvement"] = coverage.of_improvement(seeds, TASKS, world, rng)
-            found["effect"] = coverage.of_effect(seeds, world, rng)
-            for name in coverage.OVER_TASKS:
-                found[f"{name} over tasks"] = coverage.of_aggregate(name, seeds, TASKS, world, rng)
             found["percentile"] = coverage.of_aggregate("iqm", seeds, TASKS, world, rng, widen=False)
             for name, share in found.items():
                 shares.setdefault(name, {}).setdefault(world, {})[seeds] = share

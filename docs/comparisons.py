@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import fisher_exact, permutation_test
 
 from deltarl.comparison.analysis import Analysis, analyse
+from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Record, read_study
-from deltarl.comparison.statistics import detectable_effect
 from deltarl.comparison.tables import costs
 from deltarl.comparison.words import headline, interval, number, seeds
 
@@ -34,8 +35,9 @@ INTERVALS = {
     "median": "median, order statistics",
     "iqm": "IQM, Tukey and McLaughlin",
     "difference": "difference, Welch",
-    "effect": "Hedges' g, noncentral t",
+    "hedges_g": "Hedges' g, noncentral t",
     "improvement": "chance to score above, over {tasks} tasks, Newcombe",
+    "contrast": "contrast over {tasks} tasks, Welch",
     "iqm over tasks": "IQM over {tasks} tasks, stratified bootstrap, widened",
     "median over tasks": "median over {tasks} tasks, the same",
     "mean over tasks": "mean over {tasks} tasks, the same",
@@ -61,10 +63,10 @@ def seeds_needed() -> str:
     """Seeds for a power of 0.8."""
 
     def needed(effect: float) -> int:
-        return next(n for n in range(2, 1_000) if detectable_effect(n, n) <= effect)
+        return next(n for n in range(2, 1_000) if (detectable_effect((1, 1), (n, n)) or math.inf) <= effect)
 
     return (
-        "Few seeds show large differences alone: a t test shows a true difference of two standard deviations four "
+        "Few seeds show large differences alone: Welch's test shows a true difference of two standard deviations four "
         f"times in five with {needed(2)} seeds an arm, of one with {needed(1)}, of a half with {needed(0.5)}."
     )
 
@@ -205,7 +207,7 @@ def readme_text() -> str:
     """The result in a few lines, for the README."""
     analysis = analyse(read_study(STUDY))
     study = analysis.study
-    over = [sentence for sentence in headline(analysis) if sentence.startswith("Over ")]
+    over = [sentence for sentence in headline(analysis) if sentence.startswith("Over these ")]
     spec = study.records[0].spec
     return "\n".join(
         [

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, Literal
 
 import numpy as np
 
-from deltarl.comparison import coverage, statistics
+from deltarl.comparison import statistics
+from deltarl.comparison.contrasts import Contrast, contrasts
+from deltarl.comparison.estimates import OF_A_CHANCE, OF_A_PAIR, OF_AN_ARM, OVER_TASKS, Samples, covered
+from deltarl.comparison.families import Family, Hypothesis, family, floor_of_chance, floor_of_welch
+from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Record, Study
+from deltarl.comparison.spec import Metric
 from deltarl.comparison.statistics import Array, Interval
+from deltarl.comparison.verdicts import Verdict, verdict
 
 SEED = 0  # of the resampling; the same records give the same report
-SIGNIFICANT = 0.05
-Metric = Literal["final", "area"]
 METRICS: Mapping[Metric, str] = {"final": "return of the final policy", "area": "mean return over training"}
-AGGREGATES = coverage.OVER_TASKS
 PROFILE_POINTS = 101
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One arm on one task."""
+    """One arm on one task; its intervals by the names of `estimates.OF_AN_ARM`."""
 
     task: str
     arm: str
     metric: Metric
     scores: Array
-    mean: Interval
-    median: Interval
-    iqm: Interval
+    intervals: Mapping[str, Interval]
+
+    @property
+    def mean(self) -> Interval:
+        return self.intervals["mean"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,14 @@ class Pair:
 
     Attributes:
         seeds: of the arm that has fewer.
-        paired: over the seeds that both have.
-        detectable: the smallest true difference that the test, adjusted, would probably have shown.
+        intervals: by the names of `estimates.OF_A_PAIR`.
+        detectable: the smallest true difference that the test, adjusted, shows four times in five; None without a
+            planned standard deviation.
         p_welch: as the test gives it; None where there is no spread to test with.
         p_permutation: as the test gives it.
-        p: of Welch's test, or of the permutation test where that is None, adjusted for all pairs of the metric.
-        verdict: higher, lower, or no difference shown.
+        p: of Welch's test, or of the permutation test where that is None, adjusted; None where the comparison names
+            contrasts, and tests these alone.
+        verdict: higher, lower, no difference shown, or not tested.
     """
 
     task: str
@@ -53,14 +59,16 @@ class Pair:
     reference: str
     metric: Metric
     seeds: int
-    difference: Interval
-    paired: Interval
-    effect: Interval
+    intervals: Mapping[str, Interval]
     detectable: float | None
     p_welch: float | None
     p_permutation: float | None
-    p: float
-    verdict: Literal["higher", "lower", "no difference shown"]
+    p: float | None
+    verdict: Verdict
+
+    @property
+    def difference(self) -> Interval:
+        return self.intervals["difference"]
 
 
 @dataclass(frozen=True)
@@ -68,19 +76,20 @@ class Aggregate:
     """One arm over all tasks, in normalised scores, of the seeds that every arm has on every task.
 
     Attributes:
-        statistics: by name, of `AGGREGATES`.
+        statistics: by the names of `estimates.OVER_TASKS`.
         improvement: chance that a run of the arm scores above one of the reference; None for the reference itself.
-        p: of that chance's permutation test against a half, adjusted for the number of arms; None for the reference.
+        p: of that chance's permutation test against a half, adjusted; None for the reference, and where contrasts are
+            tested in its place.
         verdict: of the chance against a half; None for the reference.
         profile: share of runs above each threshold, and the ends of its interval.
     """
 
     arm: str
     metric: Metric
-    statistics: dict[str, Interval]
+    statistics: Mapping[str, Interval]
     improvement: Interval | None
     p: float | None
-    verdict: Literal["higher", "lower", "no difference shown"] | None
+    verdict: Verdict | None
     profile: tuple[Array, Array, Array]
 
 
@@ -90,6 +99,8 @@ class Analysis:
 
     Attributes:
         reference: what the other arms are compared with.
+        contrasts: those that the comparison names; its tests are of them alone if there are any.
+        families: of tests that are adjusted together.
         aggregates: empty where a task has no scores to normalise with, or no seed is common to all.
         common_seeds: of the aggregates: those that every arm has finished on every task.
         not_aggregated: tasks without such scores.
@@ -100,6 +111,8 @@ class Analysis:
     reference: str
     summaries: tuple[Summary, ...]
     pairs: tuple[Pair, ...]
+    contrasts: tuple[Contrast, ...]
+    families: tuple[Family, ...]
     aggregates: tuple[Aggregate, ...]
     common_seeds: tuple[int, ...]
     not_aggregated: tuple[str, ...]
@@ -111,13 +124,15 @@ class Analysis:
         return found
 
     @cached_property
-    def covered(self) -> dict[str, dict[str, float | None]]:
+    def covered(self) -> Mapping[str, Mapping[str, float | None]]:
         """By the name of an interval and of a simulated world, the share of intervals that cover the truth.
 
         At this number of seeds (over tasks, of common ones) and tasks; None where there is no interval, and empty with
         one seed.
         """
-        return _covered(self.seeds[0], len(self.common_seeds), len(self.study.tasks)) if self.seeds[0] > 1 else {}
+        if self.seeds[0] < 2:
+            return {}
+        return _covered(self.seeds[0], len(self.common_seeds), len(self.study.tasks), bool(self.contrasts))
 
     @property
     def seeds(self) -> tuple[int, int]:
@@ -152,11 +167,21 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
             every = np.concatenate([np.concatenate(tasks) for tasks in scores.values()])
             thresholds[metric] = np.linspace(min(0.0, every.min()), every.max(), PROFILE_POINTS)
             aggregates += _aggregates(scores, metric, reference, thresholds[metric], rng)
+    pairs = [pair for metric in METRICS for pair in _pairs(study, metric, reference, rng)]
+    named, families = contrasts(study, tuple(METRICS))
+    if not study.spec.contrasts:
+        families = _families(study, pairs, aggregates, len(common))
+        pairs = [_decided_pair(pair, study, families) for pair in pairs]
+        aggregates = [_decided_chance(each, families) for each in aggregates]
+    else:
+        aggregates = [replace(each, p=None) for each in aggregates]
     return Analysis(
         study,
         reference,
         summaries,
-        tuple(pair for metric in METRICS for pair in _pairs(study, metric, reference, rng)),
+        tuple(pairs),
+        named,
+        families,
         tuple(aggregates),
         common,
         unknown,
@@ -164,11 +189,42 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
     )
 
 
-def verdict(interval: Interval, nothing: float, p: float | None) -> Any:
-    """A difference is claimed only where its interval excludes none and its test, adjusted for their number, agrees."""
-    if p is None or p >= SIGNIFICANT or not interval.excludes(nothing):
-        return "no difference shown"
-    return "higher" if interval.estimate > nothing else "lower"
+def _families(study: Study, pairs: Sequence[Pair], aggregates: Sequence[Aggregate], common: int) -> tuple[Family, ...]:
+    """Where no contrast is named: the arms beside the reference in the primary metric, over all tasks where there are
+    several, else on the one; and everything else."""
+    chances = {each.arm: each for each in aggregates if each.improvement is not None}
+    over_tasks = bool(chances) and len(study.tasks) > 1
+    floor = floor_of_chance([common] * len(study.tasks))
+    first: list[Hypothesis] = []
+    rest: list[Hypothesis] = []
+    for pair in pairs:
+        p = pair.p_permutation if pair.p_welch is None else pair.p_welch
+        test = Hypothesis(("pair", pair.metric, pair.task, pair.arm), p, floor_of_welch(pair.seeds))
+        (first if pair.metric == study.spec.metric and not over_tasks else rest).append(test)
+    for each in aggregates:
+        if each.improvement is not None:
+            test = Hypothesis(("chance", each.metric, each.arm), each.p, floor)
+            (first if each.metric == study.spec.metric and over_tasks else rest).append(test)
+    return tuple(each for each in (family("primary", first), family("secondary", rest)) if each.adjusted)
+
+
+def _decided_pair(pair: Pair, study: Study, families: Sequence[Family]) -> Pair:
+    key = ("pair", pair.metric, pair.task, pair.arm)
+    [own] = [each for each in families if key in each.adjusted]
+    detectable = None
+    if study.spec.sigma and pair.metric == study.spec.metric:
+        seeds = len(study.of(pair.task, pair.arm)), len(study.of(pair.task, pair.reference))
+        detectable = detectable_effect([study.spec.sigma[pair.task]] * 2, seeds, own.level)
+    p = own.adjusted[key]
+    return replace(pair, p=p, detectable=detectable, verdict=verdict(pair.difference, 0.0, p))
+
+
+def _decided_chance(each: Aggregate, families: Sequence[Family]) -> Aggregate:
+    if each.improvement is None:
+        return each
+    key = ("chance", each.metric, each.arm)
+    [p] = [found.adjusted[key] for found in families if key in found.adjusted]
+    return replace(each, p=p, verdict=verdict(each.improvement, 0.5, p))
 
 
 def _is_common(study: Study, seed: int) -> bool:
@@ -186,41 +242,33 @@ def _normalised(study: Study, task: str, arm: str, metric: Metric, seeds: Sequen
 
 def _summary(study: Study, task: str, arm: str, metric: Metric) -> Summary:
     scores = _scores(study.of(task, arm), metric)
-    return Summary(
-        task, arm, metric, scores, statistics.mean(scores), statistics.median(scores), statistics.iqm(scores)
-    )
+    return Summary(task, arm, metric, scores, {each.name: each.compute(scores) for each in OF_AN_ARM})
 
 
 def _pairs(study: Study, metric: Metric, reference: str, rng: np.random.Generator) -> list[Pair]:
-    cells = [(task, arm) for task in study.tasks for arm in study.arms if arm != reference]
-    both = {cell: _both(study, *cell, reference, metric) for cell in cells}
-    all_scores = {
-        (task, arm): (_scores(study.of(task, arm), metric), _scores(study.of(task, reference), metric))
-        for task, arm in cells
-    }
-    welch = {cell: statistics.welch_p(*scores) for cell, scores in all_scores.items()}
-    permuted = {cell: statistics.permutation_p(*scores, rng) for cell, scores in all_scores.items()}
-    adjusted = statistics.holm([permuted[cell] if welch[cell] is None else welch[cell] for cell in cells])
+    """Not tested yet."""
     pairs = []
-    for cell, p in zip(cells, adjusted, strict=True):
-        scores = all_scores[cell]
-        difference = statistics.difference(*scores)
-        pairs.append(
-            Pair(
-                *cell,
-                reference,
-                metric,
-                min(map(len, scores)),
-                difference,
-                statistics.paired_difference(*both[cell]),
-                statistics.effect_size(*scores),
-                statistics.detectable_difference(*scores, level=1 - SIGNIFICANT / len(cells)),
-                welch[cell],
-                permuted[cell],
-                p,
-                verdict(difference, 0.0, p),
+    for task in study.tasks:
+        for arm in study.arms:
+            if arm == reference:
+                continue
+            ours, theirs = (_scores(study.of(task, each), metric) for each in (arm, reference))
+            both = Samples(ours, theirs, np.array(_both(study, task, arm, reference, metric)))
+            pairs.append(
+                Pair(
+                    task,
+                    arm,
+                    reference,
+                    metric,
+                    min(len(ours), len(theirs)),
+                    {each.name: each.compute(both) for each in OF_A_PAIR},
+                    None,
+                    statistics.welch_p(ours, theirs),
+                    statistics.permutation_p(ours, theirs, rng),
+                    None,
+                    "not tested",
+                )
             )
-        )
     return pairs
 
 
@@ -235,40 +283,22 @@ def _both(study: Study, task: str, arm: str, reference: str, metric: Metric) -> 
 def _aggregates(
     scores: Mapping[str, Sequence[Array]], metric: Metric, reference: str, thresholds: Array, rng: np.random.Generator
 ) -> list[Aggregate]:
-    """Of scores `[seeds]` by arm and task, each of the same seeds."""
-    others = [arm for arm in scores if arm != reference]
-    ps = statistics.holm([statistics.improvement_p(scores[arm], scores[reference], rng) for arm in others])
-    adjusted = dict(zip(others, ps, strict=True))
-    found = []
-    for arm, own in scores.items():
-        better = None if arm == reference else statistics.probability_of_improvement(own, scores[reference])
-        found.append(
-            Aggregate(
-                arm,
-                metric,
-                {name: statistics.aggregate(own, statistic, rng) for name, statistic in AGGREGATES.items()},
-                better,
-                adjusted.get(arm),
-                None if better is None else verdict(better, 0.5, adjusted[arm]),
-                statistics.performance_profile(own, thresholds, rng),
-            )
+    """Of scores `[seeds]` by arm and task, each of the same seeds; p not adjusted yet."""
+    ps = {arm: statistics.improvement_p(scores[arm], scores[reference], rng) for arm in scores if arm != reference}
+    return [
+        Aggregate(
+            arm,
+            metric,
+            {each.name: each.compute(own, rng) for each in OVER_TASKS},
+            None if arm == reference else OF_A_CHANCE.compute(own, scores[reference]),
+            ps.get(arm),
+            None if arm == reference else "not tested",
+            statistics.performance_profile(own, thresholds, rng),
         )
-    return found
+        for arm, own in scores.items()
+    ]
 
 
 @cache
-def _covered(seeds: int, common: int, tasks: int) -> dict[str, dict[str, float | None]]:
-    rng = np.random.default_rng(SEED)
-    found: dict[str, dict[str, float | None]] = {
-        name: {world: coverage.of_one_task(name, seeds, world, rng) for world in coverage.WORLDS}
-        for name in coverage.OF_ONE_TASK
-    }
-    found["difference"] = {world: coverage.of_difference(seeds, world, rng) for world in coverage.WORLDS}
-    if common > 1:
-        found["improvement"] = {world: coverage.of_improvement(common, tasks, world, rng) for world in coverage.WORLDS}
-    found["effect"] = {world: coverage.of_effect(seeds, world, rng) for world in coverage.WORLDS}
-    for name in AGGREGATES if common > 1 else ():
-        found[f"{name} over tasks"] = {
-            world: coverage.of_aggregate(name, common, tasks, world, rng) for world in coverage.WORLDS
-        }
-    return found
+def _covered(seeds: int, common: int, tasks: int, has_contrasts: bool) -> Mapping[str, Mapping[str, float | None]]:
+    return covered(seeds, common, tasks, contrasts=has_contrasts, rng=np.random.default_rng(SEED))

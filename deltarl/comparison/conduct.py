@@ -13,6 +13,7 @@ from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.cells import Ran, run_cells
 from deltarl.comparison.costs import Cost, measure_costs
 from deltarl.comparison.erasure import measure_erasure, unmeasured
+from deltarl.comparison.looks import record_look
 from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
@@ -103,6 +104,7 @@ def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:
         analysis = analyse(read_study(folder))
         write_summary(analysis)
         write_analysis(analysis, page.parent, sources)
+        record_look(analysis.study)
     return page
 
 
@@ -125,7 +127,7 @@ def write_summary(analysis: Analysis) -> None:
             for metric in METRICS:
                 found = analysis.summary(task, arm, metric)
                 scores[f"comparison/{metric}_mean"] = found.mean.estimate
-                scores[f"comparison/{metric}_iqm"] = found.iqm.estimate
+                scores[f"comparison/{metric}_iqm"] = found.intervals["iqm"].estimate
             sink = TensorBoard.open(folder)
             sink.scalars(dict(sorted(scores.items())), spec.total_timesteps)
             sink.hparams(settings, dict.fromkeys(scores, 0.0))

@@ -9,6 +9,7 @@ import numpy as np
 import scipy
 
 from deltarl.comparison import statistics
+from deltarl.comparison.linear import combination
 from deltarl.comparison.statistics import Array, Interval
 
 SIMULATIONS = 1_000
@@ -83,6 +84,17 @@ def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator)
     for _ in range(SIMULATIONS):
         pair = WORLDS[world](rng, (2, tasks, seeds))
         covered += not statistics.probability_of_improvement(list(pair[0] + 1), list(pair[1])).excludes(truth)
+    return covered / SIMULATIONS
+
+
+def of_contrast(seeds: int, tasks: int, world: str, rng: np.random.Generator) -> float:
+    """The same of Welch's interval of a contrast over tasks, between arms as those of `of_difference`."""
+    truth = -float(np.mean(WORLDS[world](rng, POPULATION)))
+    weights = np.repeat([1.0, -1.0], tasks) / tasks
+    covered = 0
+    for _ in range(SIMULATIONS):
+        samples = [*normal(rng, (tasks, seeds)), *WORLDS[world](rng, (tasks, seeds))]
+        covered += not combination(weights, samples).interval().excludes(truth)
     return covered / SIMULATIONS
 
 

@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from deltarl.comparison.analysis import METRICS, Analysis, Metric
+from deltarl.comparison.analysis import METRICS, Analysis
+from deltarl.comparison.estimates import OVER_TASKS
 from deltarl.comparison.records import Record, Study
+from deltarl.comparison.spec import Metric
 from deltarl.comparison.statistics import Array, Interval, mean
 from deltarl.errors import ConfigError
 from deltarl.gates.figures import BETA_LABEL, SHARE_LABEL, gated_networks
@@ -130,6 +132,7 @@ def aggregates(analysis: Analysis, metric: Metric) -> Figure:
     """IQM, median and mean of normalised scores over all tasks."""
     found = [each for each in analysis.aggregates if each.metric == metric]
     names = list(found[0].statistics)
+    labels = {each.name: each.label for each in OVER_TASKS}
     figure = Figure(figsize=(WIDTH, 0.8 + 0.75 * ROW * len(found) * len(names)), layout="constrained")
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False).ravel()
     looks = styles(analysis.study.arms)
@@ -140,7 +143,7 @@ def aggregates(analysis: Analysis, metric: Metric) -> Figure:
             _interval(panel, row, each.statistics[name], colour, marker)
         panel.set_yticks(range(len(found)), [each.arm for each in found])
         panel.set_ylim(len(found) - 0.4, -0.6)
-        panel.set_title(name.upper() if name == "iqm" else name, color=INK, fontsize=9, loc="left")
+        panel.set_title(labels[name], color=INK, fontsize=9, loc="left")
     panels[-1].set_xlabel(f"normalised {METRICS[metric]}")
     return figure
 

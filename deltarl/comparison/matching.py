@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from stable_baselines3.common.policies import BasePolicy
@@ -80,7 +80,8 @@ def match_sizes(
 ) -> tuple[dict[str, RunSpec], dict[str, Size]]:
     """The runs of one task's arms, their inner widths chosen, and how large they then are.
 
-    One factor scales the inner widths of an arm's actor and critic. An MLP whose `net_arch` is not given is
+    One factor scales the inner widths of an arm's actor and critic, of those that are other than the reference's: arms
+    that differ in their critics alone have the same actor. An MLP whose `net_arch` is not given is
     Stable-Baselines3's own and stays as it is, whatever its size.
 
     Args:
@@ -96,11 +97,18 @@ def match_sizes(
     with one_message(f"env: {env.id} cannot be made as the config says"):
         envs = build_envs(env, 0, 1)
     with closing(envs):
+        known: dict[Any, tuple[int, int]] = {}  # arms that differ in how they learn alone have the same networks
 
         def measured(spec: RunSpec) -> Counted:
+            networks_of = (spec.agent.algorithm, spec.agent.policy, spec.actor_torso, spec.critic_torso)
+            if networks_of not in known:
+                known[networks_of] = counted(spec)
+            return Counted(spec, *known[networks_of])
+
+        def counted(spec: RunSpec) -> tuple[int, int]:
             with one_message(f"agent: {spec.agent.algorithm} cannot be made for {env.id}"):
                 policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
-            return Counted(spec, parameters_of(policy), flops_of(policy))
+            return parameters_of(policy), flops_of(policy)
 
         def amount(counted: Counted) -> int:
             return counted.flops if match == "flops" else counted.parameters
@@ -108,9 +116,10 @@ def match_sizes(
         found = {arm: measured(spec) for arm, spec in arms.items()}
         goal = amount(found[reference])
         if match != "width":
-            for arm, counted in found.items():
-                if arm != reference and _is_scalable(arm, counted.spec):
-                    found[arm] = _solve(counted, measured, amount, goal)
+            for arm, start in found.items():
+                roles = [role for role in ROLES if getattr(start.spec, role) != getattr(found[reference].spec, role)]
+                if arm != reference and _is_scalable(arm, start.spec, roles):
+                    found[arm] = _solve(start, roles, measured, amount, goal)
                     if abs(left := amount(found[arm]) / goal - 1) > MOST_MISMATCH:
                         raise ConfigError(
                             f"arm {arm}: its {match} cannot come nearer to those of {reference} than {left:+.1%}, and "
@@ -128,26 +137,30 @@ def match_sizes(
     return {arm: counted.spec for arm, counted in found.items()}, sizes
 
 
-def _is_scalable(arm: str, spec: RunSpec) -> bool:
+def _is_scalable(arm: str, spec: RunSpec, roles: Sequence[str]) -> bool:
     """Whether it has inner widths to choose: an MLP whose widths are not given has none."""
-    given = [torso.inner is not None for torso in _torsos(spec)]
+    given = [getattr(spec, role).inner is not None for role in roles]
     if any(given) and not all(given):
         raise ConfigError(f"arm {arm}: one torso is an mlp of no given size; give its net_arch, or set match: width")
-    return all(given)
+    return bool(given) and all(given)
 
 
 def _torsos(spec: RunSpec) -> tuple[TorsoSpec, ...]:
     return tuple(getattr(spec, role) for role in ROLES)
 
 
-def _scaled(spec: RunSpec, factor: float) -> RunSpec:
-    """The run with the inner widths of both roles times a factor, and at least 1."""
+def _scaled(spec: RunSpec, roles: Sequence[str], factor: float) -> RunSpec:
+    """The run with the inner widths of these roles times a factor, and at least 1."""
 
-    return spec.model_copy(update={role: getattr(spec, role).scaled(factor) for role in ROLES})
+    return spec.model_copy(update={role: getattr(spec, role).scaled(factor) for role in roles})
 
 
 def _solve(
-    start: Counted, measured: Callable[[RunSpec], Counted], amount: Callable[[Counted], int], goal: int
+    start: Counted,
+    roles: Sequence[str],
+    measured: Callable[[RunSpec], Counted],
+    amount: Callable[[Counted], int],
+    goal: int,
 ) -> Counted:
     """What comes nearest to the goal, by the secant method over the factor of the inner widths.
 
@@ -156,7 +169,7 @@ def _solve(
     tried = {tuple(_widths(start.spec)): start}
     before, factor = (0.0, 0), 1.0
     for _ in range(MOST_TRIALS):
-        scaled = _scaled(start.spec, factor)
+        scaled = _scaled(start.spec, roles, factor)
         widths = tuple(_widths(scaled))
         new = widths not in tried
         if new:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from deltarl import disk, places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.erasure import ERASURE, measure_erasure, unmeasured, worths
+from deltarl.comparison.estimates import OF_A_PAIR, OF_AN_ARM, OVER_TASKS
 from deltarl.comparison.figures import INK, RULE, figures
+from deltarl.comparison.looks import record_look
 from deltarl.comparison.records import Study, read_study
+from deltarl.comparison.sensitivity import pooled_deviations, sensitivities
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.errors import ConfigError, suggestion
 from deltarl.launch.display import default_console
@@ -63,7 +66,10 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
     if unmeasured(study.records):
         measure_erasure(study.records, default_console())
         sources, study = sources_of(Path(folder)), read_study(folder)
-    return write_analysis(analyse(study, reference), out, sources)
+    page = write_analysis(analyse(study, reference), out, sources)
+    if out == Path(folder) / "report":
+        record_look(study)
+    return page
 
 
 def sources_of(folder: Path) -> str:
@@ -147,6 +153,7 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         "number": words.number,
         "p": words.probability,
         "interval": words.interval,
+        "signed": _signed,
         "count": _count,
         "percent": _percent,
     }
@@ -158,6 +165,11 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         figures=drawn,
         gates=[name for name in drawn if name.startswith("gates-")],
         erasure=worths(study),
+        sensitivity=sensitivities(study),
+        deviations=pooled_deviations(study),
+        of_an_arm=OF_AN_ARM,
+        of_a_pair=OF_A_PAIR,
+        over_tasks=OVER_TASKS,
         metrics=METRICS,
         headline=words.headline(analysis),
         caution=words.caution(analysis),
@@ -195,6 +207,15 @@ def _count(value: float | None) -> str:
         if abs(value) >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value:.3g}"
+
+
+def _signed(weights: Mapping[str, float]) -> str:
+    """A contrast as a sum, such as `0.5 a + 0.5 b` less `c`."""
+    terms = [
+        f"{'+' if weight > 0 else words.MINUS} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{arm}"
+        for arm, weight in sorted(weights.items(), key=lambda item: -item[1])
+    ]
+    return " ".join(terms).removeprefix("+ ")
 
 
 def _percent(value: float | None) -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 KIND = "configs/compare"
 assert KIND in KINDS
+Metric = Literal["final", "area"]
+Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
 # What stands in the folder of a comparison beside its runs.
 COMPARISON = "comparison.yaml"
@@ -43,6 +45,7 @@ ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
 BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
 # What every cell gets of the comparison itself.
 OF_THE_COMPARISON = fields_of(Part.PLACE)
+NO_SUM = 1e-9  # what rounding leaves of weights that sum to 0
 RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS)
 
 
@@ -62,6 +65,40 @@ class ComparisonSpec(Spec):
         "parameters or the FLOPs of a forward pass.",
     )
 
+    variants: dict[Name, dict[str, Any]] = Field(
+        {},
+        description="Settings that each arm is run with once, as ARM+VARIANT, as for tuning: what an arm may change; "
+        "the report has a table of how much they matter.",
+    )
+    metric: Metric = Field(
+        "final",
+        description="The primary metric: the return of the final policy, or the mean return over training (area).",
+    )
+    contrasts: dict[Name, dict[str, float]] = Field(
+        {},
+        description="What is tested, by name: weights of arms that sum to 0, such as {delta: 1, residual: -1}. Without "
+        "any, each arm is compared with the reference.",
+    )
+    primary: tuple[str, ...] = Field(
+        (), description="The contrasts that the comparison is made for; all others are adjusted together, apart."
+    )
+    sigma: dict[str, Positive] = Field(
+        {},
+        description="Planned standard deviation of the primary metric over seeds, by task: the unit of contrasts over "
+        "tasks, and what power is computed from.",
+    )
+    equivalence: Positive | None = Field(
+        None, description="Contrasts are also tested for being no larger than this many planned standard deviations."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arms_times_variants(cls, data: Any) -> Any:
+        arms, variants = (data.get(key) if isinstance(data, dict) else None for key in ("arms", "variants"))
+        if not isinstance(arms, dict) or not isinstance(variants, dict) or not variants:
+            return data
+        return {**data, "arms": {f"{arm}+{variant}": own for arm, own in arms.items() for variant in variants}}
+
     @model_validator(mode="after")
     def _there_is_something_to_compare(self) -> ComparisonSpec:
         if len(self.arms) < 2:
@@ -75,6 +112,49 @@ class ComparisonSpec(Spec):
         if self.reference not in self.arms:
             raise complaint(f"no arm '{self.reference}'{suggestion(self.reference, self.arms)}", key="reference")
         return self
+
+    @model_validator(mode="after")
+    def _contrasts_are_of_its_arms(self) -> ComparisonSpec:
+        for name, weights in self.contrasts.items():
+            for arm in weights:
+                if arm not in self.arms:
+                    raise complaint(f"no arm '{arm}'{suggestion(arm, self.arms)}", key=f"contrasts.{name}")
+            if not any(weights.values()) or abs(sum(weights.values())) > NO_SUM:
+                raise complaint(
+                    "weights of a contrast sum to 0, and not all of them are 0, as in {delta: 1, residual: -1}; got a "
+                    f"sum of {sum(weights.values()):g}",
+                    key=f"contrasts.{name}",
+                )
+        for name in self.primary:
+            if name not in self.contrasts:
+                hint = suggestion(name, self.contrasts) if self.contrasts else "; there are no contrasts"
+                raise complaint(f"no contrast '{name}'{hint}", key="primary")
+        if self.contrasts and not self.primary:
+            raise complaint("name the contrasts that the comparison is made for", key="primary")
+        if len(set(self.primary)) < len(self.primary):
+            raise complaint("the same contrast twice", key="primary")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_planned_is_whole(self) -> ComparisonSpec:
+        for task in self.sigma:
+            if task not in self.tasks:
+                raise complaint(f"no task '{task}'{suggestion(task, self.tasks)}", key="sigma")
+        if missing := [task for task in self.tasks if self.sigma and task not in self.sigma]:
+            raise complaint(f"{missing[0]} has none; give one for each task, or for none", key="sigma")
+        if self.equivalence is not None and not (self.contrasts and self.sigma):
+            what = "contrasts" if not self.contrasts else "sigma"
+            raise complaint(
+                f"it is a bound of contrasts, in planned standard deviations: give {what}", key="equivalence"
+            )
+        return self
+
+    def parts(self, arm: str) -> tuple[tuple[str, ...], ...]:
+        """Where the keys of an arm stand in the file: its own, and its variant's."""
+        if not self.variants:
+            return (("arms", arm),)
+        own, _, variant = arm.rpartition("+")
+        return ("arms", own), ("variants", variant)
 
 
 @dataclass(frozen=True)
@@ -186,7 +266,7 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
                 base.data.pop(key, None)
         arms: dict[str, RunSpec] = {}
         for arm in spec.arms:
-            resolution = compose([base, common, own, layer.under("arms", arm)], arm)
+            resolution = compose([base, common, own, *(layer.under(*part) for part in spec.parts(arm))], arm)
             notes |= dict.fromkeys(resolution.notes)
             arms[arm] = resolution.spec
         from deltarl.comparison.matching import MOST_MISMATCH, match_sizes  # noqa: PLC0415 - what is wrong is said first
@@ -231,26 +311,30 @@ def _check_tasks(spec: ComparisonSpec, layer: Layer) -> None:
 
 def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
     """An arm that changed the task, the budget, the evaluation or the algorithm would be compared with nothing."""
-    for arm, changes in spec.arms.items():
-        for key in changes:
-            if key not in ARM_KEYS:
-                raise _complaint(
-                    layer,
-                    ("arms", arm, key),
-                    f"an arm may change {', '.join(ARM_KEYS)} alone; what holds for all arms stands above them, or in "
-                    "a task",
-                )
-        agent = changes.get("agent", {})
-        for key in ("base", "algorithm"):
-            if isinstance(agent, str) or key in agent:
-                raise _complaint(
-                    layer, ("arms", arm, "agent"), "an arm may change hyperparameters, and not the agent they are of"
-                )
-        for path in _keys(changes):
-            if spec.match != "width" and arm != spec.reference and path[-1] == "hidden":
-                raise _complaint(
-                    layer, ("arms", arm, *path), f"match {spec.match} chooses it; leave it out, or set match: width"
-                )
+    for arm in spec.arms:
+        for part in spec.parts(arm):
+            _check_arm(layer, part, matched=spec.match != "width" and arm != spec.reference, match=spec.match)
+
+
+def _check_arm(layer: Layer, part: tuple[str, ...], *, matched: bool, match: str) -> None:
+    changes = layer.under(*part).data
+    for key in changes:
+        if key not in ARM_KEYS:
+            raise _complaint(
+                layer,
+                (*part, key),
+                f"an arm may change {', '.join(ARM_KEYS)} alone; what holds for all arms stands above them, or in a "
+                "task",
+            )
+    agent = changes.get("agent", {})
+    for key in ("base", "algorithm"):
+        if isinstance(agent, str) or key in agent:
+            raise _complaint(
+                layer, (*part, "agent"), "an arm may change hyperparameters, and not the agent they are of"
+            )
+    for path in _keys(changes):
+        if matched and path[-1] == "hidden":
+            raise _complaint(layer, (*part, *path), f"match {match} chooses it; leave it out, or set match: width")
 
 
 def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
@@ -259,10 +343,10 @@ def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
 
 def _spell_out(layer: Layer) -> None:
     """A bare word is a torso's kind as an arm, and a config as a task; null leaves one out."""
-    for group, key in (("arms", "torso"), ("tasks", "config")):
+    for group, key in (("arms", "torso"), ("variants", "torso"), ("tasks", "config"), ("contrasts", None)):
         if isinstance(held := layer.data.get(group), dict):
             layer.data[group] = {
-                name: {key: value} if isinstance(value, str) else value
+                name: {key: value} if key is not None and isinstance(value, str) else value
                 for name, value in held.items()
                 if value is not None
             }

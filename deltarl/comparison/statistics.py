@@ -135,40 +135,6 @@ def _far_shift(t: float, freedom: int, share: float) -> float:
     return float(scipy.optimize.brentq(excess, low - z[-1], high + z[-1]))
 
 
-def detectable_difference(scores: Array, others: Array, level: float = LEVEL, power: float = POWER) -> float | None:
-    """The smallest true difference that a t test would have shown with probability `power` at these numbers of seeds.
-
-    From the pooled standard deviation as it was seen; None with fewer than 2 seeds an arm, or without spread.
-
-    Args:
-        scores: of one arm.
-        others: of the other.
-        level: of the test; one of k tests, after Bonferroni or for Holm's first step, has 1 - (1 - level) / k.
-        power: the probability.
-    """
-    n, m = len(scores), len(others)
-    if not _have_spread(scores, others):
-        return None
-    return detectable_effect(n, m, level, power) * _pooled_deviation(scores, others)
-
-
-def detectable_effect(n: int, m: int, level: float = LEVEL, power: float = POWER) -> float:
-    """`detectable_difference` in standard deviations (Cohen 1988)."""
-    freedom, root = n + m - 2, math.sqrt(n * m / (n + m))
-    critical = scipy.stats.t.ppf((1 + level) / 2, freedom)
-
-    def lacking(effect: float) -> float:
-        shift = effect * root
-        # The chance of a difference of the wrong sign vanishes, and SciPy has no value for it then.
-        wrong = np.nan_to_num(scipy.stats.nct.cdf(-critical, freedom, shift))
-        return float(scipy.stats.nct.sf(critical, freedom, shift) + wrong - power)
-
-    outer = 1.0
-    while lacking(outer) < 0:
-        outer *= 1.5
-    return float(scipy.optimize.brentq(lacking, 0, outer))
-
-
 def welch_p(scores: Array, others: Array) -> float | None:
     """Two-sided p of Welch's test of equal means; None with fewer than 2 seeds an arm, or without spread."""
     if not _have_spread(scores, others):

@@ -11,8 +11,10 @@ from typing import Any
 
 from deltarl.comparison.analysis import Analysis
 from deltarl.comparison.erasure import worths
+from deltarl.comparison.estimates import ESTIMATES
 from deltarl.comparison.figures import flops
 from deltarl.comparison.records import Study
+from deltarl.comparison.sensitivity import pooled_deviations, sensitivities
 from deltarl.comparison.statistics import Interval
 
 Row = dict[str, Any]
@@ -25,6 +27,9 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
         "curves": list(curves(analysis.study)),
         "summary": list(summary(analysis)),
         "pairs": list(pairs(analysis)),
+        "contrasts": list(contrasts(analysis)),
+        "sensitivity": list(sensitivity(analysis.study)),
+        "deviations": list(deviations(analysis.study)),
         "aggregates": list(aggregates(analysis)),
         "costs": list(costs(analysis.study)),
         "coverage": list(coverage(analysis)),
@@ -82,9 +87,7 @@ def summary(analysis: Analysis) -> Iterator[Row]:
             "arm": each.arm,
             "metric": each.metric,
             "seeds": len(each.scores),
-            **_ends("mean", each.mean),
-            **_ends("median", each.median),
-            **_ends("iqm", each.iqm),
+            **_all_ends(each.intervals),
         }
 
 
@@ -97,9 +100,7 @@ def pairs(analysis: Analysis) -> Iterator[Row]:
             "reference": each.reference,
             "metric": each.metric,
             "seeds": each.seeds,
-            **_ends("difference", each.difference),
-            **_ends("paired_difference", each.paired),
-            **_ends("hedges_g", each.effect),
+            **_all_ends(each.intervals),
             "detectable_difference": each.detectable,
             "p_welch": each.p_welch,
             "p_permutation": each.p_permutation,
@@ -112,10 +113,51 @@ def aggregates(analysis: Analysis) -> Iterator[Row]:
     """One row an arm and metric, over all tasks."""
     for each in analysis.aggregates:
         row: Row = {"arm": each.arm, "metric": each.metric}
-        for name, found in each.statistics.items():
-            row |= _ends(name, found)
+        row |= _all_ends({name.removesuffix(" over tasks"): found for name, found in each.statistics.items()})
         improvement = each.improvement or Interval(float("nan"), None, None)
         yield row | _ends("improvement", improvement) | {"p_adjusted": each.p, "verdict": each.verdict}
+
+
+def contrasts(analysis: Analysis) -> Iterator[Row]:
+    """One row a contrast and metric over all tasks, and one for each task in returns."""
+    for each in analysis.contrasts:
+        row: Row = {
+            "contrast": each.name,
+            "metric": each.metric,
+            "family": each.family or "not tested",
+            "weights": " ".join(f"{weight:+g}*{arm}" for arm, weight in each.weights.items()),
+        }
+        between = each.between or Interval(float("nan"), None, None)
+        yield row | {
+            "task": "all",
+            "unit": each.unit,
+            **_ends("contrast", each.interval),
+            **_ends("interval_90", each.found.interval(0.9)),
+            **_ends("between_tasks", between),
+            "detectable": each.detectable,
+            "p_welch": each.found.p(),
+            "p_adjusted": each.p,
+            "bound": each.bound,
+            "p_equivalence_adjusted": each.p_equivalence,
+            "verdict": each.verdict,
+            "no_larger_than_bound": each.small,
+        }
+        for task, found in each.by_task.items():
+            yield row | {"task": task, "unit": "of the return", **_ends("contrast", found.interval())}
+
+
+def sensitivity(study: Study) -> Iterator[Row]:
+    """One row an arm and variant: means by task, and the score that variants are chosen by."""
+    for each in sensitivities(study):
+        for variant, score in each.scores.items():
+            means = {task: found[variant] for task, found in each.by_task.items()}
+            yield {"arm": each.arm, "variant": variant, **means, "score": score, "best": variant == each.best}
+
+
+def deviations(study: Study) -> Iterator[Row]:
+    """One row a task: the standard deviation over seeds within its arms."""
+    for task, (deviation, freedom) in pooled_deviations(study).items():
+        yield {"task": task, "metric": study.spec.metric, "deviation": deviation, "degrees_of_freedom": freedom}
 
 
 def costs(study: Study) -> Iterator[Row]:
@@ -157,8 +199,7 @@ def erasure(study: Study) -> Iterator[Row]:
 def coverage(analysis: Analysis) -> Iterator[Row]:
     """One row an interval and simulated world."""
     for name, worlds in analysis.covered.items():
-        over_tasks = name == "improvement" or name.endswith("over tasks")
-        seeds = len(analysis.common_seeds) if over_tasks else analysis.seeds[0]
+        seeds = len(analysis.common_seeds) if ESTIMATES[name].over_tasks else analysis.seeds[0]
         for world, share in worlds.items():
             yield {"interval": name, "world": world, "seeds": seeds, "covered": share}
 
@@ -182,9 +223,16 @@ def _ends(name: str, found: Interval) -> Row:
     return {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
+def _all_ends(found: Mapping[str, Interval]) -> Row:
+    row: Row = {}
+    for name, interval in found.items():
+        row |= _ends(name, interval)
+    return row
+
+
 def _write(path: Path, rows: Sequence[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         for row in rows:
             writer.writerow({key: "" if _is_nan(value) else value for key, value in row.items()})

@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from deltarl.comparison.analysis import Aggregate, Analysis, Pair
+from deltarl.comparison.contrasts import Contrast
+from deltarl.comparison.families import SIGNIFICANT
+from deltarl.comparison.looks import since_the_first
 from deltarl.comparison.matching import MOST_MISMATCH
+from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Record
 from deltarl.comparison.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
-MANY_SEEDS = 10
 
 
 def number(value: float | None) -> str:
@@ -39,13 +42,16 @@ def interval(found: Interval) -> str:
 
 
 def headline(analysis: Analysis) -> list[str]:
-    """What the whole comparison shows, a sentence each, for the scores of the final policies."""
+    """What the whole comparison shows in its primary metric, a sentence each."""
+    metric = analysis.study.spec.metric
+    if analysis.study.spec.contrasts:
+        return [_of_a_contrast(each, analysis) for each in analysis.contrasts if each.family is not None]
     sentences = []
-    finals = [each for each in analysis.aggregates if each.metric == "final" and each.improvement is not None]
-    if finals and len(analysis.study.tasks) > 1:
-        sentences += [_over_tasks(each, analysis) for each in finals]
+    chances = [each for each in analysis.aggregates if each.metric == metric and each.improvement is not None]
+    if chances and len(analysis.study.tasks) > 1:
+        sentences += [_over_tasks(each, analysis) for each in chances]
     for task in analysis.study.tasks:
-        pairs = [pair for pair in analysis.pairs if (pair.task, pair.metric) == (task, "final")]
+        pairs = [pair for pair in analysis.pairs if (pair.task, pair.metric) == (task, metric)]
         sentences += [_claim(pair) for pair in pairs if pair.verdict != "no difference shown"]
         if silent := [pair for pair in pairs if pair.verdict == "no difference shown"]:
             sentences.append(_silence(task, silent))
@@ -54,14 +60,22 @@ def headline(analysis: Analysis) -> list[str]:
 
 def caution(analysis: Analysis) -> str:
     """How to read the headline."""
-    pairs = len(analysis.study.tasks) * (len(analysis.study.arms) - 1)
+    tests = {each.name: len(each.adjusted) for each in analysis.families}
+    counted = " and ".join(f"{count} {name} test{'s' if count > 1 else ''}" for name, count in tests.items())
     text = (
-        "A difference is claimed only where its 95% interval excludes none and its test agrees: on a task Welch's, "
-        f"adjusted after Holm for the {pairs} pair{'s' if pairs > 1 else ''} of the report; over all tasks the "
-        "permutation test of the chance to score above, adjusted for the number of arms."
+        "A difference is claimed only where its 95% interval excludes none and its test agrees. There "
+        f"{'is' if sum(tests.values()) == 1 else 'are'} {counted or 'no tests'}"
+        + (", each family adjusted after Holm on its own" if len(tests) > 1 else ", adjusted after Holm")
+        + ": on a task Welch's test, over all tasks "
+        + ("Welch's of the contrast." if analysis.contrasts else "the permutation test of the chance to score above.")
     )
-    if analysis.seeds[0] < MANY_SEEDS:
-        text += f" With {seeds(analysis)} an arm small differences cannot be seen: no claim is no proof of equality."
+    level = max((each.level for each in analysis.families), default=None)
+    if level is not None and not analysis.contrasts and analysis.seeds[0] > 1:
+        size = detectable_effect((1.0, 1.0), (analysis.seeds[0],) * 2, level)
+        text += (
+            f" With {seeds(analysis)} an arm, adjusted, Welch's test shows a true difference of {number(size)} "
+            "standard deviations four times in five: no claim is no proof of equality."
+        )
     return text
 
 
@@ -91,6 +105,7 @@ def warnings(analysis: Analysis) -> Iterator[str]:
     if study.unlisted:
         count = len(study.unlisted)
         yield f"{count} finished runs in the folder are not of this comparison: {_listed(study.unlisted)}."
+    yield from _of_the_tests(analysis)
     if absent := [task for task in study.spec.tasks if task not in study.tasks]:
         yield f"Left out, since an arm has no finished run there: {_listed(absent)}."
     if not analysis.common_seeds:
@@ -116,6 +131,28 @@ def warnings(analysis: Analysis) -> Iterator[str]:
             what = "FLOPs" if study.spec.match == "flops" else study.spec.match
             listed = _listed(apart).replace("-", MINUS)
             yield f"{arm} is not matched: its {what} differ from those of {study.spec.reference} by {listed}."
+
+
+def _of_the_tests(analysis: Analysis) -> Iterator[str]:
+    study = analysis.study
+    if analysis.reference != study.spec.reference:
+        yield (
+            f"The reference, {analysis.reference}, was chosen for this report; that of the comparison is "
+            f"{study.spec.reference}. Claims beside a reference that was chosen after a look at results are worth less."
+        )
+    yield from since_the_first(study)
+    if study.spec.contrasts and not analysis.contrasts:
+        yield (
+            "The contrasts were not tested: scores of several tasks are put together by planned standard deviations "
+            "(sigma) or by the reference scores of their environments, and there are neither."
+        )
+    for each in analysis.families:
+        if each.hopeless:
+            yield (
+                f"{len(each.hopeless)} of {len(each.adjusted)} {each.name} tests could not have shown anything, "
+                f"whatever the results: with {seeds(analysis)} an arm, their smallest possible p, adjusted for "
+                f"their number, is not below {SIGNIFICANT:g}."
+            )
 
 
 def differing(analysis: Analysis) -> dict[str, list[str]]:
@@ -150,7 +187,7 @@ def _over_tasks(each: Aggregate, analysis: Analysis) -> str:
     assert each.improvement is not None
     low, high = each.improvement.low, each.improvement.high
     spread = "" if low is None or high is None else f" (95% interval {low:.2f} to {high:.2f})"
-    over = f"Over {len(analysis.study.tasks)} tasks"
+    over = f"Over these {len(analysis.study.tasks)} tasks"
     chance = f"a run of {each.arm} scores above one of {analysis.reference} with a chance of"
     told = f"{chance} {each.improvement.estimate:.2f}{spread}."
     if each.verdict == "no difference shown":
@@ -168,11 +205,47 @@ def _claim(pair: Pair) -> str:
 
 
 def _silence(task: str, pairs: list[Pair]) -> str:
-    seen = [f"{number(pair.detectable)} for {pair.arm}" for pair in pairs if pair.detectable is not None]
     text = f"{task}: no difference shown between {pairs[0].reference} and {_listed(pair.arm for pair in pairs)}"
-    if not seen:
-        return f"{text}."
-    return f"{text}; smaller differences than {', '.join(seen)} would often be missed."
+    ranges = [
+        f"{number(pair.difference.low)} to {number(pair.difference.high)} for {pair.arm}"
+        for pair in pairs
+        if pair.difference.low is not None
+    ]
+    if ranges:
+        text += f"; 95% intervals of the difference are {', '.join(ranges)}"
+    seen = [f"{number(pair.detectable)} for {pair.arm}" for pair in pairs if pair.detectable is not None]
+    if seen:
+        text += f"; as planned, smaller differences than {', '.join(seen)} would often be missed"
+    return f"{text}."
+
+
+def _of_a_contrast(each: Contrast, analysis: Analysis) -> str:
+    unit = "" if each.unit == "of the return" else f" {each.unit}"
+    where = _on_these_tasks(analysis)
+    spread = f"95% interval {number(each.interval.low)} to {number(each.interval.high)}"
+    if each.verdict == "no difference shown":
+        text = f"{each.name}: no difference shown {where} ({number(each.interval.estimate)}{unit}, {spread}"
+    else:
+        size = number(abs(each.interval.estimate))
+        text = f"{each.name}: {each.verdict} {where}, by {size}{unit} ({spread}"
+    text += f"; p {probability(each.p)}, adjusted, {each.family}; {seeds(analysis)})."
+    if each.small and each.bound is not None:
+        text += (
+            f" Either way it is no larger than {number(each.bound)}{unit} (two one-sided tests: p "
+            f"{probability(each.p_equivalence)}, adjusted)."
+        )
+    elif each.bound is not None and each.verdict == "no difference shown":
+        text += f" That it is no larger than {number(each.bound)}{unit} is not shown either."
+    if each.detectable is not None and each.verdict == "no difference shown":
+        text += f" As planned, the test shows a true {number(each.detectable)} four times in five."
+    if each.between is not None:
+        text += f" For other tasks like these the mean may lie at {interval(each.between)}."
+    return text
+
+
+def _on_these_tasks(analysis: Analysis) -> str:
+    count = len(analysis.study.tasks)
+    return f"on {analysis.study.tasks[0]}" if count == 1 else f"on these {count} tasks"
 
 
 def _listed(items: Iterable[str], most: int = 8) -> str:
