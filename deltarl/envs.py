@@ -12,6 +12,7 @@ import gymnasium as gym
 from pydantic import Field, field_validator, model_validator
 
 from deltarl import envpool_tasks, plugins, yaml_text
+from deltarl.drift import DriftSpec
 from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class TimeAwareObservationSpec(Spec):
 
 
 WrapperSpec = Annotated[
-    DiscretizeActionSpec | FlattenObservationSpec | FilterObservationSpec | TimeAwareObservationSpec,
+    DiscretizeActionSpec | FlattenObservationSpec | FilterObservationSpec | TimeAwareObservationSpec | DriftSpec,
     Field(discriminator="wrapper"),
 ]
 
@@ -111,7 +112,7 @@ class EnvSpec(Spec):
         description="What sort of task it is, for lists alone."
     )
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
-    wrappers: tuple[WrapperSpec, ...] = Field((), description="Gymnasium's wrappers, the innermost first.")
+    wrappers: tuple[WrapperSpec, ...] = Field((), description="Wrappers, the innermost first.")
     n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Environments side by side in one process.")] = 1
     seeding: Literal["separate", "consecutive"] = Field(
         "separate",
@@ -180,6 +181,15 @@ class EnvSpec(Spec):
             )
         return seed
 
+    def held(self, steps: int | None) -> EnvSpec:
+        """The environment as it is after so many steps of the training, and stays; of None as it is at the end."""
+        wrappers = tuple(each.held(steps) if isinstance(each, DriftSpec) else each for each in self.wrappers)
+        return self if wrappers == self.wrappers else self.model_copy(update={"wrappers": wrappers})
+
+    def phase(self, steps: int) -> int | None:
+        """Of a task that drifts, the phase that it is in after so many steps of the training; None of others."""
+        return next((each.phase(steps) for each in self.wrappers if isinstance(each, DriftSpec)), None)
+
     def _fault_for_envpool(self) -> str | None:
         if self.id not in envpool_tasks.TASKS:
             return f"has no {self.id}; take one of {', '.join(envpool_tasks.TASKS)}"
@@ -231,7 +241,7 @@ class SuccessInfo(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode: str | None = None) -> VecEnv:
-    """Monitored environments in one process, not normalised.
+    """Monitored environments in one process, not normalised; a task that drifts is in its last phase.
 
     Args:
         spec: the environment.
@@ -242,6 +252,10 @@ def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode:
     Raises:
         ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
     """
+    return _built(spec.held(None), seed, n_envs or spec.n_envs, render_mode)
+
+
+def _built(spec: EnvSpec, seed: int, n_envs: int, render_mode: str | None = None) -> VecEnv:
     from stable_baselines3.common.env_util import make_vec_env  # noqa: PLC0415 - a config is read without it
 
     from deltarl.fast.vec_env import DummyVecEnv  # noqa: PLC0415
@@ -249,11 +263,11 @@ def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode:
     plugins.load()
     return make_vec_env(
         partial(_make, spec.id),
-        n_envs=n_envs or spec.n_envs,
+        n_envs=n_envs,
         seed=seed,
         vec_env_cls=DummyVecEnv,
         env_kwargs={**spec.kwargs, "render_mode": render_mode},
-        wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success),
+        wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success, n_envs=n_envs),
     )
 
 
@@ -267,6 +281,8 @@ def _make(env_id: str, render_mode: str | None, **options: Any) -> gym.Env[Any, 
 def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
     """As `build_envs`, but stepped by what `spec.vectorization` names; scores are taken in `build_envs` alone.
 
+    A task that drifts begins in its first phase, by a clock that the environments share.
+
     Args:
         spec: the environment.
         seed: of the run; `spec.first_seed` gives the environments' own.
@@ -277,7 +293,7 @@ def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
     """
     first = spec.first_seed(seed)
     if spec.vectorization == "dummy":
-        return build_envs(spec, first)
+        return _built(spec, first, spec.n_envs)
     from stable_baselines3.common.vec_env import VecMonitor  # noqa: PLC0415
 
     from deltarl import envpool  # noqa: PLC0415
@@ -285,9 +301,11 @@ def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
     return VecMonitor(envpool.EnvPoolVecEnv(spec.id, spec.n_envs, first, threads, spec.kwargs))
 
 
-def _wrapped(env: gym.Env[Any, Any], wrappers: Sequence[WrapperSpec], success: SuccessSpec | None) -> gym.Env[Any, Any]:
+def _wrapped(
+    env: gym.Env[Any, Any], wrappers: Sequence[WrapperSpec], success: SuccessSpec | None, n_envs: int
+) -> gym.Env[Any, Any]:
     for wrapper in wrappers:
-        env = wrapper.wrap(env)
+        env = wrapper.wrap(env, n_envs) if isinstance(wrapper, DriftSpec) else wrapper.wrap(env)
     return env if success is None else SuccessInfo(env, success)
 
 

@@ -17,7 +17,7 @@ ORDER = (
     ("encoders",),
     ("policies",),
     ("fast",),
-    ("schedules", "envpool_tasks", "envpool", "rendering", "agents", "envs"),
+    ("schedules", "envpool_tasks", "envpool", "rendering", "drift", "agents", "envs"),
     ("gates", "recording"),
     ("checkpoints",),
     ("training",),

@@ -159,7 +159,7 @@ def record_clip(
 ) -> None:
     """Give the first seconds of an evaluation episode to the logger's sinks, as `eval/clip`; `check` as in `record`."""
     most = min(spec.eval.max_episode_steps, CLIP_SECONDS * HIGHEST_FPS)
-    frames, fps, _ = record(policy, spec.env, normalizer, max_episode_steps=most, check=check)
+    frames, fps, _ = record(policy, spec.env.held(steps), normalizer, max_episode_steps=most, check=check)
     step = math.ceil(fps / GIF_FPS)
     kept = [_small(frame) for frame in frames[: int(CLIP_SECONDS * fps) : step]]
     height, width, _ = kept[0].shape

@@ -103,11 +103,13 @@ def evaluations_in(folder: Path) -> dict[int, Evaluation]:
         }
 
 
-def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Evaluation) -> None:
+def record_evaluation(
+    folder: Path, logger: Logger, steps: int, evaluation: Evaluation, phase: int | None = None
+) -> None:
     """Add an evaluation to evaluations.csv, one row an episode, and its means to the logger's sinks.
 
     They are written at once and past the logger's own store: what the algorithm has put there belongs to its next
-    dump, at another step.
+    dump, at another step. `phase` is that of a task that drifts.
     """
     path = folder / EVALUATIONS
     is_new = not path.exists()
@@ -125,6 +127,8 @@ def record_evaluation(folder: Path, logger: Logger, steps: int, evaluation: Eval
     }
     if evaluation.success_rate is not None:
         means["eval/success_rate"] = evaluation.success_rate
+    if phase is not None:
+        means["eval/phase"] = phase
     # Under SB3's name for it, the step stands in progress.csv too; TensorBoard has it beside every value.
     row = {"time/total_timesteps": steps, **means}
     excluded = {**dict.fromkeys(means, ()), "time/total_timesteps": ("tensorboard",)}

@@ -82,7 +82,8 @@ class EvaluationCallback(BaseCallback):
             if evaluation.note is not None:
                 log.warning("%s: step %s: %s", self.folder, f"{self.num_timesteps:,}", evaluation.note)
             self.best.offer(self.num_timesteps, evaluation)
-            record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation)
+            phase = self.spec.env.phase(self.num_timesteps)
+            record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation, phase)
             if self.spec.eval.video:
                 record_clip(self.logger, self.model, self.spec, self.normalizer, self.num_timesteps, check=self.check)
         return True
@@ -94,7 +95,7 @@ def _evaluated(
     """An evaluation as the config asks for it; `check` is called before each step."""
     return evaluate_policy(
         model,
-        spec.env,
+        spec.env.held(model.num_timesteps),
         normalizer,
         spec.eval.episodes,
         n_envs=spec.eval.n_envs,
@@ -209,7 +210,8 @@ def _learn(
 
         evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
         best.offer(model.num_timesteps, evaluation)
-        record_evaluation(folder, logger, model.num_timesteps, evaluation)
+        phase = spec.env.phase(model.num_timesteps)
+        record_evaluation(folder, logger, model.num_timesteps, evaluation, phase)
         if spec.eval.video:
             record_clip(logger, model, spec, normalizer, model.num_timesteps, check=boundary.stop_if_asked)
         result = RunResult(

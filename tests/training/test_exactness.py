@@ -61,6 +61,17 @@ CASES = [
         ("env=half_cheetah", *ROLLOUTS, *FOLLOWING_KL, "agent.use_sde=true", "agent.sde_sample_freq=7"),
         256,
     ),
+    Case(
+        "ppo-drifting-half_cheetah",
+        (
+            "env=half_cheetah",
+            *ROLLOUTS,
+            "env.n_envs=2",
+            # It changes before the interruption, in the rollout after it, and at the end.
+            "env.wrappers=[{wrapper: drift, at: [100, 220, 380], strength: [1, 0.5, 2, 1], friction: [1, 2, 0.5, 1]}]",
+        ),
+        64 * 3,
+    ),
     Case("a2c-walker2d", ("agent=a2c", "env=walker2d", "env.n_envs=2"), 100),
     Case("trpo-reacher", ("agent=trpo", "env=reacher", *ROLLOUTS, "env.n_envs=2"), 64 * 3),
     Case(
