@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deltarl.comparison import write_report
 from deltarl.comparison.erasure import ERASURE
+from deltarl.comparison.looks import LOOKS
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.gates import read_record
 from deltarl.gates.callback import write_record
@@ -27,7 +28,7 @@ FIGURES = ("learning.png", "learning.svg")
 def keep(source: Path, target: Path) -> None:
     """Copy every finished run that is not there yet, and write the report anew."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in (COMPARISON, SIZES, COSTS):
+    for name in (COMPARISON, SIZES, COSTS, LOOKS):
         if (source / name).exists():
             shutil.copy(source / name, target / name)
     for result in sorted(source.glob(f"*/*/seed-*/{files.RESULT}")):

@@ -131,7 +131,7 @@ def contrasts(analysis: Analysis) -> Iterator[Row]:
         yield row | {
             "task": "all",
             "unit": each.unit,
-            **_ends("contrast", each.interval),
+            **_ends("estimate", each.interval),
             **_ends("interval_90", each.found.interval(0.9)),
             **_ends("between_tasks", between),
             "detectable": each.detectable,
@@ -143,7 +143,7 @@ def contrasts(analysis: Analysis) -> Iterator[Row]:
             "no_larger_than_bound": each.small,
         }
         for task, found in each.by_task.items():
-            yield row | {"task": task, "unit": "of the return", **_ends("contrast", found.interval())}
+            yield row | {"task": task, "unit": "of the return", **_ends("estimate", found.interval())}
 
 
 def sensitivity(study: Study) -> Iterator[Row]:

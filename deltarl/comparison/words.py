@@ -105,9 +105,9 @@ def warnings(analysis: Analysis) -> Iterator[str]:
     if study.unlisted:
         count = len(study.unlisted)
         yield f"{count} finished runs in the folder are not of this comparison: {_listed(study.unlisted)}."
-    yield from _of_the_tests(analysis)
     if absent := [task for task in study.spec.tasks if task not in study.tasks]:
         yield f"Left out, since an arm has no finished run there: {_listed(absent)}."
+    yield from _of_the_tests(analysis)
     if not analysis.common_seeds:
         yield "No aggregate over tasks: no seed has finished for every arm on every task."
     elif analysis.seeds[0] < analysis.seeds[1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 
 from deltarl.comparison import Comparison, load_comparison, write_report
 from deltarl.comparison.analysis import Analysis, analyse
-from deltarl.comparison.looks import LOOKS
+from deltarl.comparison.contrasts import contrasts
+from deltarl.comparison.looks import LOOKS, record_look, since_the_first
 from deltarl.comparison.records import read_study
 from deltarl.comparison.sensitivity import pooled_deviations, sensitivities
 from deltarl.comparison.words import headline, warnings
@@ -55,8 +57,8 @@ def comparison(out: Path, *overrides: str, seeds: int = 8) -> Comparison:
     )
 
 
-def analysed(out: Path, *overrides: str, found: Scores | None = None) -> Analysis:
-    return analyse(read_study(write_runs(comparison(out, *overrides), found or scores(), gates=False)))
+def analysed(out: Path, *overrides: str, found: Scores | None = None, seeds: int = 8) -> Analysis:
+    return analyse(read_study(write_runs(comparison(out, *overrides, seeds=seeds), found or scores(), gates=False)))
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +93,15 @@ def test_what_is_no_contrast_is_described_and_not_tested(planned: Analysis) -> N
 
 def test_words_name_the_tasks_the_family_and_the_bound(planned: Analysis) -> None:
     erasing, _, writing = headline(planned)
-    assert erasing.startswith("erasing: higher on these 2 tasks, by 3.")
-    assert "standard deviations (95% interval" in erasing
+    assert erasing.startswith("erasing: higher on these 2 tasks, by 2.68 standard deviations (95% interval")
     assert "primary; 8 seeds)" in erasing
     assert "no larger than 2.00 standard deviations (two one-sided tests: p" in writing
 
 
 def test_no_difference_and_no_equivalence_are_both_said(tmp_path: Path) -> None:
     none = scores(4, dict.fromkeys(ARMS, 0.0))
-    analysis = analysed(tmp_path, *CONTRASTS, "sigma={reacher: 0.5, pusher: 4.0}", "equivalence=0.1", found=none)
+    planned = ("sigma={reacher: 0.5, pusher: 4.0}", "equivalence=0.1")
+    analysis = analysed(tmp_path, *CONTRASTS, *planned, found=none, seeds=4)
     [told] = [line for line in headline(analysis) if line.startswith("erasing")]
     assert "erasing: no difference shown on these 2 tasks (" in told
     assert "That it is no larger than 0.1 standard deviations is not shown either." in told
@@ -107,13 +109,14 @@ def test_no_difference_and_no_equivalence_are_both_said(tmp_path: Path) -> None:
 
 
 def test_without_planned_deviations_tasks_are_put_together_by_normalised_scores(tmp_path: Path) -> None:
-    analysis = analysed(tmp_path, *CONTRASTS)
-    found = {each.name: each for each in analysis.contrasts if each.metric == "final"}
+    study = read_study(write_runs(comparison(tmp_path, *CONTRASTS), scores(), gates=False))
+    found = {each.name: each for each in contrasts(study, ["final"])[0]}
     assert (found["erasing"].unit, found["erasing"].detectable) == ("of the normalised score", None)
 
 
 def test_tasks_that_have_nothing_in_common_are_not_put_together(tmp_path: Path) -> None:
-    analysis = analysed(tmp_path, *CONTRASTS, "tasks.pusher.env.reference_score=null")
+    changed = (*CONTRASTS, "tasks.pusher.env.reference_score=null")
+    analysis = analysed(tmp_path, *changed, found=scores(2), seeds=2)
     assert analysis.contrasts == ()
     assert any("The contrasts were not tested" in told for told in warnings(analysis))
 
@@ -125,7 +128,7 @@ def test_six_tasks_say_something_of_others(tmp_path: Path) -> None:
     found = {(task, arm): list(LEVELS[arm] + rng.normal(size=3)) for task in tasks for arm in ARMS}
     two = ("arms.one=null", "arms.one_write=null", "contrasts.x={delta: 1, residual: -1}", "primary=[x]")
     ones = f"sigma={{{', '.join(f'{task}: 1.0' for task in tasks)}}}"
-    analysis = analysed(tmp_path, *more, *two, ones, found=found)
+    analysis = analysed(tmp_path, *more, *two, ones, found=found, seeds=3)
     [contrast] = [each for each in analysis.contrasts if each.metric == "final"]
     assert contrast.between is not None
     assert contrast.between.estimate == pytest.approx(contrast.interval.estimate)
@@ -134,7 +137,9 @@ def test_six_tasks_say_something_of_others(tmp_path: Path) -> None:
 
 
 def test_the_report_has_the_contrasts(planned: Analysis) -> None:
+    assert not (planned.study.folder / LOOKS).exists()
     page = write_report(planned.study.folder)
+    assert (planned.study.folder / LOOKS).exists()
     assert '<h2 id="contrasts">' in page.read_text()
     rows = list(csv.DictReader((page.parent / "contrasts.csv").read_text().splitlines()))
     assert [(row["contrast"], row["task"]) for row in rows[:3]] == [
@@ -163,8 +168,11 @@ def test_the_report_has_the_contrasts(planned: Analysis) -> None:
         (["sigma={reecher: 1.0}"], "sigma: no task 'reecher'; did you mean 'reacher'"),
         (["sigma={reacher: 1.0}"], "sigma: pusher has none; give one for each task"),
         (["sigma={reacher: 0, pusher: 1}"], r"sigma\.reacher: input should be greater than 0"),
-        (["equivalence=0.5"], "equivalence: it bounds contrasts, in planned standard deviations: give contrasts"),
-        ([*CONTRASTS, "equivalence=0.5"], "equivalence: it bounds contrasts, .*: give sigma"),
+        (
+            ["equivalence=0.5"],
+            "equivalence: it is a bound of contrasts, in planned standard deviations: give contrasts",
+        ),
+        ([*CONTRASTS, "equivalence=0.5"], "equivalence: it is a bound of contrasts, .*: give sigma"),
         (["metric=median"], "metric: 'median' is not one of final, area"),
         ([*CONTRASTS, "arms.one=null"], r"contrasts\.erasing: no arm 'one'"),
     ],
@@ -180,11 +188,12 @@ def test_a_wrong_plan_is_refused_in_one_line(overrides: list[str], message: str,
 
 def test_seeds_that_were_added_after_a_look_are_told_of(tmp_path: Path) -> None:
     first = comparison(tmp_path, *CONTRASTS, seeds=4)
-    write_report(write_runs(first, scores(4), gates=False))
-    assert not any("added" in told for told in warnings(analyse(read_study(first.folder))))
+    for _ in range(2):
+        record_look(read_study(write_runs(first, scores(4), gates=False)))
+    assert list(since_the_first(read_study(first.folder))) == []
     more = comparison(tmp_path, *CONTRASTS, seeds=6)
-    write_report(write_runs(more, scores(6), gates=False))
-    told = " ".join(warnings(analyse(read_study(more.folder))))
+    record_look(read_study(write_runs(more, scores(6), gates=False)))
+    [told] = since_the_first(read_study(more.folder))
     assert "Seeds 4, 5 were added after a look at the results of 0 to 3" in told
     assert [look["seeds"] for look in json.loads((more.folder / LOOKS).read_text())["looks"]] == [
         [0, 1, 2, 3],
@@ -194,15 +203,15 @@ def test_seeds_that_were_added_after_a_look_are_told_of(tmp_path: Path) -> None:
 
 def test_a_plan_that_changes_after_a_look_is_told_of(tmp_path: Path) -> None:
     first = comparison(tmp_path, *CONTRASTS, seeds=2)
-    write_report(write_runs(first, scores(2), gates=False))
+    record_look(read_study(write_runs(first, scores(2), gates=False)))
     other = comparison(tmp_path, *CONTRASTS, "primary=[writing]", seeds=2)
     write_runs(other, scores(2), gates=False)
-    told = " ".join(warnings(analyse(read_study(other.folder))))
+    [told] = since_the_first(read_study(other.folder))
     assert "The comparison's primary was changed after a look at the results; it was ['erasing'] before." in told
 
 
 def test_a_reference_of_the_report_alone_is_told_of(planned: Analysis) -> None:
-    told = " ".join(warnings(analyse(planned.study, "delta")))
+    told = " ".join(warnings(replace(planned, reference="delta")))
     assert "The reference, delta, was chosen for this report; that of the comparison is residual." in told
 
 

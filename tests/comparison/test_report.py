@@ -136,7 +136,7 @@ def test_scores_are_normalised_by_the_environments_references(tmp_path: Path) ->
     assert record.normalized(-2.6) == 1  # its reference
     [delta] = [each for each in analysis.aggregates if (each.arm, each.metric) == ("delta", "final")]
     pooled = [run.normalized(run.final) for run in analysis.study.records if run.arm == "delta"]
-    assert delta.statistics["mean"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
+    assert delta.statistics["mean over tasks"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
 
 
 def test_the_area_is_the_mean_height_of_the_curve(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_aggregates_are_of_the_seeds_that_all_have(tmp_path: Path) -> None:
     assert analysis.common_seeds == (0, 1, 2)
     [delta] = [each for each in analysis.aggregates if (each.arm, each.metric) == ("delta", "final")]
     pooled = [run.normalized(run.final) for run in analysis.study.records if run.arm == "delta" and run.seed < 3]
-    assert delta.statistics["mean"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
+    assert delta.statistics["mean over tasks"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
     assert "Aggregates over tasks are of the seeds that all have: 0, 1, 2." in list(warnings(analysis))
     [pair] = [each for each in analysis.pairs if (each.task, each.metric) == ("reacher", "final")]
     assert pair.seeds == 5

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from deltarl.comparison import load_comparison
+from deltarl.comparison.spec import read_comparison
 from deltarl.errors import ConfigError
-from deltarl.library import names
+from deltarl.library import find, names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,17 +24,39 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", names("configs/compare"))
 def test_shipped_comparisons_are_sound(name: str) -> None:
-    """Every arm but SB3's own MLP is matched; those of a task differ in torsos or implementation alone."""
+    """Every arm but SB3's own MLP is matched; those of a task differ in torsos, implementation or rate alone."""
     comparison = load_comparison(name)
-    assert all(note.startswith("mlp keeps its own size") for note in comparison.notes)
+    assert all(note.startswith("mlp") and " keeps its own size" in note for note in comparison.notes)
     for arms in comparison.sizes.values():
         for arm, size in arms.items():
-            assert arm == "mlp" or size.mismatch is None or abs(size.mismatch) <= 0.02
+            own_size = arm.partition("+")[0] == "mlp"
+            assert own_size or size.mismatch is None or abs(size.mismatch) <= 0.02
     first = comparison.cells[0]
-    own: Any = {"name": True, "actor_torso": True, "critic_torso": True, "agent": {"implementation"}}
+    own: Any = {"name": True, "actor_torso": True, "critic_torso": True, "agent": {"implementation", "learning_rate"}}
     for cell in comparison.cells:
         if (cell.task, cell.seed) == (first.task, first.seed):
             assert cell.spec.model_dump(exclude=own) == first.spec.model_dump(exclude=own)
+
+
+def test_seeds_of_the_study_are_used_once() -> None:
+    """What was tuned on a seed is not confirmed on it."""
+    used: dict[int, str] = {}
+    for name in names("configs/compare"):
+        for seed in read_comparison(find("configs/compare", name, "test"))[0].seeds:
+            if name.startswith("study") or seed in range(7_000, 9_000):
+                assert used.setdefault(seed, name) == name
+    assert len(used) == 2 + 12 + 10 + 8
+
+
+def test_arms_with_other_critics_have_one_actor() -> None:
+    others = [
+        f"tasks.{task}=null"
+        for task in read_comparison(find("configs/compare", "study_critics", "test"))[0].tasks
+        if task != "hopper"
+    ]
+    cells = load_comparison("study_critics", *others, "seeds=[1]").cells
+    assert len({cell.spec.actor_torso for cell in cells}) == 1
+    assert len({cell.spec.critic_torso for cell in cells}) == 5
 
 
 def test_files_that_a_comparison_names_are_looked_for_beside_it_wherever_its_description_goes() -> None:
