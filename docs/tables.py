@@ -486,7 +486,7 @@ def environments_table() -> str:
 
 
 def _inline(spec: Spec) -> str:
-    return yaml.safe_dump(spec.model_dump(mode="json"), default_flow_style=True, sort_keys=False).strip()
+    return yaml.safe_dump(spec.model_dump(mode="json"), default_flow_style=True, sort_keys=False, width=10_000).strip()
 
 
 def _score(score: ScoreSpec) -> str:

@@ -212,7 +212,7 @@ def _silence(task: str, pairs: list[Pair]) -> str:
         if pair.difference.low is not None
     ]
     if ranges:
-        text += f"; 95% intervals of the difference are {', '.join(ranges)}"
+        text += f"; unadjusted 95% intervals of the difference are {', '.join(ranges)}"
     seen = [f"{number(pair.detectable)} for {pair.arm}" for pair in pairs if pair.detectable is not None]
     if seen:
         text += f"; as planned, smaller differences than {', '.join(seen)} would often be missed"
