@@ -28,7 +28,7 @@ def doubt() -> ModuleType:
 
 def after_an_update(model: Any, theirs: Any, before: Callable[[Any], None] = lambda _: None) -> torch.Tensor:
     """Parameters after one update from Stable-Baselines3's parameters, optimizer, rollout and random numbers."""
-    model.set_parameters(theirs.get_parameters())
+    model.set_parameters(deepcopy(theirs.get_parameters()))  # an optimizer would share its moments otherwise
     before(model.policy)
     model.rollout_buffer = deepcopy(theirs.rollout_buffer)
     model._current_progress_remaining = theirs._current_progress_remaining
