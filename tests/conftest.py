@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch.distributions import Distribution
+from xdist.scheduler import LoadScopeScheduling
+
+
+class FilesWhole(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each worker whole files, those with most tests first: tests of a file share what its fixtures trained.
+
+    The pages of the documentation share nothing and come last, one by one, so that all workers end together.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_every_code_block_runs" in nodeid else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesWhole:
+    return FilesWhole(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -16,6 +16,7 @@ import urllib.request
 from pathlib import Path
 from types import ModuleType
 
+import forked
 import pytest
 
 from deltarl import rendering
@@ -120,17 +121,24 @@ def run_line(line: str, cwd: Path) -> None:
         said = run([str(BIN / "python"), "-m", "pip", *arguments, *offline], cwd)
         assert "already satisfied" in said or "Would install deltarl" in said
     elif program.endswith("/deltarl"):
-        run_verb(program, arguments, cwd)
+        run_verb(arguments, cwd)
     elif arguments[:2] == ["-m", "rl_zoo3.train"]:
         assert "Saving to" in run([program, *arguments, "-n", "20", "--device", "cpu"], cwd)
     elif program.endswith("/tensorboard"):
         serve(line.split(), cwd)
     else:
         assert program.endswith("/python"), f"no way to test: {line}"
-        assert "usage" in run([*line.split(), "--help"], cwd)
+        script, *options = arguments
+        assert "usage" in run_script(cwd / script, [*options, "--help"], cwd)
 
 
-def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
+def run_script(path: Path, arguments: list[str], cwd: Path) -> str:
+    ended = forked.script(path, arguments, cwd)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def run_verb(arguments: list[str], cwd: Path) -> None:
     """A verb of `deltarl`: trainings short and, unless they are named, named after their config."""
     verb, subject = arguments[0], arguments[1] if len(arguments) > 1 else ""
     command, target = arguments, None
@@ -140,6 +148,8 @@ def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
         own_name = any(argument.startswith("name=") for argument in arguments)
         short = [f"total_timesteps={SHORT_STEPS}", "eval.episodes=2"]
         command = [*command, *short, *([] if own_name else [f"name={Path(subject).stem}"])]
+        if "--jobs" not in arguments:  # a process for each seed takes seconds to start, and one page names them
+            command += ["--jobs", "1"]
     if verb == "compare":
         command = [*command, *SMALL_COMPARISON, f"name={Path(subject).stem}"]
     if verb == "bench":
@@ -147,7 +157,7 @@ def run_verb(program: str, arguments: list[str], cwd: Path) -> None:
     if verb == "resume":
         command = [re.sub(r"total_timesteps=\d+", f"total_timesteps={2 * SHORT_STEPS}", each) for each in command]
         (cwd / subject / "result.json").unlink(missing_ok=True)  # as if it had been interrupted
-    outcome = attempt([program, *command], cwd)
+    outcome = forked.deltarl(command, cwd)
     if verb == "play" and outcome.returncode != 0:
         assert rendering.working_backend() is None, outcome.stderr
         assert outcome.returncode == 2
@@ -222,7 +232,7 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
             named = re.search(r"`(\w+\.py)`:\n\n```python\n$", before)
             script = named[1] if named else "block.py"
             (checkout / script).write_text(shortened)
-            run([str(BIN / "python"), "-W", "error", script], checkout)
+            run_script(checkout / script, [], checkout)
 
 
 @pytest.mark.parametrize("page", PAGES)

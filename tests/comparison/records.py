@@ -6,7 +6,9 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,12 @@ EVALUATIONS = 4
 Scores = Mapping[tuple[str, str], Sequence[float]]  # by task and arm, a score a seed
 
 
+@cache
+def _provenance() -> dict[str, Any]:
+    """That of this process, for all runs: it starts git, and looks for a score of packages."""
+    return provenance(["deltarl", "compare"])
+
+
 def write_runs(comparison: Comparison, scores: Scores, gates: bool = True) -> Path:
     """Finished runs whose returns grow to their score; cells beyond the scores given have not finished."""
     comparison.folder.mkdir(parents=True, exist_ok=True)
@@ -31,7 +39,7 @@ def write_runs(comparison: Comparison, scores: Scores, gates: bool = True) -> Pa
         if (index := comparison.spec.seeds.index(cell.seed)) < len(found):
             cell.folder.mkdir(parents=True, exist_ok=True)
             files.write_config(cell.spec, cell.seed, cell.folder)
-            files.write_json(cell.folder / files.PROVENANCE, provenance(["deltarl", "compare"]))
+            files.write_json(cell.folder / files.PROVENANCE, _provenance())
             _write_run(cell.folder, cell.seed, cell.spec.total_timesteps, found[index])
             if gates and cell.arm == "delta":
                 _write_gates(cell.folder / files.GATES, cell.seed)
