@@ -277,7 +277,7 @@ def test_a_later_checkpoint_is_as_cheap_as_is_promised() -> None:
 
 
 def test_the_quickstart_is_shown_to_reach_what_is_promised_for_each_of_three_seeds() -> None:
-    tables = load(ROOT / "docs" / "tables.py")
-    returns = [result["final_return_mean"] for result in tables._results("quickstart", "delta")]
+    trained = load(ROOT / "docs" / "trained.py")
+    returns = [result["final_return_mean"] for result in trained.results_of("quickstart", "delta")]
     assert len(returns) == 3
     assert min(returns) >= 600

@@ -1,0 +1,153 @@
+"""The tables of what was measured: speed, and what checkpoints, gates and seals cost."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from deltarl.bench.clock import Ratio
+from deltarl.bench.measure import ratios
+from deltarl.bench.tables import scoreboard, steps_table, where
+from deltarl.gates import read_record
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def checkpoint_cost_table() -> str:
+    """First and later checkpoints beside SB3's own save, of a full replay buffer."""
+    found = json.loads((ROOT / "results" / "checkpoint_cost.json").read_text())
+    names = {"deltarl": "checkpoint", "sb3": "`save` and `save_replay_buffer`"}
+    rows = []
+    for save, name in names.items():
+        for when in ("first", "later"):
+            those = [row for row in found["rows"] if (row["save"], row["when"]) == (save, when)]
+            seconds, mib = (np.median([row[key] for row in those]) for key in ("seconds", "mib"))
+            memory = max(row["memory_mib"] for row in those)
+            rows.append(f"| {name}, {when} | {seconds:.1f} | {mib:,.0f} | {memory:.0f} |")
+    cheaper = found["later_times_cheaper_than_sb3"]["seconds"]
+    transitions, later = re.findall(r"\d+", found["command"])[:2]
+    return "\n".join(
+        [
+            f"SAC on Humanoid-v5 with a full buffer of {int(transitions):,} transitions "
+            f"({found['buffer_mib']:,.0f} MiB), and {int(later):,} steps later, beside Stable-Baselines3's own, in one "
+            "process (`.venv/bin/python benchmarks/checkpoint_cost.py`; medians, of memory the highest; a checkpoint "
+            "waits for the disk, Stable-Baselines3 does not):",
+            "",
+            "| save | seconds | MiB written | MiB of memory more |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            f"A later checkpoint was {cheaper['median']} times cheaper ({min(cheaper['each'])} to "
+            f"{max(cheaper['each'])} in {len(cheaper['each'])} repeats).",
+        ]
+    )
+
+
+def gates_seen_table() -> str:
+    """Mean beta and erase share of each block at the end, on the data of the moment and on the fixed batch."""
+    record = read_record(ROOT / "results" / "gates" / "hopper_ppo" / "gates.npz")
+    rows = []
+    for net in ("policy", "value"):
+        columns = [
+            record[f"{source}/{net}/{name}"][-1]
+            for source in ("gates", "gates_probe")
+            for name in ("beta_mean", "erase_share")
+        ]
+        rows += [
+            f"| {net} | {block} | {' | '.join(f'{value:.2f}' for value in values)} |"
+            for block, values in enumerate(zip(*columns, strict=True))
+        ]
+    at = f"mean beta at step {record['steps'][-1]:,}, rollout"
+    head = f"| network | block | {at} | erase share | mean beta, fixed batch | erase share |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])
+
+
+def gate_cost_table() -> str:
+    """Share of the training time that goes into measuring."""
+    found = json.loads((ROOT / "results" / "gate_cost.json").read_text())
+    rows = [
+        f"| {name} | {case['steps']:,} | {case['every']:,} | {case['seconds']:,.0f} | {case['gates_seconds']:.2f} "
+        f"| {case['share']:.2%} |"
+        for name, case in found["cases"].items()
+    ]
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/gate_cost.py`, one thread, seconds of the processor, other work beside it:",
+            "",
+            "| training | steps | every | seconds | of them measuring | share |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def seal_table() -> str:
+    """What it costs to look whether a lean step is still what Stable-Baselines3 would do."""
+    found = json.loads((ROOT / "results" / "seal_cost.json").read_text())
+    rows = []
+    for name, case in found["cases"].items():
+        shares = " | ".join(f"{middle:.1%} ({low:.1%} to {high:.1%})" for low, middle, high in case["share"].values())
+        rows.append(f"| {name} | {case['step_ms']:,.2f} | {shares} |")
+    return "\n".join(
+        [
+            f"`.venv/bin/python benchmarks/seal_cost.py`, one thread, in turns, {found['rounds']} rounds: how much of "
+            "a training step the checks take, medians with quartiles.",
+            "",
+            "| training | a step, ms | the libraries' code alone | an environment of yours | a callback of yours |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def speed_table() -> str:
+    """Whole training steps beside Stable-Baselines3's."""
+    report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
+    return f"{where(report)}\n\n{steps_table(report)}"
+
+
+def speed_in_short() -> str:
+    """The ratios of SAC and PPO, for the README."""
+    report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
+    lines = [
+        "| whole training steps a second, times Stable-Baselines3's | MLP | residual | Delta |",
+        "|---|---|---|---|",
+    ]
+    found = {(row["algorithm"], row["network"]): row for row in ratios(report) if row["what"] == "sb3 / deltarl"}
+    for algorithm in ("sac", "ppo"):
+        told = [Ratio.of_row(found[algorithm, network]) for network in ("mlp", "residual", "delta")]
+        lines.append(f"| {algorithm.upper()} | {' | '.join(map(str, told))} |")
+    machine = report["machine"]
+    return "\n".join(
+        [*lines, "", f"HalfCheetah, {machine['threads']} thread(s) of {machine['processor']}; quartiles in brackets."]
+    )
+
+
+def compiled_table() -> str:
+    """What compiling an update would give, and from which one on."""
+    report = json.loads((ROOT / "results" / "compiled.json").read_text())
+    rows = []
+    for row in report["rows"]:
+        eager, compiled = (float(np.median(row[way])) for way in ("eager", "compiled"))
+        saved = eager - compiled
+        even = f"{row['warm_up'] / saved:,.0f}" if saved > 0 else "never"
+        ratio = Ratio.of(row["eager"], row["compiled"])
+        times = f"{1_000 * eager:.3g} | {1_000 * compiled:.3g} | {ratio} | {row['warm_up']:.0f} | {even}"
+        rows.append(f"| {row['network']} | {times} |")
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/compiled.py`: an update of SAC on one thread, medians with quartiles.",
+            "",
+            "| network | as it is, ms | compiled, ms | times the speed | s to compile | updates that pay them back |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def bench_tables() -> str:
+    """The whole scoreboard."""
+    return scoreboard(json.loads((ROOT / "benchmarks" / "bench.json").read_text()))

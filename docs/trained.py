@@ -1,0 +1,159 @@
+"""The tables of what was learned, from the committed results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from deltarl.agents import (
+    build_policy,
+)
+from deltarl.envs import EnvSpec, ScoreSpec, build_envs
+from deltarl.library import read_yaml
+from deltarl.training import RunSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+LEARNING = ROOT / "results" / "learning"
+
+
+def quickstart_table() -> str:
+    """What `make train` gave, seed by seed."""
+    rows = [
+        f"| {result['seed']} | {result['final_return_mean']:,.0f} ± {result['final_return_std']:,.0f} "
+        f"| {_minutes(result['wall_seconds'])} |"
+        for result in results_of("quickstart", "delta")
+    ]
+    spec = _spec("quickstart", "delta")
+    random, episodes = spec.env.random_score, spec.eval.episodes
+    assert random is not None
+    return "\n".join(
+        [
+            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps (± is the standard deviation over "
+            f"{episodes} episodes; random actions score {random.mean:,.0f}), each seed on one thread of a 2-core "
+            "machine that had other work beside it:",
+            "",
+            "| seed | return | training |",
+            "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def learning_tables() -> str:
+    """Final returns of every kind in every study, and what others report."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from learning import STUDIES  # noqa: PLC0415  (the scripts are no package)
+
+    return "\n\n".join(_study(study) for study in sorted(STUDIES, key=lambda study: study.folder)).rstrip()
+
+
+def _study(study: Any) -> str:
+    spec = _spec(study.folder, study.kinds[0])
+    her = " with hindsight replay" if getattr(spec.agent, "her", None) else ""
+    random = _random_score(spec)
+    success = "" if random.success_rate is None else f", with a success rate of {random.success_rate:.2f}"
+    return "\n".join(
+        [
+            f"### {spec.agent.algorithm.upper()}{her} on {spec.env.id}, {spec.total_timesteps:,} steps",
+            "",
+            f"Config `{study.config}`; random actions score {random.mean:,.0f}{success}. Parameters are of the whole "
+            "policy, critics and targets included.",
+            *([f"Published: {study.published}."] if study.published else []),
+            "",
+            f"| torso | return, one number a seed | mean |{' success rate |' if success else ''} the last training "
+            "episodes | parameters |",
+            f"|---|---|---|{'---|' if success else ''}---|---|",
+            *(_learning_row(study.folder, kind, bool(success)) for kind in study.kinds),
+        ]
+    )
+
+
+def _random_score(spec: RunSpec) -> ScoreSpec:
+    """Of the environment's file, which may have been scored after the run."""
+    envs = (EnvSpec.model_validate(read_yaml(path).data) for path in sorted((ROOT / "envs").glob("*.yaml")))
+    score = next(env.random_score for env in envs if (env.id, env.wrappers) == (spec.env.id, spec.env.wrappers))
+    assert score is not None
+    return score
+
+
+def _learning_row(study: str, kind: str, with_success: bool) -> str:
+    results = results_of(study, kind)
+    returns = [result["final_return_mean"] for result in results]
+    training = ", ".join(_number(_training_return(folder)) for folder in _folders(study, kind))
+    rates = ", ".join(f"{result['success_rate']:.2f}" for result in results if with_success)
+    success = f" {rates} |" if with_success else ""
+    parameters = _parameters(_spec(study, kind))
+    return f"| {kind} | {_returns(results)} | {_number(np.mean(returns))} |{success} {training} | {parameters:,} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 50 else f"{value:.1f}"
+
+
+def _training_return(folder: Path) -> float:
+    """Mean return of the last episodes (at most 100) of the training, with the noise that it explores with."""
+    with (folder / "progress.csv").open(newline="") as file:
+        return [float(row["rollout/ep_rew_mean"]) for row in csv.DictReader(file) if row["rollout/ep_rew_mean"]][-1]
+
+
+def value_start_table() -> str:
+    """Torsos at initialisation, and the quickstart, with the value at its start and near 0."""
+    report = json.loads((ROOT / "results" / "value_start.json").read_text())
+    starts = report["initialisation"]
+    trained = {
+        "at the sublayer's norm": results_of("quickstart", "delta"),
+        "near 0": report["quickstart with values that start near 0"],
+    }
+    return "\n".join(
+        [
+            f"Mean ± standard deviation over {len(starts['delta']['linear_share'])} initialisations:",
+            "",
+            "| torso | features linear in the observation, share of variance | first block moves the state by |",
+            "|---|---|---|",
+            *(
+                f"| {name} | {_spread(start['linear_share'])} | {_spread(start['update_ratio'])} times its norm |"
+                for name, start in starts.items()
+            ),
+            "",
+            "| quickstart, value starts | return, one number a seed |",
+            "|---|---|",
+            *(f"| {start} | {_returns(results)} |" for start, results in trained.items()),
+        ]
+    )
+
+
+def _spread(values: list[float]) -> str:
+    return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
+
+
+def _returns(results: list[dict[str, Any]]) -> str:
+    return ", ".join(_number(result["final_return_mean"]) for result in results)
+
+
+def results_of(study: str, kind: str) -> list[dict[str, Any]]:
+    return [json.loads((folder / "result.json").read_text()) for folder in _folders(study, kind)]
+
+
+def _folders(study: str, kind: str) -> list[Path]:
+    return sorted((LEARNING / study / kind).glob("seed-*"))
+
+
+def _spec(study: str, kind: str) -> RunSpec:
+    folder = next((LEARNING / study / kind).glob("seed-*"))
+    return RunSpec.model_validate(yaml.safe_load((folder / "config.yaml").read_text()))
+
+
+def _parameters(spec: RunSpec) -> int:
+    envs = build_envs(spec.env, seed=0, n_envs=1)
+    policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+    return sum(parameter.numel() for parameter in policy.parameters())
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
