@@ -25,7 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
-from deltarl.torsos import DeltaBlock, MLPTorsoSpec, ResidualTorsoSpec, Torso, TorsoSpec, parse_torso
+from deltarl.torsos import MLPTorsoSpec, ResidualTorsoSpec, Torso, TorsoSpec, parse_torso
+from deltarl.torsos.block import observe
 from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,6 +57,21 @@ def arms(depth: int) -> dict[str, dict[str, Any]]:
     for heads in (4, 8, 16):
         found[f"{heads} heads, start 0.25"] = delta(heads, depth)
         found[f"{heads} heads, start 0.25, write-only"] = delta(heads, depth, **twin)
+    for heads in (4, 16):
+        sphere = delta(heads, depth, sphere=True, value_start=0.5)
+        found[f"sphere, {heads} heads"] = sphere
+        found[f"sphere, {heads} heads, write-only"] = {**sphere, **twin}
+        linear = delta(heads, depth, direction="linear")
+        found[f"linear, {heads} heads"] = linear
+        found[f"linear, {heads} heads, write-only"] = {**linear, **twin}
+        beta = linear["beta_init"]
+        found[f"erasing residual, {heads} heads"] = {
+            "kind": "delta",
+            "update": "residual_erase",
+            "heads": heads,
+            "beta_init": beta,
+        }
+    found["orthogonal"] = {"kind": "delta", "update": "orthogonal"}
     return {
         name: options if name == "mlp" else {**options, "width": WIDTH, "depth": depth}
         for name, options in found.items()
@@ -186,7 +202,7 @@ def held_out(modules: list[nn.Sequential], weights: Mapping[str, Tensor], data: 
     with torch.no_grad():
         errors = [
             (
-                functional_call(module, {name: weight[index] for name, weight in weights.items()}, (x,))
+                functional_call(module, {name: weights[name][index] for name, _ in module.named_parameters()}, (x,))
                 - y[-1, :HELD_OUT]
             )
             .square()
@@ -198,19 +214,24 @@ def held_out(modules: list[nn.Sequential], weights: Mapping[str, Tensor], data: 
 
 @torch.no_grad()
 def erase_shares(module: nn.Sequential, x: Tensor) -> list[float]:
-    """|k^T X| / (|k^T X| + |v|) of each block, mean over rows and heads; empty for blocks that do not erase."""
+    """The erase share of each block, mean over rows and heads; empty for blocks that do not erase."""
     torso, shares = module[0], []
     if not isinstance(torso, Torso):
         return []
     state = torso.stem(x)
     for block in torso.blocks:
-        if type(block) is DeltaBlock:
-            k, source = block.direction(state)
-            v, _ = block.value_and_gate(source)
-            readout = (k * block.split_heads(state)).sum(-1, keepdim=True).abs()
-            shares.append(float((readout / (readout + v.abs())).mean()))
-        state = block(state)
+        after = block(state)
+        if (share := observe(block, state, after).erase_share) is not None:
+            shares.append(float(share.mean()))
+        state = after
     return shares
+
+
+def without_erasure(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The torso that computes with the same weights what one of these options does without its erasure."""
+    if options.get("update") == "residual_erase":
+        return {"kind": "residual", **{name: options[name] for name in ("width", "depth")}}
+    return {**options, "update": "write_only"}
 
 
 def cell(options: Mapping[str, Any], depth: int, data: Data, probe: str) -> dict[str, Any]:
@@ -231,7 +252,7 @@ def cell(options: Mapping[str, Any], depth: int, data: Data, probe: str) -> dict
         return result
     for index, module in enumerate(found.modules):
         module.load_state_dict({name: weight[index] for name, weight in found.weights.items()})
-    twin = parse_torso({**options, "update": "write_only"}, "torso")
+    twin = parse_torso(without_erasure(options), "torso")
     wanted = [targets(data, probe, seed) for seed in SEEDS]
     twins = [network(twin, depth, x.shape[1], own.shape[2], 0) for own in wanted]
     return {

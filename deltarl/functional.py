@@ -66,6 +66,38 @@ def write_only_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     return torch.addcmul(x, k, beta * v)
 
 
+def residual_erase_update(x: Tensor, h: Tensor, k: Tensor, beta: Tensor) -> Tensor:
+    """`x + h - beta k (k^T x)`: a residual step that erases along its own direction.
+
+    At beta = 0 it is the residual block, exactly; with k = h / |h| and v = |h| / beta it is the Delta update.
+
+    Args:
+        x: state, `[..., d]`.
+        h: what a residual block adds, `[..., d]`.
+        k: direction, `[..., d]`.
+        beta: gate, `[..., 1]`.
+
+    Returns:
+        The new state, of `x`'s shape.
+    """
+    return torch.addcmul(x + h, k, beta * (k * x).sum(-1, keepdim=True), value=-1)
+
+
+def orthogonal_update(x: Tensor, h: Tensor, eps: float) -> Tensor:
+    """`x + h - x (x^T h) / (x^T x + eps)`: a residual step without its part along the state (arXiv 2505.11881).
+
+    Args:
+        x: state, `[..., d]`.
+        h: what a residual block adds, `[..., d]`.
+        eps: guard, > 0.
+
+    Returns:
+        The new state, of `x`'s shape.
+    """
+    along = (x * h).sum(-1, keepdim=True) / ((x * x).sum(-1, keepdim=True) + eps)
+    return torch.addcmul(x + h, x, along, value=-1)
+
+
 def unit_direction(h: Tensor, eps: float) -> Tensor:
     """`h / sqrt(|h|^2 + eps^2)` over the last dimension (paper, section 3.1).
 

@@ -37,6 +37,13 @@ DELTA_OPTIONS: list[dict[str, Any]] = [
     {"update": "additive", "heads": 2, "channels": 3},
     {"update": "lerp"},
     {"update": "lerp", "depth": 3},
+    {"update": "residual_erase"},
+    {"update": "residual_erase", "heads": 2, "gate_layers": 2, "beta_init": 0.3},
+    {"update": "residual_erase", "gate": "fixed", "beta_init": 2.0},
+    {"update": "orthogonal"},
+    {"sphere": True},
+    {"sphere": True, "update": "write_only", "heads": 2, "value_start": 0.5, "direction": "generator"},
+    {"direction": "linear", "hidden": 16},
     {"norm": "rms"},
     {"norm": "batch_renorm", "channels": 2},
     {"hidden": 5, "eps": 0.1},
@@ -110,13 +117,14 @@ def _torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
 def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
     context = _norm(_part(weights, "norm"), spec, _compress(weights, x))
     branch = _sublayer(_part(weights, "sublayer"), spec.activation, context)
-    if spec.kind == "plain":
-        return branch
-    if spec.kind == "residual":
-        return x + branch
+    if spec.kind != "delta":
+        return branch if spec.kind == "plain" else x + branch
     if spec.update == "lerp":
         rate = _sigmoid(weights["rate_logit"])
         return (1 - rate) * x + rate * branch
+    if spec.update == "orthogonal":
+        projector = torch.eye(len(x), dtype=x.dtype) - torch.outer(x, x) / (x @ x + spec.eps)
+        return x + projector @ branch
     h, source = branch, context
     if spec.direction == "generator":
         h, source = _sublayer(_part(weights, "generator"), spec.activation, context), branch
@@ -125,18 +133,31 @@ def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
     if spec.update == "additive":
         new = [X + torch.outer(k, s) for X, k, s in zip(states, directions, weights["magnitude"], strict=True)]
         return torch.stack(new).reshape(x.shape)
+    if spec.update == "residual_erase":
+        _, gates = _value_and_gate(weights, spec, source)
+        added = h.reshape(spec.heads, -1, 1)
+        new = [shortcut(k, beta) @ X + F for X, k, F, beta in zip(states, directions, added, gates, strict=True)]
+        return torch.stack(new).reshape(x.shape)
     new = []
     for X, k, v, beta in zip(states, directions, *_value_and_gate(weights, spec, source), strict=True):
         kept = X if spec.update == "write_only" else shortcut(k, beta) @ X
         new.append(kept + beta * torch.outer(k, v))
-    return torch.stack(new).reshape(x.shape)
+    rewritten = torch.stack(new).reshape(x.shape)
+    if spec.sphere:
+        rewritten = math.sqrt(spec.width) * rewritten / torch.sqrt(rewritten @ rewritten + spec.eps**2)
+    return rewritten
 
 
 def _value_and_gate(weights: Weights, spec: DeltaTorsoSpec, source: Tensor) -> tuple[Tensor, Tensor]:
     """v `[heads, channels]` and beta `[heads]`; the gate's rows of `write` come first."""
-    rows = _linear(_part(weights, "write"), source)
-    gate_rows = len(rows) - spec.heads * spec.channels
-    v = rows[gate_rows:].reshape(spec.heads, spec.channels)
+    has_rows = "write.weight" in weights
+    rows = _linear(_part(weights, "write"), source) if has_rows else source.new_empty(0)
+    values = 0 if spec.update == "residual_erase" else spec.heads * spec.channels
+    gate_rows = len(rows) - values
+    v = rows[gate_rows:].reshape(-1, spec.channels)
+    if spec.sphere:
+        radius = math.sqrt(spec.width / spec.heads)
+        v = radius * torch.tanh(v / radius)
     if spec.value == "sigmoid":
         v = 4 * _sigmoid(v)
     if spec.gate == "fixed":
@@ -170,6 +191,8 @@ def _activation(name: str, x: Tensor) -> Tensor:
 
 
 def _sublayer(weights: Weights, activation: str, x: Tensor) -> Tensor:
+    if "weight" in weights:  # a single Linear
+        return _linear(weights, x)
     return _linear(_part(weights, "2"), _activation(activation, _linear(_part(weights, "0"), x)))
 
 

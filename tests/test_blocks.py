@@ -12,6 +12,7 @@ from reference import DELTA_OPTIONS, SMALL, STACKS, StackSpec, name_of, scramble
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
 from deltarl.torsos import DeltaBlock, ResidualBlock
 from deltarl.torsos.delta_blocks import AdditiveBlock, LerpBlock
+from deltarl.torsos.erasing_blocks import ResidualEraseBlock
 from deltarl.torsos.layers import ACTIVATIONS, BatchRenorm, ChannelCompressor, Sublayer, make_norm
 from deltarl.torsos.residual import PlainBlock
 
@@ -142,6 +143,57 @@ def test_each_head_moves_its_own_features_along_one_direction(heads: int) -> Non
     x = torch.randn(16, 3, dtype=torch.float64)
     for change in (block(x) - x).unflatten(0, (heads, -1)):
         assert torch.linalg.matrix_rank(change, atol=1e-12) == 1
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_block_that_erases_is_the_residual_block_where_its_gate_is_zero(heads: int) -> None:
+    erasing = DeltaTorsoSpec(**SMALL, update="residual_erase", heads=heads).make_block()
+    residual = ResidualBlock(ResidualTorsoSpec(**SMALL))
+    assert isinstance(erasing, ResidualEraseBlock)
+    assert erasing.write is not None
+    residual.load_state_dict({name: w for name, w in erasing.state_dict().items() if not name.startswith("write")})
+    x = torch.randn(64, 8)
+    assert not torch.equal(erasing(x), residual(x))
+    torch.nn.init.constant_(erasing.write.bias, -torch.inf)
+    assert torch.equal(erasing(x), residual(x))
+
+
+@pytest.mark.parametrize("options", [{}, {"heads": 2}, {"gate": "fixed", "beta_init": 1.5}], ids=name_of)
+def test_what_a_residual_block_erases_is_shown_as_a_delta_blocks(options: dict[str, Any]) -> None:
+    block = scramble(DeltaTorsoSpec(**{**SMALL, "update": "residual_erase", **options}).make_block())
+    assert isinstance(block, ResidualEraseBlock)
+    x = torch.randn(5, 8, dtype=torch.float64)
+    record = block.observe(x, block(x))
+    assert record.v is not None
+    assert record.beta is not None
+    assert record.readout is not None
+    beta = record.beta.unsqueeze(-1)
+    # The guard in the direction's norm, 1e-5, is in what is written.
+    torch.testing.assert_close(
+        record.readout_after, (1 - beta) * record.readout + beta * record.v, rtol=1e-6, atol=1e-8
+    )
+    assert record.erase_share is not None
+    assert ((record.erase_share > 0) & (record.erase_share < 1)).all()
+    assert len(block.gate_rows()) == (options.get("gate") != "fixed")
+
+
+def test_an_orthogonal_block_moves_the_state_at_right_angles() -> None:
+    block = scramble(DeltaTorsoSpec(**SMALL, update="orthogonal").make_block())
+    x = torch.randn(16, 8, dtype=torch.float64)
+    moved = block(x) - x
+    assert (moved.norm(dim=-1) > 0.1).all()
+    assert ((moved * x).sum(-1).abs() < 1e-4).all()
+
+
+@pytest.mark.parametrize("update", ["delta", "write_only"])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_on_a_sphere_the_state_has_its_radius_and_no_value_is_longer(update: str, heads: int) -> None:
+    block = scramble(DeltaBlock(DeltaTorsoSpec(width=16, heads=heads, update=update, sphere=True)))
+    x = 100 * torch.randn(32, 16, dtype=torch.float64)
+    torch.testing.assert_close(block(x).norm(dim=-1), torch.full((32,), 4.0, dtype=torch.float64), rtol=1e-6, atol=0)
+    v, _ = block.value_and_gate(100 * torch.randn(256, 16, dtype=torch.float64))
+    assert v.abs().max() <= (16 / heads) ** 0.5
+    assert v.abs().max() > 0.99 * (16 / heads) ** 0.5
 
 
 def test_the_compressor_keeps_the_size_of_the_state_and_tells_its_channels_apart() -> None:

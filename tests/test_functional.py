@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import reference
 import torch
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from deltarl.functional import delta_update, gate, unit_direction, write_only_update
+from deltarl.functional import (
+    delta_update,
+    gate,
+    orthogonal_update,
+    residual_erase_update,
+    unit_direction,
+    write_only_update,
+)
 
 BATCHES = [(), (3,), (2, 3)]
 quickly = settings(derandomize=True, deadline=None, max_examples=40, database=None)
@@ -70,6 +79,30 @@ def test_first_and_second_derivatives_of_the_updates_are_right(update, channels:
     arguments = [a.requires_grad_() for a in inputs((2,), 3, channels or 1, expanded=channels is not None)]
     assert gradcheck(update, arguments)
     assert gradgradcheck(update, arguments)
+
+
+def test_first_and_second_derivatives_of_steps_that_erase_are_right() -> None:
+    x, h, k = (torch.randn(2, 3, dtype=torch.float64).requires_grad_() for _ in range(3))
+    beta = torch.rand(2, 1, dtype=torch.float64).requires_grad_()
+    for update, leaves in ((residual_erase_update, (x, h, k, beta)), (partial(orthogonal_update, eps=1e-5), (x, h))):
+        assert gradcheck(update, leaves)
+        assert gradgradcheck(update, leaves)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_a_residual_step_that_erases_is_a_delta_update_towards_what_it_adds(batch: tuple[int, ...]) -> None:
+    x, k, v, beta = inputs(batch)
+    h = v * k
+    torch.testing.assert_close(residual_erase_update(x, h, k, beta), reference.delta_update(x, k, v / beta, beta))
+    assert torch.equal(residual_erase_update(x, h, k, 0 * beta), x + h)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_an_orthogonal_step_leaves_out_what_lies_along_the_state(batch: tuple[int, ...]) -> None:
+    x, h, _, _ = inputs(batch)
+    moved = orthogonal_update(x, h, 1e-12) - x
+    torch.testing.assert_close((moved * x).sum(-1), torch.zeros(batch, dtype=x.dtype))
+    torch.testing.assert_close(moved.square().sum(-1), h.square().sum(-1) - ((h * x).sum(-1) / x.norm(dim=-1)) ** 2)
 
 
 @pytest.mark.parametrize("rows", [[[0.6, -0.3, 1.1], [0.0, 0.0, 0.0]]])

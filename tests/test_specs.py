@@ -26,6 +26,10 @@ GOOD: list[dict[str, Any]] = [
     {"kind": "delta", "update": "write_only", "beta_init": 0.1},
     {"kind": "delta", "update": "additive", "heads": 4, "channels": 2},
     {"kind": "delta", "update": "lerp"},
+    {"kind": "delta", "update": "residual_erase", "heads": 4, "beta_init": 0.1, "gate_layers": 2},
+    {"kind": "delta", "update": "orthogonal", "hidden": 7},
+    {"kind": "delta", "sphere": True, "heads": 4, "value_start": 0.5},
+    {"kind": "delta", "direction": "linear", "update": "write_only"},
     {"kind": "residual", "width": 64, "norm": "rms", "activation": "gelu"},
     {"kind": "plain", "norm": "batch_renorm", "eps": 0.1},
     {"kind": "mlp"},
@@ -45,6 +49,19 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"value_start": 0.5, "value": "sigmoid"},
         "value_start: value_start has no effect with value sigmoid; leave it out",
+    ),
+    ({"sphere": True, "channels": 2}, "sphere: a sphere takes a state of one channel; got channels = 2"),
+    (
+        {"sphere": True, "value": "sigmoid"},
+        "value: a value on a sphere is bounded already; leave sigmoid out",
+    ),
+    (
+        {"direction": "linear", "hidden": 7},
+        "hidden: hidden has no effect with direction linear; leave it out",
+    ),
+    (
+        {"direction": "linear", "activation": "tanh"},
+        "activation: activation has no effect with direction linear; leave it out",
     ),
     ({"expand": "linear"}, "expand: expand has no effect with a single channel; leave it out"),
     ({"kind": "residual", "init_scale": 0}, "init_scale: input should be greater than 0; got 0"),
@@ -73,7 +90,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"beta_init": float("nan")}, "beta_init: input should be a finite number; got nan"),
     ({"eps": float("inf")}, "eps: input should be a finite number; got inf"),
     ({"activation": "rleu"}, "activation: 'rleu' is not one of relu, tanh, gelu, silu, elu"),
-    ({"update": "ddl"}, "update: 'ddl' is not one of delta, write_only, additive, lerp"),
+    ({"update": "ddl"}, "update: 'ddl' is not one of delta, write_only, additive, lerp, residual_erase, orthogonal"),
     ({"widht": 64}, "widht: unknown key; did you mean 'width'?"),
     ({"kind": "residual", "widht": 64}, "widht: unknown key; did you mean 'width'?"),
     ({"kind": "mlp", "width": 64}, "width: unknown key; known are kind, net_arch, activation"),
@@ -88,6 +105,18 @@ UNREAD: list[tuple[str, dict[str, Any]]] = [
     ("additive", {"value": "sigmoid"}),
     ("additive", {"direction": "generator"}),
     ("additive", {"beta_max": 1.0}),
+    ("additive", {"sphere": True}),
+    *(
+        ("residual_erase", options)
+        for options in (
+            {"channels": 2},
+            {"value": "sigmoid"},
+            {"value_start": 0.5},
+            {"direction": "generator"},
+            {"sphere": True},
+        )
+    ),
+    *(("orthogonal", options) for options in ({"heads": 2}, {"beta_init": 0.5}, {"sphere": True})),
     ("lerp", {"heads": 2}),
     ("lerp", {"head_width": 8}),
     ("lerp", {"value_start": 0.5}),

@@ -16,6 +16,7 @@ from deltarl.fast.layers import ALL, Activation, Dense, Gradients, Network, Norm
 from deltarl.fast.numbers import number
 from deltarl.torsos import Torso
 from deltarl.torsos.delta_blocks import DeltaBlock, WriteOnlyBlock
+from deltarl.torsos.erasing_blocks import ResidualEraseBlock
 from deltarl.torsos.layers import BatchRenorm, Sublayer
 from deltarl.torsos.residual import PlainBlock, ResidualBlock
 
@@ -77,6 +78,8 @@ class Residual(Network):
 class Delta(Network):
     """X + beta k (v - k^T X) with k = unit(F(c)), v and beta linear in c = Norm(X); without the erasure, + beta k v.
 
+    A residual block that erases, X + h - beta k k^T X with h = F(c), has v = 0, and 1 + t l for the reach.
+
     k = s h with s = 1 / sqrt(|h|^2 + eps^2) is never made: s goes into the factors of h, one number a row and head.
     With p = s h^T X, lacking l = v - p, step t = beta s and reach r = t l, the output is X + r h, and its gradient g
     gives, with u = t s h^T g,
@@ -89,8 +92,10 @@ class Delta(Network):
     longer: there are few, and of few kinds.
     """
 
-    def __init__(self, block: DeltaBlock) -> None:
+    def __init__(self, block: DeltaBlock | ResidualEraseBlock) -> None:
+        assert block.write is not None
         self.norm, self.sublayer, self.write = network_of(block.norm), network_of(block.sublayer), Dense(block.write)
+        self.has_value = not isinstance(block, ResidualEraseBlock)
         self.heads, self.beta_max, self.guard = block.heads, float(block.beta_max), block.eps**2
         self.erases = not isinstance(block, WriteOnlyBlock)
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
@@ -106,7 +111,10 @@ class Delta(Network):
         written, kept_write = self.write.forward(context)
         state, h = self.split(x), self.split(h)
         # Gates first, then values, each one number a head.
-        if self.heads == 1:
+        if not self.has_value:
+            logits = written if self.heads == 1 else written.view(len(x), self.heads, 1)
+            value = torch.zeros_like(logits)
+        elif self.heads == 1:
             logits, value = written.narrow(1, 0, 1), written.narrow(1, 1, 1)
         else:
             logits, value = written.view(len(x), 2, self.heads, 1).unbind(1)
@@ -114,7 +122,7 @@ class Delta(Network):
         scale = (h * h).sum(-1, keepdim=True).add_(number(self.guard, x)).rsqrt_()
         lacking = torch.addcmul(value, (h * state).sum(-1, keepdim=True), scale, value=-1) if self.erases else value
         step = gate * scale
-        reach = step * lacking
+        reach = step * lacking if self.has_value else (step * lacking).add_(1)
         y = torch.addcmul(state, h, reach).view_as(x)
         return y, (kept_norm, kept_sublayer, kept_write, state, h, value, gate, scale, lacking, step, reach)
 
@@ -126,7 +134,8 @@ class Delta(Network):
         by_value = (split * h).sum(-1, keepdim=True).mul_(step)
         by_logit = by_value * lacking
         by_logit.addcmul_(by_logit, gate, value=-1 / self.beta_max)
-        by_written = torch.cat([by_logit, by_value], 1).view(len(gradient), -1)
+        by_written = torch.cat([by_logit, by_value], 1) if self.has_value else by_logit
+        by_written = by_written.view(len(gradient), -1)
         unread = by_value.mul_(scale)
         by_h = split * reach
         if self.erases:
@@ -234,12 +243,18 @@ _RENORM = Known(
 _DELTA = Known(
     Delta,
     "width heads eps beta_init beta_max value_start gate_width compress norm sublayer write",
-    only={"channels": 1, "generator": None, "gate_out": None, "sigmoid_value": False},
+    only={"channels": 1, "generator": None, "gate_out": None, "sigmoid_value": False, "sphere": False},
     when=lambda block: (
         block.gate_width == block.heads
         and type(block.compress) is nn.Identity
         and isinstance(network_of(block.write), Dense)
     ),
+)
+_ERASING = Known(
+    Delta,
+    "heads eps beta_init beta_max gate_width norm sublayer write",
+    only={"gate_out": None},
+    when=lambda block: block.gate_width == block.heads and isinstance(network_of(block.write), Dense),
 )
 _KNOWN: Mapping[type[nn.Module], Known] = {
     nn.Linear: Known(Dense, "in_features out_features weight bias"),
@@ -258,12 +273,14 @@ _KNOWN: Mapping[type[nn.Module], Known] = {
     ResidualBlock: Known(Residual, "norm sublayer"),
     DeltaBlock: _DELTA,
     WriteOnlyBlock: _DELTA,
+    ResidualEraseBlock: _ERASING,
     # What a torso's spec says of the stem, the blocks and the norm is in these, and they are looked at.
     Torso: Known(
         _network_of_torso,
         "spec expand output_scale stem blocks compress norm",
         "kind width depth hidden activation norm eps output_scale init_scale block "
-        "head_width heads channels expand beta_init beta_max gate gate_layers value value_start direction update",
+        "head_width heads channels expand beta_init beta_max gate gate_layers value value_start direction sphere "
+        "update",
         only={"channels": 1},
     ),
 }

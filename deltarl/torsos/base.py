@@ -129,7 +129,7 @@ class StackSpec(TorsoSpec):
         return (self.width,)
 
     @property
-    def inner(self) -> int:
+    def inner(self) -> int | None:
         return self.hidden
 
     def scaled(self, factor: float) -> Self:

@@ -8,6 +8,7 @@ from typing import Literal
 from deltarl.torsos.block import Block
 from deltarl.torsos.delta_blocks import AdditiveBlock, DeltaBlock, LerpBlock, WriteOnlyBlock
 from deltarl.torsos.delta_options import DeltaOptions
+from deltarl.torsos.erasing_blocks import OrthogonalBlock, ResidualEraseBlock
 
 
 class DeltaTorsoSpec(DeltaOptions):
@@ -24,4 +25,6 @@ _BLOCKS: dict[str, Callable[[DeltaOptions], Block]] = {
     "write_only": WriteOnlyBlock,
     "additive": AdditiveBlock,
     "lerp": LerpBlock,
+    "residual_erase": ResidualEraseBlock,
+    "orthogonal": OrthogonalBlock,
 }

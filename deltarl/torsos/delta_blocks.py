@@ -16,11 +16,25 @@ from torch import Tensor, nn
 from deltarl.functional import delta_update, gate, unit_direction, write_only_update
 from deltarl.torsos.block import Block, BlockRecord, update_ratio
 from deltarl.torsos.delta_options import DeltaOptions
-from deltarl.torsos.layers import ChannelCompressor, Sublayer, make_norm, sublayer_norm
+from deltarl.torsos.layers import ChannelCompressor, Sublayer, make_norm, start_linear, sublayer_norm
 from deltarl.torsos.residual import PlainBlock
 
 # The authors' code offers a positive target, 4 sigmoid(.), as an alternative to the paper's linear one.
 SIGMOID_VALUE_SCALE = 4.0
+
+
+def gate_width_of(spec: DeltaOptions) -> int:
+    """Outputs of the first layer of the gate's branch; 0 for a fixed gate."""
+    if spec.gate == "fixed":
+        return 0
+    return spec.heads if spec.gate_layers == 1 else max(spec.heads, spec.width // 4)
+
+
+def start_gate(last: nn.Linear, heads: int, beta_init: float, beta_max: float) -> None:
+    """Start the gate whose logits are the first outputs of `last` at `beta_init`, whatever the input."""
+    with torch.no_grad():
+        last.weight[:heads].zero_()
+        last.bias[:heads].fill_(math.log(beta_init / (beta_max - beta_init)))
 
 
 class RankOneBlock(Block, ABC):
@@ -34,7 +48,10 @@ class RankOneBlock(Block, ABC):
         self.width, self.heads, self.channels, self.eps = spec.width, spec.heads, spec.channels, spec.eps
         self.compress = ChannelCompressor(spec.width, spec.channels) if spec.channels > 1 else nn.Identity()
         self.norm = make_norm(spec.norm, spec.width, spec.eps)
-        self.sublayer = Sublayer(spec.width, spec.hidden, spec.activation)
+        self.sublayer: nn.Module = Sublayer(spec.width, spec.hidden, spec.activation)
+        if spec.direction == "linear":
+            self.sublayer = nn.Linear(spec.width, spec.width)
+            start_linear(self.sublayer)
         self.generator = (
             Sublayer(spec.width, max(4, spec.width // 4), spec.activation) if spec.direction == "generator" else None
         )
@@ -75,7 +92,7 @@ class RankOneBlock(Block, ABC):
         state, rewritten = (self._with_channels(each) for each in (x, after))
         readout, readout_after = ((k.unsqueeze(-1) * each).sum(-2) for each in (state, rewritten))
         norm = state.norm(dim=-2)
-        cos, pairs = readout.abs() / norm, _cosines_of_pairs(k, state / norm.unsqueeze(-2))
+        cos, pairs = readout.abs() / norm, cosines_of_pairs(k, state / norm.unsqueeze(-2))
         return BlockRecord(update_ratio(x, after), k, v, beta, readout, readout_after, cos, pairs, self.erases)
 
     def _with_channels(self, x: Tensor) -> Tensor:
@@ -104,10 +121,8 @@ class DeltaBlock(RankOneBlock):
     def __init__(self, spec: DeltaOptions) -> None:
         super().__init__(spec)
         self.beta_init, self.beta_max, self.sigmoid_value = spec.beta_init, spec.beta_max, spec.value == "sigmoid"
-        self.value_start = spec.value_start
-        self.gate_width = 0
-        if spec.gate == "learned":
-            self.gate_width = spec.heads if spec.gate_layers == 1 else max(spec.heads, spec.width // 4)
+        self.value_start, self.sphere = spec.value_start, spec.sphere
+        self.gate_width = gate_width_of(spec)
         # Gate and value come from one Linear, since each further small GEMM costs as much as this one. It is not
         # called "value": TRPO leaves every parameter with "value" in its path out of the policy's step.
         self.write = nn.Linear(spec.width, self.gate_width + spec.heads * spec.channels)
@@ -131,11 +146,7 @@ class DeltaBlock(RankOneBlock):
                     bias.mul_(torch.randn_like(bias))
             if not self.gate_width:
                 return
-            weight, bias = self.write.weight[: self.gate_width], self.write.bias[: self.gate_width]
-            if self.gate_out is not None:
-                weight, bias = self.gate_out.weight, self.gate_out.bias
-            weight.zero_()
-            bias.fill_(math.log(self.beta_init / (self.beta_max - self.beta_init)))
+            start_gate(self.gate_out or self.write, self.heads, self.beta_init, self.beta_max)
 
     def value_and_gate(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """v `[..., heads, channels]` and beta `[..., heads, 1]` from the source `[..., width]`."""
@@ -143,11 +154,18 @@ class DeltaBlock(RankOneBlock):
         v = torch.unflatten(v, -1, (self.heads, self.channels))
         if self.sigmoid_value:
             v = SIGMOID_VALUE_SCALE * torch.sigmoid(v)
+        if self.sphere:
+            radius = math.sqrt(self.width / self.heads)
+            v = radius * torch.tanh(v / radius)
         if not self.gate_width:
             return v, v.new_full((*v.shape[:-1], 1), self.beta_init)
         if self.gate_out is not None:
             logits = self.gate_out(torch.tanh(logits))
         return v, gate(logits, self.beta_max).unsqueeze(-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return unit_direction(x, self.eps) * math.sqrt(self.width) if self.sphere else x
 
     def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
         v, beta = self.value_and_gate(source)
@@ -219,7 +237,7 @@ class LerpBlock(PlainBlock):
         return torch.lerp(x, super().forward(x), torch.sigmoid(self.rate_logit))
 
 
-def _cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:
+def cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:
     """Mean `|k_i^T x_j|` over i != j, `[heads, channels]`: of k `[N, heads, d]`, unit x `[N, heads, d, channels]`."""
     sums = []
     for head, states in zip(k.unbind(1), unit.unbind(1), strict=True):  # one at a time: [N, N] numbers a channel

@@ -14,7 +14,7 @@ from deltarl.torsos.base import StackSpec
 _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "delta": (),
     "write_only": (),
-    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction"),
+    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction", "sphere"),
     "lerp": (
         "head_width",
         "heads",
@@ -27,8 +27,11 @@ _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
         "value",
         "value_start",
         "direction",
+        "sphere",
     ),
+    "residual_erase": ("channels", "expand", "value", "value_start", "direction", "sphere"),
 }
+_UNREAD_OPTIONS["orthogonal"] = _UNREAD_OPTIONS["lerp"]
 
 
 def _heads(data: dict[str, Any]) -> int:
@@ -66,13 +69,21 @@ class DeltaOptions(StackSpec):
         le=10,
         description="Start of a linear value, in units of the norm of the sublayer's output, sqrt(2 width / heads).",
     )
-    direction: Literal["sublayer", "generator"] = Field(
-        "sublayer", description="k from the sublayer, or from a light MLP of its own (the sublayer then feeds v)."
+    direction: Literal["sublayer", "generator", "linear"] = Field(
+        "sublayer",
+        description="k from the sublayer; from a light MLP (the sublayer then feeds v); or from a single Linear in the "
+        "sublayer's place.",
     )
-    update: Literal["delta", "write_only", "additive", "lerp"] = Field(
+    sphere: bool = Field(
+        False,
+        description="Put the state back on the sphere of radius r = sqrt(width) after each block, and v through "
+        "a tanh into (-r, r) / sqrt(heads).",
+    )
+    update: Literal["delta", "write_only", "additive", "lerp", "residual_erase", "orthogonal"] = Field(
         "delta",
         description="delta: X + beta k (v^T - k^T X); write_only: X + beta k v^T; additive: X + k s^T with a learned, "
-        "input-independent s; lerp: X + a (F(c) - X) with a learned a in (0, 1) for each feature.",
+        "input-independent s; lerp: X + a (F(c) - X) with a learned a in (0, 1) for each feature; residual_erase: "
+        "X + F(c) - beta k (k^T X); orthogonal: X + F(c) - X (X^T F(c)) / (X^T X + eps).",
     )
 
     @field_validator("heads")
@@ -105,6 +116,14 @@ class DeltaOptions(StackSpec):
                 raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
         if self.value == "sigmoid" and self.value_start != 1:
             raise complaint("value_start has no effect with value sigmoid; leave it out", key="value_start")
+        if self.direction == "linear":
+            for option, default in (("hidden", 2 * self.width), ("activation", fields["activation"].default)):
+                if getattr(self, option) != default:
+                    raise complaint(f"{option} has no effect with direction linear; leave it out", key=option)
+        if self.sphere and self.channels > 1:
+            raise complaint(f"a sphere takes a state of one channel; got channels = {self.channels}", key="sphere")
+        if self.sphere and self.value == "sigmoid":
+            raise complaint("a value on a sphere is bounded already; leave sigmoid out", key="value")
         if self.channels == 1 and self.expand != "copy":
             raise complaint("expand has no effect with a single channel; leave it out", key="expand")
         return self
@@ -148,6 +167,18 @@ class DeltaOptions(StackSpec):
     @property
     def erases(self) -> bool:
         return self.update == "delta"
+
+    @property
+    def inner(self) -> int | None:
+        return None if self.direction == "linear" else self.hidden
+
+    @property
+    def least_weights(self) -> int:
+        return self.depth * self.width * (self.width if self.inner is None else self.inner)
+
+    @property
+    def kept_numbers(self) -> int:
+        return self.depth * (self.width + (self.inner or 0))
 
     @classmethod
     def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,8 +76,13 @@ class Sublayer(nn.Sequential):
     def reset_parameters(self) -> None:
         for module in self:
             if isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                start_linear(module)
+
+
+def start_linear(linear: nn.Linear) -> None:
+    """He initialisation and a zero bias."""
+    nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    nn.init.zeros_(linear.bias)
 
 
 def sublayer_norm(width: int, heads: int) -> float:

@@ -433,8 +433,9 @@ def test_an_option_that_a_later_version_has_added_stays_as_it_was_built() -> Non
     spec = DeltaTorsoSpec(depth=2)
     snapshot = capture(Holder(spec=spec))
     del snapshot.tree["object"]["spec"]["object"]["output_scale"]  # as a version without it wrote
-    back, _ = restore(Holder(spec=DeltaTorsoSpec(depth=2)), snapshot)
+    back, missing = restore(Holder(spec=DeltaTorsoSpec(depth=2)), snapshot)
     assert back.spec == spec
+    assert missing == []
 
 
 def test_torsos_of_checkpoints_from_before_their_move_are_restored() -> None:

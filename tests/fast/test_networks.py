@@ -43,11 +43,20 @@ MODULES = {
     "gate of 2 layers": lambda: behind(DeltaTorsoSpec(width=WIDTH, gate_layers=2)),
     "generator": lambda: behind(DeltaTorsoSpec(width=WIDTH, direction="generator")),
     "additive": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="additive")),
+    "erasing": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="residual_erase", beta_init=0.5)),
+    "erasing, 4 heads": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="residual_erase", heads=4, beta_max=1.5)),
+    "erasing, fixed gate": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="residual_erase", gate="fixed")),
+    "linear direction": lambda: behind(DeltaTorsoSpec(width=WIDTH, direction="linear")),
+    "sphere": lambda: behind(DeltaTorsoSpec(width=WIDTH, sphere=True, heads=2)),
+    "orthogonal": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="orthogonal")),
     "lerp": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="lerp")),
 }
 BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "delta", "delta, 4 heads"} | {
     "delta, tanh",
     "delta, scaled",
+    "erasing",
+    "erasing, 4 heads",
+    "linear direction",
     "residual, small",
     "write only",
 }
