@@ -126,6 +126,8 @@ def install(network: nn.Sequential, spec: TorsoSpec) -> None:
     the layer stays: CrossQ's normalisation of the input.
     """
     linears = [index for index, child in enumerate(network) if isinstance(child, nn.Linear)]
+    if not linears:  # Stable-Baselines3's own behind convolutions, where it has no hidden layer
+        return
     first, head = (*linears, len(network))[:2]
     layer = network[first]
     assert isinstance(layer, nn.Linear)
