@@ -118,7 +118,7 @@ def _run(run: Path) -> tuple[str, ...]:
     from deltarl.checkpoints import checkpoint
     from deltarl.training import folder as files
     from deltarl.training.locks import is_locked
-    from deltarl.training.result import result_in
+    from deltarl.training.result import check_complete, result_in
 
     check_plain(run)
     spec = files.load_spec(run)
@@ -127,6 +127,7 @@ def _run(run: Path) -> tuple[str, ...]:
         status, score, success = "training" if is_locked(run / files.PROVENANCE) else "unfinished", "", None
         stored = checkpoint.steps_of(run)
     else:
+        check_complete(result, spec)
         status, stored, success = result.status, [result.steps], result.success_rate
         score = f"{result.final_return_mean:,.1f} +- {result.final_return_std:,.1f}"
     return (

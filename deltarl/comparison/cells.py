@@ -131,15 +131,11 @@ def _found(cell: Cell) -> Path | None:
 def _check_alike(done: Sequence[Cell]) -> None:
     """What may change when a run goes on may not where others have finished: the report would refuse them together."""
     for cell in done:
-        there, here = (
-            files.leaves(spec.model_dump(mode="json", exclude=dict.fromkeys(FREE, True)))
-            for spec in (files.load_spec(cell.folder), cell.spec)
-        )
-        for key in sorted(there.keys() | here.keys()):
-            if there.get(key) != here.get(key):
+        for key, (there, here) in files.differences(files.load_spec(cell.folder), cell.spec).items():
+            if key.partition(".")[0] not in FREE:
                 raise ConfigError(
-                    f"{cell.folder}: has finished with {key} {there.get(key)}, and it is {here.get(key)} by now; put "
-                    "it back, or give the comparison another name="
+                    f"{cell.folder}: has finished with {key} {there}, and it is {here} by now; put it back, or give "
+                    "the comparison another name="
                 )
 
 

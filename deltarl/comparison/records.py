@@ -20,7 +20,7 @@ from deltarl.recording import metrics_in
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
 from deltarl.training.records import evaluations_in
-from deltarl.training.result import result_in
+from deltarl.training.result import check_complete, result_in
 from deltarl.training.spec import Part, fields_of
 
 # What may differ between runs that are compared: it changes how they were kept and watched, not what they are.
@@ -145,19 +145,24 @@ def read_study(folder: Path | str) -> Study:
 def _check_alike(study: Study) -> None:
     """The runs of a task differ in their arms' keys alone, and those of an arm not even in these."""
     for task in study.spec.tasks:
-        shared: dict[str, tuple[object, Record]] = {}
+        firsts: list[Record] = []
         for arm in study.spec.arms:
-            own: dict[str, tuple[object, Record]] = {}
-            for record in study.of(task, arm):
-                content = record.spec.model_dump(mode="json", exclude=dict.fromkeys(FREE, True))
-                for key, value in files.leaves(content).items():
-                    known = own if key.startswith(ARM_KEYS) else shared
-                    first, other = known.setdefault(key, (value, record))
-                    if first != value:
-                        raise ConfigError(
-                            f"{record.folder}: {key} is {value}, and {first} in {other.folder}; these runs are not to "
-                            "be compared with each other"
-                        )
+            for index, record in enumerate(study.of(task, arm)):
+                if index:
+                    _check_pair(firsts[-1], record, of_the_arm=True)
+                else:
+                    firsts.append(record)
+                _check_pair(firsts[0], record, of_the_arm=False)
+
+
+def _check_pair(first: Record, record: Record, *, of_the_arm: bool) -> None:
+    """Refuse two runs that differ in the keys of an arm, or in all others."""
+    for key, (one, other) in files.differences(first.spec, record.spec).items():
+        if key.partition(".")[0] not in FREE and key.startswith(ARM_KEYS) == of_the_arm:
+            raise ConfigError(
+                f"{record.folder}: {key} is {other}, and {one} in {first.folder}; these runs are not to be compared "
+                "with each other"
+            )
 
 
 def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
@@ -165,6 +170,11 @@ def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
     spec = files.load_spec(folder)
     if (spec.seeds, result.seed) != ((seed,), seed):
         raise ConfigError(f"{folder}: is of seed {spec.seeds[0]}, and its result of seed {result.seed}")
+    check_complete(result, spec)
+    if (spec.name, Path(spec.out).name) != (arm, task):
+        raise ConfigError(
+            f"{folder}: is a run of arm {spec.name} on task {Path(spec.out).name}, as {files.CONFIG} says"
+        )
     path = folder / files.METRICS
     metrics = metrics_in(path) if path.exists() else []  # without it, time and FLOPs alone are not known
     with readable(path):

@@ -116,22 +116,47 @@ def differing(folder: Path, keys: list[str]) -> ConfigError:
 
 def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
     """The keys in which `spec` differs from a run's own config where it must not, with both values."""
-    old, new = leaves(stored.model_dump(mode="json")), leaves(spec.model_dump(mode="json"))
     found = [
-        f"{key} ({old.get(key)} there, {new.get(key)} here)"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(_FREE)
+        f"{key} ({old} there, {new} here)"
+        for key, (old, new) in differences(stored, spec).items()
+        if not key.startswith(_FREE)
     ]
     if spec.total_timesteps < stored.total_timesteps:
         found.append(f"total_timesteps ({stored.total_timesteps} there, {spec.total_timesteps} here; it can only grow)")
     return found
 
 
+def differences(one: RunSpec, other: RunSpec) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two configs differ, with the value of each; a key that one has not is no null there.
+
+    Values of different types differ, as 1 and true do; NaN is the same as NaN.
+    """
+    ours, theirs = (leaves(_content(spec)) for spec in (one, other))
+    keys = sorted(ours.keys() | theirs.keys())
+    return {
+        key: (ours.get(key, "nothing"), theirs.get(key, "nothing"))
+        for key, following in zip(keys, [*keys[1:], ""], strict=True)
+        if not (key in ours and key in theirs and yaml_text.is_same(ours[key], theirs[key]))
+        and not following.startswith(f"{key}.")  # an empty mapping, of which the other has more to say
+    }
+
+
+def _content(spec: RunSpec) -> dict[str, Any]:
+    """A config as JSON, but for what an environment takes as its own, whose keys may be integers."""
+    content = spec.model_dump(mode="json")
+    content["env"]["kwargs"] = spec.env.kwargs
+    return content
+
+
 def leaves(content: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, its keys joined by dots."""
-    if not isinstance(content, dict):
+    """Nested mappings as one, its keys joined by dots; an empty one is a value."""
+    if not isinstance(content, dict) or (path and not content):
         return {path: content}
-    return {k: v for key, value in content.items() for k, v in leaves(value, f"{path}.{key}" if path else key).items()}
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"[{key}]" if not isinstance(key, str) else repr(key) if "." in key else key
+        found |= leaves(value, f"{path}.{name}" if path else name)
+    return found
 
 
 def _places(spec: RunSpec, seed: int) -> Iterator[Path]:

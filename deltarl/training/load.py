@@ -74,6 +74,11 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
     if normalizer is not None:
         formats.load_normalizer(normalizer, source / files.NORMALIZER)
         normalizer.training = False
+    elif (source / files.NORMALIZER).exists():
+        raise ConfigError(
+            f"{source / files.NORMALIZER}: the policy has seen normalised observations or rewards, and "
+            f"{files.CONFIG} says that nothing is normalised"
+        )
     return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
 
 

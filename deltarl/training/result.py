@@ -17,6 +17,7 @@ from deltarl.reading import read_json, readable
 from deltarl.training import folder as files
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.records import evaluations_in
+from deltarl.training.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,19 @@ def result_in(folder: Path) -> RunResult:
     if (folder / files.EVALUATIONS).exists():
         _check_scores(result, evaluations_in(folder))
     return result
+
+
+def check_complete(result: RunResult, spec: RunSpec) -> None:
+    """Refuse the result of a run that has fewer steps than its config asks for.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    if result.steps < spec.total_timesteps:
+        raise ConfigError(
+            f"{result.folder / files.RESULT}: is of {result.steps:,} steps, and {files.CONFIG} asks for "
+            f"{spec.total_timesteps:,}"
+        )
 
 
 def _check_scores(result: RunResult, evaluations: Mapping[int, Evaluation]) -> None:

@@ -199,7 +199,7 @@ def test_runs_that_are_not_alike_are_not_compared(tmp_path: Path) -> None:
     path = folder / "reacher" / "delta" / "seed-3" / "config.yaml"
     text = path.read_text()
     for old, new, key in (
-        ("total_timesteps: 50000", "total_timesteps: 60000", "total_timesteps is 60000, and 50000 in"),
+        ("total_timesteps: 50000", "total_timesteps: 40000", "total_timesteps is 40000, and 50000 in"),
         ("gamma: 0.99", "gamma: 0.5", r"agent\.gamma is 0\.5, and 0\.99 in"),
         ("5000\n  episodes: 10", "5000\n  episodes: 2", r"eval\.episodes is 2, and 10 in"),
         ("mean: -2.6", "mean: -1.0", r"env\.reference_score\.mean is -1\.0, and -2\.6 in"),
@@ -434,6 +434,10 @@ DAMAGES: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("provenance.json", of_json(command=["deltarl"]), "command: expected a text"),
     ("provenance.json", of_json(packages=[]), "packages: expected an object"),
     ("config.yaml", replaced(r"^seeds:\n- 3", "seeds: [3, 4]"), "seeds: a run has one"),
+    ("config.yaml", replaced(r"^name: delta", "name: residual"), "is a run of arm residual on task pusher"),
+    ("config.yaml", replaced(r"^out: .*", "out: toy/reacher"), "is a run of arm delta on task reacher"),
+    ("config.yaml", replaced(r"^total_timesteps: .*", "total_timesteps: 90000000"), "config.yaml asks for 90,000,000"),
+    ("config.yaml", replaced(r"^  kwargs: {}", "  kwargs: {frame_skip: null}"), "env.kwargs.frame_skip is None"),
     ("config.yaml", replaced(r"^threads: 1", "threads: &a 1\nx: *a"), "YAML aliases"),
     ("gates.npz", of_arrays(**{"policy/beta_mean": np.ones((4, 2, 2))}), "is none of 4 measurements"),
     ("gates.npz", of_arrays(**{"policy/beta_mean": np.ones((3, 2))}), "is none of 4 measurements"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -360,3 +361,17 @@ def test_a_result_of_an_earlier_or_a_later_version_is_read(foreign: Path) -> Non
     assert result_in(foreign).peak_memory_mib is None
     (foreign / "evaluations.csv").unlink()
     assert result_in(foreign).steps == 40
+
+
+def test_a_result_of_fewer_steps_than_its_config_has_is_not_believed(foreign: Path) -> None:
+    config = foreign / "config.yaml"
+    config.write_text(config.read_text().replace("total_timesteps: 40", "total_timesteps: 4000"))
+    with pytest.raises(ConfigError, match=r"result\.json: is of 40 steps, and config\.yaml asks for 4,000"):
+        list_it(foreign)
+
+
+def test_statistics_that_the_config_does_not_know_of_are_not_ignored(foreign: Path) -> None:
+    config = foreign / "config.yaml"
+    config.write_text(re.sub(r"(observations|rewards): true", r"\1: false", config.read_text()))
+    with pytest.raises(ConfigError, match=r"normalizer\.npz: .* says that nothing is normalised"):
+        load_run(foreign)
