@@ -56,6 +56,7 @@ def write(path: Path, content: bytes | memoryview) -> None:
 def replace(path: Path, content: bytes) -> None:
     """Put `content` in the place of a file at once: readers see the old file or the new one, never half of it."""
     beside = path.with_name(f"{path.name}.tmp")
+    beside.unlink(missing_ok=True)  # it may be another name of a file elsewhere
     write(beside, content)
     beside.rename(path)
     sync(path.parent)

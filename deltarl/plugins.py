@@ -5,6 +5,7 @@ The variable is all that there is to it: processes that this one starts have it 
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -61,6 +62,17 @@ def load() -> None:
             hint = f"; the path of a file ends in .py: ./{name}.py" if missing else ""
             reason = " ".join(str(error).split())
             raise ConfigError(f"{ASKER}: {name}: {type(error).__name__}: {reason}{hint}") from error
+
+
+def digests() -> dict[str, str]:
+    """Of each module that `DELTARL_IMPORT` names, SHA-256 of its file; of a package, of its `__init__.py` alone."""
+    found = {}
+    for name in named():
+        module = sys.modules.get(Path(name).stem if _is_file(name) else name)
+        path = getattr(module, "__file__", None)
+        if path is not None and Path(path).is_file():
+            found[Path(path).name] = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    return found
 
 
 def _is_file(name: str) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
-from deltarl.disk import is_full
+from deltarl.disk import is_full, replace
 from deltarl.errors import ConfigError
 
 
@@ -52,3 +53,11 @@ def test_a_full_disk_is_known_in_any_librarys_words(error: Exception) -> None:
 )
 def test_other_faults_are_none(error: Exception) -> None:
     assert not is_full(error)
+
+
+def test_nothing_is_written_into_a_file_that_has_another_name_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"precious")
+    (tmp_path / "record.tmp").hardlink_to(tmp_path / "precious")
+    replace(tmp_path / "record", b"new")
+    assert (tmp_path / "record").read_bytes() == b"new"
+    assert (tmp_path / "precious").read_bytes() == b"precious"

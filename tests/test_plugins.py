@@ -79,6 +79,14 @@ def test_a_module_is_imported_by_name_or_file_once(name: str, folder: Path) -> N
     assert plugins.named() == [str(folder / "own_one.py") if name.endswith(".py") else name, "own_two"]
 
 
+def test_a_module_that_was_edited_has_another_digest(folder: Path) -> None:
+    plugins.add(["own_one.py"])
+    before = plugins.digests()
+    assert list(before) == ["own_one.py"]
+    (folder / "own_one.py").write_text((folder / "own_one.py").read_text() + "\n")
+    assert plugins.digests() != before
+
+
 def test_the_variable_alone_is_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(["own_one", str(folder / "own_two.py")]))
     spec = load_config("quickstart", "env.id=OwnTwo-v0").env

@@ -53,6 +53,7 @@ def surroundings() -> dict[str, Any]:
         "git": _git_state(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "imported": plugins.digests(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
     }

@@ -113,7 +113,7 @@ def _departures(manifest: Mapping[str, Any], spec: RunSpec, step: Mapping[str, s
     for name in sorted(here["packages"].keys() | there["packages"].keys()):
         here[name], there[name] = here["packages"].get(name), there["packages"].get(name)
     for key in sorted(here.keys() - {"packages"}):
-        if here[key] != there[key]:
+        if here[key] != there[key] and not (key == "imported" and key not in manifest):  # as older versions wrote it
             yield f"{key}: {there[key]}, then {here[key]}"
     if torch.device(here["device"]).type != "cpu":
         yield "device: CUDA's results are not promised to repeat to the last bit"

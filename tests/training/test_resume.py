@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from deltarl import (
     evaluate,
     load_config,
     load_run,
+    plugins,
     resume,
     train,
 )
@@ -187,6 +189,17 @@ def test_under_a_schedule_a_longer_run_is_continued_not_exact(tmp_path: Path) ->
 def test_another_number_of_threads_is_continued_not_exact(interrupted: Path) -> None:
     [result] = resume(interrupted, lambda config: load_config(str(config), "threads=2"), quiet())
     assert result.continued == ("threads: 1, then 2",)
+
+
+def test_another_module_of_the_users_own_is_continued_not_exact(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_later.py").write_text("GRAVITY = 1")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv(plugins.VARIABLE, str(tmp_path / "own_later.py"))
+    [result] = resume(interrupted, None, quiet())
+    assert [reason.partition(":")[0] for reason in result.continued] == ["imported"]
+    assert "then {'own_later.py': " in result.continued[0]
 
 
 def test_what_is_to_be_exact_does_not_go_on_otherwise(interrupted: Path) -> None:
