@@ -105,6 +105,10 @@ class Delta(Network):
         """`[n, features]` as `[n, heads, features / heads]`; one head needs no axis of its own."""
         return x if self.heads == 1 else x.view(len(x), self.heads, -1)
 
+    def joined(self, x: Tensor) -> Tensor:
+        """The same the other way round."""
+        return x if self.heads == 1 else x.flatten(1)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         context, kept_norm = self.norm.forward(x)
         h, kept_sublayer = self.sublayer.forward(context)
@@ -123,7 +127,7 @@ class Delta(Network):
         lacking = torch.addcmul(value, (h * state).sum(-1, keepdim=True), scale, value=-1) if self.erases else value
         step = gate * scale
         reach = step * lacking if self.has_value else (step * lacking).add_(1)
-        y = torch.addcmul(state, h, reach).view_as(x)
+        y = self.joined(torch.addcmul(state, h, reach))
         return y, (kept_norm, kept_sublayer, kept_write, state, h, value, gate, scale, lacking, step, reach)
 
     def backward(
@@ -134,8 +138,7 @@ class Delta(Network):
         by_value = (split * h).sum(-1, keepdim=True).mul_(step)
         by_logit = by_value * lacking
         by_logit.addcmul_(by_logit, gate, value=-1 / self.beta_max)
-        by_written = torch.cat([by_logit, by_value], 1) if self.has_value else by_logit
-        by_written = by_written.view(len(gradient), -1)
+        by_written = self.joined(torch.cat([by_logit, by_value], 1) if self.has_value else by_logit)
         unread = by_value.mul_(scale)
         by_h = split * reach
         if self.erases:
@@ -144,7 +147,7 @@ class Delta(Network):
         else:
             by_h.addcmul_(h, value * scale * unread, value=-1)
         by_context, of_sublayer = self.sublayer.backward(
-            kept_sublayer, by_h.view_as(gradient), inputs=ALL, parameters=parameters
+            kept_sublayer, self.joined(by_h), inputs=ALL, parameters=parameters
         )
         assert by_context is not None
         _, of_write = self.write.backward(kept_write, by_written, parameters=parameters)
