@@ -75,6 +75,7 @@ def _warm_up(device: str) -> None:
     """What the first training of a process makes, so that it is in nobody's first step."""
     for way in ("sb3", "deltarl"):
         model = build(Case("ppo", "delta"), way, device)
+        model.n_epochs = 1  # type: ignore[attr-defined]  # the others would make nothing new
         _learn(model, 1)
         model.env.close()  # type: ignore[union-attr]
 
