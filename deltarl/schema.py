@@ -57,7 +57,7 @@ def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     shared = config["properties"]
     task = {**config, "required": [], "properties": {**shared, "config": {"type": "string"}}}
     arm = {**config, "required": [], "properties": {key: shared[key] for key in ARM_KEYS}}
-    for group, form in (("tasks", task), ("arms", arm)):
+    for group, form in (("tasks", task), ("arms", arm), ("variants", arm)):
         own["properties"][group]["additionalProperties"] = {"anyOf": [{"type": "string"}, form]}
     return {**own, "properties": {**shared, **own["properties"]}}
 
