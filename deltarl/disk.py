@@ -9,19 +9,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from deltarl.reading import NO_LINK
 
 _MODE = 0o666
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries say in their own errors: that of the system, safetensors' number of it, and PyTorch's two.
+# What libraries say in errors of their own; an environment may speak of disks in its own words as well.
 _SIGNS = (
-    *map(os.strerror, _FULL),
-    *(f"(os error {number})" for number in _FULL),
-    "PytorchStreamWriter failed writing",
-    "unexpected pos",
+    (SafetensorError, re.compile("|".join(rf"\(os error {number}\)" for number in _FULL))),
+    (RuntimeError, re.compile(r"PytorchStreamWriter failed writing|inline_container.*unexpected pos")),
+    (OSError, re.compile("|".join(re.escape(os.strerror(number)) for number in _FULL))),  # without a number
 )
 
 
@@ -35,7 +37,7 @@ def is_full(error: BaseException) -> bool:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return True
-        if any(sign in str(cause) for sign in _SIGNS):
+        if any(isinstance(cause, kind) and sign.search(str(cause)) for kind, sign in _SIGNS):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

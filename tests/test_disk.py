@@ -49,6 +49,9 @@ def test_a_full_disk_is_known_in_any_librarys_words(error: Exception) -> None:
         SafetensorError("Error while deserializing header: header too large"),
         RuntimeError("size mismatch for weight"),
         because_of(of_the_system(errno.EROFS)),
+        ValueError("unexpected pos 7 of the arm"),
+        RuntimeError("unexpected pos 7 of the arm"),
+        RuntimeError("the conveyor: No space left on device"),
     ],
 )
 def test_other_faults_are_none(error: Exception) -> None:

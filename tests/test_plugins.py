@@ -153,6 +153,35 @@ def test_a_video_of_what_draws_nothing_is_refused_before_anything_is_written(fol
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.parametrize("render", ["return None", "raise ImportError('no renderer')"])
+def test_so_is_one_of_what_cannot_draw_here(render: str, folder: Path) -> None:
+    (folder / "own_blind.py").write_text(
+        MODULE.format(name="OwnBlind", module="own_blind").replace(
+            "    def step",
+            f"    metadata = {{'render_modes': ['rgb_array']}}\n\n    def render(self):\n        {render}"
+            "\n\n    def __init__(self, render_mode=None):\n        self.render_mode = render_mode\n\n    def step",
+        )
+    )
+    plugins.add(["own_blind"])
+    spec = load_config("quickstart", "env.id=OwnBlind-v0", *SMALL, "eval.video=true")
+    with pytest.raises(ConfigError, match="OwnBlind-v0 draws no frames: "):
+        train(spec)
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_an_environment_that_ends_the_process_is_no_success(
+    method: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = {"reset": "super().reset(seed=seed)", "step": "assert action.shape == (2, 2)"}[method]
+    text = MODULE.format(name="OwnEnd", module="own_end").replace(head, "raise SystemExit(0)")
+    (folder / "own_end.py").write_text(text)
+    arguments = ("train", "quickstart", "--import", "own_end.py", "env.id=OwnEnd-v0", *SMALL)
+    status, said = deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+    assert status == 1
+    assert "deltarl: error: code of yours has ended the process: SystemExit(0)" in said
+
+
 def test_what_is_typed_wrong_says_what_to_type(folder: Path) -> None:
     assert folder.is_dir()
     with pytest.raises(

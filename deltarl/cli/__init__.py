@@ -26,7 +26,7 @@ from deltarl.cli.schema import schema
 from deltarl.cli.show import show
 from deltarl.cli.train import train
 from deltarl.cli.validate import validate
-from deltarl.disk import FullDiskError
+from deltarl.disk import FullDiskError, is_full
 from deltarl.errors import ConfigError, NonFiniteError, SeedFailedError
 from deltarl.training.signals import TrainingStopped
 
@@ -99,6 +99,17 @@ def main() -> None:
     except TrainingStopped as stop:
         typer.echo(f"deltarl: {stop}", err=True)
         status = stop.code
+    except SystemExit as ended:
+        # A module or an environment of the user's: whatever it says, the verb has not done what it was asked for.
+        typer.echo(f"deltarl: error: code of yours has ended the process: SystemExit({ended.code!r})", err=True)
+        status = FAILED
+    except OSError as error:
+        if not is_full(error):
+            raise
+        # Whatever is stored catches its own. Python would try again as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        typer.echo(f"deltarl: error: what was to be printed cannot be written: {error.strerror}", err=True)
+        status = FAILED
     if status == INTERRUPTED:
         typer.echo("deltarl: interrupted", err=True)
     sys.exit(status)

@@ -91,10 +91,17 @@ def duration(seconds: float) -> str:
 
 
 class PatientConsole(Console):
-    """A console whose reader may leave: it falls silent, where rich's own would end the process."""
+    """A console whose reader may leave, and whose disk may be full: it falls silent, where rich's own would end all."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
+
+    def _write_buffer(self) -> None:
+        try:
+            super()._write_buffer()
+        except OSError:
+            self.quiet = True
+            self._buffer.clear()
 
 
 def default_console() -> Console:

@@ -11,7 +11,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,10 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from deltarl import disk
 from deltarl.checkpoints.checkpoint import Checkpoint, DamagedError
@@ -66,6 +69,26 @@ class Origin:
     def elapsed_seconds(self) -> float:
         """Seconds of training before."""
         return 0.0 if self.checkpoint is None else float(self.checkpoint.manifest["elapsed_seconds"])
+
+
+class EndlessEpisodes(BaseCallback):
+    """Heeds a stop where a rollout is of whole episodes, which may never end.
+
+    Args:
+        stop_if_asked: leaves where a stop was asked for so many seconds ago.
+        patience: seconds that the rollout has to end, so that it can be stored as it is.
+    """
+
+    def __init__(self, stop_if_asked: Callable[[float], None], patience: float = 60.0) -> None:
+        super().__init__()
+        self.stop_if_asked, self.patience = stop_if_asked, patience
+
+    def _on_step(self) -> bool:
+        if isinstance(self.model, OffPolicyAlgorithm):
+            frequency: Any = self.model.train_freq
+            if frequency.unit == TrainFrequencyUnit.EPISODE:
+                self.stop_if_asked(self.patience)
+        return True
 
 
 class Boundary:
@@ -171,11 +194,10 @@ class Boundary:
                     f"{self.folder}: {self.stop.reason}: stopped at step {self.model.num_timesteps:,}, and nothing is "
                     "stored: no checkpoint had room on the disk"
                 )
-            kept = "nothing is stored" if self._stored < 0 else f"stored at step {self._stored:,}"
-            raise TrainingStopped(
-                f"{self.stop.reason}: stopped at step {self.model.num_timesteps:,}, {kept}; go on with: "
-                f"deltarl resume {self.folder}"
-            )
+            kept = f"stored at step {self._stored:,}; go on with: deltarl resume {self.folder}"
+            if self._stored < 0:
+                kept = "nothing is stored; the same command begins anew"
+            raise TrainingStopped(f"{self.stop.reason}: stopped at step {self.model.num_timesteps:,}, {kept}")
 
     def _next_after(self, steps: int) -> int:
         return sys.maxsize if self.every is None else (steps // self.every + 1) * self.every

@@ -89,14 +89,21 @@ def check_frames(env: EnvSpec) -> None:
     """See whether an environment draws frames, before hours are spent on what they are of.
 
     Raises:
-        ConfigError: if its `metadata` names no mode `rgb_array`.
+        ConfigError: if its `metadata` names no mode `rgb_array`, or it gives no frame.
     """
     envs = build_envs(env, FIRST_EVALUATION_SEED, n_envs=1)
     modes = envs.get_attr("metadata")[0].get("render_modes") or []
     envs.close()
     if "rgb_array" not in modes:
         raise ConfigError(f"{env.id} draws no frames: rgb_array is not among its render_modes ({', '.join(modes)})")
-    build_envs(env, FIRST_EVALUATION_SEED, n_envs=1, render_mode="rgb_array").close()
+    envs = build_envs(env, FIRST_EVALUATION_SEED, n_envs=1, render_mode="rgb_array")
+    try:
+        # Only the first frame shows whether there is a renderer.
+        envs.reset()
+        if envs.get_images()[0] is None:
+            raise ConfigError(f"{env.id} draws no frames: it gave none")
+    finally:
+        envs.close()
 
 
 def show(

@@ -27,7 +27,7 @@ from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.training import folder as files
 from deltarl.training import formats
 from deltarl.training.best import Best
-from deltarl.training.boundary import Boundary, Origin
+from deltarl.training.boundary import Boundary, EndlessEpisodes, Origin
 from deltarl.training.build import built
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.playback import record_clip
@@ -192,6 +192,7 @@ def _learn(
                 spec, folder, normalizer, best, origin.steps, check=partial(boundary.stop_if_asked, PATIENCE)
             ),
             ProgressCallback(spec.total_timesteps, report),
+            EndlessEpisodes(boundary.stop_if_asked),
             *([] if gates is None else [gates]),
         ]
         if isinstance(rate := spec.agent.learning_rate, KLAdaptiveScheduleSpec):

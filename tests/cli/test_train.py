@@ -111,6 +111,21 @@ def test_an_interruption_has_a_status_of_its_own(
     assert capsys.readouterr().err == "deltarl: interrupted\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_summary_that_has_no_room_is_said_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["deltarl", "list", "configs"])
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        monkeypatch.undo()
+    assert exit_.value.code == 1
+    said = "deltarl: error: what was to be printed cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == said
+
+
 def test_help_shows_an_example(tmp_path: Path) -> None:
     outcome = deltarl("train", "--help", cwd=tmp_path)
     assert outcome.returncode == 0

@@ -193,7 +193,6 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "fewer parameters": ("TD3", fewer_parameters),
     "the critics' parameters beside the actor's": ("TD3", critics_beside),
     "another guard of a distribution": ("SAC", lambda m: setattr(m.actor.action_dist, "epsilon", 0.3)),
-    "actions that are not squashed": ("SAC", lambda m: setattr(m.policy, "_squash_output", False)),
     "no zeroing of gradients": ("A2C", sums_of_gradients),
     "another distribution": ("CrossQ", new_distribution),
     "another distribution of a2c": ("A2C", new_distribution),
@@ -231,6 +230,7 @@ REASONS: dict[str, tuple[str, Any, str]] = {
     "gSDE": ("A2C", lambda m: setattr(m, "use_sde", True), "exploration depends on the state (use_sde)"),
     "another target": ("TD3", lambda m: setattr(m, "critic_target", m.critic), "the algorithm has other networks"),
     "other groups": ("PPO", lambda m: setattr(m.policy.optimizer, "param_groups", []), "the optimizer steps"),
+    "not squashed": ("TD3", lambda m: setattr(m.policy, "_squash_output", False), "the policy's actions are not"),
     "not all stepped": ("PPO", lambda m: m.policy.optimizer.param_groups[0]["params"].pop(), "the optimizer steps"),
 }
 

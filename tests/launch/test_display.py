@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 
 import pytest
 from rich.console import Console
 
-from deltarl.launch.display import Display, worded
+from deltarl.launch.display import Display, PatientConsole, worded
 from deltarl.training.progress import Progress
 
 
@@ -29,3 +31,15 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_for_each_tenth() -> None:
         for steps in (4, 11, 12, 57, 101):
             display.update("seed 0", Progress(steps, 1.0))
     assert [line.split()[2] for line in held.getvalue().splitlines()] == ["11%", "57%", "100%"]
+
+
+def test_a_full_disk_silences_the_progress_and_ends_nothing() -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    console = PatientConsole(file=Full())
+    display = Display(["seed 0"], 100, console)
+    for steps in (50, 100):
+        display.update("seed 0", Progress(steps, 1.0))
+    assert console.quiet

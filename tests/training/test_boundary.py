@@ -6,9 +6,11 @@ import io
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 from rich.console import Console
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import ConvertCallback
 
 from deltarl import ConfigError, load_config, train
 from deltarl.checkpoints.checkpoint import newest, steps_of, verify
@@ -16,9 +18,9 @@ from deltarl.checkpoints.store import Store
 from deltarl.fast import SAC
 from deltarl.gates import GateCallback
 from deltarl.recording import make_logger
-from deltarl.training.boundary import Boundary, Origin
+from deltarl.training.boundary import Boundary, EndlessEpisodes, Origin
 from deltarl.training.build import built
-from deltarl.training.signals import StopRequest
+from deltarl.training.signals import StopRequest, TrainingStopped
 
 
 def learned(folder: Path, steps: int, origin: Origin) -> Any:
@@ -27,6 +29,26 @@ def learned(folder: Path, steps: int, origin: Origin) -> Any:
     Boundary(model, folder, Store(folder, keep=2), every=None, origin=origin, stop=StopRequest()).learn(steps, None)
     model.logger.close()
     return model
+
+
+@pytest.mark.parametrize("unit", ["episode", "step"])
+def test_a_stop_is_heeded_within_an_episode_that_a_rollout_waits_for(unit: str, tmp_path: Path) -> None:
+    env = gym.make("Pendulum-v1", max_episode_steps=300)
+    frequency: Any = (1 if unit == "episode" else 300, unit)
+    model = SAC("MlpPolicy", env, train_freq=frequency, policy_kwargs={"net_arch": [8]}, seed=0, device="cpu")
+    model.set_logger(make_logger(tmp_path))
+    stop = StopRequest()
+    boundary = Boundary(model, tmp_path, Store(tmp_path, keep=2), every=None, origin=Origin(), stop=stop)
+
+    def ask(_: Any, __: Any) -> bool:
+        if model.num_timesteps == 20:
+            stop.make("asked")
+        return True
+
+    with pytest.raises(TrainingStopped, match=f"asked: stopped at step {20 if unit == 'episode' else 300}, "):
+        boundary.learn(600, [ConvertCallback(ask), EndlessEpisodes(boundary.stop_if_asked, patience=0.0)])
+    model.logger.close()
+    assert bool(steps_of(tmp_path)) is (unit == "step")  # where a rollout has ended, it is stored
 
 
 def test_a_replay_buffer_of_another_kind_is_the_one_that_is_filled(
