@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import wraps
 from importlib import import_module
+from inspect import unwrap
 from typing import Any
 
 import gymnasium as gym
@@ -432,6 +433,17 @@ def test_steps_stay_lean_where_anything_has_been_compiled(name: str) -> None:
     compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
     compiled(torch.zeros(1, 2))
     assert make(name).lean_update() is not None
+
+
+def test_steps_stay_lean_where_the_first_optimizer_of_the_process_inherits_its_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyTorch puts a wrapper around that `step` into the class, which had none of its own."""
+    adamw: Any = torch.optim.AdamW
+    monkeypatch.setattr(adamw, "step", adamw.profile_hook_step(unwrap(torch.optim.Adam.step)))
+    kwargs = {"net_arch": [8], "optimizer_class": adamw}
+    model = fast.SAC("MlpPolicy", "Reacher-v5", device="cpu", buffer_size=10, policy_kwargs=kwargs)
+    assert model.lean_update() is not None
 
 
 def means(model: Any) -> nn.Module:
