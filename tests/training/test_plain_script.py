@@ -84,8 +84,15 @@ SCRIPTS: dict[str, tuple[Any, tuple[Any, Any], str, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("implementation", ["sb3", "deltarl"])
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [
+        *((name, "deltarl") for name in SCRIPTS),
+        ("ppo", "sb3"),
+        # That both implementations learn the same is what tests/fast/test_equality.py says.
+        *(pytest.param(name, "sb3", marks=pytest.mark.slow) for name in SCRIPTS if name != "ppo"),
+    ],
+)
 def test_the_weights_are_the_same_bit_for_bit(name: str, implementation: str, tmp_path: Path) -> None:
     script, algorithms, config, overrides = SCRIPTS[name]
     # The second evaluation interrupts the training of the run alone.
