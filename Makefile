@@ -26,12 +26,12 @@ runs/quickstart/seed-0/result.json: | $(INSTALLED)
 	$(BIN)/deltarl train quickstart --resume $(ARGS)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 3 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 # With the slow tests, and those of EnvPool, which takes some hundred megabytes.
 test-all: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[envpool]'
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,14 @@ def steps_table() -> str:
 
 
 def probes_table() -> str:
-    """Errors of each arm beside the residual block's and its twin's, and what it erases."""
+    """Errors of each arm that was run on all tasks beside the residual block's and its twin's, and what it erases."""
     cells = _read("mechanism")["cells"]
     lines: list[str] = []
     for depth in sorted({int(key.split("/")[0].removeprefix("depth ")) for key in cells}):
-        arms = list(dict.fromkeys(key.split("/")[3] for key in cells if key.startswith(f"depth {depth}/")))
+        counts = Counter(key.split("/")[3] for key in cells if key.startswith(f"depth {depth}/"))
+        arms = [arm for arm, count in counts.items() if count == max(counts.values())]  # those that have all tasks
+        if "residual" not in arms:
+            continue
         found = {(arm, probe): _cells(cells, depth, arm, probe) for arm in arms for probe in PROBES}
         lines += [
             f"{depth} blocks:",
