@@ -94,7 +94,7 @@ def seal_table() -> str:
     return "\n".join(
         [
             f"`.venv/bin/python benchmarks/seal_cost.py`, one thread, in turns, {found['rounds']} rounds: how much of "
-            "a training step the checks take, medians with quartiles. Other work ran beside it, so that shares of a few "
+            "a training step the checks take, medians with quartiles. Other work ran beside it, so shares of a few "
             "percent, also below 0, are noise.",
             "",
             "| training | a step, ms | the libraries' code alone | an environment of yours | a callback of yours |",
