@@ -41,6 +41,7 @@ lint: $(INSTALLED)
 # Figures, and the tables that stand in README and docs, from the committed results.
 docs: $(INSTALLED)
 	$(BIN)/python docs/figures/delta_block.py
+	$(BIN)/python docs/figures/comparison.py
 	$(BIN)/python docs/tables.py
 
 clean:

@@ -1,9 +1,10 @@
-"""Copy what the report of a comparison is made from, and the report, to where it can be committed.
+"""Copy the records that a comparison's report is made from to a folder that can be committed.
 
     python benchmarks/keep_comparison.py runs/ppo_small results/compare/ppo_small
 
-Weights, checkpoints and event files stay behind; of metrics.jsonl go the rows at evaluations and the last ones before
-them, of gates.npz all but the histograms and the fixed batch. `deltarl report` gives the same report from the copy.
+Weights, checkpoints and event files are left out. From metrics.jsonl, only the rows at evaluations and the last row
+before each are kept; from gates.npz, everything except the histograms and the fixed batch. The report is not copied:
+`deltarl report results/compare/ppo_small` makes the same one from the records, in a folder that git ignores.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import shutil
 from pathlib import Path
 
-from deltarl.comparison import write_report
 from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.looks import LOOKS
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
@@ -22,11 +22,10 @@ from deltarl.gates.callback import write_record
 from deltarl.training import folder as files
 
 WHOLE = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.RESUMES, files.RESULT, ERASURE)
-FIGURES = ("learning.png", "learning.svg")
 
 
 def keep(source: Path, target: Path) -> None:
-    """Copy every finished run that is not there yet, and write the report anew."""
+    """Copy the records of every finished run that the target does not have yet."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (COMPARISON, SIZES, COSTS, LOOKS):
         if (source / name).exists():
@@ -36,10 +35,6 @@ def keep(source: Path, target: Path) -> None:
         if not (run / files.RESULT).exists():
             run.mkdir(parents=True, exist_ok=True)
             _keep_run(result.parent, run)
-    write_report(target)
-    for path in (target / "report" / "figures").iterdir():
-        if path.name not in FIGURES:
-            path.unlink()
 
 
 def _keep_run(source: Path, target: Path) -> None:
@@ -70,6 +65,7 @@ def main() -> None:
     parser.add_argument("target", type=Path, help="where the copy goes")
     arguments = parser.parse_args()
     keep(arguments.source, arguments.target)
+    print(f"Make its report with: deltarl report {arguments.target}")
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def readme_text() -> str:
             f"{spec.agent.algorithm.upper()} on {', '.join(study.tasks)}, {spec.total_timesteps:,} steps, "
             f"{seeds(analysis)} an arm, mean and 95% interval. {SIZES}",
             "",
-            "![Learning curves of all arms on each task](results/compare/ppo_small/report/figures/learning.png)",
+            "![Learning curves of all arms on each task](docs/figures/comparison.png)",
             "",
             *(f"- {sentence}" for sentence in over),
             "",
