@@ -12,9 +12,12 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
 from deltarl.errors import ConfigError, nearest, suggestion
-from deltarl.functional import write_only_update
+from deltarl.functional import residual_erase_update, unit_direction, write_only_update
 from deltarl.gates.measure import ACTING, NetworkRecord, networks
 from deltarl.torsos import DeltaBlock, Torso
+from deltarl.torsos.erasing_blocks import ResidualEraseBlock
+
+Gated = DeltaBlock | ResidualEraseBlock
 
 # What may be set, and the word that it takes; beta also takes a number.
 WORDS = {"beta": "mean", "erase": "off", "value": "mean"}
@@ -75,10 +78,10 @@ def intervene(
     value_networks: bool = False,
     measured: Mapping[str, NetworkRecord] | None = None,
 ) -> Iterator[None]:
-    """Change what the Delta blocks of `policy` compute while the context lasts; its parameters stay as they are.
+    """Change what the Delta blocks of `policy` compute inside the context; its parameters stay as they are.
 
-    Afterwards every block computes what it did, to the last bit. Blocks that are changed are not acted with by hand, so
-    that `deltarl.fast` sees the changes too.
+    On exit every block computes what it did before, to the last bit. Changed blocks are left to autograd, so that
+    `deltarl.fast` sees the changes too.
 
     Args:
         policy: of any algorithm.
@@ -88,8 +91,8 @@ def intervene(
         measured: what `measure` gave of the policy, which means are taken of.
 
     Raises:
-        ConfigError: for wrong changes, a policy without Delta blocks, a block that there is not, `erase` where no block
-            erases, and a mean without `measured`.
+        ConfigError: for wrong changes, a policy without Delta blocks, a block that does not exist, `erase` where no
+            block erases, `value` where a block has none, and a mean without `measured`.
     """
     parsed = parse_changes(changes)
     if parsed.means and measured is None:
@@ -97,14 +100,21 @@ def intervene(
     found = _blocks(policy, block, value_networks)
     if not parsed.erase and not any(each.erases for _, _, each in found):
         raise ConfigError("erase=off changes nothing: these blocks only write and erase nothing (update: write_only)")
+    if parsed.value_mean and any(isinstance(each, ResidualEraseBlock) for _, _, each in found):
+        raise ConfigError("value=mean: these blocks have no value (update: residual_erase)")
     before = [(each, vars(each).get("rewrite")) for _, _, each in found]
     try:
         for name, index, each in found:
             record = None if measured is None else measured[name].blocks[index]
             beta = record.beta if parsed.beta == "mean" and record is not None else None
             v = record.v if parsed.value_mean and record is not None else None
-            # On the instance: the class's own method comes back when it goes.
-            vars(each)["rewrite"] = _rewrite(each, parsed, *(m if m is None else m.mean(0) for m in (beta, v)))
+            mean_beta, mean_value = (m if m is None else m.mean(0) for m in (beta, v))
+            # On the instance: deleting it brings the class's own method back.
+            vars(each)["rewrite"] = (
+                _rewrite(each, parsed, mean_beta, mean_value)
+                if isinstance(each, DeltaBlock)
+                else _rewrite_residual(each, parsed, mean_beta)
+            )
         yield
     finally:
         for each, own in before:
@@ -124,16 +134,33 @@ def _rewrite(
         v, beta = block.value_and_gate(source)
         if mean_value is not None:
             v = mean_value.expand_as(v)
-        if mean_beta is not None:
-            beta = mean_beta.unsqueeze(-1).expand_as(beta)
-        elif changes.beta is not None:
-            beta = torch.full_like(beta, float(changes.beta))
-        return update(state, k, v, beta)
+        return update(state, k, v, _gate(beta, changes, mean_beta))
 
     return rewrite
 
 
-def _blocks(policy: BasePolicy, block: int | None, value_networks: bool) -> list[tuple[str, int, DeltaBlock]]:
+def _rewrite_residual(
+    block: ResidualEraseBlock, changes: Changes, mean_beta: Tensor | None
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The same of a residual block that erases: without the erasure it is the residual block."""
+
+    def rewrite(state: Tensor, h: Tensor, context: Tensor) -> Tensor:
+        if not changes.erase:
+            return state + h
+        beta = _gate(block.beta(context), changes, mean_beta)
+        return residual_erase_update(state, h, unit_direction(h, block.eps), beta)
+
+    return rewrite
+
+
+def _gate(beta: Tensor, changes: Changes, mean: Tensor | None) -> Tensor:
+    """The gate `[..., heads, 1]` with the changes."""
+    if mean is not None:
+        return mean.unsqueeze(-1).expand_as(beta)
+    return beta if changes.beta is None else torch.full_like(beta, float(changes.beta))
+
+
+def _blocks(policy: BasePolicy, block: int | None, value_networks: bool) -> list[tuple[str, int, Gated]]:
     """Network, index and module of the blocks to change."""
     found = [
         (name, index, each)
@@ -142,7 +169,7 @@ def _blocks(policy: BasePolicy, block: int | None, value_networks: bool) -> list
         for child in network.trunk
         if isinstance(child, Torso)
         for index, each in enumerate(child.blocks)
-        if isinstance(each, DeltaBlock)
+        if isinstance(each, Gated)
     ]
     if not found:
         whose = "its networks have" if value_networks else "the network that chooses its actions has"

@@ -166,7 +166,7 @@ class DeltaOptions(StackSpec):
 
     @property
     def erases(self) -> bool:
-        return self.update == "delta"
+        return self.update in {"delta", "residual_erase"}
 
     @property
     def inner(self) -> int | None:

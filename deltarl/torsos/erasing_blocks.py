@@ -48,11 +48,13 @@ class ResidualEraseBlock(PlainBlock):
         """`[..., heads, width / heads]`."""
         return torch.unflatten(x, -1, (self.heads, -1))
 
+    def rewrite(self, state: Tensor, h: Tensor, context: Tensor) -> Tensor:
+        """The new state from the state and F(c), both split into heads, and from the context that beta is read from."""
+        return residual_erase_update(state, h, unit_direction(h, self.eps), self.beta(context))
+
     def forward(self, x: Tensor) -> Tensor:
         context = self.norm(x)
-        h = self.split_heads(self.sublayer(context))
-        new = residual_erase_update(self.split_heads(x), h, unit_direction(h, self.eps), self.beta(context))
-        return new.reshape(x.shape)
+        return self.rewrite(self.split_heads(x), self.split_heads(self.sublayer(context)), context).reshape(x.shape)
 
     @torch.no_grad()
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:

@@ -14,6 +14,7 @@ from deltarl.gates import Batch, intervene, measure
 from deltarl.gates.interventions import parse_changes
 from deltarl.gates.measure import networks
 from deltarl.torsos import DeltaBlock
+from deltarl.torsos.erasing_blocks import ResidualEraseBlock
 from tests.policies.matrix import SUBJECTS, actions, make, sample_observations
 
 DELTA: dict[str, Any] = {"kind": "delta", "width": 16, "depth": 2, "heads": 2}
@@ -29,7 +30,7 @@ def scrambled(torso: dict[str, Any], name: str = "PPO") -> Any:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for module in policy.modules():
-            if isinstance(module, DeltaBlock):
+            if isinstance(module, DeltaBlock | ResidualEraseBlock):
                 for parameter in module.parameters():
                     parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return policy
@@ -66,6 +67,25 @@ def test_identities_hold_to_the_last_bit(options: dict[str, Any]) -> None:
         after = first.split_heads(first(x)).reshape(5, 2, 8, -1)
         torch.testing.assert_close((k.unsqueeze(-1) * after).sum(-2), v, rtol=1e-4, atol=1e-4)
     assert torch.equal(first(x), learned)
+
+
+def test_a_residual_block_that_erases_is_the_residual_block_without_its_erasure() -> None:
+    policy = scrambled({**DELTA, "update": "residual_erase"})
+    twin = make(of("PPO"), torso={"kind": "residual", "width": 16, "depth": 2}).policy
+    first, residual = blocks(policy)[0], blocks(twin)[0]
+    residual.load_state_dict({name: w for name, w in first.state_dict().items() if not name.startswith("write")})
+    x = torch.randn(5, 16, generator=torch.Generator().manual_seed(1))
+    learned = first(x)
+    assert not torch.equal(learned, residual(x))
+    for changes in ({"erase": "off"}, {"beta": 0}):
+        with intervene(policy, changes):
+            assert torch.equal(first(x), residual(x))
+    measured = measure(policy, Batch(torch.as_tensor(sample_observations(policy, 6), dtype=torch.float32)))
+    with intervene(policy, {"beta": "mean"}, measured=measured):
+        assert not torch.equal(first(x), learned)
+    assert torch.equal(first(x), learned)
+    with pytest.raises(ConfigError, match="value=mean: these blocks have no value"):
+        intervene(policy, {"value": "mean"}, measured=measured).__enter__()
 
 
 def test_means_are_over_the_states_that_were_measured() -> None:
