@@ -47,12 +47,24 @@ DELTA_OPTIONS: list[dict[str, Any]] = [
     {"norm": "rms"},
     {"norm": "batch_renorm", "channels": 2},
     {"hidden": 5, "eps": 0.1},
+    {"products": 2, "residual_scale": 0.3, "norm_position": "post", "sublayers": 2},
+    {"products": 3, "heads": 2, "channels": 3, "gate_layers": 2, "residual_scale": 0.5, "norm_position": "sandwich"},
+    {"products": 2, "direction": "generator", "value": "sigmoid", "sublayers": 3, "drop_path": 0.5},
+    {"products": 2, "sphere": True, "residual_scale": 0.5},
+    {"direction": "linear", "norm_position": "sandwich", "hidden": 16},
+    {"update": "residual_erase", "norm": "rms", "norm_position": "sandwich", "residual_scale": 0.5},
+    {"update": "orthogonal", "norm": "none", "residual_scale": 0.5, "sublayers": 2},
+    {"update": "additive", "residual_scale": 0.5, "channels": 3},
+    {"update": "lerp", "norm_position": "post", "drop_path": 0.1},
     *({"activation": name} for name in ("tanh", "gelu", "silu", "elu")),
 ]
 STACKS: list[StackSpec] = [
     *(DeltaTorsoSpec(**{**SMALL, **options}) for options in DELTA_OPTIONS),
     *(spec(**SMALL, norm=norm) for spec in (ResidualTorsoSpec, PlainTorsoSpec) for norm in ("layer", "batch_renorm")),
     ResidualTorsoSpec(**SMALL, init_scale=0.25, output_scale="mlp"),
+    ResidualTorsoSpec(**SMALL, norm="none", residual_scale=0.5),
+    ResidualTorsoSpec(**SMALL, norm_position="sandwich", sublayers=4, activation="silu"),
+    PlainTorsoSpec(**SMALL, norm_position="post", sublayers=2),
 ]
 
 
@@ -115,8 +127,20 @@ def _torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
 
 
 def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
-    context = _norm(_part(weights, "norm"), spec, _compress(weights, x))
-    branch = _sublayer(_part(weights, "sublayer"), spec.activation, context)
+    """The state behind a block, with what all stacks may do to its step."""
+    new = _formula(weights, spec, x)
+    if spec.residual_scale is not None:
+        new = x + weights["join.scale"] * (new - x)
+    if spec.kind == "delta" and spec.sphere:
+        return math.sqrt(spec.width) * new / torch.sqrt(new @ new + spec.eps**2)
+    return _norm(_part(weights, "join.norm"), spec, new) if spec.norm_position == "post" else new
+
+
+def _formula(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
+    context = _compress(weights, x)
+    if spec.norm_position != "post":
+        context = _norm(_part(weights, "norm"), spec, context)
+    branch = _branch(_part(weights, "sublayer"), spec, context)
     if spec.kind != "delta":
         return branch if spec.kind == "plain" else x + branch
     if spec.update == "lerp":
@@ -129,7 +153,8 @@ def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
     if spec.direction == "generator":
         h, source = _sublayer(_part(weights, "generator"), spec.activation, context), branch
     states = x.reshape(spec.heads, -1, spec.channels)
-    directions = [part / torch.sqrt(part @ part + spec.eps**2) for part in h.reshape(spec.heads, -1)]
+    rows = h.reshape(spec.products * spec.heads, -1)
+    directions = [part / torch.sqrt(part @ part + spec.eps**2) for part in rows]
     if spec.update == "additive":
         new = [X + torch.outer(k, s) for X, k, s in zip(states, directions, weights["magnitude"], strict=True)]
         return torch.stack(new).reshape(x.shape)
@@ -138,21 +163,19 @@ def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
         added = h.reshape(spec.heads, -1, 1)
         new = [shortcut(k, beta) @ X + F for X, k, F, beta in zip(states, directions, added, gates, strict=True)]
         return torch.stack(new).reshape(x.shape)
-    new = []
-    for X, k, v, beta in zip(states, directions, *_value_and_gate(weights, spec, source), strict=True):
+    new = list(states)
+    for index, (k, v, beta) in enumerate(zip(directions, *_value_and_gate(weights, spec, source), strict=True)):
+        X = new[index % spec.heads]
         kept = X if spec.update == "write_only" else shortcut(k, beta) @ X
-        new.append(kept + beta * torch.outer(k, v))
-    rewritten = torch.stack(new).reshape(x.shape)
-    if spec.sphere:
-        rewritten = math.sqrt(spec.width) * rewritten / torch.sqrt(rewritten @ rewritten + spec.eps**2)
-    return rewritten
+        new[index % spec.heads] = kept + beta * torch.outer(k, v)
+    return torch.stack(new).reshape(x.shape)
 
 
 def _value_and_gate(weights: Weights, spec: DeltaTorsoSpec, source: Tensor) -> tuple[Tensor, Tensor]:
     """v `[heads, channels]` and beta `[heads]`; the gate's rows of `write` come first."""
     has_rows = "write.weight" in weights
     rows = _linear(_part(weights, "write"), source) if has_rows else source.new_empty(0)
-    values = 0 if spec.update == "residual_erase" else spec.heads * spec.channels
+    values = 0 if spec.update == "residual_erase" else spec.products * spec.heads * spec.channels
     gate_rows = len(rows) - values
     v = rows[gate_rows:].reshape(-1, spec.channels)
     if spec.sphere:
@@ -161,7 +184,7 @@ def _value_and_gate(weights: Weights, spec: DeltaTorsoSpec, source: Tensor) -> t
     if spec.value == "sigmoid":
         v = 4 * _sigmoid(v)
     if spec.gate == "fixed":
-        return v, torch.full((spec.heads,), spec.beta_init, dtype=v.dtype)
+        return v, torch.full((spec.products * spec.heads,), spec.beta_init, dtype=v.dtype)
     logits = rows[:gate_rows]
     if spec.gate_layers == 2:
         logits = _linear(_part(weights, "gate_out"), torch.tanh(logits))
@@ -196,6 +219,24 @@ def _sublayer(weights: Weights, activation: str, x: Tensor) -> Tensor:
     return _linear(_part(weights, "2"), _activation(activation, _linear(_part(weights, "0"), x)))
 
 
+def _branch(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
+    """F(c), with groups within and a norm behind it where the spec says so."""
+    is_linear = spec.kind == "delta" and spec.direction == "linear"
+    if spec.sublayers == 1:
+        after = 1 if is_linear else 3
+        x = _sublayer(
+            _part(weights, "0") if is_linear and spec.norm_position == "sandwich" else weights, spec.activation, x
+        )
+    else:
+        step = 2 if spec.norm == "none" else 3
+        after = step * spec.sublayers
+        for first in range(0, after, step):
+            x = _linear(_part(weights, str(first)), x)
+            x = _norm(_part(weights, str(first + 1)), spec, x) if step == 3 else x
+            x = _activation(spec.activation, x)
+    return _norm(_part(weights, str(after)), spec, x) if spec.norm_position == "sandwich" else x
+
+
 def _compress(weights: Weights, x: Tensor) -> Tensor:
     if x.ndim == 1:
         return x
@@ -203,6 +244,8 @@ def _compress(weights: Weights, x: Tensor) -> Tensor:
 
 
 def _norm(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
+    if spec.norm == "none":
+        return x
     if spec.norm == "rms":
         return x / torch.sqrt((x**2).mean() + spec.eps) * weights["weight"]
     if spec.norm == "layer":

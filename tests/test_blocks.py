@@ -196,6 +196,90 @@ def test_on_a_sphere_the_state_has_its_radius_and_no_value_is_longer(update: str
     assert v.abs().max() > 0.99 * (16 / heads) ** 0.5
 
 
+@pytest.mark.parametrize("update", ["delta", "write_only"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_products_are_blocks_of_one_product_in_a_row(update: str, channels: int) -> None:
+    """That read the same context, and do nothing else."""
+    options = {**SMALL, "update": update, "heads": 2, "channels": channels}
+    block = scramble(DeltaTorsoSpec(**options, products=2).make_block())
+    assert isinstance(block, DeltaBlock)
+    x = state_for(DeltaTorsoSpec(**options))
+    k, source = block.direction(x)
+    v, beta = block.value_and_gate(source)
+    state = block.split_heads(x)
+    for part in (slice(0, 2), slice(2, 4)):
+        state = block.update(state, k[:, part], v[:, part], beta[:, part])
+    assert torch.equal(block(x), state.reshape(x.shape))
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_a_record_shows_each_product_on_the_state_before_it(heads: int) -> None:
+    block = scramble(DeltaTorsoSpec(**SMALL, heads=heads, products=3).make_block())
+    x = torch.randn(5, 8, dtype=torch.float64)
+    record = block.observe(x, block(x))
+    assert record.k is not None
+    assert record.k.shape == (5, 3 * heads, 8 // heads)
+    assert record.readout is not None
+    assert record.v is not None
+    beta = record.beta.unsqueeze(-1)
+    expected = (1 - beta) * record.readout + beta * record.v
+    torch.testing.assert_close(record.readout_after, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_with_as_many_products_a_block_starts_by_writing_as_much() -> None:
+    writes = [DeltaBlock(DeltaTorsoSpec(width=16, products=n)).write.bias[n:] for n in (1, 4)]
+    torch.testing.assert_close(writes[0].square().sum(), writes[1].square().sum())
+
+
+STEPPING: list[StackSpec] = [
+    ResidualTorsoSpec(**SMALL, drop_path=0.5),
+    DeltaTorsoSpec(**SMALL, drop_path=0.5, channels=2),
+    DeltaTorsoSpec(**SMALL, drop_path=0.5, update="residual_erase", residual_scale=0.5),
+]
+
+
+@pytest.mark.parametrize("spec", STEPPING, ids=name_of)
+def test_stochastic_depth_leaves_samples_out_in_training_alone(spec: StackSpec) -> None:
+    block = scramble(spec.make_block())
+    x = state_for(spec, batch=256)
+    step = block(x) - x
+    state = torch.get_rng_state()
+    assert torch.equal(block(x) - x, step)
+    assert torch.equal(torch.get_rng_state(), state), "evaluation drew random numbers"
+    left = (block.train()(x) - x).flatten(1)
+    is_out = (left == 0).all(-1)
+    assert 0.4 < is_out.double().mean() < 0.6
+    torch.testing.assert_close(left[~is_out], 2 * step.flatten(1)[~is_out])
+    torch.set_rng_state(state)
+    torch.testing.assert_close((block(x) - x).flatten(1), left)
+
+
+@pytest.mark.parametrize("spec", [ResidualTorsoSpec(**SMALL), DeltaTorsoSpec(**SMALL, heads=2)], ids=name_of)
+def test_a_scale_starts_at_its_option_and_shrinks_the_step(spec: StackSpec) -> None:
+    blocks = []
+    for scale in (None, 0.125):
+        torch.manual_seed(1)
+        blocks.append(spec.model_copy(update={"residual_scale": scale}).make_block().double())
+    x = state_for(spec)
+    torch.testing.assert_close(blocks[1](x) - x, 0.125 * (blocks[0](x) - x))
+
+
+def test_the_options_of_all_stacks_at_their_defaults_leave_nothing_in_a_block() -> None:
+    for spec in STACKS:
+        if not {"norm_position", "residual_scale", "drop_path"} & spec.model_fields_set:
+            block = spec.make_block()
+            assert block.join is None
+            assert not any("join" in name for name, _ in block.named_modules())
+
+
+def test_sublayers_are_groups_of_linear_norm_and_activation() -> None:
+    spec = ResidualTorsoSpec(**SMALL, sublayers=3, activation="silu", norm_position="sandwich")
+    kinds = [type(module).__name__ for module in spec.make_sublayer()]
+    assert kinds == ["Linear", "LayerNorm", "SiLU"] * 3 + ["LayerNorm"]
+    linears = [module for module in spec.make_sublayer() if isinstance(module, torch.nn.Linear)]
+    assert [tuple(linear.weight.shape) for linear in linears] == [(12, 8), (12, 12), (8, 12)]
+
+
 def test_the_compressor_keeps_the_size_of_the_state_and_tells_its_channels_apart() -> None:
     compress = ChannelCompressor(256, 3)
     for x in (torch.randn(64, 256, 3), torch.randn(64, 256, 1).expand(-1, -1, 3)):

@@ -32,6 +32,11 @@ GOOD: list[dict[str, Any]] = [
     {"kind": "delta", "direction": "linear", "update": "write_only"},
     {"kind": "residual", "width": 64, "norm": "rms", "activation": "gelu"},
     {"kind": "plain", "norm": "batch_renorm", "eps": 0.1},
+    {"kind": "delta", "products": 4, "heads": 2, "residual_scale": 1.0, "drop_path": 0.9, "sublayers": 4},
+    {"kind": "delta", "norm": "none", "update": "orthogonal", "residual_scale": 0.1},
+    {"kind": "delta", "update": "lerp", "norm_position": "post", "drop_path": 0.5},
+    {"kind": "residual", "norm_position": "sandwich", "sublayers": 4, "activation": "silu"},
+    {"kind": "plain", "norm_position": "post", "sublayers": 2},
     {"kind": "mlp"},
     {"kind": "mlp", "net_arch": (64, 32), "activation": "tanh"},
 ]
@@ -62,6 +67,42 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"direction": "linear", "activation": "tanh"},
         "activation: activation has no effect with direction linear; leave it out",
+    ),
+    ({"products": 0}, "products: input should be greater than or equal to 1; got 0"),
+    ({"products": 5}, "products: input should be less than or equal to 4; got 5"),
+    ({"sublayers": 0}, "sublayers: input should be greater than or equal to 1; got 0"),
+    ({"drop_path": 1}, "drop_path: input should be less than 1; got 1"),
+    ({"drop_path": -0.1}, "drop_path: input should be greater than or equal to 0; got -0.1"),
+    ({"residual_scale": 0}, "residual_scale: input should be greater than 0; got 0"),
+    ({"residual_scale": 1.5}, "residual_scale: input should be less than or equal to 1; got 1.5"),
+    ({"norm_position": "psot"}, "norm_position: 'psot' is not one of pre, post, sandwich"),
+    (
+        {"norm_position": "post", "norm": "none"},
+        "norm_position: norm_position has no effect with norm none; leave it out",
+    ),
+    ({"norm_position": "post", "channels": 2}, "norm_position: norm_position post does not go with channels = 2"),
+    (
+        {"norm_position": "post", "sphere": True},
+        "norm_position: norm_position post does not go with a sphere, which normalises the state itself",
+    ),
+    (
+        {"direction": "linear", "sublayers": 2},
+        "sublayers: sublayers has no effect with direction linear; leave it out",
+    ),
+    *(
+        (
+            {"kind": "residual", "init_scale": 0.5, option: value},
+            "init_scale: init_scale is for a sublayer that ends in a Linear; leave it out with "
+            f"{option} {value}, or use residual_scale",
+        )
+        for option, value in (("sublayers", 2), ("norm_position", "sandwich"))
+    ),
+    *(
+        (
+            {"kind": "plain", option: 0.5},
+            f"{option}: {option} has no effect with kind plain, which has no shortcut; leave it out",
+        )
+        for option in ("residual_scale", "drop_path")
     ),
     ({"expand": "linear"}, "expand: expand has no effect with a single channel; leave it out"),
     ({"kind": "residual", "init_scale": 0}, "init_scale: input should be greater than 0; got 0"),
@@ -117,6 +158,8 @@ UNREAD: list[tuple[str, dict[str, Any]]] = [
         )
     ),
     *(("orthogonal", options) for options in ({"heads": 2}, {"beta_init": 0.5}, {"sphere": True})),
+    *((update, {"products": 2}) for update in ("additive", "lerp", "residual_erase", "orthogonal")),
+    ("lerp", {"residual_scale": 0.5}),
     ("lerp", {"heads": 2}),
     ("lerp", {"head_width": 8}),
     ("lerp", {"value_start": 0.5}),

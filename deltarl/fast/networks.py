@@ -60,7 +60,7 @@ class Residual(Network):
     """x + F(Norm(x))."""
 
     def __init__(self, block: ResidualBlock) -> None:
-        self.inner = Chain([network_of(block.norm), network_of(block.sublayer)])
+        self.inner = chain_of(block.norm, block.sublayer)
         self.parameters, self.has_modes = self.inner.parameters, self.inner.has_modes
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -246,7 +246,15 @@ _RENORM = Known(
 _DELTA = Known(
     Delta,
     "width heads eps beta_init beta_max value_start gate_width compress norm sublayer write",
-    only={"channels": 1, "generator": None, "gate_out": None, "sigmoid_value": False, "sphere": False},
+    only={
+        "join": None,
+        "channels": 1,
+        "products": 1,
+        "generator": None,
+        "gate_out": None,
+        "sigmoid_value": False,
+        "sphere": False,
+    },
     when=lambda block: (
         block.gate_width == block.heads
         and type(block.compress) is nn.Identity
@@ -256,7 +264,7 @@ _DELTA = Known(
 _ERASING = Known(
     Delta,
     "heads eps beta_init beta_max gate_width norm sublayer write",
-    only={"gate_out": None},
+    only={"join": None, "gate_out": None},
     when=lambda block: block.gate_width == block.heads and isinstance(network_of(block.write), Dense),
 )
 _KNOWN: Mapping[type[nn.Module], Known] = {
@@ -272,8 +280,9 @@ _KNOWN: Mapping[type[nn.Module], Known] = {
     BatchRenorm: _RENORM,
     nn.Sequential: Known(list),
     Sublayer: Known(list),
-    PlainBlock: Known(lambda block: [block.norm, block.sublayer], "norm sublayer"),
-    ResidualBlock: Known(Residual, "norm sublayer"),
+    nn.Identity: Known(lambda _: []),
+    PlainBlock: Known(lambda block: [block.norm, block.sublayer], "norm sublayer", only={"join": None}),
+    ResidualBlock: Known(Residual, "norm sublayer", only={"join": None}),
     DeltaBlock: _DELTA,
     WriteOnlyBlock: _DELTA,
     ResidualEraseBlock: _ERASING,
@@ -281,7 +290,8 @@ _KNOWN: Mapping[type[nn.Module], Known] = {
     Torso: Known(
         _network_of_torso,
         "spec expand output_scale stem blocks compress norm",
-        "kind width depth hidden activation norm eps output_scale init_scale block "
+        "kind width depth hidden activation norm norm_position residual_scale drop_path sublayers products eps "
+        "output_scale init_scale block "
         "head_width heads channels expand beta_init beta_max gate gate_layers value value_start direction sphere "
         "update",
         only={"channels": 1},

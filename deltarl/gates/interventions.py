@@ -134,7 +134,7 @@ def _rewrite(
         v, beta = block.value_and_gate(source)
         if mean_value is not None:
             v = mean_value.expand_as(v)
-        return update(state, k, v, _gate(beta, changes, mean_beta))
+        return block.products_of(update, state, k, v, _gate(beta, changes, mean_beta))[-1]
 
     return rewrite
 

@@ -11,8 +11,8 @@ from pydantic import Field, SerializationInfo, field_serializer, model_validator
 from pydantic.json_schema import WithJsonSchema
 from torch import Tensor, nn
 
-from deltarl.errors import Spec
-from deltarl.torsos.layers import Activation, ChannelCompressor, Norm, make_norm
+from deltarl.errors import Spec, complaint
+from deltarl.torsos.layers import Activation, ChannelCompressor, Norm, Sublayer, make_norm
 
 # With `output_scale: mlp`. A normalised feature has a mean magnitude of sqrt(2 / pi) = 0.80, and a hidden unit of the
 # two tanh layers of Stable-Baselines3's MLP, on normalised observations, one of 0.43 (benchmarks/torso_start.py).
@@ -87,8 +87,25 @@ class StackSpec(TorsoSpec):
         description="Inner width of each block's sublayer (Linear, activation, Linear); null: twice the width.",
     )
     activation: Activation = Field("relu", description="Activation inside the sublayer.")
-    norm: Norm = Field("layer", description="Norm before each block and after the last.")
+    norm: Norm = Field("layer", description="Norm before each block and after the last; none: no norm at all.")
+    norm_position: Literal["pre", "post", "sandwich"] = Field(
+        "pre",
+        description="pre: before the sublayer; post: after the shortcut; sandwich: before and after the sublayer.",
+    )
     eps: float = Field(1e-5, gt=0, le=1e-1, description="Guard inside the norms and the direction's normalisation.")
+    residual_scale: float | None = Field(
+        None, gt=0, le=1, description="Start of a learned scale per feature on what each block adds; null: no scale."
+    )
+    drop_path: float = Field(
+        0.0, ge=0, lt=1, description="Probability that training leaves a block out for a sample (stochastic depth)."
+    )
+    sublayers: int = Field(
+        1,
+        ge=1,
+        le=4,
+        description="Above 1, the sublayer is so many groups of Linear, norm and activation; 4 with silu is the block "
+        "of arXiv 2503.14858.",
+    )
     output_scale: Annotated[float, Field(gt=0, le=1_000)] | Literal["mlp"] | None = Field(
         None,
         description="Factor on the final features; `mlp` gives them the mean magnitude that those of SB3's MLP start "
@@ -102,6 +119,12 @@ class StackSpec(TorsoSpec):
             return {key: value for key, value in data.items() if key != "hidden"}
         return data
 
+    @model_validator(mode="after")
+    def _norms_have_a_place(self) -> Self:
+        if self.norm == "none" and self.norm_position != "pre":
+            raise complaint("norm_position has no effect with norm none; leave it out", key="norm_position")
+        return self
+
     @field_serializer("hidden")
     def _hidden_as_given(self, hidden: int, info: SerializationInfo) -> int | None:
         # Files say null, so that a new width has its own; what is compared and digested is the number itself.
@@ -110,6 +133,19 @@ class StackSpec(TorsoSpec):
     @abstractmethod
     def make_block(self) -> nn.Module:
         """One block, of `[..., width]` to the same shape; with `state_channels` above 1 of `[..., width, channels]`."""
+
+    def make_sublayer(self, out: int | None = None) -> Sublayer:
+        """F of one block, of `[..., width]` to `[..., out]`, which is the width if not given."""
+        return Sublayer(
+            self.width,
+            self.hidden,
+            self.activation,
+            out=out,
+            groups=self.sublayers,
+            norm=self.norm,
+            eps=self.eps,
+            normalized=self.norm_position == "sandwich",
+        )
 
     @property
     def state_channels(self) -> int:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from deltarl.functional import delta_update, gate, unit_direction, write_only_update
-from deltarl.torsos.block import Block, BlockRecord, update_ratio
+from deltarl.torsos.block import BlockRecord, update_ratio
 from deltarl.torsos.delta_options import DeltaOptions
+from deltarl.torsos.join import StackBlock, make_context_norm
 from deltarl.torsos.layers import ChannelCompressor, Sublayer, make_norm, start_linear, sublayer_norm
 from deltarl.torsos.residual import PlainBlock
 
@@ -27,33 +28,40 @@ def gate_width_of(spec: DeltaOptions) -> int:
     """Outputs of the first layer of the gate's branch; 0 for a fixed gate."""
     if spec.gate == "fixed":
         return 0
-    return spec.heads if spec.gate_layers == 1 else max(spec.heads, spec.width // 4)
+    gates = spec.heads * spec.products
+    return gates if spec.gate_layers == 1 else max(gates, spec.width // 4)
 
 
-def start_gate(last: nn.Linear, heads: int, beta_init: float, beta_max: float) -> None:
-    """Start the gate whose logits are the first outputs of `last` at `beta_init`, whatever the input."""
+def start_gate(last: nn.Linear, gates: int, beta_init: float, beta_max: float) -> None:
+    """Start the gates whose logits are the first outputs of `last` at `beta_init`, whatever the input."""
     with torch.no_grad():
-        last.weight[:heads].zero_()
-        last.bias[:heads].fill_(math.log(beta_init / (beta_max - beta_init)))
+        last.weight[:gates].zero_()
+        last.bias[:gates].fill_(math.log(beta_init / (beta_max - beta_init)))
 
 
-class RankOneBlock(Block, ABC):
+class RankOneBlock(StackBlock, ABC):
     """What the blocks share that change the state along one direction a head; `rewrite` is what differs.
 
     Maps a state `[..., width]`, or `[..., width, channels]` where `spec.channels` is above 1, to the same shape.
     """
 
     def __init__(self, spec: DeltaOptions) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.width, self.heads, self.channels, self.eps = spec.width, spec.heads, spec.channels, spec.eps
+        self.products = spec.products
         self.compress = ChannelCompressor(spec.width, spec.channels) if spec.channels > 1 else nn.Identity()
-        self.norm = make_norm(spec.norm, spec.width, spec.eps)
-        self.sublayer: nn.Module = Sublayer(spec.width, spec.hidden, spec.activation)
+        self.norm = make_context_norm(spec)
+        directions = spec.width * spec.products
+        self.sublayer: nn.Module = spec.make_sublayer(None if spec.direction == "generator" else directions)
         if spec.direction == "linear":
-            self.sublayer = nn.Linear(spec.width, spec.width)
-            start_linear(self.sublayer)
+            self.sublayer = linear = nn.Linear(spec.width, directions)
+            start_linear(linear)
+            if spec.norm_position == "sandwich":
+                self.sublayer = nn.Sequential(linear, make_norm(spec.norm, directions, spec.eps))
         self.generator = (
-            Sublayer(spec.width, max(4, spec.width // 4), spec.activation) if spec.direction == "generator" else None
+            Sublayer(spec.width, max(4, spec.width // 4), spec.activation, out=directions)
+            if spec.direction == "generator"
+            else None
         )
 
     @abstractmethod
@@ -61,7 +69,7 @@ class RankOneBlock(Block, ABC):
         """The new state from the state and its direction, both split into heads, and what v and beta are read from."""
 
     def direction(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The direction k `[..., heads, width / heads]` and the source of v and beta `[..., width]`.
+        """The direction k `[..., products * heads, width / heads]` and the source of v and beta `[..., width]`.
 
         k is the sublayer's output, and the source the normalised context; with a generator k comes from that, and
         the sublayer's output is the source.
@@ -69,7 +77,7 @@ class RankOneBlock(Block, ABC):
         context = self.norm(self.compress(x))
         h = self.sublayer(context)
         h, source = (h, context) if self.generator is None else (self.generator(context), h)
-        return unit_direction(torch.unflatten(h, -1, (self.heads, -1)), self.eps), source
+        return unit_direction(torch.unflatten(h, -1, (self.products * self.heads, -1)), self.eps), source
 
     def split_heads(self, x: Tensor) -> Tensor:
         """The state with its width split: `[..., heads, width / heads]`, and the channels last if there are any."""
@@ -78,7 +86,7 @@ class RankOneBlock(Block, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         k, source = self.direction(x)
-        return self.rewrite(self.split_heads(x), k, source).reshape(x.shape)
+        return self.joined(x, self.rewrite(self.split_heads(x), k, source).reshape(x.shape))
 
     def value_and_beta(self, source: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """What a record shows of them: v `[N, heads, channels]` and beta `[N, heads]`, None for what there is not."""
@@ -87,13 +95,21 @@ class RankOneBlock(Block, ABC):
 
     @torch.no_grad()
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
+        """With several products, those of one head are shown as heads beside each other, in their order."""
         k, source = self.direction(x)
         v, beta = self.value_and_beta(source)
-        state, rewritten = (self._with_channels(each) for each in (x, after))
+        between = self.states_between(self.split_heads(x), k, source)
+        states = [x, *(each.reshape(x.shape) for each in between), after]
+        split = [self._with_channels(each) for each in states]
+        state, rewritten = torch.cat(split[:-1], dim=1), torch.cat(split[1:], dim=1)
         readout, readout_after = ((k.unsqueeze(-1) * each).sum(-2) for each in (state, rewritten))
         norm = state.norm(dim=-2)
         cos, pairs = readout.abs() / norm, cosines_of_pairs(k, state / norm.unsqueeze(-2))
         return BlockRecord(update_ratio(x, after), k, v, beta, readout, readout_after, cos, pairs, self.erases)
+
+    def states_between(self, state: Tensor, k: Tensor, source: Tensor) -> list[Tensor]:  # noqa: ARG002
+        """The states between the products of a block, split into heads; none with a single product."""
+        return []
 
     def _with_channels(self, x: Tensor) -> Tensor:
         """The state as `[N, heads, width / heads, channels]`."""
@@ -101,7 +117,8 @@ class RankOneBlock(Block, ABC):
         return split.unsqueeze(-1) if self.channels == 1 else split
 
     def extra_repr(self) -> str:
-        return f"heads={self.heads}, channels={self.channels}, eps={self.eps:g}"
+        products = f", products={self.products}" if self.products > 1 else ""
+        return f"heads={self.heads}, channels={self.channels}{products}, eps={self.eps:g}"
 
 
 class DeltaBlock(RankOneBlock):
@@ -109,7 +126,8 @@ class DeltaBlock(RankOneBlock):
 
     From the context c = Norm(compress(X)) come the direction k = unit(F(c)), the value v = W_v c + b_v and the gate
     beta = beta_max sigmoid(W_b c + b); the state becomes X + beta k (v^T - k^T X). With several heads the width
-    splits into groups, and each has its own k, v and beta. Every gate starts at `spec.beta_init` exactly.
+    splits into groups, and each has its own k, v and beta. Every gate starts at `spec.beta_init` exactly. With several
+    products all of that is there as many times, and the updates follow each other (DeltaProduct, arXiv 2502.10297).
 
     Args:
         spec: width, hidden, heads, channels and the other options; `spec.depth` is not read.
@@ -125,8 +143,9 @@ class DeltaBlock(RankOneBlock):
         self.gate_width = gate_width_of(spec)
         # Gate and value come from one Linear, since each further small GEMM costs as much as this one. It is not
         # called "value": TRPO leaves every parameter with "value" in its path out of the policy's step.
-        self.write = nn.Linear(spec.width, self.gate_width + spec.heads * spec.channels)
-        self.gate_out = nn.Linear(self.gate_width, spec.heads) if spec.gate_layers == 2 else None
+        groups = spec.heads * spec.products
+        self.write = nn.Linear(spec.width, self.gate_width + groups * spec.channels)
+        self.gate_out = nn.Linear(self.gate_width, groups) if spec.gate_layers == 2 else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -138,20 +157,22 @@ class DeltaBlock(RankOneBlock):
         random numbers of that size.
         """
         self.write.reset_parameters()
+        groups = self.heads * self.products
         with torch.no_grad():
             if not self.sigmoid_value:
                 bias = self.write.bias[self.gate_width :]
-                bias.fill_(self.value_start * sublayer_norm(self.width, self.heads))
+                bias.fill_(self.value_start * sublayer_norm(self.width, groups))
                 if self.channels > 1:
                     bias.mul_(torch.randn_like(bias))
             if not self.gate_width:
                 return
-            start_gate(self.gate_out or self.write, self.heads, self.beta_init, self.beta_max)
+            start_gate(self.gate_out or self.write, groups, self.beta_init, self.beta_max)
 
     def value_and_gate(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """v `[..., heads, channels]` and beta `[..., heads, 1]` from the source `[..., width]`."""
-        logits, v = self.write(source).split([self.gate_width, self.heads * self.channels], dim=-1)
-        v = torch.unflatten(v, -1, (self.heads, self.channels))
+        """v `[..., products * heads, channels]` and beta `[..., products * heads, 1]`, read from the source."""
+        groups = self.heads * self.products
+        logits, v = self.write(source).split([self.gate_width, groups * self.channels], dim=-1)
+        v = torch.unflatten(v, -1, (groups, self.channels))
         if self.sigmoid_value:
             v = SIGMOID_VALUE_SCALE * torch.sigmoid(v)
         if self.sphere:
@@ -169,7 +190,35 @@ class DeltaBlock(RankOneBlock):
 
     def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
         v, beta = self.value_and_gate(source)
-        return self.update(state, k, v, beta)
+        return self.products_of(self.update, state, k, v, beta)[-1]
+
+    def products_of(
+        self,
+        update: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+        state: Tensor,
+        k: Tensor,
+        v: Tensor,
+        beta: Tensor,
+    ) -> list[Tensor]:
+        """The state after each of the block's updates.
+
+        Args:
+            update: one of `deltarl.functional`.
+            state: split into heads, `[..., heads, width / heads]` and the channels.
+            k: `[..., products * heads, width / heads]`, product by product.
+            v: `[..., products * heads, channels]`.
+            beta: `[..., products * heads, 1]`.
+        """
+        if self.products == 1:
+            return [update(state, k, v, beta)]
+        states = []
+        for each in zip(*(torch.split(part, self.heads, dim=-2) for part in (k, v, beta)), strict=True):
+            state = update(state, *each)
+            states.append(state)
+        return states
+
+    def states_between(self, state: Tensor, k: Tensor, source: Tensor) -> list[Tensor]:
+        return self.products_of(self.update, state, k, *self.value_and_gate(source))[:-1]
 
     def value_and_beta(self, source: Tensor) -> tuple[Tensor | None, Tensor | None]:
         v, beta = self.value_and_gate(source)
@@ -234,7 +283,7 @@ class LerpBlock(PlainBlock):
         nn.init.constant_(self.rate_logit, -math.log(self.depth))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, super().forward(x), torch.sigmoid(self.rate_logit))
+        return self.joined(x, torch.lerp(x, self.branch(x), torch.sigmoid(self.rate_logit)))
 
 
 def cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:

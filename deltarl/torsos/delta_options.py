@@ -14,7 +14,7 @@ from deltarl.torsos.base import StackSpec
 _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "delta": (),
     "write_only": (),
-    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction", "sphere"),
+    "additive": ("beta_init", "beta_max", "gate", "gate_layers", "value", "direction", "sphere", "products"),
     "lerp": (
         "head_width",
         "heads",
@@ -28,10 +28,12 @@ _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
         "value_start",
         "direction",
         "sphere",
+        "products",
     ),
-    "residual_erase": ("channels", "expand", "value", "value_start", "direction", "sphere"),
+    "residual_erase": ("channels", "expand", "value", "value_start", "direction", "sphere", "products"),
 }
 _UNREAD_OPTIONS["orthogonal"] = _UNREAD_OPTIONS["lerp"]
+_UNREAD_OPTIONS["lerp"] += ("residual_scale",)  # it has a learned rate per feature already
 
 
 def _heads(data: dict[str, Any]) -> int:
@@ -67,12 +69,19 @@ class DeltaOptions(StackSpec):
         1.0,
         gt=0,
         le=10,
-        description="Start of a linear value, in units of the norm of the sublayer's output, sqrt(2 width / heads).",
+        description="Start of a linear value, in units of the norm of the sublayer's output, sqrt(2 width / (heads "
+        "products)).",
     )
     direction: Literal["sublayer", "generator", "linear"] = Field(
         "sublayer",
         description="k from the sublayer; from a light MLP (the sublayer then feeds v); or from a single Linear in the "
         "sublayer's place.",
+    )
+    products: int = Field(
+        1,
+        ge=1,
+        le=4,
+        description="Updates in a row in each block, read from one context, each with its own k, v and beta.",
     )
     sphere: bool = Field(
         False,
@@ -117,13 +126,20 @@ class DeltaOptions(StackSpec):
         if self.value == "sigmoid" and self.value_start != 1:
             raise complaint("value_start has no effect with value sigmoid; leave it out", key="value_start")
         if self.direction == "linear":
-            for option, default in (("hidden", 2 * self.width), ("activation", fields["activation"].default)):
+            for option, default in (
+                ("hidden", 2 * self.width),
+                ("activation", fields["activation"].default),
+                ("sublayers", 1),
+            ):
                 if getattr(self, option) != default:
                     raise complaint(f"{option} has no effect with direction linear; leave it out", key=option)
         if self.sphere and self.channels > 1:
             raise complaint(f"a sphere takes a state of one channel; got channels = {self.channels}", key="sphere")
         if self.sphere and self.value == "sigmoid":
             raise complaint("a value on a sphere is bounded already; leave sigmoid out", key="value")
+        if self.norm_position == "post" and (self.channels > 1 or self.sphere):
+            what = "a sphere, which normalises the state itself" if self.sphere else f"channels = {self.channels}"
+            raise complaint(f"norm_position post does not go with {what}", key="norm_position")
         if self.channels == 1 and self.expand != "copy":
             raise complaint("expand has no effect with a single channel; leave it out", key="expand")
         return self

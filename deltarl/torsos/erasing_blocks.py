@@ -54,7 +54,8 @@ class ResidualEraseBlock(PlainBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         context = self.norm(x)
-        return self.rewrite(self.split_heads(x), self.split_heads(self.sublayer(context)), context).reshape(x.shape)
+        new = self.rewrite(self.split_heads(x), self.split_heads(self.sublayer(context)), context)
+        return self.joined(x, new.reshape(x.shape))
 
     @torch.no_grad()
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
@@ -83,7 +84,7 @@ class OrthogonalBlock(PlainBlock):
         self.eps = spec.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return orthogonal_update(x, super().forward(x), self.eps)
+        return self.joined(x, orthogonal_update(x, self.branch(x), self.eps))
 
     def extra_repr(self) -> str:
         return f"eps={self.eps:g}"

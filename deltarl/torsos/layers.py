@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
-Norm = Literal["layer", "rms", "batch_renorm"]
+Norm = Literal["layer", "rms", "batch_renorm", "none"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -59,7 +61,9 @@ class BatchRenorm(BatchRenorm1d):
 
 
 def make_norm(name: Norm, width: int, eps: float) -> nn.Module:
-    """The norm of that name over `width` features."""
+    """The norm of that name over `width` features; the identity for `none`."""
+    if name == "none":
+        return nn.Identity()
     if name == "batch_renorm":
         return BatchRenorm(width, eps=eps)
     norm = nn.LayerNorm if name == "layer" else nn.RMSNorm
@@ -67,10 +71,40 @@ def make_norm(name: Norm, width: int, eps: float) -> nn.Module:
 
 
 class Sublayer(nn.Sequential):
-    """F: Linear, activation, Linear; He initialisation and zero biases, as in SimBa (arXiv 2410.09754)."""
+    """F: Linear, activation, Linear; He initialisation and zero biases, as in SimBa (arXiv 2410.09754).
 
-    def __init__(self, width: int, hidden: int, activation: str) -> None:
-        super().__init__(nn.Linear(width, hidden), ACTIVATIONS[activation](), nn.Linear(hidden, width))
+    Args:
+        width: of the input.
+        hidden: of what lies within.
+        activation: a key of `ACTIVATIONS`.
+        out: width of the output; that of the input if not given.
+        groups: above 1, F is so many groups of Linear, norm and activation instead (arXiv 2503.14858).
+        norm: within these groups, and behind the sublayer.
+        eps: guard inside the norms.
+        normalized: whether a norm follows the sublayer.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        activation: str,
+        *,
+        out: int | None = None,
+        groups: int = 1,
+        norm: Norm = "none",
+        eps: float = 1e-5,
+        normalized: bool = False,
+    ) -> None:
+        out = width if out is None else out
+        parts: list[nn.Module] = []
+        if groups == 1:
+            parts = [nn.Linear(width, hidden), ACTIVATIONS[activation](), nn.Linear(hidden, out)]
+        else:
+            for one, other in pairwise([width, *[hidden] * (groups - 1), out]):
+                norms = [] if norm == "none" else [make_norm(norm, other, eps)]
+                parts += [nn.Linear(one, other), *norms, ACTIVATIONS[activation]()]
+        super().__init__(*parts, *([make_norm(norm, out, eps)] if normalized else []))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -83,6 +117,34 @@ def start_linear(linear: nn.Linear) -> None:
     """He initialisation and a zero bias."""
     nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
     nn.init.zeros_(linear.bias)
+
+
+def drop_path(step: Tensor, rate: float, state_dims: int) -> Tensor:
+    """Stochastic depth (arXiv 1603.09382): leave out a block's step for some of the samples.
+
+    Args:
+        step: what the block adds, `[..., *state]`.
+        rate: probability that a sample's step is left out, in [0, 1); those that stay are divided by 1 - rate.
+        state_dims: number of dimensions of a sample's state; each sample is drawn for alone.
+    """
+    samples = step.shape[: step.ndim - state_dims]
+    kept = step.new_empty((*samples, *[1] * state_dims)).bernoulli_(1 - rate)
+    return step * (kept / (1 - rate))
+
+
+class DropPath(_DropoutNd):
+    """`drop_path` in training; the identity in evaluation.
+
+    It draws from PyTorch's global generator, as dropout does, and derives from the base of PyTorch's dropout layers, so
+    that code that looks for layers which draw random numbers finds it.
+    """
+
+    def __init__(self, rate: float, state_dims: int) -> None:
+        super().__init__(p=rate)
+        self.state_dims = state_dims
+
+    def forward(self, step: Tensor) -> Tensor:
+        return drop_path(step, self.p, self.state_dims) if self.training and self.p else step
 
 
 def sublayer_norm(width: int, heads: int) -> float:

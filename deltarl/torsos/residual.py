@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from deltarl.errors import complaint
 from deltarl.torsos.base import StackSpec
-from deltarl.torsos.block import Block
-from deltarl.torsos.layers import Sublayer, make_norm
+from deltarl.torsos.join import StackBlock, make_context_norm
+
+# What acts on a block's step needs a shortcut.
+_OF_SHORTCUTS = ("residual_scale", "drop_path")
 
 
 class PlainTorsoSpec(StackSpec):
     """The same blocks with no shortcut, F(Norm(x))."""
 
     kind: Literal["plain"] = "plain"
+
+    @model_validator(mode="after")
+    def _has_no_shortcut(self) -> Self:
+        for option in _OF_SHORTCUTS:
+            if getattr(self, option) != type(self).model_fields[option].default:
+                raise complaint(
+                    f"{option} has no effect with kind plain, which has no shortcut; leave it out", key=option
+                )
+        return self
+
+    @classmethod
+    def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+        """Without what only shortcuts have."""
+        return {key: value for key, value in super().kept(base, change).items() if key not in _OF_SHORTCUTS}
 
     def make_block(self) -> PlainBlock:
         return PlainBlock(self)
@@ -33,21 +51,37 @@ class ResidualTorsoSpec(StackSpec):
         description="Factor on the last layer of each block at the start; below 1, blocks start small.",
     )
 
+    @model_validator(mode="after")
+    def _last_layer_is_linear(self) -> Self:
+        for option in ("sublayers", "norm_position"):
+            value = getattr(self, option)
+            if self.init_scale != 1 and value in {2, 3, 4, "sandwich"}:
+                raise complaint(
+                    f"init_scale is for a sublayer that ends in a Linear; leave it out with {option} {value}, or use "
+                    "residual_scale",
+                    key="init_scale",
+                )
+        return self
+
     def make_block(self) -> ResidualBlock:
         return ResidualBlock(self)
 
 
-class PlainBlock(Block):
+class PlainBlock(StackBlock):
     """F(Norm(x)): a block with no shortcut. Maps `[..., width]` to `[..., width]`."""
 
     def __init__(self, spec: StackSpec) -> None:
-        super().__init__()
-        self.norm = make_norm(spec.norm, spec.width, spec.eps)
-        self.sublayer = Sublayer(spec.width, spec.hidden, spec.activation)
+        super().__init__(spec)
+        self.norm = make_context_norm(spec)
+        self.sublayer = spec.make_sublayer()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def branch(self, x: Tensor) -> Tensor:
+        """F(Norm(x))."""
         result: Tensor = self.sublayer(self.norm(x))
         return result
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.joined(x, self.branch(x))
 
 
 class ResidualBlock(PlainBlock):
@@ -58,10 +92,11 @@ class ResidualBlock(PlainBlock):
 
     def __init__(self, spec: ResidualTorsoSpec) -> None:
         super().__init__(spec)
-        last = self.sublayer[-1]
-        assert isinstance(last, nn.Linear)
-        with torch.no_grad():
-            last.weight.mul_(spec.init_scale)
+        if spec.init_scale != 1:
+            last = self.sublayer[-1]
+            assert isinstance(last, nn.Linear)
+            with torch.no_grad():
+                last.weight.mul_(spec.init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+        return self.joined(x, x + self.branch(x))

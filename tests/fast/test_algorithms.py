@@ -137,6 +137,10 @@ LEFT: dict[str, tuple[str, dict[str, Any]]] = {
     "sac, own prediction": ("SAC", {"policy": StillSAC, "policy_kwargs": {}}),
     "sac, own features": ("SAC", {"policy_kwargs": {"features_extractor_class": Halved}}),
     "sac, dropout": ("SAC", {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.Dropout}}),
+    "sac, stochastic depth": (
+        "SAC",
+        {"policy": "DeltaPolicy", "policy_kwargs": {"torso": {"kind": "residual", "width": 16, "drop_path": 0.5}}},
+    ),
     "sac, random slopes": ("SAC", {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.RReLU}}),
     "ppo, goals in features of their own": (
         "PPO",

@@ -49,6 +49,17 @@ MODULES = {
     "linear direction": lambda: behind(DeltaTorsoSpec(width=WIDTH, direction="linear")),
     "sphere": lambda: behind(DeltaTorsoSpec(width=WIDTH, sphere=True, heads=2)),
     "orthogonal": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="orthogonal")),
+    "no norm": lambda: behind(ResidualTorsoSpec(width=WIDTH, norm="none")),
+    "delta, no norm": lambda: behind(DeltaTorsoSpec(width=WIDTH, norm="none", heads=2)),
+    "sandwich": lambda: behind(ResidualTorsoSpec(width=WIDTH, norm_position="sandwich")),
+    "erasing, sandwich": lambda: behind(DeltaTorsoSpec(width=WIDTH, norm_position="sandwich", update="residual_erase")),
+    "sublayers": lambda: behind(DeltaTorsoSpec(width=WIDTH, sublayers=2)),
+    "plain, sublayers": lambda: behind(PlainTorsoSpec(width=WIDTH, sublayers=3, norm_position="sandwich")),
+    "post": lambda: behind(ResidualTorsoSpec(width=WIDTH, norm_position="post")),
+    "plain, post": lambda: behind(PlainTorsoSpec(width=WIDTH, norm_position="post")),
+    "residual scale": lambda: behind(DeltaTorsoSpec(width=WIDTH, residual_scale=0.5)),
+    "erasing, residual scale": lambda: behind(DeltaTorsoSpec(width=WIDTH, residual_scale=0.5, update="residual_erase")),
+    "products": lambda: behind(DeltaTorsoSpec(width=WIDTH, products=2, heads=2)),
     "lerp": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="lerp")),
 }
 BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "delta", "delta, 4 heads"} | {
@@ -59,6 +70,12 @@ BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "
     "linear direction",
     "residual, small",
     "write only",
+    "no norm",
+    "delta, no norm",
+    "sandwich",
+    "erasing, sandwich",
+    "sublayers",
+    "plain, sublayers",
 }
 
 

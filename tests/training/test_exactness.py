@@ -97,7 +97,11 @@ CASES = [
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100, needed=False),
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100),
     Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
-    Case("dqn-pendulum", ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY), 112),
+    Case(
+        "dqn-pendulum-stochastic-depth",
+        ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY, "torso.drop_path=0.3"),
+        112,
+    ),
     Case("qrdqn-pendulum", ("agent=qrdqn", "env=inverted_pendulum_discrete", *REPLAY), 100, needed=False),
     Case("her-fetch_reach", (*goals(100, 1), "env=fetch_reach"), 135),
     Case("her-fetch_push", (*goals(200, 2), "env=fetch_push"), 270, needed=False),
