@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,12 @@ FAR = 2_000  # Hopper's returns of 100,000 steps are either well below or well a
 LEAN = COMPARED / "lean", COMPARED / "lean_more"
 SIZES = (
     "plain, residual, delta and write_only have the same number of parameters; mlp is Stable-Baselines3's own network, "
-    "and smaller."
+    "which is smaller."
 )
 OLD_BLOCK = (
-    "The Delta block of this study has a single head and a value that starts at the size of a residual write: it "
-    "erases little ([how little](%s)), so that delta against residual says nothing of erasing here, and delta against "
-    "write_only compares two networks that are nearly the same."
+    "The Delta block of this study has a single head, and its value starts at the size of a residual block's output. "
+    "It erases little ([how little](mechanism.md#where-blocks-start)), so comparing delta with residual says nothing "
+    "about erasing here, and delta and write_only are nearly the same network."
 )
 INTERVALS = {
     "mean": "mean, Student's t",
@@ -66,8 +67,8 @@ def seeds_needed() -> str:
         return next(n for n in range(2, 1_000) if (detectable_effect((1, 1), (n, n)) or math.inf) <= effect)
 
     return (
-        "Few seeds show large differences alone: Welch's test shows a true difference of two standard deviations four "
-        f"times in five with {needed(2)} seeds an arm, of one with {needed(1)}, of a half with {needed(0.5)}."
+        "Few seeds can only show large differences: Welch's test detects a true difference of two standard deviations "
+        f"four times in five with {needed(2)} seeds per arm, of one with {needed(1)}, and of a half with {needed(0.5)}."
     )
 
 
@@ -79,11 +80,11 @@ def study_text() -> str:
     return "\n".join(
         [
             f"`deltarl compare {study.spec.name}`: {spec.agent.algorithm.upper()}, {spec.total_timesteps:,} steps, "
-            f"{seeds(analysis)} an arm, each run on one thread. {SIZES}",
+            f"{seeds(analysis)} per arm, each run on one thread. {SIZES}",
             "",
             *_shown(analysis),
             "",
-            OLD_BLOCK % "mechanism.md#where-blocks-start",
+            OLD_BLOCK,
             "",
             *_cost_table(analysis),
         ]
@@ -91,19 +92,19 @@ def study_text() -> str:
 
 
 def bounded_text() -> str:
-    """The same arms with updates that end once the policy has moved far enough."""
+    """The same arms with updates that end once the policy has moved a given distance."""
     first, second = analyse(read_study(STUDY)), analyse(read_study(BOUNDED))
     limit = getattr(second.study.records[0].spec.agent, "target_kl", None)
     moved = ", ".join(f"{arm} {_divergence(first, arm):.3f}" for arm in first.study.arms)
     held = ", ".join(f"{arm} {_divergence(second, arm):.3f}" for arm in second.study.arms)
     return "\n".join(
         [
-            "The hyperparameters of that study are near Stable-Baselines3's defaults, and the same for all arms. The "
-            "torsos' policies move further in each update: the mean KL divergence between the "
-            f"policies before and after one, as PPO estimates it, was over all runs {moved}. So the same arms were "
-            f"trained with the quickstart's hyperparameters, whose updates end early (`target_kl: {limit}`) and whose "
-            f"batches are larger, on its one task, `deltarl compare {second.study.spec.name}`, {seeds(second)} an arm. "
-            f"There it was {held}.",
+            "The hyperparameters of that study are close to Stable-Baselines3's defaults and the same for all arms. "
+            "With them, the torsos' policies move further in each update than the MLP's: the mean KL divergence "
+            f"between the policies before and after an update, as PPO estimates it, was {moved} over all runs. The "
+            "same arms were therefore trained with the quickstart's hyperparameters, whose updates end early "
+            f"(`target_kl: {limit}`) and whose batches are larger, on its only task: `deltarl compare "
+            f"{second.study.spec.name}`, {seeds(second)} per arm. There the divergence was {held}.",
             "",
             *_shown(second),
         ]
@@ -111,12 +112,12 @@ def bounded_text() -> str:
 
 
 def lean_text() -> str:
-    """Both implementations beside each other: means, differences with their intervals, and permutation tests."""
+    """Both implementations compared: means, differences with their intervals, and permutation tests."""
     analyses = [analyse(read_study(folder)) for folder in LEAN]
     arms = analyses[0].study.arms
     names = " and ".join(f"`deltarl compare {analysis.study.spec.name}`" for analysis in analyses)
     lines = [
-        f"{names} train the same Delta networks with both; means with 95% intervals:",
+        f"{names} train the same Delta networks with both implementations; means with 95% intervals:",
         "",
         f"| task | steps | seeds | return | {' | '.join(arms)} | difference | p of the permutation test |",
         f"|---|---|---|---|{'---|' * len(arms)}---|---|",
@@ -154,7 +155,7 @@ def _together(runs: dict[str, list[Record]]) -> str:
     _, p = fisher_exact([[hits, count - hits] for hits, count in zip(*far, strict=True)])
     return (
         f"All seeds of Hopper together, {' and '.join(runs)}: median returns {', '.join(told)}; "
-        f"runs that end above {FAR:,}: {counts} (Fisher's exact test: p {p:.2f})."
+        f"runs that ended above {FAR:,}: {counts} (Fisher's exact test: p {p:.2f})."
     )
 
 
@@ -163,7 +164,7 @@ def _apart(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _shown(analysis: Analysis) -> list[str]:
-    """What the intervals allow to say, and the means with theirs."""
+    """What the intervals support, and the means with their intervals."""
     study = analysis.study
     lines = [
         *(f"- {sentence}" for sentence in headline(analysis)),
@@ -180,7 +181,7 @@ def _shown(analysis: Analysis) -> list[str]:
 
 
 def _divergence(analysis: Analysis, arm: str) -> float:
-    """Mean of PPO's approximate KL divergence over the rows that were kept of all runs of an arm."""
+    """Mean of PPO's approximate KL divergence over the stored rows of all runs of an arm."""
     found = []
     for record in analysis.study.records:
         if record.arm == arm:
@@ -204,23 +205,31 @@ def _cost_table(analysis: Analysis) -> list[str]:
 
 
 def readme_text() -> str:
-    """The result in a few lines, for the README."""
+    """The result in one sentence, its limits and its figure, for the README."""
     analysis = analyse(read_study(STUDY))
     study = analysis.study
-    over = [sentence for sentence in headline(analysis) if sentence.startswith("Over these ")]
     spec = study.records[0].spec
+    over = [each for each in analysis.aggregates if each.metric == study.spec.metric and each.verdict is not None]
+    silent = [each.arm for each in over if each.verdict == "no difference shown"]
+    claims = [f"{each.arm} scores {each.verdict}" for each in over if each.arm not in silent]
+    if silent:
+        claims.append(f"no difference is shown for {listed(silent, 'or')}")
     return "\n".join(
         [
-            f"{spec.agent.algorithm.upper()} on {', '.join(study.tasks)}, {spec.total_timesteps:,} steps, "
-            f"{seeds(analysis)} an arm, mean and 95% interval. {SIZES}",
+            f"{spec.agent.algorithm.upper()} on {listed(study.tasks, 'and')} ({spec.total_timesteps:,} steps, "
+            f"{seeds(analysis)} per arm): compared with {analysis.reference} over these {len(study.tasks)} tasks, "
+            f"{', '.join(claims)}.",
             "",
-            "![Learning curves of all arms on each task](docs/figures/comparison.png)",
+            "![Learning curves of all arms on each task, means with 95% intervals](docs/figures/comparison.png)",
             "",
-            *(f"- {sentence}" for sentence in over),
-            "",
-            OLD_BLOCK % "docs/mechanism.md#where-blocks-start",
-            "",
-            "Under these hyperparameters the torsos' policies move several times as far in an update as the MLP's; "
-            "[Compare fairly](docs/compare.md#with-bounded-updates) has the same arms with bounded updates.",
+            "The Delta block of this study has one head and erases little ([how "
+            "little](docs/mechanism.md#where-blocks-start)), so this says nothing about erasing. [The first "
+            "study](docs/compare.md#the-first-study) has all intervals, and the same arms with bounded updates.",
         ]
     )
+
+
+def listed(names: Sequence[str], last: str) -> str:
+    """`a, b and c`, with the last word given."""
+    *first, final = names
+    return f"{', '.join(first)} {last} {final}" if first else final

@@ -32,11 +32,11 @@ def checkpoint_cost_table() -> str:
     return "\n".join(
         [
             f"SAC on Humanoid-v5 with a full buffer of {int(transitions):,} transitions "
-            f"({found['buffer_mib']:,.0f} MiB), and {int(later):,} steps later, beside Stable-Baselines3's own, in one "
-            "process (`.venv/bin/python benchmarks/checkpoint_cost.py`; medians, of memory the highest; a checkpoint "
-            "waits for the disk, Stable-Baselines3 does not):",
+            f"({found['buffer_mib']:,.0f} MiB), and again {int(later):,} steps later, compared with Stable-Baselines3 "
+            "in one process (`.venv/bin/python benchmarks/checkpoint_cost.py`; medians, and the maximum for memory; a "
+            "checkpoint waits for the disk, Stable-Baselines3 does not):",
             "",
-            "| save | seconds | MiB written | MiB of memory more |",
+            "| save | seconds | MiB written | additional MiB of memory |",
             "|---|---|---|---|",
             *rows,
             "",
@@ -75,9 +75,10 @@ def gate_cost_table() -> str:
     ]
     return "\n".join(
         [
-            "`.venv/bin/python benchmarks/gate_cost.py`, one thread, seconds of the processor, other work beside it:",
+            "`.venv/bin/python benchmarks/gate_cost.py`, one thread, CPU seconds, on a machine doing other work as "
+            "well:",
             "",
-            "| training | steps | every | seconds | of them measuring | share |",
+            "| training | steps | every | seconds | spent measuring | share |",
             "|---|---|---|---|---|---|",
             *rows,
         ]
@@ -93,11 +94,11 @@ def seal_table() -> str:
         rows.append(f"| {name} | {case['step_ms']:,.2f} | {shares} |")
     return "\n".join(
         [
-            f"`.venv/bin/python benchmarks/seal_cost.py`, one thread, in turns, {found['rounds']} rounds: how much of "
-            "a training step the checks take, medians with quartiles. Other work ran beside it, so shares of a few "
-            "percent, also below 0, are noise.",
+            f"`.venv/bin/python benchmarks/seal_cost.py`, one thread, interleaved, {found['rounds']} rounds: the "
+            "share of a training step spent on the checks, medians with quartiles. The machine was doing other work "
+            "as well, so shares of a few percent, including negative ones, are noise.",
             "",
-            "| training | a step, ms | the libraries' code alone | an environment of yours | a callback of yours |",
+            "| training | step, ms | the libraries' code only | an environment of yours | a callback of yours |",
             "|---|---|---|---|---|",
             *rows,
         ]
@@ -114,7 +115,7 @@ def speed_in_short() -> str:
     """The ratios of SAC and PPO, for the README."""
     report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
     lines = [
-        "| whole training steps a second, times Stable-Baselines3's | MLP | residual | Delta |",
+        "| training steps per second, times Stable-Baselines3's | MLP | residual | Delta |",
         "|---|---|---|---|",
     ]
     found = {(row["algorithm"], row["network"]): row for row in ratios(report) if row["what"] == "sb3 / deltarl"}
@@ -140,9 +141,9 @@ def compiled_table() -> str:
         rows.append(f"| {row['network']} | {times} |")
     return "\n".join(
         [
-            "`.venv/bin/python benchmarks/compiled.py`: an update of SAC on one thread, medians with quartiles.",
+            "`.venv/bin/python benchmarks/compiled.py`: a SAC update on one thread, medians with quartiles.",
             "",
-            "| network | as it is, ms | compiled, ms | times the speed | s to compile | updates that pay them back |",
+            "| network | eager, ms | compiled, ms | times the speed | s to compile | updates to break even |",
             "|---|---|---|---|---|---|",
             *rows,
         ]

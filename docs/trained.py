@@ -34,9 +34,9 @@ def quickstart_table() -> str:
     assert random is not None
     return "\n".join(
         [
-            f"What it gave on {spec.env.id} after {spec.total_timesteps:,} steps (± is the standard deviation over "
-            f"{episodes} episodes; random actions score {random.mean:,.0f}), each seed on one thread of a 2-core "
-            "machine that had other work beside it:",
+            f"Results on {spec.env.id} after {spec.total_timesteps:,} steps (± is the standard deviation over "
+            f"{episodes} episodes; random actions score {random.mean:,.0f}). Each seed ran on one thread of a 2-core "
+            "machine that was also doing other work:",
             "",
             "| seed | return | training |",
             "|---|---|---|",

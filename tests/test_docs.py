@@ -242,6 +242,16 @@ def test_every_link_into_the_repository_leads_somewhere(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
 
 
+FOLDERS = "deltarl|agents|envs|configs|docs|tests|benchmarks|results"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
+def test_every_path_in_backticks_exists(page: str) -> None:
+    # Placeholders, as in `envs/<name>.yaml`, are no paths.
+    for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", (ROOT / page).read_text()):
+        assert (ROOT / path).exists(), f"{page}: {path}"
+
+
 @pytest.mark.parametrize("page", TABLED)
 def test_tables_are_what_the_committed_results_and_specs_say(page: str) -> None:
     tables = load(ROOT / "docs" / "tables.py")
