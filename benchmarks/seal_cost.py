@@ -52,7 +52,7 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
         return lambda: model.learn(steps, callback=callback, reset_num_timesteps=False)
 
     learners = {way: learner(way) for way in WAYS}
-    seal: Any = fast.known.Seal
+    seal: Any = fast.seal.Seal
     holds = seal.holds
     spent: dict[tuple[str, bool], list[float]] = {(way, looks): [] for way in WAYS for looks in (False, True)}
     for index in range(rounds + 2):

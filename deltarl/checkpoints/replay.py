@@ -15,7 +15,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from deltarl.fast.shared import SharedReplayBuffer
+from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer
 
 SEGMENT_BYTES = 8 * 2**20
 

@@ -1,17 +1,17 @@
 """Stable-Baselines3's algorithms with lean training steps: the same numbers, in less time.
 
-Each is a subclass of Stable-Baselines3's or sb3-contrib's own, with the same constructor, the same `learn`, and files
-that the other one reads. What a lean step does not know is left to it (`known`): features to learn, state-dependent
-exploration, discrete actions in PPO and A2C, changes of the user's own, other devices than the CPU. `DummyVecEnv` is
+Each class derives from Stable-Baselines3's or sb3-contrib's, with the same constructor, the same `learn`, and files
+that both read. Where a lean step would not compute the same, Stable-Baselines3's own is taken: learned features,
+state-dependent exploration, discrete actions in PPO and A2C, code that the user has changed. `DummyVecEnv` is
 Stable-Baselines3's with cheaper copies.
 """
 
-from deltarl.fast.a2c import A2C
-from deltarl.fast.crossq import CrossQ
-from deltarl.fast.ppo import PPO
-from deltarl.fast.sac import SAC
-from deltarl.fast.td3 import DDPG, TD3
-from deltarl.fast.tqc import TQC
+from deltarl.fast.off_policy.crossq import CrossQ
+from deltarl.fast.off_policy.sac import SAC
+from deltarl.fast.off_policy.td3 import DDPG, TD3
+from deltarl.fast.off_policy.tqc import TQC
+from deltarl.fast.on_policy.a2c import A2C
+from deltarl.fast.on_policy.ppo import PPO
 from deltarl.fast.vec_env import DummyVecEnv
 
 __all__ = ["A2C", "DDPG", "PPO", "SAC", "TD3", "TQC", "CrossQ", "DummyVecEnv"]

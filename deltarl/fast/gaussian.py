@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.sac.policies import LOG_STD_MAX, LOG_STD_MIN
 from torch import Tensor
 
-from deltarl.fast.numbers import number
+from deltarl.fast.scalars import number
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 # Guard of Stable-Baselines3's SquashedDiagGaussianDistribution.

@@ -17,7 +17,7 @@ import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 
-from deltarl.fast.numbers import number
+from deltarl.fast.scalars import number
 
 ALL = slice(None)
 THIN = 8
@@ -32,7 +32,7 @@ def columns(x: Tensor | None, wanted: slice | None) -> Tensor | None:
     return x if x is None or wanted is None or wanted is ALL else x[:, wanted]
 
 
-class Network(ABC):
+class Layer(ABC):
     """A differentiable function of a batch `[n, features]`, to be called under `torch.no_grad()`.
 
     Attributes:
@@ -66,7 +66,7 @@ class Network(ABC):
         return self.forward(x)[0]
 
 
-class Dense(Network):
+class Dense(Layer):
     """x W^T + b."""
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -92,7 +92,7 @@ class Dense(Network):
         return by_input, [by_weight] if self.bias is None else [by_weight, gradient.sum(0)]
 
 
-class Activation(Network):
+class Activation(Layer):
     """A function of each number."""
 
     parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
@@ -128,7 +128,7 @@ class Activation(Network):
         return columns(by_input, inputs), []
 
 
-class Scale(Network):
+class Scale(Layer):
     """A factor on all features."""
 
     parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
@@ -150,7 +150,7 @@ class Scale(Network):
         return columns(None if inputs is None else gradient * number(self.factor, gradient), inputs), []
 
 
-class Norm(Network):
+class Norm(Layer):
     """Layer normalisation over the features."""
 
     def __init__(self, norm: nn.LayerNorm) -> None:
@@ -171,7 +171,7 @@ class Norm(Network):
         return columns(by_input, inputs), [by_weight, by_bias] if parameters else []
 
 
-class Renorm(Network):
+class Renorm(Layer):
     """sb3-contrib's batch renormalisation (Ioffe, arXiv 1702.03275), its running statistics included.
 
     With a batch's mean m and variance v of a feature, its output is w (x - m + t) s + b, where s = 1 / sqrt(c + eps).
@@ -236,7 +236,7 @@ class Renorm(Network):
         return columns(torch.addcmul(by_mean, gradient, factor).addcmul_(x, by_variance), inputs), own
 
 
-class Recorded(Network):
+class Recorded(Layer):
     """Any module, recorded by PyTorch."""
 
     has_modes = True

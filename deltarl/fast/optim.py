@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Adam, AdamW, Optimizer, RMSprop
 from torch.optim import optimizer as module
 
-from deltarl.fast.numbers import number
+from deltarl.fast.scalars import number
 
 
 class Rule(ABC):
@@ -21,10 +21,12 @@ class Rule(ABC):
     Attributes:
         averages: names of the averages in a parameter's state; they start at 0.
         options: names of the options that are left out here.
+        cpu_only: whether it steps parameters on the CPU only; elsewhere the optimizer makes its own step.
     """
 
     averages: tuple[str, ...]
     options: tuple[str, ...]
+    cpu_only: bool = False
 
     def knows(self, group: Mapping[str, Any]) -> bool:
         """Whether the group has no option that is left out here."""
@@ -56,6 +58,8 @@ class AdamRule(Rule):
 
     averages = ("exp_avg", "exp_avg_sq")
     options = ("amsgrad", "maximize", "capturable", "differentiable")
+    # Elsewhere the fused kernel wants the counts of steps on the device, and Adam keeps them on the CPU.
+    cpu_only = True
 
     def __init__(self, decoupled: bool) -> None:
         self.decoupled = decoupled
@@ -136,7 +140,8 @@ class Step:
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
-        self.rule = RULES.get(type(optimizer))
+        rule = RULES.get(type(optimizer))
+        self.rule = rule if rule is None or not rule.cpu_only or all(each.is_cpu for each in self.parameters) else None
         self._known: list[Any] = []
         self._gathered: list[tuple[list[int], list[Tensor], Tensor, Any]] = []
 
@@ -219,3 +224,8 @@ class Follow:
     def __call__(self, tau: float) -> None:
         if self.targets:
             torch._foreach_lerp_(self.targets, self.sources, tau)
+
+
+def parameters_of(optimizer: Optimizer) -> set[Tensor]:
+    """All parameters that an optimizer steps."""
+    return {parameter for group in optimizer.param_groups for parameter in group["params"]}

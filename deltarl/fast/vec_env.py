@@ -21,7 +21,6 @@ class DummyVecEnv(StockDummyVecEnv):
     """
 
     def step_wait(self) -> VecEnvStepReturn:
-        """As Stable-Baselines3's own."""
         for index, env in enumerate(self.envs):
             observation, reward, terminated, truncated, info = env.step(self.actions[index])
             self.buf_rews[index], self.buf_dones[index] = reward, terminated or truncated

@@ -16,7 +16,7 @@ from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl.fast.shared import SharedReplayBuffer
+from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer
 from deltarl.gates.measure import Batch
 
 # Plain data, so that a probe can be stored in a checkpoint: the fields of a Batch as tensors, tuples and dicts.

@@ -32,7 +32,7 @@ from deltarl.checkpoints.replay import Transitions
 from deltarl.checkpoints.state import MisfitError, Snapshot, capture, restore
 from deltarl.checkpoints.store import Store
 from deltarl.errors import ConfigError
-from deltarl.fast.algorithm import training_step
+from deltarl.fast.lean import training_step
 from deltarl.reading import readable
 from deltarl.training import records
 from deltarl.training.finite import check_losses, check_tensors, distributions_named

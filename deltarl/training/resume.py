@@ -18,7 +18,7 @@ from deltarl.checkpoints import checkpoint
 from deltarl.checkpoints.state import capture
 from deltarl.checkpoints.store import Store
 from deltarl.errors import ConfigError
-from deltarl.fast.algorithm import training_step
+from deltarl.fast.lean import training_step
 from deltarl.reading import read_json
 from deltarl.training import folder as files
 from deltarl.training import records

@@ -20,7 +20,7 @@ from deltarl.agents import KLAdaptiveScheduleSpec
 from deltarl.checkpoints import checkpoint
 from deltarl.checkpoints.store import Store
 from deltarl.errors import NonFiniteError
-from deltarl.fast.algorithm import training_step
+from deltarl.fast.lean import training_step
 from deltarl.gates import GateCallback
 from deltarl.recording import make_logger
 from deltarl.schedules import KLAdaptiveLearningRate

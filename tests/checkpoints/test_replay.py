@@ -12,7 +12,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl.checkpoints.replay import Transitions
 from deltarl.checkpoints.state import capture, restore
-from deltarl.fast.shared import SharedReplayBuffer, shared
+from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer, shared
 
 SLOTS, SEGMENT_ROWS = 12, 2
 

@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import Tensor
 
 from deltarl import fast
-from deltarl.fast import known
+from deltarl.fast import features
 
 gym.register_envs(gymnasium_robotics)
 
@@ -233,7 +233,7 @@ def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _extractors_that_cast_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "EXTRACTORS", {*known.EXTRACTORS, Double, DoubleOfDict})
+    monkeypatch.setattr(features, "EXTRACTORS", {*features.EXTRACTORS, Double, DoubleOfDict})
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.fast.layers import Network, Recorded
-from deltarl.fast.networks import Chain, Delta, Residual, chain_of, network_of
+from deltarl.fast.blocks import Chain, Delta, Residual
+from deltarl.fast.layers import Layer, Recorded
+from deltarl.fast.networks import chain_of, network_of
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 5, 16, 3, 7
 
@@ -172,7 +173,7 @@ def test_a_module_with_an_option_that_its_gradient_does_not_name_is_recorded(nam
     assert not recorded(network_of(module))
 
 
-def recorded(network: Network) -> list[nn.Module]:
+def recorded(network: Layer) -> list[nn.Module]:
     """All modules that a network leaves to PyTorch, those within them too."""
     if isinstance(network, Recorded):
         return list(network.module.modules())

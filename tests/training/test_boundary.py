@@ -56,7 +56,7 @@ def test_a_replay_buffer_of_another_kind_is_the_one_that_is_filled(
 ) -> None:
     """From the first rollout on, for which Stable-Baselines3 has looked the buffer up before it is restored."""
     with monkeypatch.context() as before:
-        before.setattr("deltarl.fast.algorithm.shared", lambda buffer: buffer)
+        before.setattr("deltarl.fast.off_policy.algorithm.shared", lambda buffer: buffer)
         learned(tmp_path, 30, Origin())
     buffer = learned(tmp_path, 40, Origin(newest(tmp_path))).replay_buffer
     assert type(buffer) is ReplayBuffer

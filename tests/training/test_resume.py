@@ -306,7 +306,7 @@ def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, mon
     """As runs of before have it; single precision would be another buffer's."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:
-        before.setattr("deltarl.fast.algorithm.store_in_single_precision", lambda _: None)
+        before.setattr("deltarl.fast.off_policy.algorithm.store_in_single_precision", lambda _: None)
         [first] = train(spec_of(tmp_path, *plain, base=SAC), quiet())
         [whole] = train(spec_of(tmp_path, *plain, "total_timesteps=192", "name=whole", base=SAC), quiet())
     [result] = resume(first.folder, longer(192), quiet())
@@ -322,7 +322,7 @@ def test_a_buffer_that_kept_next_observations_of_their_own_does_so_still(
     """As runs of before have it, in single precision."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:
-        before.setattr("deltarl.fast.algorithm.shared", lambda buffer: buffer)
+        before.setattr("deltarl.fast.off_policy.algorithm.shared", lambda buffer: buffer)
         [first] = train(spec_of(tmp_path, *plain, base=SAC), quiet())
         [whole] = train(spec_of(tmp_path, *plain, "total_timesteps=192", "name=whole", base=SAC), quiet())
     [result] = resume(first.folder, longer(192), quiet())

@@ -25,9 +25,10 @@ from torch import nn
 from torch.nn import functional
 
 from deltarl import fast
-from deltarl.fast.algorithm import is_of_the_libraries, training_step
-from deltarl.fast.known import Seal
-from deltarl.fast.shared import SharedReplayBuffer
+from deltarl.fast.lean import training_step
+from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer
+from deltarl.fast.seal import Seal
+from deltarl.fast.trust import is_trusted_callback
 from tests.fast.test_equality import STOCK
 
 OFF_POLICY = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
@@ -419,11 +420,11 @@ def test_a_wrapped_forward_goes_on_after_the_rollout() -> None:
 
 def test_only_callbacks_of_the_libraries_are_trusted_within_a_rollout() -> None:
     known = CheckpointCallback(1, "unused")
-    assert is_of_the_libraries(CallbackList([known]))
-    assert not is_of_the_libraries(CallbackList([known, At(1, freeze)]))
+    assert is_trusted_callback(CallbackList([known]))
+    assert not is_trusted_callback(CallbackList([known, At(1, freeze)]))
     model = make("SAC")
-    assert not is_of_the_libraries(model._init_callback(lambda *_: True))
-    assert is_of_the_libraries(model._init_callback(None))
+    assert not is_trusted_callback(model._init_callback(lambda *_: True))
+    assert is_trusted_callback(model._init_callback(None))
 
 
 @pytest.mark.usefixtures("compiler")

@@ -9,20 +9,14 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import (
-    Critics,
-    Features,
-    SquashedActor,
-    by_least,
-    discounted,
-    least,
-    mean,
-)
-from deltarl.fast.algorithm import OffPolicyLean, Update
+from deltarl.fast.features import Features
 from deltarl.fast.gaussian import standard_normal
-from deltarl.fast.numbers import number
+from deltarl.fast.off_policy.actor import SquashedActor
+from deltarl.fast.off_policy.algorithm import OffPolicyLean, Update
+from deltarl.fast.off_policy.critics import Critics, by_least, discounted, least, mean
+from deltarl.fast.off_policy.temperature import Temperature
 from deltarl.fast.optim import Step
-from deltarl.fast.sac import Temperature
+from deltarl.fast.scalars import number
 
 
 class CrossQUpdate(Update):
@@ -41,7 +35,6 @@ class CrossQUpdate(Update):
         self.step_critics = Step(model.critic.optimizer, self.critics.parameters)
 
     def act(self, features: Tensor) -> Tensor:
-        """As in `Update`."""
         return self.actor.act(features)
 
     def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
@@ -56,7 +49,6 @@ class CrossQUpdate(Update):
         noise: Sequence[Tensor],
         index: int,  # noqa: ARG002
     ) -> dict[str, Tensor]:
-        """As in `Update`."""
         model, actor, critic = self.model, self.model.actor, self.model.critic
         next_noise, *own_noise = noise
         model._n_updates += 1

@@ -76,7 +76,6 @@ class SharedReplayBuffer(ReplayBuffer):
         done: NDArray[Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        """As Stable-Baselines3's own."""
         self.observations[self.pos] = obs
         self._settle()
         self.free.extend(row for row in self.place[self.pos].tolist() if row >= self.n_envs)

@@ -11,8 +11,8 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
-from deltarl.fast.known import callables
-from deltarl.fast.shared import SharedReplayBuffer
+from deltarl.fast.libraries import callables
+from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer
 
 _PLAIN = {ReplayBuffer, SharedReplayBuffer}
 _METHODS = callables(SharedReplayBuffer)

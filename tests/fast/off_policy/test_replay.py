@@ -14,7 +14,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import fast
-from deltarl.fast.experience import sample, store_in_single_precision
+from deltarl.fast.off_policy.replay import sample, store_in_single_precision
 
 
 def box(size: int, dtype: Any = np.float64) -> spaces.Box:

@@ -7,7 +7,7 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 
-from deltarl.fast.actor_critic import Critics, by_least, discounted, least, mean
+from deltarl.fast.off_policy.critics import Critics, by_least, discounted, least, mean
 
 ROWS = 12
 

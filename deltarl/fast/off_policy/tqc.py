@@ -9,10 +9,10 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import discounted
-from deltarl.fast.algorithm import OffPolicyLean
-from deltarl.fast.numbers import number
-from deltarl.fast.sac import SACUpdate
+from deltarl.fast.off_policy.algorithm import OffPolicyLean
+from deltarl.fast.off_policy.critics import discounted
+from deltarl.fast.off_policy.sac import SACUpdate
+from deltarl.fast.scalars import number
 
 
 class TQCUpdate(SACUpdate):

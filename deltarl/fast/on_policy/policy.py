@@ -1,60 +1,27 @@
-"""Rollouts as tensors, and the networks that they are learned with."""
+"""The Gaussian policy of PPO and A2C, with its value function."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor
-from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import Features
+from deltarl.fast.features import Features, same_features
 from deltarl.fast.gaussian import LOG_ROOT_TWO_PI, checked, log_probability, standard_normal
-from deltarl.fast.known import callables, same_features
 from deltarl.fast.layers import Gradients
 from deltarl.fast.networks import chain_of
-from deltarl.fast.numbers import number
-
-_METHODS = callables(RolloutBuffer)
-_FIELDS = ("observations", "actions", "values", "log_probs", "advantages", "returns")
-
-
-def minibatches(buffer: RolloutBuffer, size: int | None) -> Iterator[RolloutBufferSamples]:
-    """One pass over a full buffer in random order: the samples of `buffer.get(size)`, with fewer copies.
-
-    Rows are brought into order once and then taken as slices; the order is drawn as Stable-Baselines3 draws it.
-    """
-    if type(buffer) is not RolloutBuffer or not _METHODS.isdisjoint(vars(buffer)):
-        yield from buffer.get(size)
-        return
-    order = torch.from_numpy(np.random.permutation(buffer.buffer_size * buffer.n_envs))
-    if not buffer.generator_ready:
-        for name in _FIELDS:
-            setattr(buffer, name, buffer.swap_and_flatten(getattr(buffer, name)))
-        buffer.generator_ready = True
-    # Observations may be numbers of categories; all else is made float32, as there.
-    rows = [torch.from_numpy(getattr(buffer, name)).index_select(0, order).to(buffer.device) for name in _FIELDS]
-    observations, actions, *columns = rows
-    parts = [observations, actions.float(), *(column.flatten().float() for column in columns)]
-    yield from map(RolloutBufferSamples, *(torch.split(part, size or len(order)) for part in parts))
-
-
-def normalized(advantages: Tensor) -> Tensor:
-    """Advantages `[n]` less their mean, over their standard deviation, with Stable-Baselines3's guard."""
-    return (advantages - advantages.mean()).div_(advantages.std().add_(number(1e-8, advantages)))
+from deltarl.fast.scalars import number
 
 
 class GaussianPolicy:
-    """A policy with a Gaussian of state-independent spread, and its value function.
+    """A Gaussian policy with state-independent standard deviation, and its value function.
 
     Args:
-        policy: for which `is_one` is true.
+        policy: one for which `is_one` is true.
     """
 
     def __init__(self, policy: ActorCriticPolicy) -> None:
@@ -68,7 +35,7 @@ class GaussianPolicy:
 
     @staticmethod
     def is_one(policy: Any) -> bool:
-        """Whether the policy has such a Gaussian and no features to learn."""
+        """Whether a policy is such a Gaussian, on features that are not learned."""
         return (
             isinstance(policy, ActorCriticPolicy)
             and type(policy.mlp_extractor) is MlpExtractor
@@ -79,7 +46,7 @@ class GaussianPolicy:
         )
 
     def act(self, observations: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        """Actions `[n, *action shape]`, values `[n, 1]` and log probabilities `[n]`: the policy's own `forward`."""
+        """The policy's `forward`: actions `[n, *action shape]`, values `[n, 1]` and log probabilities `[n]`."""
         with torch.no_grad():
             features = self.features(observations)
             mean, values = self.mean(features), self.value(features)
@@ -89,7 +56,7 @@ class GaussianPolicy:
             return actions.reshape(-1, *self.shape), values, log_prob
 
     def evaluate(self, observations: Any, actions: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Values `[n]` and log probabilities `[n]` of actions `[n, actions]`, and what `backward` needs."""
+        """Values `[n]`, log probabilities `[n]` of actions `[n, actions]`, and what `backward` needs."""
         features = self.features(observations)
         mean, of_mean = self.mean.forward(features)
         values, of_value = self.value.forward(features)
@@ -98,11 +65,11 @@ class GaussianPolicy:
 
     @property
     def entropy(self) -> Tensor:
-        """Of the Gaussian, log s + 1/2 + log sqrt(2 pi) summed over the actions, `[]`."""
+        """The entropy of the Gaussian, log s + 1/2 + log sqrt(2 pi) summed over the actions, `[]`."""
         return self.log_std.sum() + len(self.log_std) * (0.5 + LOG_ROOT_TWO_PI)
 
     def backward(self, saved: Any, by_log_prob: Tensor, by_values: Tensor, by_entropy: float) -> Gradients:
-        """The parameters' gradients, from those by log probabilities `[n]`, values `[n]` and the entropy."""
+        """The gradients of the parameters, given those of log probabilities `[n]`, values `[n]` and the entropy."""
         of_mean, of_value, z = saved
         by_log_prob = by_log_prob.unsqueeze(1)
         by_mean = (z * by_log_prob).mul_(torch.exp(-self.log_std))

@@ -9,9 +9,10 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import Critics, Features, discounted, least
-from deltarl.fast.algorithm import OffPolicyLean, Update
+from deltarl.fast.features import Features
 from deltarl.fast.networks import network_of
+from deltarl.fast.off_policy.algorithm import OffPolicyLean, Update
+from deltarl.fast.off_policy.critics import Critics, discounted, least
 from deltarl.fast.optim import Follow, Step
 
 
@@ -39,7 +40,6 @@ class TD3Update(Update):
         ]
 
     def act(self, features: Tensor) -> Tensor:
-        """As in `Update`."""
         return self.actor(features)
 
     def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
@@ -52,7 +52,6 @@ class TD3Update(Update):
         noise: Sequence[Tensor],
         index: int,  # noqa: ARG002
     ) -> dict[str, Tensor]:
-        """As in `Update`."""
         model, [spread] = self.model, noise
         model._n_updates += 1
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)

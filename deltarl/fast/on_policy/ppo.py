@@ -10,11 +10,12 @@ import torch
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from deltarl.fast.algorithm import OnPolicyLean
 from deltarl.fast.layers import Gradients
-from deltarl.fast.numbers import number
+from deltarl.fast.on_policy.algorithm import OnPolicyLean
+from deltarl.fast.on_policy.policy import GaussianPolicy
+from deltarl.fast.on_policy.rollouts import minibatches, normalized
 from deltarl.fast.optim import Step, clip
-from deltarl.fast.rollouts import GaussianPolicy, minibatches, normalized
+from deltarl.fast.scalars import number
 
 METRICS = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "loss", "approx_kl")
 
@@ -96,7 +97,6 @@ class PPO(OnPolicyLean, sb3.PPO):
     update_class = PPOUpdate
 
     def learn_rollout(self, update: PPOUpdate) -> dict[str, float]:
-        """As in `OnPolicyLean`."""
         clip_range, clip_range_vf = (
             None if schedule is None else schedule(self._current_progress_remaining)  # type: ignore[operator]
             for schedule in (self.clip_range, self.clip_range_vf)

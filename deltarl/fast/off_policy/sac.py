@@ -10,49 +10,14 @@ import torch
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor
 
-from deltarl.fast.actor_critic import (
-    Critics,
-    Features,
-    SquashedActor,
-    by_least,
-    discounted,
-    least,
-    mean,
-)
-from deltarl.fast.algorithm import OffPolicyLean, Update
+from deltarl.fast.features import Features
 from deltarl.fast.gaussian import standard_normal
-from deltarl.fast.numbers import number
+from deltarl.fast.off_policy.actor import SquashedActor
+from deltarl.fast.off_policy.algorithm import OffPolicyLean, Update
+from deltarl.fast.off_policy.critics import Critics, by_least, discounted, least, mean
+from deltarl.fast.off_policy.temperature import Temperature
 from deltarl.fast.optim import Follow, Step
-
-
-class Temperature:
-    """The entropy coefficient: learned, or fixed.
-
-    Args:
-        model: SAC, TQC or CrossQ.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        is_learned = model.ent_coef_optimizer is not None and model.log_ent_coef is not None
-        self.step = Step(model.ent_coef_optimizer, [model.log_ent_coef]) if is_learned else None
-
-    @property
-    def value(self) -> Tensor:
-        """The coefficient, `[1]` or `[]`."""
-        if self.step is None:
-            return self.model.ent_coef_tensor  # type: ignore[no-any-return]
-        return torch.exp(self.model.log_ent_coef)
-
-    def update(self, log_prob: Tensor) -> Tensor | None:
-        """Learn from the log probabilities of actions; the loss, -log(coefficient) (log_prob + target entropy)."""
-        if self.step is None:
-            return None
-        learned, target = self.model.log_ent_coef, number(-float(self.model.target_entropy), log_prob)
-        gradient = torch.sub(target, mean(log_prob)).view(1).to(learned.dtype)
-        loss = learned * gradient
-        self.step([gradient])
-        return loss.view(())  # type: ignore[no-any-return]
+from deltarl.fast.scalars import number
 
 
 class SACUpdate(Update):
@@ -71,7 +36,6 @@ class SACUpdate(Update):
         self.follow_statistics = Follow(model.batch_norm_stats, model.batch_norm_stats_target)
 
     def act(self, features: Tensor) -> Tensor:
-        """As in `Update`."""
         return self.actor.act(features)
 
     def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
@@ -80,7 +44,6 @@ class SACUpdate(Update):
         return standard_normal(shape, like), standard_normal(shape, like)
 
     def __call__(self, batch: ReplayBufferSamples, noise: Sequence[Tensor], index: int) -> dict[str, Tensor]:
-        """As in `Update`."""
         model, (own_noise, next_noise) = self.model, noise
         observations, next_observations = self.features(batch.observations), self.features(batch.next_observations)
         rows, actions = batch.actions.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deltarl.fast.numbers import number
+from deltarl.fast.scalars import number
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

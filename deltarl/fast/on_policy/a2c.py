@@ -8,9 +8,10 @@ import stable_baselines3 as sb3
 from stable_baselines3.common.type_aliases import RolloutBufferSamples
 from torch import Tensor
 
-from deltarl.fast.algorithm import OnPolicyLean
+from deltarl.fast.on_policy.algorithm import OnPolicyLean
+from deltarl.fast.on_policy.policy import GaussianPolicy
+from deltarl.fast.on_policy.rollouts import minibatches, normalized
 from deltarl.fast.optim import Step, clip
-from deltarl.fast.rollouts import GaussianPolicy, minibatches, normalized
 
 
 class A2CUpdate:
@@ -47,7 +48,6 @@ class A2C(OnPolicyLean, sb3.A2C):
     update_class = A2CUpdate
 
     def learn_rollout(self, update: A2CUpdate) -> dict[str, float]:
-        """As in `OnPolicyLean`."""
         [batch] = minibatches(self.rollout_buffer, None)
         self._n_updates += 1
         return {name: value.item() for name, value in update(batch).items()}

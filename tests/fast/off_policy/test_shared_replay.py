@@ -20,8 +20,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import fast
-from deltarl.fast.experience import sample
-from deltarl.fast.shared import SharedReplayBuffer, shared
+from deltarl.fast.off_policy.replay import sample
+from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer, shared
 
 ACTION = spaces.Box(-1, 1, (2,), np.float32)
 
@@ -245,7 +245,7 @@ def test_training_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -
     """As with a plain buffer: several environments, episodes that end, two calls of `learn`, and round and round."""
     learned = []
     for share in (lambda buffer: buffer, shared):
-        monkeypatch.setattr("deltarl.fast.algorithm.shared", share)
+        monkeypatch.setattr("deltarl.fast.off_policy.algorithm.shared", share)
         model = sac(env=make_vec_env("InvertedPendulum-v5", 2, seed=0))
         model.learn(150)
         model.learn(151)

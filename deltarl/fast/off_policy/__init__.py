@@ -1,0 +1,1 @@
+"""Lean gradient steps for algorithms that learn from a replay buffer."""

@@ -1,0 +1,1 @@
+"""Lean updates for algorithms that learn from their latest rollout."""
