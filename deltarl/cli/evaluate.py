@@ -39,8 +39,8 @@ def evaluate(
     typer.echo(describe(training.evaluate(loaded, episodes, seed)))
 
 
-def describe(evaluation: Evaluation) -> str:
-    """An evaluation in one line."""
+def describe(evaluation: Evaluation, *, note: bool = True) -> str:
+    """An evaluation in one line, with what has to be known of it unless `note` is false."""
     count = len(evaluation.returns)
     score = score_text(evaluation.return_mean, evaluation.return_std, count, evaluation.success_rate)
-    return f"return {score}{'' if evaluation.note is None else f'; {evaluation.note}'}"
+    return f"return {score}{f'; {evaluation.note}' if note and evaluation.note else ''}"

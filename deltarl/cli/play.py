@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,48 +17,142 @@ from deltarl.cli.evaluate import BestOption, RunArgument, SeedOption, describe
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 
+if TYPE_CHECKING:
+    from deltarl.envs import EnvSpec
+    from deltarl.training import Evaluation
+
+SMALLEST, LARGEST = 16, 4096  # pixels
+
 
 def play(
     run: RunArgument,
+    *,
     video: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a .mp4 or .gif in the place of a window.")
+        Path | None, typer.Option(metavar="FILE", help="Write an .mp4 or .gif file instead of opening a window.")
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Cut episodes off after so many steps.", show_default=False)
+    ] = None,
+    fps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=240, help="Frames a second of simulated time; 30, of a GIF 25, if not given.", show_default=False
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Pixels; the task's own if not given.", show_default=False),
+    ] = None,
     seed: SeedOption = FIRST_EVALUATION_SEED,
     best: BestOption = False,
 ) -> None:
-    """Play the final policy of a run back, in a window or to a file.
+    """Play the final policy of a run, in a window or to a file.
 
     Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
     """
     from deltarl import training
-    from deltarl.training import playback
+    from deltarl.training import films, playback
     from deltarl.training.build import one_message
 
     if video is not None:
-        playback.check_video_path(video)
+        films.check_path(video)
+        pixels = None if size is None else _pixels(size, even=video.suffix.lower() == ".mp4")
         rendering.set_up()
-    elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
+    else:
+        for name, given in (("--fps", fps), ("--size", size)):
+            if given is not None:
+                raise ConfigError(f"play: {name} is of films; give --video FILE.mp4")
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
     loaded = training.load_run(run, best=best)
-    limit = loaded.spec.eval.max_episode_steps
-    if video is not None:
-        with one_message(f"env: {loaded.spec.env.id} draws no frames"):
-            playback.check_frames(loaded.spec.env)
-        typer.echo("drawing; without a graphics card 1,000 steps take a minute or two", err=True)
-    with one_message(f"env: {loaded.spec.env.id} cannot be played"):
-        if video is None:
-            evaluation = playback.show(
-                loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed, max_episode_steps=limit
+    env, limit = loaded.spec.env, loaded.spec.eval.max_episode_steps
+    options: dict[str, Any] = {"max_episode_steps": limit if steps is None else min(limit, steps)}
+    if video is None:
+        with one_message(f"env: {env.id} cannot be played"):
+            evaluation = playback.show(loaded.policy, env, loaded.normalizer, episodes, seed, **options)
+    else:
+        if pixels is not None:
+            env = _sized(env, *pixels)
+        with one_message(f"env: {env.id} draws no frames"):
+            playback.check_frames(env)
+        rate = fps or (films.GIF_FPS if video.suffix.lower() == ".gif" else films.FPS)
+        with (
+            _ends_tidily(),
+            films.Film(video, rate, shrink=size is None) as film,
+            _progress(film) as write,
+            one_message(f"env: {env.id} cannot be played"),
+        ):
+            evaluation = playback.record(
+                loaded.policy, env, loaded.normalizer, episodes, seed, write=write, fps=rate, **options
             )
-        else:
-            frames, fps, evaluation = playback.record(
-                loaded.policy, loaded.spec.env, loaded.normalizer, episodes, seed, max_episode_steps=limit
-            )
-    if video is not None:
-        try:
-            playback.write_video(frames, fps, video)
-        except OSError as error:
-            raise ConfigError(f"--video: {video} cannot be written: {error.strerror or error}") from None
-        typer.echo(f"{video}: {len(frames) / fps:.1f} s")
-    typer.echo(describe(evaluation))
+        typer.echo(f"{video}: {film.seconds:.1f} s")
+    typer.echo(_described(evaluation, steps))
+
+
+def _described(evaluation: Evaluation, steps: int | None) -> str:
+    if steps is None or not evaluation.cut:
+        return describe(evaluation)
+    return f"cut off after {steps:,} steps: {describe(evaluation, note=False)}"
+
+
+def _pixels(size: str, *, even: bool) -> tuple[int, int]:
+    """Width and height.
+
+    Raises:
+        ConfigError: for anything but two numbers of pixels; `even` where both have to be.
+    """
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
+    if match is None:
+        raise ConfigError(f"--size: expected WIDTHxHEIGHT, such as 640x480, got {size!r}")
+    width, height = map(int, match.groups())
+    if not all(SMALLEST <= side <= LARGEST for side in (width, height)):
+        raise ConfigError(f"--size: expected {SMALLEST} to {LARGEST} pixels each way, got {size}")
+    if even and (width % 2 or height % 2):
+        raise ConfigError(f"--size: an MP4 needs even numbers of pixels, got {size}")
+    return width, height
+
+
+def _sized(env: EnvSpec, width: int, height: int) -> EnvSpec:
+    """The environment with frames of another size.
+
+    Raises:
+        ConfigError: if it does not take one.
+    """
+    from deltarl.envs import build_envs
+
+    sized = env.model_copy(update={"kwargs": {**env.kwargs, "width": width, "height": height}})
+    try:
+        build_envs(sized, FIRST_EVALUATION_SEED, n_envs=1).close()
+    except TypeError:
+        raise ConfigError(f"--size: {env.id} takes no width and height; leave it out") from None
+    return sized
+
+
+@contextmanager
+def _ends_tidily() -> Iterator[None]:
+    """SIGTERM ends the verb as Ctrl-C does, so that no unfinished file is left."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress(film: Any) -> Iterator[Any]:
+    """What adds frames to a film and shows how many there are, where the error stream is a terminal."""
+    from rich.console import Console
+    from rich.status import Status
+
+    with Status("drawing", console=Console(stderr=True)) as status:
+
+        def write(frame: Any) -> None:
+            film.add(frame)
+            status.update(f"drawing: {film.frames:,} frames, {film.seconds:.1f} s of film")
+
+        yield write
