@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from deltarl import ConfigError, load_config, yaml_text
-from deltarl.library import names, resolve
+from deltarl.library import name_with, names, resolve
 from deltarl.torsos import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
 
 RUN = """\
@@ -135,7 +135,25 @@ def test_the_name_tells_the_overrides_that_change_the_run_and_only_those() -> No
     plain = load_config("quickstart", "seeds=[1,2]", "out=elsewhere", "device=cpu")
     assert plain.name == "quickstart"
     changed = load_config("quickstart", "torso=residual")
-    assert changed.name == f"quickstart+torso=residual-{changed.digest()}"
+    assert changed.name == f"quickstart+residual-{changed.digest()[:6]}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["env=walker2d", "torso.width=128"], "+walker2d+width=128"),
+        (
+            ["total_timesteps=1_000_000", "agent.n_steps=2000", "agent.gamma=0.9"],
+            "+total_timesteps=1M+n_steps=2k+gamma=0.9",
+        ),
+        (["torso=mlp", "torso=residual"], "+residual"),
+        (["agent.learning_rate={schedule: linear, start: 1e-3}"], ""),
+        (["env.kwargs={a: ../../b}", "torso.depth=3"], "+depth=3"),
+        (["env=hopper", "agent=ppo", "torso=mlp", "agent.gamma=0.9"], "+hopper+ppo+mlp"),
+    ],
+)
+def test_a_name_tells_three_short_values_at_most(overrides: list[str], told: str) -> None:
+    assert name_with("quickstart", overrides, "0123456789") == f"quickstart{told}-012345"
 
 
 def test_the_name_of_a_run_stays_inside_its_folder() -> None:

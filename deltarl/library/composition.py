@@ -30,8 +30,10 @@ KEPT_OF_ENV = ("n_envs", "normalize", "seeding", "vectorization")
 # What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
 # One who gives the name itself gets that.
 UNNAMED_OVERRIDES = tuple(name for name in fields_of(Part.PLACE, Part.CADENCE, Part.MACHINE) if name != "name")
-# Of a name, and of what tells of its overrides; both fit into a folder's name.
-LONGEST_NAME = 80
+# Of the name of a run with overrides: of the config's part, and of what each override adds.
+LONGEST_NAME, LONGEST_TOLD, MOST_TOLD = 80, 24, 3
+# Keys whose values say by themselves what they are.
+NAMED_BY_VALUE = ("env", "agent", *TORSO_KEYS, "kind", "id")
 # Where a key belongs that was given without its holder.
 _FIELDS = (
     ("torso", {name for spec in TORSOS.values() for name in spec.model_fields}),
@@ -123,12 +125,25 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
 
 
 def name_with(name: str, overrides: Sequence[str], digest: str) -> str:
-    """A name that tells of the overrides; the digest keeps apart what it cannot tell."""
-    chosen = [text for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES]
+    """The name of a config with overrides: its own, at most three of their values, and six digits of the digest.
+
+    The digest keeps apart what the values do not tell: `quickstart+walker2d+width=128-e97f88`.
+    """
+    chosen = dict(text.split("=", 1) for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES)
     if not chosen:
         return name
-    readable = re.sub(r"[^A-Za-z0-9=+._,-]", "_", "+".join(chosen))[:LONGEST_NAME]
-    return f"{name[:LONGEST_NAME]}+{readable}-{digest}"
+    told = [text for text in map(_told, chosen, chosen.values()) if text is not None][:MOST_TOLD]
+    return f"{'+'.join([name[:LONGEST_NAME], *told])}-{digest[:6]}"
+
+
+def _told(key: str, value: str) -> str | None:
+    """An override in a few characters; None for a value that is too long or has to be quoted."""
+    leaf = key.rpartition(".")[2]
+    if re.fullmatch("[1-9][0-9]*000", value.replace("_", "")):
+        number = int(value.replace("_", ""))
+        value = f"{number // 1_000_000}M" if number % 1_000_000 == 0 else f"{number // 1000}k"
+    text = value if leaf in NAMED_BY_VALUE else f"{leaf}={value}"
+    return text if len(text) <= LONGEST_TOLD and re.fullmatch("[A-Za-z0-9=._-]+", text) else None
 
 
 def compose(layers: Sequence[Layer], name: str) -> Resolution:

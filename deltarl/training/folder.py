@@ -96,8 +96,10 @@ def find_run(spec: RunSpec, seed: int) -> Path | None:
     keys = fixed_differences(load_spec(first), spec) if (first / CONFIG).exists() else None
     if keys == []:
         return first
-    # Where another config had the name first, the folder's has a digest too: of the config as it then was.
-    for folder in sorted(first.parent.parent.glob(f"{glob.escape(spec.name)}-*/seed-{seed}")):
+    # Another folder of that config may hold it: with a digest, where another run had the name first, or with a name
+    # that an older version made of the same overrides.
+    base = spec.name.partition("+")[0]
+    for folder in sorted(first.parent.parent.glob(f"{glob.escape(base)}[-+]*/seed-{seed}")):
         with suppress(ConfigError):
             if not fixed_differences(load_spec(folder), spec):
                 return folder

@@ -510,6 +510,14 @@ def test_a_run_of_a_longer_name_is_found_again(interrupted: Path, tmp_path: Path
     assert interrupted.exists()
 
 
+def test_a_run_whose_name_an_older_version_made_of_its_overrides_is_found_again(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    interrupted.parent.rename(tmp_path / "run+agent.n_steps=16-0123abcd")
+    [result] = train(spec_of(tmp_path), quiet(), resume=True)
+    assert (result.folder.parent.name, result.resumes) == ("run+agent.n_steps=16-0123abcd", 1)
+
+
 def test_a_run_of_another_name_that_begins_the_same_is_no_hindrance(interrupted: Path, tmp_path: Path) -> None:
     interrupted.parent.rename(tmp_path / "run-other")
     [result] = train(spec_of(tmp_path, "agent.gamma=0.5"), quiet(), resume=True)
