@@ -27,8 +27,8 @@ from deltarl.checkpoints.checkpoint import newest
 from deltarl.envpool import EnvPoolVecEnv
 from deltarl.envpool_tasks import OPTIONS, TASKS
 from deltarl.envs import EnvSpec, build_training_envs
-from deltarl.training.boundary import put
 from deltarl.training.build import built
+from deltarl.training.state import put
 
 pytest.importorskip("envpool")
 

@@ -52,6 +52,8 @@ class Plan:
 class Lean(ABC):
     """An algorithm with a lean update where that computes the same, and Stable-Baselines3's step otherwise."""
 
+    # Made of the algorithm's networks whenever it is needed.
+    __transient__: ClassVar[frozenset[str]] = frozenset({"_lean"})
     update_class: ClassVar[Any]
     _lean: Plan | None = None
 

@@ -1,36 +1,34 @@
-"""A method of a policy, overridden on one instance for the length of a rollout."""
+"""A method, overridden on one instance for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 
 class Override:
-    """Stands in for a method of a policy, on the instance, until `end`.
+    """Stands in for a method of an object, on the instance, until `end`. It is in no checkpoint.
 
     Code that has wrapped it in the meantime keeps a method that works: afterwards it calls the class's own.
     """
 
-    def __init__(self, policy: nn.Module, name: str, instead: Callable[..., Any]) -> None:
-        self.policy, self.name = policy, name
+    def __init__(self, thing: Any, name: str, instead: Callable[..., Any]) -> None:
+        self.thing, self.name = thing, name
         self.instead: Callable[..., Any] | None = instead
-        vars(policy)[name] = self
+        vars(thing)[name] = self
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the replacement, or after `end` the method of the class."""
         if self.instead is not None:
             return self.instead(*args, **options)
-        return getattr(type(self.policy), self.name)(self.policy, *args, **options)
+        return getattr(type(self.thing), self.name)(self.thing, *args, **options)
 
     def end(self) -> None:
-        """Remove this from the policy."""
+        """Remove this from the object."""
         self.instead = None
-        if vars(self.policy).get(self.name) is self:
-            del vars(self.policy)[self.name]
+        if vars(self.thing).get(self.name) is self:
+            del vars(self.thing)[self.name]
 
     def __reduce__(self) -> Any:
-        # A copy of the policy that is made during the rollout has the method of its class.
-        return getattr, (self.policy, self.name)
+        # A copy of the object that is made in the meantime has the method of its class.
+        return getattr, (self.thing, self.name)

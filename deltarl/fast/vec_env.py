@@ -20,6 +20,8 @@ class DummyVecEnv(StockDummyVecEnv):
     Its own walks through all infos at each step (`copy.deepcopy`).
     """
 
+    __stored_as__ = StockDummyVecEnv
+
     def step_wait(self) -> VecEnvStepReturn:
         for index, env in enumerate(self.envs):
             observation, reward, terminated, truncated, info = env.step(self.actions[index])

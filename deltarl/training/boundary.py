@@ -8,7 +8,6 @@ after it has drawn new exploration noise.
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,28 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import TrainFrequencyUnit
 
 from deltarl import disk
-from deltarl.checkpoints.checkpoint import Checkpoint, DamagedError
-from deltarl.checkpoints.replay import Transitions
-from deltarl.checkpoints.state import MisfitError, Snapshot, capture, restore
+from deltarl.checkpoints.checkpoint import Checkpoint
 from deltarl.checkpoints.store import Store
 from deltarl.errors import ConfigError
 from deltarl.fast.lean import training_step
-from deltarl.reading import readable
+from deltarl.fast.override import Override
 from deltarl.training import records
 from deltarl.training.finite import check_losses, check_tensors, distributions_named
-from deltarl.training.formats import shapes_of
 from deltarl.training.provenance import surroundings
 from deltarl.training.signals import StopRequest, TrainingStopped
+from deltarl.training.state import begin_episodes, learned, put, take, transitions_of
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +140,7 @@ class Boundary:
 
     @contextmanager
     def _visited(self) -> Iterator[None]:
-        # On the instance, for as long as it learns: the algorithm's class may be anybody's.
+        # On the instance, while it learns: the algorithm's class may be anyone's.
         model: Any = self.model
         collect, dump = model.collect_rollouts, model.dump_logs
 
@@ -160,14 +154,14 @@ class Boundary:
             # On-policy algorithms count iterations in `learn` itself, from 1 also where a run goes on.
             dump(model.num_timesteps // (model.n_steps * model.n_envs) if iteration else 0)
 
-        model.collect_rollouts = collect_rollouts
+        overrides = [Override(model, "collect_rollouts", collect_rollouts)]
         if isinstance(self.model, OnPolicyAlgorithm):
-            model.dump_logs = dump_logs
+            overrides.append(Override(model, "dump_logs", dump_logs))
         try:
             yield
         finally:
-            vars(model).pop("collect_rollouts")
-            vars(model).pop("dump_logs", None)
+            for override in overrides:
+                override.end()
 
     def _visit(self) -> None:
         if self._pending is not None:
@@ -213,7 +207,7 @@ class Boundary:
             log.warning("%s: goes on, but not exactly: the state of %s could not be restored", self.folder, path)
             self.continued.append(f"state: {path} could not be restored")
         if any(path.startswith("/model/env/") and "/envs/" not in path for path in checkpoint.manifest["unsupported"]):
-            _begin_episodes(self.model)
+            begin_episodes(self.model)
         self.model.start_time = time.time_ns() - int(self.origin.elapsed_seconds * 1e9)
 
     def write_checkpoint(self) -> None:
@@ -225,15 +219,15 @@ class Boundary:
         steps = self.model.num_timesteps
         if steps == self._stored:
             return
-        replay = _transitions(self.model)
+        replay = transitions_of(self.model)
         try:
-            snapshot = _take(self.model, self._also, replay)
+            snapshot = take(self.model, self._also, replay)
         except RecursionError:
             log.warning(
                 "%s: no checkpoint of step %s, the environment's objects are too deep", self.folder, f"{steps:,}"
             )
             return
-        check_tensors(steps, _learned(snapshot))
+        check_tensors(steps, learned(snapshot))
         facts = {
             **self._surroundings,
             "device": str(self.model.device),
@@ -258,104 +252,3 @@ class Boundary:
             self._was_refused = True
             return
         self._stored = steps
-
-
-def _begin_episodes(model: BaseAlgorithm) -> None:
-    """New episodes in all environments, where those that were interrupted are beyond reach, as EnvPool's are.
-
-    What was restored of them, the observations to act on and the returns so far, would not go with what comes now.
-    """
-    assert model.env is not None
-    model._last_obs = model.env.reset()  # type: ignore[assignment]
-    model._last_episode_starts = np.ones(model.n_envs, bool)
-    if model._vec_normalize_env is not None:
-        model._last_original_obs = model._vec_normalize_env.get_original_obs()
-    buffer = getattr(model, "replay_buffer", None)
-    if isinstance(buffer, ReplayBuffer) and buffer.size() > 0:
-        # Returns of several steps end here, and are bootstrapped, as at a time limit.
-        last = buffer.pos - 1
-        buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1 - buffer.dones[last])
-
-
-def _take(model: BaseAlgorithm, also: Mapping[str, object], replay: Transitions | None) -> Snapshot:
-    everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": _random_state()}
-    return capture(everything, _elsewhere(replay))
-
-
-def put(
-    model: BaseAlgorithm, also: Mapping[str, object], checkpoint: Checkpoint, transitions: bool = True
-) -> list[str]:
-    """Fill an algorithm, and what else was stored, from a checkpoint; the paths of what had no place to go to.
-
-    Args:
-        model: the algorithm, with a logger.
-        also: what else was stored.
-        checkpoint: where from.
-        transitions: whether to read those of a replay buffer too; that their shapes fit is looked at anyhow.
-
-    Raises:
-        ConfigError: if the checkpoint is of another algorithm, other networks or other environments.
-    """
-    replay = _transitions(model)
-    everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": {}}
-    normalizer = model.get_vec_normalize_env()
-    shapes = None if normalizer is None else shapes_of(normalizer)
-    # Whatever a checkpoint from elsewhere may hold ends in one message.
-    with readable(checkpoint.folder):
-        try:
-            if replay is not None:
-                rows = checkpoint.fill(replay, nothing=not transitions)
-                model.replay_buffer = replay.buffer  # type: ignore[attr-defined]
-            restored, missing = restore(everything, checkpoint.snapshot(), _elsewhere(replay), compare=transitions)
-            if normalizer is not None and shapes_of(normalizer) != shapes:
-                raise MisfitError("the statistics of the observations have other shapes")
-            if replay is not None and transitions and replay.filled != rows:
-                raise MisfitError(f"replay: {rows:,} rows are stored, and the buffer had {replay.filled:,}")
-        except (MisfitError, DamagedError) as error:
-            raise ConfigError(
-                f"{checkpoint.folder}: does not fit the config as this version reads it: {error}"
-            ) from None
-        _set_random_state(restored["random"])  # last: whatever is restored may draw
-    return missing
-
-
-def _transitions(model: BaseAlgorithm) -> Transitions | None:
-    buffer = getattr(model, "replay_buffer", None)
-    return Transitions(buffer) if isinstance(buffer, ReplayBuffer) else None
-
-
-def _elsewhere(replay: Transitions | None) -> dict[str, np.ndarray[Any, Any]]:
-    if replay is None:
-        return {}
-    found = dict(replay.arrays)
-    if not getattr(replay.buffer, "copy_info_dict", True):
-        found["infos"] = replay.buffer.infos  # type: ignore[attr-defined]  # HER's, all of them empty
-    return found
-
-
-def _log_of(model: BaseAlgorithm) -> dict[str, Any]:
-    """What has been logged and not yet written out."""
-    logger = model.logger
-    return {"values": logger.name_to_value, "counts": logger.name_to_count, "excluded": logger.name_to_excluded}
-
-
-def _learned(snapshot: Snapshot) -> Iterator[tuple[str, torch.Tensor]]:
-    """The algorithm's state, but for the environments' own, where infinity may have its place."""
-    return (item for item in snapshot.tensors.items() if item[0].startswith("/model/") and "/envs/" not in item[0])
-
-
-def _random_state() -> dict[str, Any]:
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

@@ -22,9 +22,10 @@ from deltarl.fast.lean import training_step
 from deltarl.reading import read_json
 from deltarl.training import folder as files
 from deltarl.training import records
-from deltarl.training.boundary import Origin, put
+from deltarl.training.boundary import Origin
 from deltarl.training.provenance import surroundings
 from deltarl.training.spec import RunSpec
+from deltarl.training.state import put
 
 log = logging.getLogger(__name__)
 

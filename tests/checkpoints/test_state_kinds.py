@@ -597,6 +597,30 @@ def test_a_kind_that_was_made_later_comes_back_or_is_named(name: str) -> None:
         assert kind.look(back) == kind.look(trained)
 
 
+class Windowed:
+    """It draws; what it draws with is no state."""
+
+    __transient__ = ("window",)
+
+    def __init__(self, n: int, window: list[int]) -> None:
+        self.n, self.window = n, window
+
+
+class Titled(Windowed):
+    """The same, with a title that is no state either."""
+
+    __transient__ = frozenset({"title"})
+    title = ""
+
+
+def test_what_a_class_calls_transient_is_not_stored() -> None:
+    trained, fresh = Titled(1, [1]), Titled(0, [])
+    trained.title, fresh.title = "trained", "fresh"
+    back, named = resumed(trained, fresh)
+    assert named == []
+    assert (back.n, back.window, back.title) == (1, [], "fresh")
+
+
 class Counted:
     """What it counts, its class counts."""
 

@@ -9,7 +9,6 @@ import random
 import sys
 import types
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
 from contextlib import suppress
 from enum import Enum, EnumMeta
 from typing import Any
@@ -23,7 +22,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
-from deltarl import fast
+from deltarl.fast.override import Override
 
 # Packages whose versions a checkpoint names: their classes and functions are the same wherever it goes on.
 _KNOWN = sys.stdlib_module_names | {
@@ -36,18 +35,16 @@ _KNOWN = sys.stdlib_module_names | {
     "stable_baselines3",
     "torch",
 }
-# What passes: infos of the last step, which hold anything and have been read; clocks, which do not go on between
-# processes; the budget, which a resumed run may be given anew; what is hooked into an algorithm while it learns, or is
-# made of its networks.
-_PASSING: tuple[tuple[type, set[str]], ...] = (
-    (BaseAlgorithm, {"start_time", "_total_timesteps", "collect_rollouts", "dump_logs", "_lean"}),
+# Transient attributes of other libraries' classes, which cannot name them in `__transient__` as ours do: infos of the
+# last step, which hold anything and have been read; clocks, which stop with the process; the budget, which a resumed
+# run may be given anew.
+_TRANSIENT: tuple[tuple[type, set[str]], ...] = (
+    (BaseAlgorithm, {"start_time", "_total_timesteps"}),
     (DummyVecEnv, {"buf_infos", "reset_infos"}),
     (VecEnvWrapper, {"class_attributes"}),
     (Monitor, {"t_start"}),
     (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
 )
-# With the state of another class, whose name stands in files, those of before among them.
-_NAMED: Mapping[type, type] = {fast.DummyVecEnv: DummyVecEnv}
 BITS: dict[str, type[np.random.BitGenerator]] = {
     kind.__name__: kind
     for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64, np.random.MT19937)
@@ -111,11 +108,19 @@ def slots_of(kind: type) -> dict[str, types.MemberDescriptorType]:
 
 
 def attributes_of(thing: Any) -> dict[str, Any]:
-    """The attributes of an object that hold state."""
-    passing = set().union(*(names for kind, names in _PASSING if isinstance(thing, kind)))
+    """The attributes of an object that hold state.
+
+    A class names those that hold none, and are never stored, in `__transient__`.
+    """
+    transient = {name for base in type(thing).__mro__ for name in vars(base).get("__transient__", ())}
+    transient.update(*(names for kind, names in _TRANSIENT if isinstance(thing, kind)))
     if isinstance(thing, torch.optim.Optimizer):
-        passing |= _of_every_optimizer()
-    found = {name: value for name, value in getattr(thing, "__dict__", {}).items() if name not in passing}
+        transient |= _of_every_optimizer()
+    found = {
+        name: value
+        for name, value in getattr(thing, "__dict__", {}).items()
+        if name not in transient and type(value) is not Override
+    }
     for name, slot in slots_of(type(thing)).items():
         with suppress(AttributeError):
             found[name] = slot.__get__(thing)
@@ -162,8 +167,8 @@ def bases_of(kind: type) -> list[type]:
 
 
 def class_of(value: Any) -> str:
-    """The name of an object's class."""
-    return name_of_class(_NAMED.get(type(value), type(value)))
+    """The name of an object's class, or of the class that it is stored as: `__stored_as__`, with the same state."""
+    return name_of_class(vars(type(value)).get("__stored_as__", type(value)))
 
 
 def name_of_class(kind: type) -> str:
