@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from deltarl.torsos import TORSO_KINDS
-
 RECORDS = ("config.yaml", "result.json", "evaluations.csv", "progress.csv", "provenance.json")
 
 
@@ -31,7 +29,7 @@ class Study:
     config: str
     total_timesteps: int
     seeds: tuple[int, ...] = (0, 1)
-    kinds: tuple[str, ...] = TORSO_KINDS
+    kinds: tuple[str, ...] = ("delta", "residual", "plain", "mlp")
     more_seeds: tuple[int, ...] = ()  # of the delta torso alone
     overrides: tuple[str, ...] = ()
     name: str = ""  # the config's, if not given

@@ -98,6 +98,24 @@ def orthogonal_update(x: Tensor, h: Tensor, eps: float) -> Tensor:
     return torch.addcmul(x + h, x, along, value=-1)
 
 
+def sinkhorn(logits: Tensor, steps: int) -> Tensor:
+    """A doubly stochastic matrix from the logarithms of a positive one (Sinkhorn and Knopp; mHC, arXiv 2512.24880).
+
+    Columns and rows are divided by their sums in turns, in logarithms, so that no entry overflows.
+
+    Args:
+        logits: `[..., n, n]`.
+        steps: how often, at least 1; the rows sum to 1 exactly, and the columns as far as the steps have converged.
+
+    Returns:
+        The matrix, `[..., n, n]`, with entries in (0, 1].
+    """
+    for _ in range(steps):
+        logits = logits - torch.logsumexp(logits, -2, keepdim=True)
+        logits = logits - torch.logsumexp(logits, -1, keepdim=True)
+    return torch.exp(logits)
+
+
 def unit_direction(h: Tensor, eps: float) -> Tensor:
     """`h / sqrt(|h|^2 + eps^2)` over the last dimension (paper, section 3.1).
 

@@ -28,7 +28,11 @@ def options_table() -> str:
     options = list(dict.fromkeys((name, str(spec.model_fields[name])) for spec in kinds for name in spec.model_fields))
     rows = []
     for name, form in options:
-        holders = [spec for spec in kinds if name in spec.model_fields and str(spec.model_fields[name]) == form]
+        holders = [
+            spec
+            for spec in kinds
+            if str(spec.model_fields.get(name)) == form and name not in getattr(spec, "unread", ())
+        ]
         field = holders[0].model_fields[name]
         if name == "kind":
             continue

@@ -17,6 +17,7 @@ from deltarl.functional import (
     gate,
     orthogonal_update,
     residual_erase_update,
+    sinkhorn,
     unit_direction,
     write_only_update,
 )
@@ -103,6 +104,23 @@ def test_an_orthogonal_step_leaves_out_what_lies_along_the_state(batch: tuple[in
     moved = orthogonal_update(x, h, 1e-12) - x
     torch.testing.assert_close((moved * x).sum(-1), torch.zeros(batch, dtype=x.dtype))
     torch.testing.assert_close(moved.square().sum(-1), h.square().sum(-1) - ((h * x).sum(-1) / x.norm(dim=-1)) ** 2)
+
+
+@quickly
+@given(st.integers(1, 5), st.integers(0, 2**32), st.floats(0, 5))
+def test_sinkhorn_makes_any_matrix_doubly_stochastic(n: int, seed: int, spread: float) -> None:
+    logits = spread * torch.randn(2, n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    found = sinkhorn(logits, 2_000)
+    assert (found > 0).all()
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, n, dtype=torch.float64))
+    torch.testing.assert_close(found.sum(-2), torch.ones(2, n, dtype=torch.float64), rtol=0.02, atol=0)
+    torch.testing.assert_close(sinkhorn(torch.log(found), 1), found, rtol=0.05, atol=0)
+
+
+def test_first_and_second_derivatives_of_sinkhorn_are_right() -> None:
+    logits = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda logits: sinkhorn(logits, 3), logits)
+    assert gradgradcheck(lambda logits: sinkhorn(logits, 3), logits)
 
 
 @pytest.mark.parametrize("rows", [[[0.6, -0.3, 1.1], [0.0, 0.0, 0.0]]])

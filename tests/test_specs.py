@@ -100,7 +100,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     *(
         (
             {"kind": "plain", option: 0.5},
-            f"{option}: {option} has no effect with kind plain, which has no shortcut; leave it out",
+            f"{option}: {option} has no effect with kind plain; leave it out",
         )
         for option in ("residual_scale", "drop_path")
     ),
@@ -137,7 +137,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"kind": "mlp", "width": 64}, "width: unknown key; known are kind, net_arch, activation"),
     ({"kind": "mlp", "net_arch": [64, 0]}, "net_arch.1: input should be greater than or equal to 1; got 0"),
     ({"kind": "dleta"}, "kind: unknown name 'dleta'; did you mean 'delta'?"),
-    ({"kind": "qqq"}, "kind: unknown name 'qqq'; known are delta, residual, plain, mlp, custom"),
+    (
+        {"kind": "qqq"},
+        "kind: unknown name 'qqq'; known are delta, residual, plain, mlp, hyper, simbav2, bronet, custom",
+    ),
 ]
 UNREAD: list[tuple[str, dict[str, Any]]] = [
     ("additive", {"beta_init": 0.5}),
@@ -224,7 +227,7 @@ def test_specs_are_frozen_and_equal_specs_hash_alike(spec: Spec) -> None:
 
 
 def test_kinds_are_listed_in_one_place() -> None:
-    assert TORSO_KINDS == ("delta", "residual", "plain", "mlp")
+    assert TORSO_KINDS == ("delta", "residual", "plain", "mlp", "hyper", "simbav2", "bronet")
 
 
 @pytest.mark.parametrize("kind", ["delta", "residual", "plain"])

@@ -17,7 +17,7 @@ from deltarl.envs import build_envs
 from deltarl.errors import ConfigError
 from deltarl.gates.measure import networks
 from deltarl.library import ROLES
-from deltarl.torsos import TorsoSpec
+from deltarl.torsos import Torso, TorsoSpec
 from deltarl.training.build import one_message
 from deltarl.training.spec import RunSpec
 
@@ -68,9 +68,10 @@ def flops_of(policy: BasePolicy) -> int:
     policy.set_training_mode(False)
     total = 0
     for network in networks(policy).values():
-        first = next(module for module in network.trunk.modules() if isinstance(module, nn.Linear))
+        first = next(module for module in network.trunk.modules() if isinstance(module, nn.Linear | Torso))
+        inputs = next(first.parameters()).new_zeros(1, first.in_features)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.head(network.trunk(first.weight.new_zeros(1, first.in_features)))
+            network.head(network.trunk(inputs))
         total += counter.get_total_flops()
     return total
 

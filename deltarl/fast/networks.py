@@ -154,7 +154,7 @@ _KNOWN: Mapping[type[nn.Module], Known] = {
     # What a torso's spec says of the stem, the blocks and the norm is in these modules, which are looked at in turn.
     Torso: Known(
         _network_of_torso,
-        "spec expand output_scale stem blocks compress norm",
+        "spec in_features expand output_scale stem blocks compress norm",
         "kind width depth hidden activation norm norm_position residual_scale drop_path sublayers products eps "
         "output_scale init_scale block "
         "head_width heads channels expand beta_init beta_max gate gate_layers value value_start direction sphere "

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from deltarl.errors import ConfigError, Spec, suggestion
 from deltarl.torsos import MLPTorsoSpec, Torso, TorsoSpec, merge_torso, parse_torso, undecayed_parameters
+from deltarl.torsos.block import ids
 from deltarl.torsos.layers import ACTIVATIONS
 
 TorsoLike = str | Mapping[str, Any] | Spec
@@ -87,6 +88,13 @@ class TorsoMixin:
             optimizer = getattr(module, "optimizer", None)
             if isinstance(optimizer, Optimizer) and any(isinstance(child, Torso) for child in module.modules()):
                 _spare_from_weight_decay(optimizer, module)
+        project_after_steps(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        # A copied optimizer has none of its hooks.
+        assert isinstance(self, nn.Module)
+        project_after_steps(self)
 
     def _sb3_network_options(self) -> dict[str, Any]:
         """`net_arch` and `activation_fn` for SB3: the real ones of an MLP, one layer to be replaced of a torso."""
@@ -134,6 +142,39 @@ def install(network: nn.Sequential, spec: TorsoSpec) -> None:
     if (torso := spec.build(layer.in_features)) is not None:
         network[first] = torso.to(layer.weight.device)
         del network[first + 1 : head]
+
+
+class Projection:
+    """Puts weights back to where they have to lie, after each step of the optimizer that moved them.
+
+    A hook of PyTorch's, so that every algorithm's own step calls it, before targets follow.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self.modules: tuple[Any, ...] = tuple(modules)
+
+    def __call__(self, *_: Any) -> None:
+        for module in self.modules:
+            module.project_()
+
+
+def project_after_steps(policy: nn.Module) -> None:
+    """Have each optimizer within `policy` followed by `project_` of the modules whose parameters it steps.
+
+    Modules without such a method, which are most, are left alone, and so are those that no optimizer steps, as targets.
+    """
+    for module in policy.modules():
+        optimizer = getattr(module, "optimizer", None)
+        if not isinstance(optimizer, Optimizer):
+            continue
+        stepped = ids(parameter for group in optimizer.param_groups for parameter in group["params"])
+        found = [
+            child
+            for child in module.modules()
+            if callable(getattr(child, "project_", None)) and ids(child.parameters()) & stepped
+        ]
+        if found:
+            optimizer.register_step_post_hook(Projection(found))
 
 
 def _role_torso(

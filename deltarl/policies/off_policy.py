@@ -61,7 +61,9 @@ class CrossQTorsoMixin(OffPolicyTorsoMixin):
 
     def _build(self, lr_schedule: Any) -> None:
         for role in self.roles:
-            norm = getattr(getattr(self, role), "norm", None)
+            spec = getattr(self, role)
+            # An MLP has sb3-contrib's own norms, and some kinds have a way of their own.
+            norm = None if "norm" in getattr(spec, "unread", ()) else getattr(spec, "norm", None)
             if self.batch_norm_params["batch_norm"] and norm not in {None, "batch_renorm"}:
                 raise ConfigError(
                     f"{role}.norm: CrossQ learns without target networks, and needs batch_renorm for it; got {norm} "

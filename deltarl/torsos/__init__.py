@@ -14,17 +14,23 @@ from pydantic import Field, TypeAdapter, ValidationError
 from deltarl.errors import ConfigError, Spec, first_complaint
 from deltarl.torsos.base import StackSpec, Torso, TorsoSpec
 from deltarl.torsos.block import Block, BlockRecord, undecayed_parameters
+from deltarl.torsos.bronet import BroNetTorsoSpec
 from deltarl.torsos.custom import CustomTorsoSpec
 from deltarl.torsos.delta import DeltaTorsoSpec
 from deltarl.torsos.delta_blocks import DeltaBlock
+from deltarl.torsos.hyper import HyperTorsoSpec
 from deltarl.torsos.mlp import MLPTorsoSpec
 from deltarl.torsos.residual import PlainTorsoSpec, ResidualBlock, ResidualTorsoSpec
+from deltarl.torsos.simbav2 import SimbaV2TorsoSpec
 
 FAMILIES: tuple[type[TorsoSpec], ...] = (
     DeltaTorsoSpec,
     ResidualTorsoSpec,
     PlainTorsoSpec,
     MLPTorsoSpec,
+    HyperTorsoSpec,
+    SimbaV2TorsoSpec,
+    BroNetTorsoSpec,
     CustomTorsoSpec,
 )
 
@@ -34,14 +40,17 @@ __all__ = [
     "TORSO_KINDS",
     "Block",
     "BlockRecord",
+    "BroNetTorsoSpec",
     "CustomTorsoSpec",
     "DeltaBlock",
     "DeltaTorsoSpec",
     "FileTorsoSpec",
+    "HyperTorsoSpec",
     "MLPTorsoSpec",
     "PlainTorsoSpec",
     "ResidualBlock",
     "ResidualTorsoSpec",
+    "SimbaV2TorsoSpec",
     "StackSpec",
     "Torso",
     "TorsoSpec",

@@ -29,6 +29,11 @@ class TorsoSpec(Spec, ABC):
     in_files: ClassVar[bool] = True
     kind: str
 
+    @classmethod
+    @abstractmethod
+    def formulas(cls) -> dict[str, str]:
+        """What its blocks compute, by what has to be set for it: the kind, and an option where that chooses."""
+
     @abstractmethod
     def build(self, in_features: int) -> Torso | None:
         """The network between `in_features` features and a head; None for Stable-Baselines3's own, which stays."""
@@ -77,7 +82,15 @@ class TorsoSpec(Spec, ABC):
 
 
 class StackSpec(TorsoSpec):
-    """What torsos share that are a stack of blocks: stem, blocks of one inner width, norms."""
+    """What torsos share that are a stack of blocks: stem, blocks of one inner width, norms.
+
+    Attributes:
+        formula: what a block makes of its state.
+        unread: options that this kind does not read; another value than the default is refused.
+    """
+
+    formula: ClassVar[str]
+    unread: ClassVar[tuple[str, ...]] = ()
 
     width: int = Field(128, ge=4, le=65_536, description="Width d of the state that runs through the blocks.")
     depth: int = Field(2, ge=1, le=1_000, description="Number of blocks.")
@@ -120,6 +133,13 @@ class StackSpec(TorsoSpec):
         return data
 
     @model_validator(mode="after")
+    def _kind_reads_every_option(self) -> Self:
+        for option in self.unread:
+            if getattr(self, option) != type(self).model_fields[option].default:
+                raise complaint(f"{option} has no effect with kind {self.kind}; leave it out", key=option)
+        return self
+
+    @model_validator(mode="after")
     def _norms_have_a_place(self) -> Self:
         if self.norm == "none" and self.norm_position != "pre":
             raise complaint("norm_position has no effect with norm none; leave it out", key="norm_position")
@@ -130,9 +150,35 @@ class StackSpec(TorsoSpec):
         # Files say null, so that a new width has its own; what is compared and digested is the number itself.
         return None if info.mode == "python" and "hidden" not in self.model_fields_set else hidden
 
+    @classmethod
+    def formulas(cls) -> dict[str, str]:
+        return {cls.model_fields["kind"].default: cls.formula}
+
+    @classmethod
+    def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+        """Without options that this kind does not read."""
+        del change
+        return {option: value for option, value in base.items() if option not in cls.unread}
+
     @abstractmethod
     def make_block(self) -> nn.Module:
         """One block, of `[..., width]` to the same shape; with `state_channels` above 1 of `[..., width, channels]`."""
+
+    def make_blocks(self) -> list[nn.Module]:
+        """All blocks, in their order."""
+        return [self.make_block() for _ in range(self.depth)]
+
+    def make_stem(self, in_features: int) -> nn.Module:
+        """What stands before the blocks; a Linear is initialised by the torso, anything else by itself."""
+        return nn.Linear(in_features, self.width * (self.state_channels if self.channel_start == "linear" else 1))
+
+    def make_readout(self) -> nn.Module:
+        """From the state to `[..., width]`."""
+        return ChannelCompressor(self.width, self.state_channels) if self.state_channels > 1 else nn.Identity()
+
+    def make_final_norm(self) -> nn.Module:
+        """The norm behind the last block."""
+        return make_norm(self.norm, self.width, self.eps)
 
     def make_sublayer(self, out: int | None = None) -> Sublayer:
         """F of one block, of `[..., width]` to `[..., out]`, which is the width if not given."""
@@ -184,7 +230,7 @@ class StackSpec(TorsoSpec):
 
 
 class Torso(nn.Module):
-    """Linear stem, `depth` blocks and a final norm; the kinds differ in their blocks alone.
+    """Linear stem, `depth` blocks and a final norm; delta, residual and plain differ in their blocks alone.
 
     Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as as many copies
     of the stem's output (paper, section 3.2, without embedding convolution), or, with `expand: linear`, as a projection
@@ -200,14 +246,20 @@ class Torso(nn.Module):
         self.spec = spec
         self.channels, self.expand = spec.state_channels, spec.channel_start
         self.output_scale = MLP_SCALE if spec.output_scale == "mlp" else spec.output_scale
-        self.stem = nn.Linear(in_features, spec.width * (self.channels if self.expand == "linear" else 1))
-        self.blocks = nn.ModuleList(spec.make_block() for _ in range(spec.depth))
-        self.compress = ChannelCompressor(spec.width, self.channels) if self.channels > 1 else nn.Identity()
-        self.norm = make_norm(spec.norm, spec.width, spec.eps)
+        self.in_features = in_features
+        self.stem = spec.make_stem(in_features)
+        self.blocks = nn.ModuleList(spec.make_blocks())
+        self.compress = spec.make_readout()
+        self.norm = spec.make_final_norm()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise the stem: orthogonal, zero bias, as in SimBa (arXiv 2410.09754). The blocks do their own."""
+        """Initialise a Linear stem: orthogonal, zero bias, as in SimBa (arXiv 2410.09754).
+
+        Blocks, and stems of another kind, initialise themselves.
+        """
+        if not isinstance(self.stem, nn.Linear):
+            return
         for projection in torch.split(self.stem.weight, self.spec.width):
             nn.init.orthogonal_(projection)
         nn.init.zeros_(self.stem.bias)

@@ -54,6 +54,9 @@ class BlockRecord:
 class Block(nn.Module):
     """Base of the library's blocks. A block need not derive from it: `observe` and `gate_rows` below take any module.
 
+    A block, or a module within one, that has a method `project_()` has it called after each step of the optimizer, as
+    layers need that keep their weights on a sphere.
+
     Attributes:
         erases: whether the state loses beta times its part along k.
     """

@@ -19,6 +19,7 @@ class CustomTorsoSpec(StackSpec):
     """
 
     in_files: ClassVar[bool] = False
+    formula: ClassVar[str] = "a class of your own, from Python"
     kind: Literal["custom"] = "custom"
     block: Callable[[CustomTorsoSpec], Any] = Field(
         description="Called with this spec once for each block; gives a torch.nn.Module that maps [..., width] to "

@@ -10,7 +10,16 @@ from pydantic import Field, field_validator, model_validator
 from deltarl.errors import complaint
 from deltarl.torsos.base import StackSpec
 
-# The options that each update reads; a value other than the default for an unread one would mislead.
+# The state that each update makes, with the context c = Norm(X), the sublayer F and k = unit(F(c)).
+FORMULAS = {
+    "delta": "X + beta k (v^T - k^T X)",
+    "write_only": "X + beta k v^T",
+    "additive": "X + k s^T with a learned, input-independent s",
+    "lerp": "X + a (F(c) - X) with a learned a in (0, 1) for each feature",
+    "residual_erase": "X + F(c) - beta k (k^T X)",
+    "orthogonal": "X + F(c) - X (X^T F(c)) / (X^T X + eps)",
+}
+# The options that each update does not read; a value other than the default for an unread one would mislead.
 _UNREAD_OPTIONS: dict[str, tuple[str, ...]] = {
     "delta": (),
     "write_only": (),
@@ -89,10 +98,7 @@ class DeltaOptions(StackSpec):
         "a tanh into (-r, r) / sqrt(heads).",
     )
     update: Literal["delta", "write_only", "additive", "lerp", "residual_erase", "orthogonal"] = Field(
-        "delta",
-        description="delta: X + beta k (v^T - k^T X); write_only: X + beta k v^T; additive: X + k s^T with a learned, "
-        "input-independent s; lerp: X + a (F(c) - X) with a learned a in (0, 1) for each feature; residual_erase: "
-        "X + F(c) - beta k (k^T X); orthogonal: X + F(c) - X (X^T F(c)) / (X^T X + eps).",
+        "delta", description="; ".join(f"{update}: {formula}" for update, formula in FORMULAS.items()) + "."
     )
 
     @field_validator("heads")
@@ -171,6 +177,13 @@ class DeltaOptions(StackSpec):
         if self.gate == "fixed" and self.gate_layers != 1:
             raise complaint("gate_layers has no effect on a fixed gate; leave it out", key="gate_layers")
         return self
+
+    @classmethod
+    def formulas(cls) -> dict[str, str]:
+        return {
+            "delta" if update == "delta" else f"delta, update: {update}": formula
+            for update, formula in FORMULAS.items()
+        }
 
     @property
     def state_channels(self) -> int:

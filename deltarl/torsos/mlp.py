@@ -22,6 +22,10 @@ class MLPTorsoSpec(TorsoSpec):
         None, description="Activation; the algorithm's own in Stable-Baselines3 if not given."
     )
 
+    @classmethod
+    def formulas(cls) -> dict[str, str]:
+        return {"mlp": "Stable-Baselines3's own layers"}
+
     def build(self, in_features: int) -> None:
         del in_features
 

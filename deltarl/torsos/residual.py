@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -13,28 +12,13 @@ from deltarl.errors import complaint
 from deltarl.torsos.base import StackSpec
 from deltarl.torsos.join import StackBlock, make_context_norm
 
-# What acts on a block's step needs a shortcut.
-_OF_SHORTCUTS = ("residual_scale", "drop_path")
-
 
 class PlainTorsoSpec(StackSpec):
     """The same blocks with no shortcut, F(Norm(x))."""
 
+    formula: ClassVar[str] = "F(Norm(X))"
+    unread: ClassVar[tuple[str, ...]] = ("residual_scale", "drop_path")  # they act on what a shortcut is added to
     kind: Literal["plain"] = "plain"
-
-    @model_validator(mode="after")
-    def _has_no_shortcut(self) -> Self:
-        for option in _OF_SHORTCUTS:
-            if getattr(self, option) != type(self).model_fields[option].default:
-                raise complaint(
-                    f"{option} has no effect with kind plain, which has no shortcut; leave it out", key=option
-                )
-        return self
-
-    @classmethod
-    def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-        """Without what only shortcuts have."""
-        return {key: value for key, value in super().kept(base, change).items() if key not in _OF_SHORTCUTS}
 
     def make_block(self) -> PlainBlock:
         return PlainBlock(self)
@@ -43,6 +27,7 @@ class PlainTorsoSpec(StackSpec):
 class ResidualTorsoSpec(StackSpec):
     """Pre-norm residual blocks, x + F(Norm(x)), as in SimBa (Lee et al., arXiv 2410.09754)."""
 
+    formula: ClassVar[str] = "X + F(Norm(X))"
     kind: Literal["residual"] = "residual"
     init_scale: float = Field(
         1.0,

@@ -93,7 +93,11 @@ CASES = [
         ("agent=td3", *REPLAY, *AS_THEY_ARE, "env.n_envs=3", "agent.buffer_size=120"),
         150,
     ),
-    Case("td3-ou-noise", ("agent=td3", *REPLAY, "agent.action_noise={kind: ornstein_uhlenbeck, std: 0.2}"), 100),
+    Case(
+        "td3-ou-noise-simbav2",
+        ("agent=td3", "torso=simbav2", *REPLAY, "agent.action_noise={kind: ornstein_uhlenbeck, std: 0.2}"),
+        100,
+    ),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100, needed=False),
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100),
     Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),

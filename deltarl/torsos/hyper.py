@@ -1,0 +1,149 @@
+"""Hyper-connections: several residual streams, and learned connections between them and each block."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, one_hot, rms_norm
+
+from deltarl.errors import complaint
+from deltarl.functional import sinkhorn
+from deltarl.torsos.base import StackSpec
+from deltarl.torsos.join import StackBlock, make_context_norm
+
+# Where what is read from the state starts (both papers).
+DYNAMIC_START = 0.01
+# Where doubly stochastic connections start: how much of its own stream a block reads, and how much larger the logits of
+# the diagonal are, which makes a mixing matrix of four streams 0.95 on the diagonal.
+OWN_SHARE, DIAGONAL = 0.9, 4.0
+
+
+class HyperTorsoSpec(StackSpec):
+    """Hyper-connections, H_res X + H_post^T F(H_pre X) over several streams (arXiv 2409.19606; mHC, arXiv 2512.24880).
+
+    The streams start as copies of the stem's output and are summed before the final norm.
+    """
+
+    formula: ClassVar[str] = "H_res X + H_post^T F(Norm(H_pre X)) with learned connections H of `channels` streams"
+    unread: ClassVar[tuple[str, ...]] = ("norm_position",)
+    kind: Literal["hyper"] = "hyper"
+    channels: int = Field(4, ge=2, le=16, description="Residual streams.")
+    connections: Literal["static", "dynamic"] = Field(
+        "static", description="static: learned alone; dynamic: read from the state, too."
+    )
+    mixing: Literal["free", "doubly_stochastic"] = Field(
+        "free",
+        description="free: any connections, as in arXiv 2409.19606; doubly_stochastic: H_res by Sinkhorn's iteration, "
+        "H_pre in (0, 1) and H_post in (0, 2), as in mHC.",
+    )
+    sinkhorn_steps: int = Field(20, ge=1, le=100, description="Of Sinkhorn's iteration.")
+
+    @model_validator(mode="after")
+    def _steps_are_taken(self) -> Self:
+        if self.mixing == "free" and self.sinkhorn_steps != type(self).model_fields["sinkhorn_steps"].default:
+            raise complaint("sinkhorn_steps has no effect with mixing free; leave it out", key="sinkhorn_steps")
+        return self
+
+    @property
+    def state_channels(self) -> int:
+        return self.channels
+
+    def make_block(self) -> HyperBlock:
+        return HyperBlock(self)
+
+    def make_blocks(self) -> list[nn.Module]:
+        return [HyperBlock(self, index) for index in range(self.depth)]
+
+    def make_readout(self) -> SumOfStreams:
+        return SumOfStreams()
+
+
+class SumOfStreams(nn.Module):
+    """The sum over streams, `[..., width, channels]` to `[..., width]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(-1)
+
+
+class Connections(nn.Module):
+    """H_pre `[..., n]`, H_post `[..., n]` and H_res `[..., n, n]` of a state `[..., width, n]`.
+
+    At the start a block reads mainly the stream of its index, writes to all, and mixes none, or nearly none. That each
+    block reads another stream lets the streams, which start equal, come apart.
+
+    Args:
+        spec: channels, connections, mixing and sinkhorn_steps are read.
+        index: of the block in its torso.
+    """
+
+    def __init__(self, spec: HyperTorsoSpec, index: int) -> None:
+        super().__init__()
+        self.streams, self.index, self.eps = spec.channels, index, spec.eps
+        self.sinkhorn_steps = spec.sinkhorn_steps if spec.mixing == "doubly_stochastic" else 0
+        n = spec.channels
+        self.pre, self.post = nn.Parameter(torch.empty(n)), nn.Parameter(torch.empty(n))
+        self.mix = nn.Parameter(torch.empty(n, n))
+        self.read: nn.Linear | None = None
+        self.gain: nn.Parameter | None = None
+        if spec.connections == "dynamic":
+            # mHC reads all streams at once, hyper-connections each connection from its own stream.
+            inputs, outputs = (n * spec.width, n * (n + 2)) if self.sinkhorn_steps else (spec.width, n + 2)
+            self.read = nn.Linear(inputs, outputs, bias=False)
+            self.gain = nn.Parameter(torch.empty(3))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        n = self.streams
+        own = one_hot(torch.tensor(self.index % n), n).to(self.pre)
+        with torch.no_grad():
+            self.mix.copy_(torch.eye(n) * (DIAGONAL if self.sinkhorn_steps else 1))
+            if self.sinkhorn_steps:
+                self.pre.copy_(torch.logit(own * OWN_SHARE + (1 - own) * (1 - OWN_SHARE) / (n - 1)))
+                self.post.zero_()
+            else:
+                self.pre.copy_(own)
+                self.post.fill_(1)
+            if self.read is not None and self.gain is not None:
+                self.read.weight.zero_()
+                self.gain.fill_(DYNAMIC_START)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        pre, post, mix = self.pre, self.post, self.mix
+        if self.read is not None and self.gain is not None:
+            streams = x.transpose(-1, -2)
+            if self.sinkhorn_steps:
+                flat = streams.flatten(-2)
+                found = self.read(rms_norm(flat, flat.shape[-1:], eps=self.eps))
+                of_pre, of_post, of_mix = found.split([self.streams, self.streams, self.streams**2], dim=-1)
+                of_mix = of_mix.unflatten(-1, (self.streams, self.streams))
+            else:
+                found = torch.tanh(self.read(layer_norm(streams, streams.shape[-1:], eps=self.eps)))
+                of_pre, of_post = found[..., 0], found[..., 1]
+                of_mix = found[..., 2:].transpose(-1, -2)  # a stream says where it goes to
+            one, two, three = self.gain.unbind()
+            pre, post, mix = pre + one * of_pre, post + two * of_post, mix + three * of_mix
+        if not self.sinkhorn_steps:
+            return pre, post, mix
+        return torch.sigmoid(pre), 2 * torch.sigmoid(post), sinkhorn(mix, self.sinkhorn_steps)
+
+    def extra_repr(self) -> str:
+        return f"streams={self.streams}, index={self.index}, sinkhorn_steps={self.sinkhorn_steps}"
+
+
+class HyperBlock(StackBlock):
+    """H_res X + H_post^T F(Norm(H_pre X)); maps `[..., width, channels]` to the same shape."""
+
+    def __init__(self, spec: HyperTorsoSpec, index: int = 0) -> None:
+        super().__init__(spec)
+        self.connections = Connections(spec, index)
+        self.norm = make_context_norm(spec)
+        self.sublayer = spec.make_sublayer()
+
+    def forward(self, x: Tensor) -> Tensor:
+        pre, post, mix = self.connections(x)
+        written = self.sublayer(self.norm((x * pre.unsqueeze(-2)).sum(-1)))
+        kept = x @ mix.transpose(-1, -2)
+        return self.joined(x, kept + written.unsqueeze(-1) * post.unsqueeze(-2))
