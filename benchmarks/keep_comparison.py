@@ -18,7 +18,7 @@ from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.looks import LOOKS
 from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.gates import read_record
-from deltarl.gates.callback import write_record
+from deltarl.gates.record import write_record
 from deltarl.training import folder as files
 
 WHOLE = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.RESUMES, files.RESULT, ERASURE)

@@ -88,7 +88,7 @@ def _configs() -> Iterator[tuple[str, ...]]:
 
 
 def _comparisons() -> Iterator[tuple[str, ...]]:
-    from deltarl.comparison.spec import KIND, read_comparison
+    from deltarl.comparison.load import KIND, read_comparison
 
     for name in names(KIND):
         path = find(KIND, name, "list")

@@ -1,11 +1,12 @@
 """What Delta gates do while an agent learns: measured on a batch, logged by a callback."""
 
-from deltarl.gates.callback import GateCallback, read_record, without_erasure
+from deltarl.gates.callback import GateCallback
 from deltarl.gates.figures import Record
 from deltarl.gates.gradients import Gradients
 from deltarl.gates.interventions import intervene
 from deltarl.gates.losses import loss_gradients
 from deltarl.gates.measure import Batch, NetworkRecord, measure
+from deltarl.gates.record import read_record, without_erasure
 from deltarl.torsos import BlockRecord
 
 __all__ = [

@@ -14,7 +14,7 @@ import numpy as np
 
 from deltarl.comparison import Comparison
 from deltarl.comparison.spec import COMPARISON, SIZES
-from deltarl.gates.callback import write_record
+from deltarl.gates.record import write_record
 from deltarl.training import folder as files
 from deltarl.training.provenance import provenance
 

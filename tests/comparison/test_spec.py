@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from deltarl.comparison import load_comparison
-from deltarl.comparison.spec import read_comparison
+from deltarl.comparison.load import read_comparison
 from deltarl.errors import ConfigError
 from deltarl.library import find, names
 

@@ -17,8 +17,9 @@ from deltarl import ConfigError, load_config, train
 from deltarl.checkpoints.state import capture, restore
 from deltarl.gates import GateCallback, measure, read_record
 from deltarl.gates.batches import batch_of, from_buffer, joined, size
-from deltarl.gates.callback import BINS, GateState, appended, layout, without_erasure, write_record
+from deltarl.gates.callback import GateState, layout
 from deltarl.gates.figures import figures, gated_networks
+from deltarl.gates.record import BINS, appended, without_erasure, write_record
 from deltarl.gates.statistics import OF_ERASURE, block_statistics
 from deltarl.training.folder import read_gates
 from tests.policies.matrix import SUBJECTS, make
