@@ -40,8 +40,8 @@ import trained  # noqa: E402
 
 def support_table() -> str:
     """Algorithms, observations and kinds of torso, as the tests have them."""
-    sys.path.insert(0, str(ROOT / "tests" / "policies"))
-    from matrix import ALIASES, KINDS, SUBJECTS, matrix  # noqa: PLC0415  (the tests are no package)
+    sys.path.insert(0, str(ROOT))
+    from tests.policies.matrix import ALIASES, KINDS, SUBJECTS, matrix  # noqa: PLC0415  (it imports pytest)
 
     cells = list(matrix())
     rows = []

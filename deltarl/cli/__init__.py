@@ -61,7 +61,7 @@ for other in (copy, schema, doctor, bench):
 app.command("list")(importing(list_))
 
 
-def _lead_closed_streams_nowhere() -> None:
+def lead_closed_streams_nowhere() -> None:
     """Put the null device where a standard stream was closed: else the next file to be opened takes its number.
 
     What libraries print would go into that file, and a process that is started would not have it.
@@ -82,7 +82,7 @@ def _lead_closed_streams_nowhere() -> None:
 
 def main() -> None:
     """Run the command line; bad input ends in one line and exit status 2, a run that was stopped in status 75."""
-    _lead_closed_streams_nowhere()
+    lead_closed_streams_nowhere()
     try:
         # Not typer's standalone mode, which makes a box of bad usage and silence of an interruption.
         status = app(standalone_mode=False)

@@ -45,7 +45,7 @@ def list_(
         Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
         Kind.runs: (
             ("run", "status", "agent", "env", "steps", "return", "success"),
-            lambda: _runs(out or Path("runs"), reasons),
+            lambda: rows_of_runs(out or Path("runs"), reasons),
         ),
     }[kind]
     reasons: list[str] = []
@@ -98,7 +98,7 @@ def _comparisons() -> Iterator[tuple[str, ...]]:
         yield name, str(len(spec.arms)), str(len(spec.tasks)), str(len(spec.seeds)), told, about(path)
 
 
-def _runs(out: Path, reasons: list[str]) -> Iterator[tuple[str, ...]]:
+def rows_of_runs(out: Path, reasons: list[str]) -> Iterator[tuple[str, ...]]:
     """A row a run; why one is damaged is added to `reasons`."""
     if not out.is_dir():
         raise ConfigError(f"list: no folder '{out}'; give --out")

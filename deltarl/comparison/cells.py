@@ -82,8 +82,8 @@ def run_cells(
         return Ran(tuple(done))
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
     named = {cell.label: cell for cell in todo}
-    placed = [replace(cell, spec=_placed(cell.spec, number)) for number, cell in enumerate(todo)]
-    work = [Job(cell.label, partial(_train_cell, cell, command)) for cell in placed]
+    placed = [replace(cell, spec=placed_on_a_device(cell.spec, number)) for number, cell in enumerate(todo)]
+    work = [Job(cell.label, partial(train_cell, cell, command)) for cell in placed]
     with (
         Board(cells, done, console) as board,
         stop_on_signals() as stop,
@@ -107,7 +107,8 @@ def run_cells(
     )
 
 
-def _train_cell(cell: Cell, command: list[str], report: Report, stop: StopRequest) -> RunResult:
+def train_cell(cell: Cell, command: list[str], report: Report, stop: StopRequest) -> RunResult:
+    """Train a cell, or resume it; the result of one that has finished in the meantime is read."""
     # Looked up again: another process on the same folder may have come to it first.
     found = _found(cell)
     if found is not None and has_finished(found, cell.spec):
@@ -150,7 +151,7 @@ def _check(todo: Sequence[Cell]) -> None:
             pass
 
 
-def _placed(spec: RunSpec, number: int) -> RunSpec:
+def placed_on_a_device(spec: RunSpec, number: int) -> RunSpec:
     """Runs that name no GPU of several take turns on them."""
     count = torch.cuda.device_count()
     if count < 2 or spec.device not in {"auto", "cuda"}:

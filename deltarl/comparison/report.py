@@ -108,7 +108,7 @@ def write_analysis(analysis: Analysis, out: Path, sources: str) -> Path:
         drawn = {}
         with mpl.rc_context(_OPTIONS):
             for name, description, figure in figures(analysis):
-                drawn[name] = _inline(_draw(figure, out / "figures" / name), name, description)
+                drawn[name] = _inline(save_figure(figure, out / "figures" / name), name, description)
         (out / PAGE).write_text(_page(analysis, drawn), encoding="utf-8")
         (out / SOURCES).write_bytes(_stamp(sources, analysis.reference))
     except OSError as error:
@@ -116,7 +116,7 @@ def write_analysis(analysis: Analysis, out: Path, sources: str) -> Path:
     return out / PAGE
 
 
-def _draw(figure: Figure, path: Path) -> str:
+def save_figure(figure: Figure, path: Path) -> str:
     """Write a figure as SVG and PNG, and give its SVG."""
     figure.savefig(
         path.with_name(f"{path.name}.png"), dpi=PIXELS_AN_INCH, facecolor="white", metadata={"Software": None}

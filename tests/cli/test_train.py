@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deltarl.cli import _lead_closed_streams_nowhere, main
+from deltarl.cli import lead_closed_streams_nowhere, main
 
 DELTARL = Path(sys.executable).with_name("deltarl")
 SHORT = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
@@ -137,7 +137,7 @@ def test_a_closed_stream_leads_nowhere_and_no_file_takes_its_number(monkeypatch:
     os.close(2)
     try:
         monkeypatch.setattr(sys, "stderr", None)
-        _lead_closed_streams_nowhere()
+        lead_closed_streams_nowhere()
         assert stat.S_ISCHR(os.fstat(2).st_mode)
         assert os.get_inheritable(2)
         print("nobody reads this", file=sys.stderr)  # noqa: T201

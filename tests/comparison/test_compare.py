@@ -20,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deltarl.cli import main
 from deltarl.comparison import Compared, Comparison, compare, load_comparison
-from deltarl.comparison.cells import _placed, _train_cell
+from deltarl.comparison.cells import placed_on_a_device, train_cell
 from deltarl.comparison.progress import Board
 from deltarl.comparison.report import is_of, sources_of
 from deltarl.errors import ConfigError
@@ -177,7 +177,7 @@ def test_runs_that_did_not_finish_are_named_and_are_no_success(
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_taken_as_it_is(merged: Path) -> None:
     cell = small(merged.parent).cells[0]
-    result = _train_cell(cell, ["deltarl"], lambda _: None, StopRequest())
+    result = train_cell(cell, ["deltarl"], lambda _: None, StopRequest())
     assert result.folder == cell.folder
     assert result.final_return_mean == json.loads((cell.folder / "result.json").read_text())["final_return_mean"]
 
@@ -275,9 +275,9 @@ def test_what_cannot_be_made_is_said_before_anything_is_written(tmp_path: Path) 
 def test_several_gpus_are_used_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     spec = load_config("quickstart")
-    assert [_placed(spec, number).device for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert [placed_on_a_device(spec, number).device for number in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
     for device in ("cpu", "cuda:1"):
-        assert _placed(load_config("quickstart", f"device={device}"), 0).device == device
+        assert placed_on_a_device(load_config("quickstart", f"device={device}"), 0).device == device
 
 
 def test_a_live_table_shows_how_far_each_arm_has_come(tmp_path: Path) -> None:

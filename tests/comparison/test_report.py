@@ -23,7 +23,7 @@ from deltarl.comparison.analysis import Analysis, analyse, verdict
 from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.figures import curves, gates
 from deltarl.comparison.records import read_study
-from deltarl.comparison.report import _draw
+from deltarl.comparison.report import save_figure
 from deltarl.comparison.spec import COSTS
 from deltarl.comparison.statistics import Interval
 from deltarl.comparison.words import MINUS, headline, number, warnings
@@ -254,7 +254,7 @@ def test_seeds_evaluated_at_other_steps_still_make_a_curve(tmp_path: Path) -> No
 
 def test_names_with_dots_have_figures_of_their_own(tmp_path: Path) -> None:
     for name in ("curves-steps-v0.5", "curves-steps-v0.7"):
-        _draw(Figure(), tmp_path / name)
+        save_figure(Figure(), tmp_path / name)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"curves-steps-v0.{digit}.{form}" for digit in "57" for form in ("png", "svg")
     ]

@@ -11,7 +11,17 @@ import gymnasium_robotics
 import numpy as np
 import pytest
 import torch
-from matrix import (
+from sb3_contrib import CrossQ, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked
+from stable_baselines3 import DDPG, HerReplayBuffer
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.evaluation import evaluate_policy
+from torch import Tensor, nn
+
+from deltarl.torsos import DeltaBlock, Torso
+from deltarl.torsos.layers import BatchRenorm
+from tests.policies.matrix import (
     CONTINUOUS_CRITICS,
     KINDS,
     SUBJECTS,
@@ -23,16 +33,6 @@ from matrix import (
     parameters,
     sample_observations,
 )
-from sb3_contrib import CrossQ, MaskablePPO, RecurrentPPO
-from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked
-from stable_baselines3 import DDPG, HerReplayBuffer
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.envs import BitFlippingEnv
-from stable_baselines3.common.evaluation import evaluate_policy
-from torch import Tensor, nn
-
-from deltarl.torsos import DeltaBlock, Torso
-from deltarl.torsos.layers import BatchRenorm
 
 name_of = attrgetter("name")
 every_case = pytest.mark.parametrize("case", parameters())

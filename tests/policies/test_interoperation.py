@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from matrix import KINDS, SUBJECTS, ScaledBlock, actions, make, sample_observations
 from sb3_contrib import TRPO, MaskablePPO
 from sb3_contrib.common.wrappers import ActionMasker
 from stable_baselines3 import DQN, PPO, SAC
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 import deltarl
 from deltarl.torsos import CustomTorsoSpec, DeltaBlock, DeltaTorsoSpec, Torso
+from tests.policies.matrix import KINDS, SUBJECTS, ScaledBlock, actions, make, sample_observations
 
 BY_ALGORITHM = {subject.algorithm: subject for subject in SUBJECTS}
 

@@ -9,7 +9,6 @@ import gymnasium as gym
 import pytest
 import torch
 from gymnasium import spaces
-from matrix import KINDS, SUBJECTS, PointEnv, Subject, make
 from sb3_contrib import ARS, QRDQN, CrossQ, RecurrentPPO
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,6 +19,7 @@ import deltarl
 from deltarl.policies import DeltaDQNPolicy
 from deltarl.torsos import Torso
 from deltarl.torsos.layers import BatchRenorm
+from tests.policies.matrix import KINDS, SUBJECTS, PointEnv, Subject, make
 
 BY_ALGORITHM = {subject.algorithm: subject for subject in SUBJECTS}
 every_algorithm = pytest.mark.parametrize("subject", SUBJECTS, ids=lambda subject: subject.name)

@@ -6,16 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 _MOVED: Mapping[str, str] = {
-    f"deltarl.{old}.{name}": f"deltarl.torsos.{new}.{name}"
+    f"deltarl.{old}.{name}": f"deltarl.{new}.{name}"
     for old, new, names in (
-        ("torso", "base", "Torso"),
-        ("specs", "custom", "CustomTorsoSpec"),
-        ("specs", "delta", "DeltaTorsoSpec"),
-        ("specs", "mlp", "MLPTorsoSpec"),
-        ("specs", "residual", "PlainTorsoSpec ResidualTorsoSpec"),
-        ("blocks", "delta_blocks", "AdditiveBlock DeltaBlock LerpBlock RankOneBlock WriteOnlyBlock"),
-        ("blocks", "layers", "BatchRenorm ChannelCompressor Sublayer"),
-        ("blocks", "residual", "PlainBlock ResidualBlock"),
+        ("torso", "torsos.base", "Torso"),
+        ("specs", "torsos.custom", "CustomTorsoSpec"),
+        ("specs", "torsos.delta", "DeltaTorsoSpec"),
+        ("specs", "torsos.mlp", "MLPTorsoSpec"),
+        ("specs", "torsos.residual", "PlainTorsoSpec ResidualTorsoSpec"),
+        ("blocks", "torsos.delta_blocks", "AdditiveBlock DeltaBlock LerpBlock RankOneBlock WriteOnlyBlock"),
+        ("blocks", "torsos.layers", "BatchRenorm ChannelCompressor Sublayer"),
+        ("blocks", "torsos.residual", "PlainBlock ResidualBlock"),
+        ("fast.ppo", "fast.on_policy.ppo", "PPO"),
+        ("fast.a2c", "fast.on_policy.a2c", "A2C"),
+        ("fast.sac", "fast.off_policy.sac", "SAC"),
+        ("fast.td3", "fast.off_policy.td3", "DDPG TD3"),
+        ("fast.tqc", "fast.off_policy.tqc", "TQC"),
+        ("fast.crossq", "fast.off_policy.crossq", "CrossQ"),
+        ("fast.shared", "fast.off_policy.shared_replay", "SharedReplayBuffer"),
     )
     for name in names.split()
 }
