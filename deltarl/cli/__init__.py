@@ -20,6 +20,7 @@ from deltarl.cli.gates import gates
 from deltarl.cli.imports import importing
 from deltarl.cli.list import list_
 from deltarl.cli.play import play
+from deltarl.cli.plot import plot
 from deltarl.cli.report import report
 from deltarl.cli.resume import resume
 from deltarl.cli.schema import schema
@@ -54,7 +55,7 @@ def _verbs(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, compare, report, evaluate, play, gates, show, validate):
+for verb in (train, resume, compare, report, evaluate, play, plot, gates, show, validate):
     app.command()(importing(verb))
 for other in (copy, schema, doctor, bench):
     app.command()(other)

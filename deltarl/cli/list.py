@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from deltarl.cli import list_runs
+from deltarl.cli.list_runs import Order
 from deltarl.cli.tables import add_row, print_table
 from deltarl.errors import ConfigError
 from deltarl.library.lookup import find, names
-from deltarl.reading import check_plain
 
 
 class Kind(StrEnum):
@@ -28,38 +30,66 @@ class Kind(StrEnum):
 
 def list_(
     kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|comparisons|runs", show_default=False)],
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Folder that holds runs; runs if not given.", show_default=False)
     ] = None,
-) -> None:
-    """List what can be trained, or what has been; a run that is damaged is listed as such, and the reason is given.
-
-    Example: deltarl list envs
-    """
-    if out is not None and kind is not Kind.runs:
-        raise ConfigError(f"list: --out is for runs alone, not for {kind}")
-    columns, rows = {
-        Kind.agents: (("agent", "algorithm", "about"), _agents),
-        Kind.envs: (("env", "id", "kind", "about"), _envs),
-        Kind.configs: (("config", "agent", "env", "steps"), _configs),
-        Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
-        Kind.runs: (
-            ("run", "status", "agent", "env", "steps", "return", "success"),
-            lambda: rows_of_runs(out or Path("runs"), reasons),
+    sort: Annotated[
+        Order | None, typer.Option(help="Order of runs; return and steps from the highest.", show_default=False)
+    ] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter", metavar="TEXT", help="Only rows that contain TEXT; all of several.", show_default=False
         ),
-    }[kind]
-    reasons: list[str] = []
-    cells = list(rows())
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all digits.")] = False,
+) -> None:
+    """List what can be trained, or what has been: runs with their scores, also unfinished and damaged ones.
+
+    Example: deltarl list runs --sort return --filter hopper
+    """
+    if kind is not Kind.runs:
+        for name, given in (("--out", out), ("--sort", sort)):
+            if given is not None:
+                raise ConfigError(f"list: {name} is for runs alone, not for {kind}")
+    rows: list[dict[str, Any]]
+    if kind is Kind.runs:
+        found = list_runs.ordered(list_runs.found_in(out or Path("runs")), sort or Order.run)
+        rows = [row.shown() for row in found]
+        full = [row.told() for row in found]
+    else:
+        columns, read = {
+            Kind.agents: (("agent", "algorithm", "about"), _agents),
+            Kind.envs: (("env", "id", "kind", "about"), _envs),
+            Kind.configs: (("config", "agent", "env", "steps"), _configs),
+            Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
+        }[kind]
+        rows = full = [dict(zip(columns, cells, strict=True)) for cells in read()]
+    chosen = [index for index, row in enumerate(full) if _has_all(row, filters or ())]
+    if as_json:
+        typer.echo(json.dumps([full[index] for index in chosen], indent=2))
+        return
+    _print([rows[index] for index in chosen], list(rows[0]) if rows else [])
+    for index in chosen:
+        if reason := full[index].get("reason"):
+            typer.echo(f"deltarl: {reason}", err=True)
+
+
+def _has_all(row: Mapping[str, Any], texts: Iterable[str]) -> bool:
+    line = " ".join(str(value) for value in row.values()).casefold()
+    return all(text.casefold() in line for text in texts)
+
+
+def _print(rows: list[dict[str, Any]], columns: list[str]) -> None:
     table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(columns):
+    for column in columns:
         # On a narrow terminal the text that is for reading gives way; what is for typing never does.
-        widest = 0 if column == "about" else max((len(row[index]) for row in cells), default=0)
+        widest = 0 if column == "about" else max((len(row[column]) for row in rows), default=0)
         table.add_column(column, no_wrap=True, min_width=widest)
-    for row in cells:
-        add_row(table, row)
+    for row in rows:
+        add_row(table, row.values())
     print_table(table)
-    for reason in reasons:
-        typer.echo(f"deltarl: {reason}", err=True)
 
 
 def _agents() -> Iterator[tuple[str, ...]]:
@@ -96,49 +126,6 @@ def _comparisons() -> Iterator[tuple[str, ...]]:
         steps = layer.data.get("total_timesteps")
         told = f"{steps:,}" if isinstance(steps, int) else ""
         yield name, str(len(spec.arms)), str(len(spec.tasks)), str(len(spec.seeds)), told, about(path)
-
-
-def rows_of_runs(out: Path, reasons: list[str]) -> Iterator[tuple[str, ...]]:
-    """A row a run; why one is damaged is added to `reasons`."""
-    if not out.is_dir():
-        raise ConfigError(f"list: no folder '{out}'; give --out")
-
-    from deltarl.training.folder import UnregisteredError
-
-    for config in sorted(out.glob("**/seed-*/config.yaml")):
-        try:
-            yield _run(config.parent)
-        except ConfigError as error:
-            reasons.append(str(error))
-            status = "unregistered" if isinstance(error, UnregisteredError) else "damaged"
-            yield str(config.parent), status, "", "", "", "", ""
-
-
-def _run(run: Path) -> tuple[str, ...]:
-    from deltarl.checkpoints import checkpoint
-    from deltarl.training import folder as files
-    from deltarl.training.locks import is_locked
-    from deltarl.training.result import check_complete, result_in
-
-    check_plain(run)
-    spec = files.load_spec(run)
-    result = result_in(run) if (run / files.RESULT).exists() else None
-    if result is None:
-        status, score, success = "training" if is_locked(run / files.PROVENANCE) else "unfinished", "", None
-        stored = checkpoint.steps_of(run)
-    else:
-        check_complete(result, spec)
-        status, stored, success = result.status, [result.steps], result.success_rate
-        score = f"{result.final_return_mean:,.1f} +- {result.final_return_std:,.1f}"
-    return (
-        str(run),
-        status,
-        spec.agent.algorithm,
-        spec.env.id,
-        f"{stored[0]:,}" if stored else "",
-        score,
-        "" if success is None else f"{success:.2f}",
-    )
 
 
 def about(path: Path) -> str:

@@ -20,10 +20,12 @@ def add_row(table: Table, cells: Iterable[str]) -> None:
 
 
 def print_table(table: Table) -> None:
-    """Print to a terminal as it is wide; to a file or a pipe without cutting anything."""
+    """Print to a terminal of any width, and to a file or a pipe, without cutting anything but what is for reading."""
     console = Console()
     if console.is_terminal:
-        console.print(table)
+        # A row that is wider than the terminal is continued by the terminal, and copied from it as one line.
+        console.width = max(console.width, console.measure(table).minimum)
+        console.print(table, crop=False, soft_wrap=True)
         return
     console.width = UNLIMITED_WIDTH
     with console.capture() as captured:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from deltarl.comparison.analysis import METRICS, Analysis
+from deltarl.comparison.drawing import (
+    HEIGHT,
+    INK,
+    ROW,
+    WIDTH,
+    common_grid,
+    draw_interval,
+    plain,
+    rows_of,
+    styles,
+    thousands,
+    with_legend,
+)
 from deltarl.comparison.estimates import OVER_TASKS
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.spec import Metric
-from deltarl.comparison.statistics import Array, Interval, mean
+from deltarl.comparison.statistics import Array, mean
 from deltarl.errors import ConfigError
 from deltarl.gates.figures import BETA_LABEL, SHARE_LABEL, gated_networks
 from deltarl.training import folder as files
-
-INK, RULE = "#1f2933", "#d5dbe1"
-# Okabe and Ito's colours, which stay apart for colour-blind readers, less those that a white or a dark page swallows.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c")
-DASHES = ("-", "--", "-.", ":")
-MARKERS = "osD^vP*Xhd"
-WIDTH, HEIGHT = 4.6, 3.5
-ROW = 0.34  # height of one arm among intervals
 
 Axis = Callable[[Study, Record], Array]
 
@@ -77,18 +80,6 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
                 yield f"gates-{task}@{arm}", f"{task}, {arm}: gate and erase share of each block while learning", figure
 
 
-def styles(arms: list[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, dash and marker of each arm; of more arms than colours, those of one colour differ in the others."""
-    dashes = [DASHES[(index // len(COLOURS)) % len(DASHES)] for index in range(len(arms))]
-    return dict(
-        zip(
-            arms,
-            zip(islice(cycle(COLOURS), len(arms)), dashes, islice(cycle(MARKERS), len(arms)), strict=True),
-            strict=True,
-        )
-    )
-
-
 def learning(analysis: Analysis) -> Figure:
     """Learning curves of all tasks side by side: the figure to show elsewhere."""
     study = analysis.study
@@ -101,7 +92,7 @@ def learning(analysis: Analysis) -> Figure:
         panel.set_title(task, color=INK, fontsize=10)
     for panel in panels[len(study.tasks) :]:
         panel.remove()
-    return _with_legend(figure, panels[0])
+    return with_legend(figure, panels[0])
 
 
 def curves(study: Study, task: str, kind: str) -> Figure | None:
@@ -111,17 +102,17 @@ def curves(study: Study, task: str, kind: str) -> Figure | None:
     if not _draw_curves(axis, study, task, kind):
         return None
     axis.set_title(task, color=INK, fontsize=10)
-    return _with_legend(figure, axis)
+    return with_legend(figure, axis)
 
 
 def finals(analysis: Analysis, task: str) -> Figure:
     """Each seed's final return, and the mean with its interval."""
     arms = analysis.study.arms
-    figure, axis = _rows(len(arms))
+    figure, axis = rows_of(len(arms))
     for row, (arm, (colour, _, marker)) in enumerate(styles(arms).items()):
         summary = analysis.summary(task, arm)
         axis.plot(summary.scores, np.full(len(summary.scores), row), "|", color=colour, alpha=0.6, markersize=9)
-        _interval(axis, row, summary.mean, colour, marker)
+        draw_interval(axis, row, summary.mean, colour, marker)
     axis.set_yticks(range(len(arms)), arms)
     axis.set_xlabel("return of the final policy: seeds, mean, 95% interval")
     axis.set_title(task, color=INK, fontsize=10)
@@ -137,10 +128,10 @@ def aggregates(analysis: Analysis, metric: Metric) -> Figure:
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False).ravel()
     looks = styles(analysis.study.arms)
     for panel, name in zip(panels, names, strict=True):
-        _plain(panel)
+        plain(panel)
         for row, each in enumerate(found):
             colour, _, marker = looks[each.arm]
-            _interval(panel, row, each.statistics[name], colour, marker)
+            draw_interval(panel, row, each.statistics[name], colour, marker)
         panel.set_yticks(range(len(found)), [each.arm for each in found])
         panel.set_ylim(len(found) - 0.4, -0.6)
         panel.set_title(labels[name], color=INK, fontsize=9, loc="left")
@@ -151,13 +142,13 @@ def aggregates(analysis: Analysis, metric: Metric) -> Figure:
 def improvement(analysis: Analysis) -> Figure:
     """Chance that a run of an arm scores above one of the reference, over all tasks, for the final policy."""
     found = [each for each in analysis.aggregates if each.metric == "final" and each.improvement is not None]
-    figure, axis = _rows(len(found))
+    figure, axis = rows_of(len(found))
     looks = styles(analysis.study.arms)
     axis.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
     for row, each in enumerate(found):
         assert each.improvement is not None
         colour, _, marker = looks[each.arm]
-        _interval(axis, row, each.improvement, colour, marker)
+        draw_interval(axis, row, each.improvement, colour, marker)
     axis.set_yticks(range(len(found)), [each.arm for each in found])
     axis.set_xlim(-0.02, 1.02)
     axis.set_xlabel(f"chance to score above {analysis.reference}")
@@ -168,7 +159,7 @@ def profile(analysis: Analysis) -> Figure:
     """Share of runs whose normalised final score is above each threshold."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axis = figure.subplots()
-    _plain(axis)
+    plain(axis)
     thresholds = analysis.thresholds["final"]
     looks = styles(analysis.study.arms)
     for each in analysis.aggregates:
@@ -180,7 +171,7 @@ def profile(analysis: Analysis) -> Figure:
     axis.set_xlabel("normalised score τ")
     axis.set_ylabel("share of runs above τ")
     axis.set_ylim(-0.02, 1.02)
-    return _with_legend(figure, axis)
+    return with_legend(figure, axis)
 
 
 def gates(study: Study, task: str, arm: str) -> Figure | None:
@@ -203,10 +194,10 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
     figure = Figure(figsize=(WIDTH, 0.7 + 1.2 * len(rows)), layout="constrained")
     panels = figure.subplots(len(rows), 1, sharex=True, squeeze=False).ravel()
     for panel, (net, name, label) in zip(panels, rows, strict=True):
-        _plain(panel)
+        plain(panel)
         runs = [record[f"gates/{net}/{name}"] for record in records]
         looks = styles([str(block) for block in range(runs[0].shape[1])])
-        grid = _common_grid([record["steps"] for record in records])
+        grid = common_grid([record["steps"] for record in records])
         for block, (colour, dash, _) in enumerate(looks.values()):
             for record, run in zip(records, runs, strict=True):
                 panel.plot(record["steps"], run[:, block], color=colour, linewidth=0.6, alpha=0.5)
@@ -221,9 +212,9 @@ def gates(study: Study, task: str, arm: str) -> Figure | None:
             panel.set_ylim(0, 1)
         panel.set_ylabel(f"{net}\n{label}")
     panels[0].set_title(f"{task}, {arm}", color=INK, fontsize=10)
-    _thousands(panels[-1])
+    thousands(panels[-1])
     panels[-1].set_xlabel("environment steps")
-    return _with_legend(figure, panels[0])
+    return with_legend(figure, panels[0])
 
 
 def _depths(record: Mapping[str, Array]) -> dict[str, int]:
@@ -238,7 +229,7 @@ def _gates_of(record: Record) -> Mapping[str, Array] | None:
 def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
     """Draw the arms' curves; whether there was anything to draw against."""
     label, along = AXES[kind]
-    _plain(axis)
+    plain(axis)
     drawn = False
     every = np.concatenate([run.returns for arm in study.arms for run in study.of(task, arm)])
     # What has been seen fills the panel; the intervals of few seeds would leave it to themselves.
@@ -246,7 +237,7 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
     axis.set_ylim(every.min() - margin, every.max() + margin)
     for arm, (colour, dash, marker) in styles(study.arms).items():
         runs = study.of(task, arm)
-        grid = _common_grid([run.steps for run in runs])
+        grid = common_grid([run.steps for run in runs])
         x = np.mean([np.interp(grid, run.steps, along(study, run)) for run in runs], axis=0)
         if not np.isfinite(x).any():
             continue
@@ -259,54 +250,7 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
         ends = np.array([(each.low, each.high) for each in found], float)
         axis.fill_between(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.12, linewidth=0)
         drawn = True
-    _thousands(axis)
+    thousands(axis)
     axis.set_xlabel(label)
     axis.set_ylabel("return")
     return drawn
-
-
-def _common_grid(steps: Sequence[Array]) -> Array:
-    """All steps at which a run was looked at, from the last run's first one to the first run's last one."""
-    grid = np.unique(np.concatenate(list(steps)))
-    inside = (grid >= max(each[0] for each in steps)) & (grid <= min(each[-1] for each in steps))
-    found: Array = grid[inside] if inside.any() else grid
-    return found
-
-
-def _rows(count: int) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(WIDTH, 0.9 + ROW * count), layout="constrained")
-    axis = figure.subplots()
-    _plain(axis)
-    axis.set_ylim(count - 0.4, -0.6)
-    return figure, axis
-
-
-def _interval(axis: Axes, row: float, interval: Interval, colour: str, marker: str) -> None:
-    if interval.low is not None and interval.high is not None:
-        axis.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
-    axis.plot([interval.estimate], [row], marker, color=colour, markersize=6, markeredgecolor=INK, markeredgewidth=0.5)
-
-
-def _plain(axis: Axes) -> None:
-    axis.grid(color=RULE, linewidth=0.6)
-    axis.set_axisbelow(True)
-    axis.tick_params(colors=INK, labelsize=8, length=0)
-    axis.patch.set_visible(False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    for text in (axis.xaxis.label, axis.yaxis.label):
-        text.set_color(INK)
-        text.set_fontsize(9)
-
-
-def _thousands(axis: Axes) -> None:
-    if axis.get_xlim()[1] > 1_000:
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-
-
-def _with_legend(figure: Figure, axis: Axes) -> Figure:
-    handles, labels = axis.get_legend_handles_labels()
-    columns = max(1, min(len(labels), int(figure.get_figwidth() / 1.25)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
-    return figure

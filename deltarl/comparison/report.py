@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from deltarl import disk, places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
+from deltarl.comparison.drawing import INK, RULE
 from deltarl.comparison.erasure import ERASURE, measure_erasure, unmeasured, worths
 from deltarl.comparison.estimates import OF_A_PAIR, OF_AN_ARM, OVER_TASKS
-from deltarl.comparison.figures import INK, RULE, figures
+from deltarl.comparison.figures import figures
 from deltarl.comparison.looks import record_look
 from deltarl.comparison.records import Study, read_study
 from deltarl.comparison.sensitivity import pooled_deviations, sensitivities

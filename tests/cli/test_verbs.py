@@ -20,6 +20,7 @@ from rich.console import Console
 
 from deltarl import RunResult, load_config, rendering, train
 from deltarl.cli import main
+from deltarl.cli.list_runs import Order, Row, ordered
 from deltarl.library import KINDS, find, names, read_yaml
 
 Deltarl = Callable[..., tuple[int, str, str]]
@@ -49,7 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 VERBS = (
-    *("train", "resume", "compare", "report", "evaluate", "play", "gates"),
+    *("train", "resume", "compare", "report", "evaluate", "play", "plot", "gates"),
     *("list", "show", "copy", "validate", "schema", "doctor", "bench"),
 )
 
@@ -111,9 +112,58 @@ def test_list_finds_runs_finished_or_not(finished: RunResult, deltarl: Deltarl) 
     unfinished.mkdir(parents=True)
     (unfinished / "config.yaml").write_bytes((finished.folder / "config.yaml").read_bytes())
     _, out, _ = deltarl("list", "runs", "--out", out_folder)
-    rows = {line.split()[0]: line for line in out.splitlines()[1:]}
-    assert "unfinished" in rows[str(unfinished)]
-    assert f"{finished.final_return_mean:,.1f} +-" in rows[str(finished.folder)]
+    rows = {line.split()[-1]: line for line in out.splitlines()[1:]}
+    assert rows[str(unfinished)].startswith("unfinished ")
+    assert re.match(r"[\d.,]+ \+- [\d.,]+ +Hopper-v5 +ppo +64 ", rows[str(finished.folder)])
+
+
+def test_runs_are_filtered_and_given_as_json(finished: RunResult, deltarl: Deltarl) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(finished.folder, f"runs/{name}/seed-0")
+    Path("runs/c/seed-0").mkdir(parents=True)
+    Path("runs/c/seed-0/config.yaml").write_text("agent: [")
+    _, out, error = deltarl("list", "runs", "--sort", "return")
+    assert [line.split()[-1] for line in out.splitlines()[1:]] == [f"runs/{name}/seed-0" for name in "abc"]
+    assert out.splitlines()[-1].startswith("damaged ")
+    assert "runs/c/seed-0" in error
+    _, out, error = deltarl("list", "runs", "--filter", "RUNS/B", "--filter", "hopper", "--json")
+    [row] = json.loads(out)
+    assert (row["run"], row["status"], error) == ("runs/b/seed-0", "finished", "")
+    assert row["return_mean"] == finished.final_return_mean
+
+
+@pytest.mark.parametrize(
+    ("order", "runs"), [(Order.run, "abc"), (Order.score, "bac"), (Order.steps, "cba"), (Order.task, "bac")]
+)
+def test_runs_that_have_a_score_come_before_those_that_have_none(order: Order, runs: str) -> None:
+    rows = [
+        Row("a", "finished", task="Hopper-v5", steps=1, return_mean=5.0),
+        Row("c", "unfinished", steps=3),
+        Row("b", "finished", task="Ant-v5", steps=2, return_mean=1234.5),
+    ]
+    assert "".join(row.run for row in ordered(iter(rows), order)) == runs
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_terminal_of_any_width_has_each_run_whole(
+    width: int, finished: RunResult, deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    shutil.copytree(finished.folder, "runs/quickstart+walker2d-0a1b2c/seed-0")
+    _, out, _ = deltarl("list", "runs")
+    head, row = re.sub(r"\x1b\[[\d;]*m", "", out).rstrip().splitlines()
+    assert row.rstrip().endswith(" runs/quickstart+walker2d-0a1b2c/seed-0")
+    assert max(len(head.rstrip()), len(row.rstrip())) <= 80
+
+
+# plot
+
+
+def test_plot_draws_runs_into_a_file(finished: RunResult, deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("plot", finished.folder.parent, "--to", "curves.svg")
+    assert (status, out) == (0, "curves.svg: rollout/ep_rew_mean of 1 run\n")
+    assert "training episodes" in Path("curves.svg").read_text()
 
 
 # show, copy, validate
@@ -232,6 +282,12 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out is for runs alone, not for envs"),
+        (("list", "agents", "--sort", "run"), "--sort is for runs alone, not for agents"),
+        (("list", "runs", "--sort", "score"), "'score' is not one of 'run', 'return', 'task', 'agent', 'steps'"),
+        (("plot", "nowhere", "--to", "a.png"), "nowhere: no such folder"),
+        (("plot", ".", "--to", "a.png"), "holds no run"),
+        (("plot", ".", "--to", "a.jpg"), "--to: a.jpg: expected a name that ends in .png, .svg or .pdf"),
+        (("plot", ".", "--to", "no/a.png"), "--to: no: no such folder"),
         (("show", "quickstrat"), "no config 'quickstrat'; did you mean 'quickstart'?"),
         (("show", "quickstart", "torso.width=3"), "torso.width: input should be greater than or equal to 4"),
         (

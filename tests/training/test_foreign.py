@@ -20,7 +20,7 @@ from rich.console import Console
 import deltarl
 from deltarl import ConfigError, disk, load_config, load_run, train
 from deltarl.cli.gates import gates
-from deltarl.cli.list import rows_of_runs
+from deltarl.cli.list_runs import found_in
 from deltarl.comparison import write_report
 from deltarl.training.result import result_in
 
@@ -59,11 +59,10 @@ def start_from(run: Path) -> None:
 
 
 def list_it(run: Path) -> None:
-    reasons: list[str] = []
-    [row] = rows_of_runs(run.parents[1], reasons)
-    if reasons:
-        assert row[1] == "damaged"
-        raise ConfigError(reasons[0])
+    [row] = found_in(run.parents[1])
+    if row.reason is not None:
+        assert row.status == "damaged"
+        raise ConfigError(row.reason)
 
 
 READERS: dict[str, Callable[[Path], object]] = {

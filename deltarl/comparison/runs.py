@@ -1,0 +1,130 @@
+"""Learning curves of any runs, those of one config grouped over their seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from deltarl.comparison.drawing import INK, common_grid, plain, styles, thousands, with_legend
+from deltarl.comparison.statistics import Array, mean
+from deltarl.errors import ConfigError, suggestion
+from deltarl.reading import check_plain
+from deltarl.recording import metrics_in
+from deltarl.training import folder as files
+from deltarl.training.records import evaluations_in
+
+EVALUATIONS, ROLLOUTS = "eval/return_mean", "rollout/ep_rew_mean"
+DENSE = 30  # points of a curve from which on they are not marked one by one
+SIZE = (6.4, 4.2)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One number of a run while it learned.
+
+    Attributes:
+        steps: environment steps, `[T]`, increasing.
+        values: `[T]`.
+    """
+
+    folder: Path
+    steps: Array
+    values: Array
+
+
+def runs_in(paths: Sequence[Path]) -> list[Path]:
+    """The folders of runs that paths name: runs themselves, or folders that hold some at any depth.
+
+    Raises:
+        ConfigError: if a path does not exist or holds no run.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: no such folder")
+        inside = (
+            [path]
+            if (path / files.CONFIG).exists()
+            else sorted(each.parent for each in path.glob(f"**/seed-*/{files.CONFIG}"))
+        )
+        if not inside:
+            raise ConfigError(f"{path}: holds no run (no seed-<n>/{files.CONFIG} below it)")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def curve_of(run: Path, key: str) -> Curve:
+    """A number of a run against its steps.
+
+    Args:
+        run: the folder of a run, finished or not.
+        key: as in metrics.jsonl; `eval/return_mean` is read from evaluations.csv.
+
+    Raises:
+        ConfigError: if the run has no such number, with the nearest that it has.
+    """
+    check_plain(run)
+    if key == EVALUATIONS:
+        scores = evaluations_in(run) if (run / files.EVALUATIONS).exists() else {}
+        points = {step: evaluation.return_mean for step, evaluation in scores.items()}
+        known: set[str] = set()
+    else:
+        rows = metrics_in(run / files.METRICS) if (run / files.METRICS).exists() else []
+        points = {row["step"]: row[key] for row in rows if row.get(key) is not None}
+        known = {name for row in rows for name in row} - {"step"}
+    if not points:
+        raise ConfigError(f"{run}: has recorded no {key!r}{suggestion(key, sorted(known)) if known else ''}")
+    steps = np.array(sorted(points), float)
+    return Curve(run, steps, np.array([points[step] for step in steps], float))
+
+
+def default_key(runs: Sequence[Path]) -> str:
+    """Returns of the evaluations where each run has at least two, else those of its training episodes."""
+    several = all((run / files.EVALUATIONS).exists() and len(evaluations_in(run)) > 1 for run in runs)
+    return EVALUATIONS if several else ROLLOUTS
+
+
+def grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    """The curves of each config, named by what of their folders differs."""
+    groups: dict[Path, list[Curve]] = {}
+    for curve in curves:
+        groups.setdefault(curve.folder.absolute().parent, []).append(curve)
+    # Of a single group the name is the folder's own.
+    shared = Path(os.path.commonpath([folder.parent for folder in groups]))
+    return {str(folder.relative_to(shared)): own for folder, own in groups.items()}
+
+
+def learning_curves(groups: dict[str, list[Curve]], key: str) -> Figure:
+    """Mean over seeds of each group with a pointwise 95% interval (Student's t), or the curve of its only seed.
+
+    Seeds are drawn from the first step that all of a group have to the last one.
+    """
+    figure = Figure(figsize=SIZE, layout="constrained")
+    axis = figure.subplots()
+    plain(axis)
+    values = np.concatenate([curve.values for own in groups.values() for curve in own])
+    margin = 0.05 * (np.ptp(values) or 1.0)
+    axis.set_ylim(values.min() - margin, values.max() + margin)
+    for name, (colour, dash, marker) in styles(list(groups)).items():
+        own = groups[name]
+        grid = common_grid([curve.steps for curve in own])
+        each = np.stack([np.interp(grid, curve.steps, curve.values) for curve in own])
+        found = [mean(column) for column in each.T]
+        label = name if len(own) == 1 else f"{name} ({len(own)} seeds)"
+        shown = marker if len(grid) < DENSE else ""
+        axis.plot(
+            grid, [one.estimate for one in found], color=colour, linestyle=dash, label=label, marker=shown, markersize=3
+        )
+        ends = np.array([(one.low, one.high) for one in found], float)  # NaN for a single seed: nothing is drawn
+        axis.fill_between(grid, ends[:, 0], ends[:, 1], color=colour, alpha=0.12, linewidth=0)
+    thousands(axis)
+    axis.set_xlabel("environment steps", color=INK)
+    axis.set_ylabel(
+        {EVALUATIONS: "return of the evaluations", ROLLOUTS: "return of the training episodes"}.get(key, key)
+    )
+    return with_legend(figure, axis)
