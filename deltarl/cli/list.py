@@ -1,4 +1,4 @@
-"""`deltarl list agents|envs|configs|comparisons|runs`."""
+"""`deltarl list agents|envs|configs|comparisons|torsos|runs`."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Kind(StrEnum):
     envs = "envs"
     configs = "configs"
     comparisons = "comparisons"
+    torsos = "torsos"
     runs = "runs"
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|comparisons|runs", show_default=False)],
+    kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|comparisons|torsos|runs", show_default=False)],
     *,
     out: Annotated[
         Path | None, typer.Option(help="Folder that holds runs; runs if not given.", show_default=False)
@@ -64,6 +65,7 @@ def list_(
             Kind.envs: (("env", "id", "kind", "about"), _envs),
             Kind.configs: (("config", "agent", "env", "steps"), _configs),
             Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
+            Kind.torsos: (("torso", "new state", "about"), _torsos),
         }[kind]
         rows = full = [dict(zip(columns, cells, strict=True)) for cells in read()]
     chosen = [index for index, row in enumerate(full) if _has_all(row, filters or ())]
@@ -85,8 +87,8 @@ def _print(rows: list[dict[str, Any]], columns: list[str]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         # On a narrow terminal the text that is for reading gives way; what is for typing never does.
-        widest = 0 if column == "about" else max((len(row[column]) for row in rows), default=0)
-        table.add_column(column, no_wrap=True, min_width=widest)
+        widest = 0 if column in {"new state", "about"} else max((len(row[column]) for row in rows), default=0)
+        table.add_column(column, no_wrap="torso" not in columns, min_width=widest)  # a formula is shown in full
     for row in rows:
         add_row(table, row.values())
     print_table(table)
@@ -126,6 +128,15 @@ def _comparisons() -> Iterator[tuple[str, ...]]:
         steps = layer.data.get("total_timesteps")
         told = f"{steps:,}" if isinstance(steps, int) else ""
         yield name, str(len(spec.arms)), str(len(spec.tasks)), str(len(spec.seeds)), told, about(path)
+
+
+def _torsos() -> Iterator[tuple[str, ...]]:
+    from deltarl.torsos import FAMILIES
+
+    for family in FAMILIES:
+        for name, formula in family.formulas().items():
+            first = str(family.__doc__).split("\n")[0]
+            yield name, formula, first if name == family.model_fields["kind"].default else ""
 
 
 def about(path: Path) -> str:

@@ -6,17 +6,26 @@ import typer
 
 from deltarl import yaml_text
 from deltarl.cli.train import ConfigArgument, OverridesArgument
+from deltarl.errors import ConfigError
 
 
 def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Print a config with its agent, environment and overrides in full, as YAML that `train` takes.
 
+    The number of parameters of each role's networks is in comments above.
+
     Example: deltarl show quickstart torso=residual > mine.yaml
     """
     from deltarl.library import resolve
+    from deltarl.training.sizes import parameters_by_role
 
     resolution = resolve(config, overrides or [])
     for note in resolution.notes:
         typer.echo(f"note: {note}", err=True)
+    try:
+        for role, count in parameters_by_role(resolution.spec).items():
+            typer.echo(f"# {role}: {count:,} parameters")
+    except ConfigError as error:
+        typer.echo(f"note: parameters are not counted: {error}", err=True)
     # Named after the file that it is written to.
     typer.echo(yaml_text.dump(resolution.spec.model_dump(exclude={"name"})), nl=False)

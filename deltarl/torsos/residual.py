@@ -14,7 +14,7 @@ from deltarl.torsos.join import StackBlock, make_context_norm
 
 
 class PlainTorsoSpec(StackSpec):
-    """The same blocks with no shortcut, F(Norm(x))."""
+    """Residual blocks without their shortcut, F(Norm(x))."""
 
     formula: ClassVar[str] = "F(Norm(X))"
     unread: ClassVar[tuple[str, ...]] = ("residual_scale", "drop_path")  # they act on what a shortcut is added to

@@ -10,7 +10,9 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -19,9 +21,12 @@ from PIL import Image
 from rich.console import Console
 
 from deltarl import RunResult, load_config, rendering, train
+from deltarl.agents import build_policy
 from deltarl.cli import main
 from deltarl.cli.list_runs import Order, Row, ordered
+from deltarl.envs import build_envs
 from deltarl.library import KINDS, find, names, read_yaml
+from deltarl.torsos import FAMILIES
 
 Deltarl = Callable[..., tuple[int, str, str]]
 QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
@@ -106,6 +111,15 @@ def test_list_names_all_that_is_shipped(folder: str, deltarl: Deltarl) -> None:
     assert [line.split()[0] for line in out.splitlines()[1:]] == names(folder)
 
 
+def test_list_names_all_torsos_with_their_formulas(deltarl: Deltarl) -> None:
+    _, out, _ = deltarl("list", "torsos")
+    said = " ".join(out.split())
+    for family in FAMILIES:
+        assert all(name in said for name in family.formulas())
+    assert "delta, update: residual_erase" in said
+    assert "X + beta k (v^T - k^T X)" in out
+
+
 def test_list_finds_runs_finished_or_not(finished: RunResult, deltarl: Deltarl) -> None:
     out_folder = finished.folder.parent.parent
     unfinished = out_folder / "begun" / "seed-4"
@@ -169,6 +183,31 @@ def test_plot_draws_runs_into_a_file(finished: RunResult, deltarl: Deltarl) -> N
 # show, copy, validate
 
 
+def test_show_says_why_parameters_are_not_counted(deltarl: Deltarl) -> None:
+    status, out, err = deltarl("show", "hopper_sac", "env.kwargs={no_such: 1}")
+    assert status == 0
+    assert err.startswith("note: parameters are not counted: env: Hopper-v5 cannot be made")
+    assert yaml.safe_load(out)["env"]["kwargs"] == {"no_such": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "agent", "actor", "critic"),
+    [
+        ("hopper_sac", "sac_simba", ("residual", 128, 1, 512), ("residual", 512, 2, 2048)),
+        ("hopper_sac", "sac_simbav2", ("simbav2", 128, 1, 512), ("simbav2", 512, 2, 2048)),
+        ("hopper_sac", "sac_bro", ("bronet", 256, 1, 256), ("bronet", 512, 2, 512)),
+        ("hopper_ppo", "ppo_deep", ("delta", 64, 8, 128), ("delta", 64, 8, 128)),
+    ],
+)
+def test_agents_have_the_networks_that_their_files_name(
+    config: str, agent: str, actor: tuple[Any, ...], critic: tuple[Any, ...]
+) -> None:
+    """Also where a pairing lays its own options over them."""
+    spec = load_config(config, f"agent={agent}")
+    for torso, expected in ((spec.actor_torso, actor), (spec.critic_torso, critic)):
+        assert (torso.kind, torso.width, torso.depth, torso.hidden) == expected
+
+
 def test_what_show_prints_is_the_same_run(deltarl: Deltarl) -> None:
     _, out, _ = deltarl("show", "hopper_sac", "torso=residual")
     Path("mine.yaml").write_text(out)
@@ -176,6 +215,11 @@ def test_what_show_prints_is_the_same_run(deltarl: Deltarl) -> None:
     assert mine.name == "mine"
     assert mine.digest() == load_config("hopper_sac", "torso=residual").digest()
     assert yaml.safe_load(out)["actor_torso"]["kind"] == "residual"
+    counts = re.findall(r"^# (\w+): ([\d,]+) parameters$", out, re.MULTILINE)
+    assert [role for role, _ in counts] == ["actor_torso", "critic_torso"]
+    with closing(build_envs(mine.env, 0, 1)) as envs:
+        critic = build_policy(mine.agent, mine.actor_torso, mine.critic_torso, envs).critic
+    assert int(counts[1][1].replace(",", "")) == sum(p.numel() for p in critic.parameters())
 
 
 def test_a_copy_is_found_before_the_shipped_file(deltarl: Deltarl) -> None:

@@ -1,0 +1,32 @@
+"""How large the networks of a run are."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from deltarl.agents.build import build_policy, roles_of
+from deltarl.envs import build_envs
+from deltarl.gates.measure import ACTING, networks
+from deltarl.training.build import one_message
+from deltarl.training.spec import RunSpec
+
+
+def parameters_by_role(spec: RunSpec) -> dict[str, int]:
+    """Trainable parameters of the networks of each role, heads included; several critics are added up.
+
+    Targets, extractors of features and what stands beside the networks, as a standard deviation, are left out.
+
+    Raises:
+        ConfigError: if the environment or the policy cannot be made.
+    """
+    with one_message(f"env: {spec.env.id} cannot be made as the config says"):
+        envs = build_envs(spec.env, 0, 1)
+    with closing(envs), one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
+        policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+    roles = roles_of(spec.agent)
+    counts = dict.fromkeys(roles, 0)
+    for name, network in networks(policy).items():
+        parts = (network.whole, network.head)
+        own = {id(parameter): parameter.numel() for part in parts for parameter in part.parameters()}
+        counts[roles[0] if name in ACTING else roles[-1]] += sum(own.values())
+    return counts
