@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install train test test-all lint docs clean
+.PHONY: install train test test-slow test-all lint docs clean
 
 install: $(INSTALLED)
 
@@ -27,6 +27,10 @@ runs/quickstart/seed-0/result.json: | $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# What takes longer, most of it the rest of matrices of which `make test` has a covering part.
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # With the slow tests, and those of EnvPool, which takes some hundred megabytes.
 test-all: $(INSTALLED)

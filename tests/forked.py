@@ -6,6 +6,7 @@ the others as a new Python is, without the seconds that the imports take.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -18,9 +19,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-_context = multiprocessing.get_context("forkserver")
-# Not MuJoCo: what it draws with is chosen when it is imported.
-_context.set_forkserver_preload(["deltarl.cli", "deltarl.comparison.report", "deltarl.launch.runs"])
+CONTEXT = multiprocessing.get_context("forkserver")
+# Not MuJoCo: what it draws with is chosen when it is imported. The first optimizer of a process imports torch._dynamo.
+_COMMANDS = ["deltarl.cli", "deltarl.comparison.report", "deltarl.launch.runs"]
+CONTEXT.set_forkserver_preload([*_COMMANDS, "matplotlib.backends.backend_agg", "torch._dynamo"])
 
 
 @dataclass(frozen=True)
@@ -32,43 +34,80 @@ class Ended:
     stderr: str
 
 
-def deltarl(arguments: Sequence[str], cwd: Path, timeout: float = 400) -> Ended:
+class Running:
+    """A process that has begun.
+
+    Args:
+        argv: the program's name and its arguments.
+        cwd: the folder that it begins in.
+        code: the path of a script, or the name of a module; `deltarl` itself if not given.
+        group: whether it leads a process group, as a command of a shell does.
+    """
+
+    def __init__(self, argv: Sequence[str], cwd: Path, *, code: Path | str = "", group: bool = False) -> None:
+        self._argv = list(argv)
+        self._folder = TemporaryDirectory()
+        self._written = [Path(self._folder.name, name) for name in ("out", "err")]
+        self._process = CONTEXT.Process(target=_enter, args=(self._argv, code, cwd, self._written, group))
+        self._process.start()
+        atexit.register(self._process.kill)  # one that a failed test has left would be waited for
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.exitcode is not None
+
+    def wait(self, timeout: float = 400) -> Ended:
+        """How it ended; one that takes longer than `timeout` seconds is killed, and a TimeoutError."""
+        self._process.join(timeout)
+        status = self._process.exitcode
+        if status is None:
+            self._process.kill()
+            self._process.join()
+        out, err = (path.read_text() if path.exists() else "" for path in self._written)
+        self._folder.cleanup()
+        if status is None:
+            raise TimeoutError(f"{self._argv}: {timeout} s\n{out}{err}")
+        return Ended(status, out, err)
+
+
+def deltarl(arguments: Sequence[str], cwd: Path) -> Ended:
     """`deltarl` with these arguments."""
-    return _run(["deltarl", *arguments], None, cwd, timeout)
+    return Running(["deltarl", *arguments], cwd).wait()
 
 
-def script(path: Path, arguments: Sequence[str], cwd: Path, timeout: float = 400) -> Ended:
+def script(path: Path, arguments: Sequence[str], cwd: Path) -> Ended:
     """`python -W error PATH` with these arguments."""
-    return _run([str(path), *arguments], path.absolute(), cwd, timeout)
+    return Running([str(path), *arguments], cwd, code=path.absolute()).wait()
 
 
-def _run(argv: list[str], path: Path | None, cwd: Path, timeout: float) -> Ended:
-    with TemporaryDirectory() as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = _context.Process(target=_enter, args=(argv, path, cwd, out, err))
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise TimeoutError(f"{argv}: {timeout} s\n{out.read_text()}{err.read_text()}")
-        return Ended(process.exitcode, out.read_text(), err.read_text())
+def module(name: str, arguments: Sequence[str], cwd: Path) -> Ended:
+    """`python -m NAME` with these arguments."""
+    return Running([name, *arguments], cwd, code=name).wait()
 
 
-def _enter(argv: list[str], path: Path | None, cwd: Path, out: Path, err: Path) -> None:
+def _enter(argv: list[str], code: Path | str, cwd: Path, written: list[Path], group: bool) -> None:
     """What a new Python would have found when it began."""
-    for number, target in ((1, out), (2, err)):
+    if group:
+        os.setsid()
+    for number, target in enumerate(written, 1):
         opened = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(cwd)
     torch.set_num_threads(1)
     sys.argv = argv
-    if path is None:
+    if isinstance(code, Path):
+        warnings.simplefilter("error")
+        sys.path.insert(0, str(code.parent))
+        runpy.run_path(str(code), run_name="__main__")
+    elif code:
+        runpy.run_module(code, run_name="__main__", alter_sys=True)
+    else:
         from deltarl.cli import main  # noqa: PLC0415 - imported before the fork
 
         main()
-    else:
-        warnings.simplefilter("error")
-        sys.path.insert(0, str(path.parent))
-        runpy.run_path(str(path), run_name="__main__")

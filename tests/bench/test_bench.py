@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
@@ -11,20 +14,32 @@ import torch
 from torch import nn
 
 from deltarl import ConfigError
-from deltarl.bench import chosen, measure, scoreboard
+from deltarl.bench import chosen
 from deltarl.bench.cases import ALGORITHMS, NETWORKS, Case, build, has_sbx
 from deltarl.bench.clock import Products, Ratio, cores, in_turns, threads
 from deltarl.bench.measure import ratios
+from deltarl.cli import main
 from deltarl.comparison.matching import flops_of
 from deltarl.fast import SAC
 
 
 @pytest.fixture(scope="module")
-def report() -> dict[str, Any]:
-    said: list[str] = []
-    found = measure(chosen(["a2c"]), device="cpu", count=1, rounds=2, at_least=0.0, say=said.append)
-    assert said == [f"a2c: {what}" for what in STAGES]
-    return found
+def printed_and_kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """What `deltarl bench a2c` prints, and the file that it leaves."""
+    path = tmp_path_factory.mktemp("bench") / "a2c.json"
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["deltarl", "bench", "a2c", "--rounds=2", "--seconds=0", f"--out={path}"])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+    assert not exit_.value.code, err.getvalue()
+    assert err.getvalue().splitlines() == [f"a2c: {what}" for what in STAGES]
+    return out.getvalue(), json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def report(printed_and_kept: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    return printed_and_kept[1]
 
 
 STAGES = (
@@ -63,17 +78,16 @@ def test_delta_at_the_mlps_flops_has_them(algorithm: str) -> None:
     assert delta == pytest.approx(mlp, rel=0.02)
 
 
-def test_the_report_is_json_and_whole(report: dict[str, Any]) -> None:
-    again = json.loads(json.dumps(report))
-    assert again.keys() == {"machine", "rounds", "seconds", "steps", "updates", "envs", "starts", "threads"}
-    ways = {(row["network"], row["way"]) for row in again["steps"]}
+def test_the_report_is_whole(report: dict[str, Any]) -> None:
+    assert report.keys() == {"machine", "rounds", "seconds", "steps", "updates", "envs", "starts", "threads"}
+    ways = {(row["network"], row["way"]) for row in report["steps"]}
     sbx = {("mlp", "sbx")} if has_sbx("a2c") else set()
     expected = {(network, way) for network in NETWORKS[:-1] for way in ("sb3", "deltarl")} | {(NETWORKS[-1], "deltarl")}
     assert ways == expected | sbx
     for table in ("steps", "updates", "envs"):
-        assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in again[table])
-    assert {row["way"] for row in again["envs"]} == {"physics", "sb3", "deltarl"}
-    assert all(row["break_even"] is None or row["break_even"] >= 0 for row in again["starts"] if "break_even" in row)
+        assert all(len(row["seconds"]) == 2 and min(row["seconds"]) > 0 for row in report[table])
+    assert {row["way"] for row in report["envs"]} == {"physics", "sb3", "deltarl"}
+    assert all(row["break_even"] is None or row["break_even"] >= 0 for row in report["starts"] if "break_even" in row)
 
 
 def test_numbers_of_threads_up_to_one_a_core(report: dict[str, Any]) -> None:
@@ -88,8 +102,8 @@ def test_the_floor_of_an_update_is_measured_with_it(report: dict[str, Any]) -> N
         assert 0 < times[network, "deltarl", "floor"] < 2 * times[network, "deltarl", "update"]
 
 
-def test_the_scoreboard_tells_the_ratios(report: dict[str, Any]) -> None:
-    text = scoreboard(report)
+def test_the_scoreboard_tells_the_ratios(printed_and_kept: tuple[str, dict[str, Any]]) -> None:
+    text, report = printed_and_kept
     assert text.count("###") == 5 + bool(report["threads"])
     for row in ratios(report):
         assert f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f})" in text

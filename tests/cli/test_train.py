@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from deltarl.cli import lead_closed_streams_nowhere, main
 
-DELTARL = Path(sys.executable).with_name("deltarl")
 SHORT = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
 
 
-def deltarl(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([DELTARL, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
-
-
 def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> None:
-    first = deltarl("train", "quickstart", *SHORT, cwd=tmp_path)
+    first = forked.deltarl(["train", "quickstart", *SHORT], tmp_path)
     assert first.returncode == 0, first.stderr
     assert "PPO on Hopper-v5, delta 64x2 torsos" in first.stdout
     assert "(a random policy: 16.0)" in first.stdout
@@ -31,7 +26,7 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
     assert f"tensorboard --logdir runs/{folder.name}" in first.stdout
     assert "100%" in first.stderr
 
-    second = deltarl("train", "quickstart", *SHORT, cwd=tmp_path)
+    second = forked.deltarl(["train", "quickstart", *SHORT], tmp_path)
     assert second.returncode == 2
     assert second.stdout == ""
     assert second.stderr.count("\n") == 1
@@ -124,12 +119,6 @@ def test_a_summary_that_has_no_room_is_said_in_one_line(
     assert exit_.value.code == 1
     said = "deltarl: error: what was to be printed cannot be written: No space left on device\n"
     assert capsys.readouterr().err == said
-
-
-def test_help_shows_an_example(tmp_path: Path) -> None:
-    outcome = deltarl("train", "--help", cwd=tmp_path)
-    assert outcome.returncode == 0
-    assert "Example: deltarl train quickstart torso=residual" in outcome.stdout
 
 
 def test_a_closed_stream_leads_nowhere_and_no_file_takes_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

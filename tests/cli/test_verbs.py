@@ -233,6 +233,9 @@ def test_a_copy_is_found_before_the_shipped_file(deltarl: Deltarl) -> None:
     assert load_config("quickstart", "env=mine").env.id == "Hopper-v5"
 
 
+# By default configs are loaded by tests/test_library.py, environments made by tests/test_envs.py, comparisons matched
+# by tests/comparison/test_spec.py, and all held to their schemas below.
+@pytest.mark.slow
 def test_all_that_is_shipped_is_valid(deltarl: Deltarl) -> None:
     status, out, _ = deltarl("validate")
     assert status == 0

@@ -11,8 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import forked
 import pytest
 import torch
 from rich.console import Console
@@ -46,6 +49,17 @@ SMALL = (
     "device=cpu",
     "name=small",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported_once() -> Iterator[None]:
+    """Runs have processes of their own, forked from one that has imported deltarl.
+
+    A process that begins with nothing is what tests/launch/test_local.py has, and `begin` below.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deltarl.launch.local.multiprocessing", SimpleNamespace(get_context=lambda _: forked.CONTEXT))
+        yield
 
 
 def small(out: Path, *overrides: str) -> Comparison:

@@ -40,7 +40,7 @@ def test_learning_is_the_same_to_the_last_bit(algorithm: str, tmp_path: Path) ->
         model.logger.close()
         return dict(model.policy.state_dict())
 
-    callback = GateCallback(every=16, rows=8, path=tmp_path / "gates.npz")
+    callback = GateCallback(every=32, rows=8, path=tmp_path / "gates.npz")
     with_it, without = learned(callback), learned(None)
     assert len(read_record(tmp_path / "gates.npz")["steps"]) > 2
     for name, tensor in without.items():

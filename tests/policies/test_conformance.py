@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,7 @@ from tests.policies.matrix import (
 )
 
 name_of = attrgetter("name")
-every_case = pytest.mark.parametrize("case", parameters())
 every_algorithm = pytest.mark.parametrize("subject", SUBJECTS, ids=name_of)
-with_actor = pytest.mark.parametrize("subject", [subject for subject in SUBJECTS if subject.has_actor], ids=name_of)
 critics_of_actions = pytest.mark.parametrize("subject", CONTINUOUS_CRITICS, ids=name_of)
 
 
@@ -66,18 +66,45 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def in_turn(options: Iterable[str]) -> list[Any]:
+    """Algorithm and option, each algorithm with every third option; the others are slow."""
+    return [
+        pytest.param(subject, option, id=f"{subject.name}-{option}", marks=[] if (i + j) % 3 == 0 else pytest.mark.slow)
+        for i, subject in enumerate(SUBJECTS)
+        for j, option in enumerate(options)
+    ]
+
+
 # Training
 
 
-@every_case
-def test_it_trains_and_every_parameter_moves(case: Case) -> None:
+@dataclass(frozen=True)
+class Trained:
+    """A model of a case, and its parameters before it was trained."""
+
+    case: Case
+    model: Any
+    before: dict[str, Tensor]
+
+
+@pytest.fixture(scope="module", params=parameters())
+def trained(request: pytest.FixtureRequest) -> Trained:
+    case = request.param
     model = make(case.subject, case.observation, torso=case.torso)
-    assert len(torsos(model)) == (0 if case.kind == "mlp" else number_of_networks(model))
     before = snapshot(model.policy)
-    model.learn(32)
+    return Trained(case, model.learn(32), before)
+
+
+def test_it_trains_and_every_parameter_moves(trained: Trained) -> None:
+    model, case = trained.model, trained.case
+    assert len(torsos(model)) == (0 if case.kind == "mlp" else number_of_networks(model))
     after = snapshot(model.policy)
-    assert {name for name, tensor in after.items() if torch.equal(tensor, before[name])} == set()
+    assert {name for name, tensor in after.items() if torch.equal(tensor, trained.before[name])} == set()
     assert all(tensor.isfinite().all() for tensor in after.values())
+
+
+def test_a_trained_model_loads_bit_for_bit(trained: Trained, tmp_path: Path) -> None:
+    assert_loads_the_same(trained.model, trained.case.subject, tmp_path)
 
 
 def number_of_networks(model: BaseAlgorithm) -> int:
@@ -105,19 +132,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("subject", "variant"),
-    [
-        pytest.param(
-            subject,
-            variant,
-            id=f"{subject.name}-{variant}",
-            marks=[] if (row + column) % 3 == 0 else pytest.mark.slow,
-        )
-        for row, subject in enumerate(SUBJECTS)
-        for column, variant in enumerate(VARIANTS)
-    ],
-)
+@pytest.mark.parametrize(("subject", "variant"), in_turn(VARIANTS))
 def test_every_form_of_the_block_trains(subject: Subject, variant: str) -> None:
     model = make(subject, torso={"kind": "delta", "width": 16, "depth": 1, **VARIANTS[variant]})
     before = {name: tensor.clone() for name, tensor in model.policy.named_parameters()}
@@ -236,14 +251,7 @@ def assert_loads_the_same(model: Any, subject: Subject, folder: Path) -> None:
         assert np.array_equal(actions(policy, batch), actions(model, batch))
 
 
-@every_case
-def test_a_trained_model_loads_bit_for_bit(case: Case, tmp_path: Path) -> None:
-    model = make(case.subject, case.observation, torso=case.torso).learn(32)
-    assert_loads_the_same(model, case.subject, tmp_path)
-
-
-@every_algorithm
-@pytest.mark.parametrize("option", LOADED)
+@pytest.mark.parametrize(("subject", "option"), in_turn(LOADED))
 def test_torsos_of_other_forms_survive_saving(subject: Subject, option: str, tmp_path: Path) -> None:
     torsos = dict(LOADED[option])
     if not subject.has_actor and "actor_torso" in torsos:
@@ -251,8 +259,17 @@ def test_torsos_of_other_forms_survive_saving(subject: Subject, option: str, tmp
     assert_loads_the_same(make(subject, **torsos).learn(32), subject, tmp_path)
 
 
-@with_actor
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("subject", "shared"),
+    [
+        # What Stable-Baselines3's policies share if nothing is said is what all other tests load.
+        pytest.param(subject, shared, id=f"{shared}-{subject.name}", marks=pytest.mark.slow if usual else [])
+        for subject in SUBJECTS
+        if subject.has_actor
+        for shared in (True, False)
+        for usual in [shared is subject.on_policy]
+    ],
+)
 def test_the_sharing_of_features_survives_saving(subject: Subject, shared: bool, tmp_path: Path) -> None:
     observation = list(subject.observations)[-1]  # images, whose features are learned
     model = make(subject, observation, torso=KINDS["delta"], share_features_extractor=shared)
@@ -381,7 +398,7 @@ def test_weight_decay_leaves_gates_norms_and_biases_alone_also_after_a_load(subj
             assert len(held) == len({id(parameter) for parameter in held})
 
 
-@pytest.mark.parametrize("case", parameters(where=lambda case: case.kind == "mlp", covering=lambda _: True))
+@pytest.mark.parametrize("case", parameters(where=lambda case: case.kind == "mlp"))
 def test_an_mlp_torso_is_the_algorithms_own_policy_bit_for_bit(case: Case) -> None:
     subject = case.subject
     own = {"Box": "MlpPolicy", "Dict": "MultiInputPolicy", "image": "CnnPolicy"}[case.observation]

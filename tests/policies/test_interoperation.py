@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import forked
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -26,13 +25,9 @@ from tests.policies.matrix import KINDS, SUBJECTS, ScaledBlock, actions, make, s
 BY_ALGORITHM = {subject.algorithm: subject for subject in SUBJECTS}
 
 
-def python(*arguments: str | Path, folder: Path) -> str:
-    """What a Python of its own prints, in a folder of its own."""
-    outcome = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    return outcome.stdout
+def printed(ended: forked.Ended) -> str:
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
 
 
 # RL Zoo
@@ -49,7 +44,7 @@ Reacher-v5:
 """
     )
     options = "--algo sac --env Reacher-v5 --conf-file sac.yml --log-folder logs --eval-freq -1 --device cpu --seed 0"
-    python("-m", "rl_zoo3.train", *options.split(), folder=tmp_path)
+    printed(forked.module("rl_zoo3.train", options.split(), tmp_path))
     model = SAC.load(tmp_path / "logs" / "sac" / "Reacher-v5_1" / "Reacher-v5.zip", device="cpu")
     assert type(model.policy) is deltarl.policies.DeltaSACPolicy
     assert (model.policy.actor_torso.depth, model.policy.critic_torso.depth) == (2, 3)
@@ -139,7 +134,7 @@ model.set_env(env)
 model.learn(32)
 """
     (tmp_path / "plain.py").write_text(script)
-    loaded, filled = python("plain.py", folder=tmp_path).splitlines()
+    loaded, filled = printed(forked.script(tmp_path / "plain.py", [], tmp_path)).splitlines()
     assert loaded == filled
     assert "nan" not in loaded
 

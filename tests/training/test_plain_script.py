@@ -102,6 +102,7 @@ def test_the_weights_are_the_same_bit_for_bit(name: str, implementation: str, tm
         "seeds=[3]",
         "env.seeding=consecutive",
         "eval.episodes=1",
+        "eval.max_episode_steps=60",
         "eval.every=70",
         "device=cpu",
     )

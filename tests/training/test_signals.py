@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 
@@ -24,18 +25,14 @@ SMALL = ("torso.width=8", "torso.depth=1", "total_timesteps=100000000", "device=
 SAC = ("agent=sac", "env.n_envs=1", "agent.learning_starts=90000000", "agent.buffer_size=5000")
 
 
-def start(out: Path, *settings: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [DELTARL, "train", "quickstart", *SMALL, f"out={out}", *settings],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def start(out: Path, *settings: str) -> forked.Running:
+    return forked.Running(["deltarl", "train", "quickstart", *SMALL, f"out={out}", *settings], out, group=True)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+def wait_for(process: forked.Running, condition: Callable[[], Any], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
+        assert not process.has_ended, process.wait()
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -49,34 +46,33 @@ def steps_logged(folder: Path) -> int:
 def test_a_signal_stores_the_run_also_before_it_learns(number: signal.Signals, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "seed-0"
     process = start(tmp_path, *SAC)
-    wait_for(lambda: steps_logged(folder))
-    process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    wait_for(process, lambda: steps_logged(folder))
+    os.kill(process.pid, number)
+    ended = process.wait(60)
 
-    assert process.returncode == 75
+    assert ended.returncode == 75
     found = newest(folder)
     assert found is not None
-    last = said.splitlines()[-1]
+    last = ended.stderr.splitlines()[-1]
     assert last == (
         f"deltarl: {number.name}: stopped at step {found.steps:,}, stored at step {found.steps:,}; "
         f"go on with: deltarl resume {folder}"
     )
-    assert "Traceback" not in said
+    assert "Traceback" not in ended.stderr
     assert not (folder / "result.json").exists()
 
 
 def test_a_stopped_run_goes_on_and_can_be_stopped_again(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "seed-0"
     process = start(tmp_path, *SAC)
-    wait_for(lambda: steps_logged(folder))
-    process.terminate()
-    process.communicate(timeout=60)
+    wait_for(process, lambda: steps_logged(folder))
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait(60)
     [first] = steps_of(folder)
-    again = subprocess.Popen([DELTARL, "resume", folder], stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: steps_logged(folder) > first)
-    again.send_signal(signal.SIGUSR1)
-    again.communicate(timeout=60)
-    assert again.returncode == 75
+    again = forked.Running(["deltarl", "resume", str(folder)], tmp_path)
+    wait_for(again, lambda: steps_logged(folder) > first)
+    os.kill(again.pid, signal.SIGUSR1)
+    assert again.wait(60).returncode == 75
     assert steps_of(folder)[0] > first
 
 
@@ -84,30 +80,29 @@ def test_a_second_signal_ends_it_at_once_and_harms_nothing(tmp_path: Path) -> No
     folder = tmp_path / "run" / "seed-0"
     # A rollout of minutes: the first signal waits for its end.
     process = start(tmp_path, "agent.n_steps=1000000", "checkpoint.every=1")
-    wait_for((folder / "metrics.jsonl").exists)
+    wait_for(process, (folder / "metrics.jsonl").exists)
     time.sleep(1)
-    process.terminate()
+    os.kill(process.pid, signal.SIGTERM)
     time.sleep(0.5)
-    assert process.poll() is None
-    process.terminate()
-    process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGTERM
+    assert not process.has_ended
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(10).returncode == -signal.SIGTERM
     assert newest(folder) is None
 
 
 def test_ctrl_c_stops_all_seeds_each_with_its_checkpoint(tmp_path: Path) -> None:
     folders = [tmp_path / "run" / f"seed-{seed}" for seed in (0, 1)]
     process = start(tmp_path, *SAC, "seeds=[0,1,2]", "--jobs", "2")
-    wait_for(lambda: all(steps_logged(folder) for folder in folders))
+    wait_for(process, lambda: all(steps_logged(folder) for folder in folders))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and children
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == 75
+    ended = process.wait(60)
+    assert ended.returncode == 75
     for folder in folders:
         found = newest(folder)
         assert found is not None
-        assert f"stored at step {found.steps:,}; go on with: deltarl resume {folder}" in said
+        assert f"stored at step {found.steps:,}; go on with: deltarl resume {folder}" in ended.stderr
     assert not (tmp_path / "run" / "seed-2").exists()
-    assert "Traceback" not in said
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_script_is_stopped_by_an_exit(tmp_path: Path) -> None:
@@ -121,13 +116,13 @@ def test_a_script_is_stopped_by_an_exit(tmp_path: Path) -> None:
         "    print('cleaned up')\n"
         "    raise\n"
     )
-    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: steps_logged(tmp_path / "run" / "seed-0"))
-    process.terminate()
-    out, error = process.communicate(timeout=60)
-    assert process.returncode == 75
-    assert out == "cleaned up\n"
-    assert "Traceback" not in error
+    process = forked.Running([str(script)], tmp_path, code=script)
+    wait_for(process, lambda: steps_logged(tmp_path / "run" / "seed-0"))
+    os.kill(process.pid, signal.SIGTERM)
+    ended = process.wait(60)
+    assert ended.returncode == 75
+    assert ended.stdout == "cleaned up\n"
+    assert "Traceback" not in ended.stderr
 
 
 def test_handlers_that_were_there_come_back() -> None:
