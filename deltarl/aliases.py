@@ -1,4 +1,4 @@
-"""The policies' aliases, added to Stable-Baselines3's algorithms as soon as these are imported, and not before."""
+"""Adds the policies' aliases to Stable-Baselines3's algorithms once these are imported, and not before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIBRARIES = ("stable_baselines3", "sb3_contrib")
 
 
 def add() -> None:
-    """Add them now if Stable-Baselines3 has been imported, else once it is."""
+    """Add the aliases now if Stable-Baselines3 has been imported, otherwise when it is."""
     if LIBRARIES[0] in sys.modules:
         import_module(POLICIES)
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -22,9 +22,10 @@ def add() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds both libraries, and deltarl's own modules, where they are; the aliases are added when they are imported.
+    """Finds both libraries and deltarl's modules as usual, and adds the aliases once they are imported.
 
-    Not before the outermost of these imports ends: within it some of what the policies need is only half there.
+    This waits for the outermost of these imports to end, because before that some of what the policies need is only
+    partly initialised.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,7 @@ class _Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """A module's own loader, but that the policies follow the outermost import."""
+    """A module's own loader, except that the policies are imported after the outermost import."""
 
     def __init__(self, own: Loader, finder: _Finder) -> None:
         self.own, self.finder = own, finder

@@ -1,4 +1,4 @@
-"""The former place of blocks, now `deltarl.torsos`: models saved before the move name it in their pickles."""
+"""Former module of the blocks, now in `deltarl.torsos`; pickles of models saved before the move refer to it."""
 
 from deltarl.torsos.delta_blocks import AdditiveBlock, DeltaBlock, LerpBlock, RankOneBlock, WriteOnlyBlock
 from deltarl.torsos.layers import ACTIVATIONS, BatchRenorm, ChannelCompressor, Sublayer

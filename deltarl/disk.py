@@ -1,7 +1,7 @@
 """Files and folders that survive a kill and a power failure.
 
-Everything that a run's safety depends on is written here, in single system calls of `os`: what was written is forced
-to the disk before it gets its name, and a name is given by one rename. A reader sees the old state or the new one.
+Everything that a run's safety depends on is written here, with individual system calls of `os`. Content is forced to
+the disk before it gets its name, by a single rename, so a reader sees either the old state or the new one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from deltarl.reading import NO_LINK
 
 _MODE = 0o666
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What libraries say in errors of their own; an environment may speak of disks in its own words as well.
+# How libraries report a full disk in errors of their own. An environment's error may mention disks too.
 _SIGNS = (
     (SafetensorError, re.compile("|".join(rf"\(os error {number}\)" for number in _FULL))),
     (RuntimeError, re.compile(r"PytorchStreamWriter failed writing|inline_container.*unexpected pos")),
@@ -28,11 +28,11 @@ _SIGNS = (
 
 
 class FullDiskError(RuntimeError):
-    """The disk had no room for anything that a run could go on from."""
+    """The disk had no room for anything that a run could be resumed from."""
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error comes of a full disk, a quota or a limit on the size of files, whatever library raised it."""
+    """Whether an error is due to a full disk, a quota or a file size limit, whichever library raised it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
@@ -44,7 +44,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a new file, or over an old one that is no link, and force it to the disk."""
+    """Write a file, replacing one that is not a link, and force it to the disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | NO_LINK, _MODE)
     try:
         rest = memoryview(content).cast("B")
@@ -56,22 +56,22 @@ def write(path: Path, content: bytes | memoryview) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put `content` in the place of a file at once: readers see the old file or the new one, never half of it."""
+    """Replace a file atomically: readers see the old file or the new one, never part of it."""
     beside = path.with_name(f"{path.name}.tmp")
-    beside.unlink(missing_ok=True)  # it may be another name of a file elsewhere
+    beside.unlink(missing_ok=True)  # it may be a hard link to a file elsewhere
     write(beside, content)
     beside.rename(path)
     sync(path.parent)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Give a file or folder another name, for good when this returns."""
+    """Rename a file or folder; durable when this returns."""
     source.rename(target)
     sync(target.parent)
 
 
 def link(source: Path, target: Path) -> bool:
-    """A second name for a file; False where there can be none: no such file (any more), or no links on this disk."""
+    """Create a hard link; False if that is impossible: the file is gone, or the disk has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -80,7 +80,7 @@ def link(source: Path, target: Path) -> bool:
 
 
 def unshare(path: Path) -> None:
-    """Give a file its own content where other names share it, as in a backup made of hard links."""
+    """Give a file its own copy of its content if other hard links share it, as in some backups."""
     if path.stat().st_nlink > 1:
         replace(path, path.read_bytes())
 
@@ -95,7 +95,7 @@ def sync(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder, a file or a link; what is gone already is no error."""
+    """Remove a folder, a file or a link; it may already be gone."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
 
 
 def free(folder: Path) -> int:
-    """Bytes that can still be written beside `folder`."""
+    """Free bytes on the file system of `folder`."""
     return shutil.disk_usage(folder).free
 
 

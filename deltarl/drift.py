@@ -1,4 +1,4 @@
-"""Tasks that change while an agent learns: a simulation's actuators and friction, by the clock of the training."""
+"""Tasks that change during training: actuators and friction of the simulation, by training steps."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Factors = tuple[Annotated[float, Field(gt=0, le=1_000)], ...]
 
 
 class DriftSpec(Spec):
-    """Actuators and friction that change at set steps of the training; for MuJoCo's tasks."""
+    """Actuators and friction that change at given training steps; for MuJoCo tasks."""
 
     wrapper: Literal["drift"]
     at: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Environment steps of the training, of all environments together, at which a phase ends."
+        (), description="Training steps, over all environments together, at which a phase ends."
     )
-    strength: Factors = Field((), description="Factor on every actuator's force in each phase; empty: 1 in all.")
-    friction: Factors = Field((), description="Factor on the friction of every geom in each phase; empty: 1 in all.")
+    strength: Factors = Field((), description="Factor on the force of every actuator in each phase; empty means 1.")
+    friction: Factors = Field((), description="Factor on the friction of every geom in each phase; empty means 1.")
 
     @model_validator(mode="after")
     def _there_is_a_factor_for_each_phase(self) -> DriftSpec:
         if any(later <= earlier for earlier, later in pairwise(self.at)):
-            raise complaint(f"steps in rising order are wanted; got {list(self.at)}", key="at")
+            raise complaint(f"expected steps in increasing order; got {list(self.at)}", key="at")
         phases = len(self.at) + 1
         for name in ("strength", "friction"):
             factors = getattr(self, name)
             if factors and len(factors) != phases:
                 raise complaint(
-                    f"{phases} phases have as many factors; got {len(factors)}: {list(factors)}",
+                    f"expected {phases} factors, one per phase; got {len(factors)}: {list(factors)}",
                     key=name,
                 )
         if not self.strength and not self.friction:
@@ -41,11 +41,11 @@ class DriftSpec(Spec):
         return self
 
     def phase(self, steps: int) -> int:
-        """The phase, from 0, that the next step is in after so many of the training."""
+        """The phase, from 0, of the next step after `steps` training steps."""
         return sum(steps >= end for end in self.at)
 
     def held(self, steps: int | None) -> DriftSpec:
-        """The task as it is after so many steps of the training, and stays; of None as it is in the last phase."""
+        """The task fixed in its phase after `steps` training steps; None means the last phase."""
         phase = len(self.at) if steps is None else self.phase(steps)
         chosen = {
             name: factors[phase : phase + 1] for name in ("strength", "friction") if (factors := getattr(self, name))
@@ -53,15 +53,15 @@ class DriftSpec(Spec):
         return self.model_copy(update={"at": (), **chosen})
 
     def wrap(self, env: gym.Env[Any, Any], n_envs: int) -> gym.Env[Any, Any]:
-        """Wrap one of `n_envs` environments that are stepped together, and share their clock."""
+        """Wrap one of `n_envs` environments that are stepped together and share a clock."""
         return Drift(env, self, n_envs)
 
 
 class Drift(gym.Wrapper[Any, Any, Any, Any]):
-    """Scales the actuators and the friction of a MuJoCo model by the phase that the training is in.
+    """Scales the actuators and the friction of a MuJoCo model according to the current phase.
 
-    The clock counts the steps of this environment, times the number of those that are stepped beside it. A phase begins
-    with its first step, in the middle of an episode.
+    The clock counts the steps of this environment times the number of environments that are stepped together. A phase
+    begins with its first step, possibly in the middle of an episode.
 
     Raises:
         ConfigError: if the environment has no MuJoCo model with actuators.
@@ -81,7 +81,7 @@ class Drift(gym.Wrapper[Any, Any, Any, Any]):
 
     @property
     def phase(self) -> int:
-        """From 0; that of the last step."""
+        """The phase of the last step, from 0."""
         return self._phase
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:

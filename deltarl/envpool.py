@@ -17,25 +17,25 @@ _NEVER = 2**31 - 1  # EnvPool's seeds and step counts are of 32 bits
 
 
 class EnvPoolVecEnv(VecEnv):
-    """A pool of EnvPool's environments (Weng et al., arXiv 2206.10558), as its own Gymnasium interface gives them.
+    """EnvPool's environments (Weng et al., arXiv 2206.10558), through its Gymnasium interface.
 
-    It behaves as Stable-Baselines3's `DummyVecEnv` of Gymnasium's environments does, but that observations come as
-    float32, as networks see them anyway. The spaces are Gymnasium's, so that a policy fits both. Actions go to the
-    simulation as they come. An episode that ends is followed at once by the first observation of the next, and its own
-    last observation stands in its info as `terminal_observation`. The infos hold nothing of the task's own. What the
-    environments hold lies in C++ and can be neither read nor stored.
+    It behaves like Stable-Baselines3's `DummyVecEnv` of Gymnasium environments, except that observations are float32,
+    which is what networks see anyway. The spaces are Gymnasium's, so a policy fits both. Actions are passed on
+    unchanged. When an episode ends, the next one's first observation is returned at once, and the last observation is
+    in the info as `terminal_observation`. Infos contain nothing specific to the task. The environments' state is in C++
+    and can be neither read nor stored.
 
     Args:
         task: one of `envpool_tasks.TASKS`.
-        n_envs: how many environments.
-        seed: they are seeded with seed, seed + 1, ... at the first reset; what they then do depends neither on each
-            other nor on the number of threads.
-        threads: EnvPool's threads, beside the one that waits for them.
-        options: keyword arguments of `gymnasium.make`, of which EnvPool takes `envpool_tasks.OPTIONS`.
+        n_envs: number of environments.
+        seed: the environments are seeded with seed, seed + 1, ... at the first reset. What they then do depends neither
+            on each other nor on the number of threads.
+        threads: EnvPool's threads, in addition to the one that waits for them.
+        options: keyword arguments of `gymnasium.make`; EnvPool supports `envpool_tasks.OPTIONS`.
 
     Raises:
         ConfigError: if EnvPool cannot be imported.
-        TypeError: if the task has no such option, or the option another type.
+        TypeError: if the task does not have an option, or its type is wrong.
     """
 
     render_mode = None
@@ -48,18 +48,18 @@ class EnvPoolVecEnv(VecEnv):
         self.spec = twin.spec
         super().__init__(n_envs, twin.observation_space, twin.action_space)
         self.task, self.threads = task, threads
-        # EnvPool calls a fall at the time limit a truncation alone, and Gymnasium also a termination: the limit is kept
-        # here, where the two are told apart, and is out of EnvPool's reach.
+        # EnvPool reports a fall at the time limit only as truncation, Gymnasium also as termination. So the limit is
+        # kept here, where the two can be told apart, and EnvPool's own is out of reach.
         self.options = {**(options or {}), "max_episode_steps": _NEVER}
         self.limit = (twin.spec and twin.spec.max_episode_steps) or sys.maxsize
         self.lengths = np.zeros(n_envs, int)
         self.seeds: list[int] = []
-        self.pool: Any = None  # made at the first reset; what it cannot be made of is said here
+        self.pool: Any = None  # created at the first reset; invalid options are reported here
         _envpool().make_spec(task, **self.options)
         self.seed(seed)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """The next reset makes the environments anew, seeded with seed, seed + 1, ..."""
+        """Recreate the environments at the next reset, seeded with seed, seed + 1, ..."""
         seeds = super().seed(seed)
         self.seeds = [each % _NEVER for each in seeds if each is not None]
         return seeds
@@ -88,7 +88,7 @@ class EnvPoolVecEnv(VecEnv):
         if ended.size:
             for index in ended:
                 infos[index]["terminal_observation"] = observations[index].copy()
-            # Left alone, EnvPool would spend the next step on this, and take no action in it.
+            # Otherwise EnvPool would spend the next step on this and ignore its action.
             observations[ended] = self.pool.reset(ended.astype(np.int32))[0]
             self.lengths[ended] = 0
         return observations, rewards, terminated | truncated, infos
@@ -97,7 +97,7 @@ class EnvPoolVecEnv(VecEnv):
         self.pool = None  # its threads end with it
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """What is the same for all environments and known without asking them: `spec`, `render_mode`, the spaces.
+        """Attributes that are the same for all environments: `spec`, `render_mode`, the spaces.
 
         Raises:
             AttributeError: for anything else.
@@ -111,7 +111,7 @@ class EnvPoolVecEnv(VecEnv):
             AttributeError: always.
         """
         del value, indices
-        raise AttributeError(f"EnvPool's environments are made as they stay: '{attr_name}' cannot be set")
+        raise AttributeError(f"EnvPool's environments cannot be changed: '{attr_name}' cannot be set")
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **_: Any) -> list[Any]:
         """Refused.
@@ -120,20 +120,20 @@ class EnvPoolVecEnv(VecEnv):
             AttributeError: always.
         """
         del method_args, indices
-        raise AttributeError(f"EnvPool's environments are no Python objects: they have no method '{method_name}'")
+        raise AttributeError(f"EnvPool's environments are not Python objects: they have no method '{method_name}'")
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """False for each: no wrapper of Gymnasium's can be laid around them."""
+        """False for each: Gymnasium's wrappers cannot wrap them."""
         del wrapper_class
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[None]:
-        """None for each: they are trained in, and never drawn."""
+        """None for each: they are used for training only and never rendered."""
         return [None] * self.num_envs
 
 
 def _single(observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The same in single precision; always a copy, since EnvPool's own memory may be written again."""
+    """A float32 copy; always a copy, because EnvPool may overwrite its memory."""
     return observations.astype(np.float32)
 
 

@@ -1,6 +1,6 @@
-"""The tasks that EnvPool can step, and what it takes of their options."""
+"""The tasks that EnvPool supports, and their supported options."""
 
-# The tests hold each of them to Gymnasium's task of the same id, step by step and for every one of the options.
+# The tests compare each with Gymnasium's task of the same id, step by step and for every option.
 TASKS = (
     "Ant-v5",
     "HalfCheetah-v5",

@@ -1,4 +1,4 @@
-"""Environments as data, and the vectorised environment made of them."""
+"""Environments as data, and the vectorised environments built from them."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
 
 MOST_SEEDS = 1_000_000
 MOST_ENVS = 4_096
-# Evaluation episodes are seeded from here on, and are cut off at so many steps unless a config says otherwise.
+# The first evaluation seed, and the default length at which evaluation episodes are cut off.
 FIRST_EVALUATION_SEED = 1_000_000
 LONGEST_EPISODE = 10_000
-# Separate training environments take the numbers below 2**32, the largest that NumPy's older generators accept.
+# Separate seeding uses the largest seeds below 2**32, the limit of NumPy's legacy generators.
 FIRST_TRAINING_SEED = 2**32 - MOST_SEEDS * MOST_ENVS
 
 
 class NormalizeSpec(Spec):
-    """Running normalisation by Stable-Baselines3's VecNormalize; scores are never normalised."""
+    """Running normalisation with Stable-Baselines3's VecNormalize; scores are never normalised."""
 
     observations: bool = Field(False, description="Whether observations are normalised.")
-    rewards: bool = Field(False, description="Whether rewards are scaled by the running spread of the returns.")
-    clip: Annotated[float, Field(gt=0, description="Normalised values are clipped to +-clip.")] = 10.0
+    rewards: bool = Field(
+        False, description="Whether rewards are divided by the running standard deviation of the returns."
+    )
+    clip: Annotated[float, Field(gt=0, description="Normalised values are clipped to [-clip, clip].")] = 10.0
 
 
 class SuccessSpec(Spec):
@@ -43,23 +45,23 @@ class SuccessSpec(Spec):
 
 
 class ScoreSpec(Spec):
-    """A return over complete episodes, and where it is from."""
+    """A return over complete episodes, and its source."""
 
     mean: float = Field(description="Mean return.")
     std: Annotated[float, Field(ge=0)] | None = Field(None, description="Standard deviation over episodes or seeds.")
     success_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Share of episodes that succeed."
+        None, description="Fraction of successful episodes."
     )
     episodes: Annotated[int, Field(ge=1)] | None = Field(None, description="Number of episodes.")
-    source: str = Field(description="Where the score is from.")
+    source: str = Field(description="Source of the score.")
 
 
 class DiscretizeActionSpec(Spec):
-    """Continuous actions in bins of equal width, all combinations as one Discrete action: for dqn and qrdqn."""
+    """Divides continuous actions into bins of equal width, each combination a discrete action; for dqn and qrdqn."""
 
     wrapper: Literal["discretize_action"]
     bins: Annotated[int, Field(ge=2)] | tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        description="For every component of the action, or for each its own."
+        description="Number of bins for every component of the action, or one number per component."
     )
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
@@ -67,7 +69,7 @@ class DiscretizeActionSpec(Spec):
 
 
 class FlattenObservationSpec(Spec):
-    """Dict observations, nested ones too, as one vector."""
+    """Flattens Dict observations, including nested ones, into one vector."""
 
     wrapper: Literal["flatten_observation"]
 
@@ -76,17 +78,17 @@ class FlattenObservationSpec(Spec):
 
 
 class FilterObservationSpec(Spec):
-    """Of Dict observations some entries alone."""
+    """Keeps only some entries of Dict observations."""
 
     wrapper: Literal["filter_observation"]
-    keys: tuple[str, ...] = Field(min_length=1, description="Entries that stay.")
+    keys: tuple[str, ...] = Field(min_length=1, description="Entries to keep.")
 
     def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         return gym.wrappers.FilterObservation(env, list(self.keys))
 
 
 class TimeAwareObservationSpec(Spec):
-    """The time since the start of the episode as one more entry of the observation."""
+    """Adds the time since the start of the episode to the observation."""
 
     wrapper: Literal["time_aware_observation"]
 
@@ -100,32 +102,33 @@ WrapperSpec = Annotated[
 ]
 
 
-# What is known of a task, and changes nothing of a run on it.
+# Facts about a task that do not affect a run.
 KNOWN_SCORES = ("random_score", "reference_score")
 
 
 class EnvSpec(Spec):
     """A Gymnasium environment and how agents train in it."""
 
-    id: str = Field(description="Id in Gymnasium's registry, gymnasium-robotics included.")
-    kind: Literal["locomotion", "manipulation", "navigation"] = Field(
-        description="What sort of task it is, for lists alone."
-    )
+    id: str = Field(description="Id in Gymnasium's registry, including gymnasium-robotics.")
+    kind: Literal["locomotion", "manipulation", "navigation"] = Field(description="Sort of task; only shown in lists.")
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
     wrappers: tuple[WrapperSpec, ...] = Field((), description="Wrappers, the innermost first.")
     n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Environments side by side in one process.")] = 1
     seeding: Literal["separate", "consecutive"] = Field(
         "separate",
         description="Seeds of the training environments: a distinct one for each run and environment, or the run's "
-        "seed plus 0, 1, ..., as Stable-Baselines3 has it.",
+        "seed plus 0, 1, ..., as in Stable-Baselines3.",
     )
     vectorization: Literal["dummy", "envpool"] = Field(
         "dummy",
-        description="What steps them in training: Python, one after the other, or EnvPool. Scores are Gymnasium's.",
+        description="How environments are stepped in training: one after the other in Python, or by EnvPool. Scores "
+        "are always Gymnasium's.",
     )
     normalize: NormalizeSpec = Field(NormalizeSpec(), description="Running normalisation.")
-    success: SuccessSpec | None = Field(None, description="Null for tasks without a notion of success.")
-    random_score: ScoreSpec | None = Field(None, description="What uniformly random actions score.")
+    success: SuccessSpec | None = Field(
+        None, description="How success is defined; null if the task does not define it."
+    )
+    random_score: ScoreSpec | None = Field(None, description="Score of uniformly random actions.")
     reference_score: ScoreSpec | None = Field(None, description="A published score, or null.")
 
     @field_validator("id")
@@ -136,10 +139,13 @@ class EnvSpec(Spec):
             raise complaint(f"'{env_id}' names a module to import; give --import {module}, and '{own}' here")
         try:
             found = is_registered(env_id)
-        except ConfigError as error:  # of a module that is to be imported
+        except ConfigError as error:  # from importing a module
             raise complaint(str(error)) from None
         if not found:
-            hint = nearest(env_id, gym.registry) or "; what registers one of your own is given with --import MODULE"
+            hint = (
+                nearest(env_id, gym.registry)
+                or "; to use one of your own, give the module that registers it: --import MODULE"
+            )
             raise complaint(f"no environment '{env_id}'{hint}")
         return env_id
 
@@ -151,7 +157,7 @@ class EnvSpec(Spec):
         except ValueError as error:
             raise complaint(str(error)) from None
         if odd := [text for text in yaml_text.texts(kept) if not is_plain(text)]:
-            raise complaint(f"text without control characters is wanted; got {odd[0]!r}")
+            raise complaint(f"expected text without control characters; got {odd[0]!r}")
         return kept
 
     @model_validator(mode="after")
@@ -163,14 +169,14 @@ class EnvSpec(Spec):
     def first_seed(self, seed: int) -> int:
         """The seed of a run's first training environment; the others follow it.
 
-        `separate` seeds are disjoint for any two runs of different seeds, and from all seeds of evaluations below
+        `separate` seeds are disjoint between runs with different seeds, and disjoint from all evaluation seeds below
         `FIRST_TRAINING_SEED`.
 
         Args:
-            seed: of the run.
+            seed: the run's seed.
 
         Raises:
-            ConfigError: if a `consecutive` seed would be one of the evaluation's.
+            ConfigError: if a `consecutive` seed would coincide with an evaluation seed.
         """
         if self.seeding == "separate":
             return FIRST_TRAINING_SEED + seed * MOST_ENVS
@@ -182,12 +188,12 @@ class EnvSpec(Spec):
         return seed
 
     def held(self, steps: int | None) -> EnvSpec:
-        """The environment as it is after so many steps of the training, and stays; of None as it is at the end."""
+        """The environment fixed in its phase after `steps` training steps; None means the last phase."""
         wrappers = tuple(each.held(steps) if isinstance(each, DriftSpec) else each for each in self.wrappers)
         return self if wrappers == self.wrappers else self.model_copy(update={"wrappers": wrappers})
 
     def phase(self, steps: int) -> int | None:
-        """Of a task that drifts, the phase that it is in after so many steps of the training; None of others."""
+        """The phase of a drifting task after `steps` training steps; None for other tasks."""
         return next((each.phase(steps) for each in self.wrappers if isinstance(each, DriftSpec)), None)
 
     def _fault_for_envpool(self) -> str | None:
@@ -195,16 +201,16 @@ class EnvSpec(Spec):
             return f"has no {self.id}; take one of {', '.join(envpool_tasks.TASKS)}"
         if self.wrappers:
             names = ", ".join(wrapper.wrapper for wrapper in self.wrappers)
-            return f"takes no wrappers, and there is {names}; leave them out"
+            return f"does not support wrappers; remove {names}"
         if self.success is not None:
-            return f"does not tell '{self.success.key}'; set success=null"
+            return f"does not report '{self.success.key}'; set success=null"
         if unknown := sorted(self.kwargs.keys() - set(envpool_tasks.OPTIONS)):
-            return f"does not take kwargs.{unknown[0]}, only {', '.join(envpool_tasks.OPTIONS)}; leave it out"
+            return f"does not support kwargs.{unknown[0]}, only {', '.join(envpool_tasks.OPTIONS)}; remove it"
         return None
 
 
 def is_registered(env_id: str) -> bool:
-    """Whether Gymnasium's registry has an environment, once all modules are imported that may register some.
+    """Whether Gymnasium's registry has an environment, after importing all modules that may register some.
 
     Raises:
         ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
@@ -214,7 +220,7 @@ def is_registered(env_id: str) -> bool:
 
 
 def _known_ids() -> list[str]:
-    # On its import, which is slow, it prints a notice on one family of its environments.
+    # Importing it is slow, and prints a notice about one family of its environments.
     with contextlib.redirect_stderr(io.StringIO()):
         import gymnasium_robotics  # noqa: PLC0415
     gym.register_envs(gymnasium_robotics)
@@ -222,7 +228,7 @@ def _known_ids() -> list[str]:
 
 
 class SuccessInfo(gym.Wrapper[Any, Any, Any, Any]):
-    """Says in each info's `is_success`, which Stable-Baselines3 logs, whether the episode counts as one so far."""
+    """Sets `is_success` in each info, which Stable-Baselines3 logs, to whether the episode is successful so far."""
 
     def __init__(self, env: gym.Env[Any, Any], success: SuccessSpec) -> None:
         super().__init__(env)
@@ -241,13 +247,13 @@ class SuccessInfo(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def build_envs(spec: EnvSpec, seed: int, n_envs: int | None = None, render_mode: str | None = None) -> VecEnv:
-    """Monitored environments in one process, not normalised; a task that drifts is in its last phase.
+    """Build monitored environments in this process, without normalisation; a drifting task is in its last phase.
 
     Args:
         spec: the environment.
         seed: the environments are seeded with seed, seed + 1, ...
-        n_envs: how many, `spec.n_envs` if not given.
-        render_mode: as Gymnasium takes it: human, rgb_array, or None for no frames.
+        n_envs: number of environments; default: `spec.n_envs`.
+        render_mode: Gymnasium's render mode: human, rgb_array, or None for no frames.
 
     Raises:
         ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
@@ -272,24 +278,24 @@ def _built(spec: EnvSpec, seed: int, n_envs: int, render_mode: str | None = None
 
 
 def _make(env_id: str, render_mode: str | None, **options: Any) -> gym.Env[Any, Any]:
-    """As `gymnasium.make`, also of environments whose constructor has no `render_mode`."""
+    """`gymnasium.make`, also for environments whose constructor has no `render_mode`."""
     if render_mode is not None:
         options["render_mode"] = render_mode
     return gym.make(env_id, **options)
 
 
 def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:
-    """As `build_envs`, but stepped by what `spec.vectorization` names; scores are taken in `build_envs` alone.
+    """Build the environments to train in, stepped as `spec.vectorization` says; evaluation uses `build_envs` only.
 
-    A task that drifts begins in its first phase, by a clock that the environments share.
+    A drifting task begins in its first phase, and the environments share a clock.
 
     Args:
         spec: the environment.
-        seed: of the run; `spec.first_seed` gives the environments' own.
-        threads: EnvPool's.
+        seed: the run's seed; `spec.first_seed` derives the environments' seeds from it.
+        threads: EnvPool's threads.
 
     Raises:
-        ConfigError: if EnvPool is wanted and cannot be imported, or as `spec.first_seed`.
+        ConfigError: if EnvPool is requested and cannot be imported, or if `spec.first_seed` refuses the seed.
     """
     first = spec.first_seed(seed)
     if spec.vectorization == "dummy":
@@ -310,7 +316,7 @@ def _wrapped(
 
 
 def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
-    """Wrap `envs` for training as `spec` says; `gamma` is the agent's, for the scale of the returns."""
+    """Wrap `envs` with the normalisation in `spec`; `gamma` is the agent's, to scale rewards by the returns."""
     if not (spec.observations or spec.rewards):
         return envs
     from stable_baselines3.common.vec_env import VecNormalize  # noqa: PLC0415

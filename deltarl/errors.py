@@ -1,4 +1,4 @@
-"""Frozen, closed models, and complaints that name the key and what would be right."""
+"""Frozen, closed models, and errors that name the key and the expected value."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pydantic_core import PydanticCustomError
 
 from deltarl.yaml_text import is_number
 
-# Texts that pydantic takes for true or false, and YAML does not.
+# Texts that pydantic accepts as booleans, but YAML does not.
 _ALSO_BOOL = frozenset({"on", "off", "yes", "no", "y", "n", "t", "f", "1", "0"})
 
-# What turns the direction of writing, so that a text reads as another than it is.
+# Characters that change the direction of writing, so that text looks different from what it is.
 _TURNS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class ConfigError(ValueError):
-    """Bad input; its message is one line that names the thing, the place and what would be right.
+    """Bad input; the message is one line that names the thing, the place and the expected value.
 
-    Control characters in it, which names and files from elsewhere may hold, are shown as their escapes.
+    Control characters, which names and files from elsewhere may contain, are shown as escapes.
     """
 
     def __init__(self, message: str) -> None:
@@ -31,17 +31,17 @@ class ConfigError(ValueError):
 
 
 class NonFiniteError(FloatingPointError):
-    """A number is NaN or infinite; the message names step, environment and key."""
+    """A number is NaN or infinite; the message names the step, environment and key."""
 
 
 class SeedFailedError(RuntimeError):
-    """Some seeds failed where others finished; the message holds what was raised for the first of them."""
+    """Some seeds failed; the message contains the first failure."""
 
 
 class Spec(BaseModel):
-    """Base of all specs: frozen, closed, and with a suggestion for a misspelt key."""
+    """Base class of all specs: frozen, closed, and with a suggestion for a misspelt key."""
 
-    # Infinities are for what an environment takes as its own options, and would be null otherwise.
+    # Infinities may occur in an environment's kwargs, and would be serialised as null otherwise.
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, ser_json_inf_nan="constants"
     )
@@ -54,14 +54,14 @@ class Spec(BaseModel):
                 if key not in cls.model_fields:
                     raise complaint(f"unknown key{suggestion(str(key), cls.model_fields)}", key=str(key))
                 if wanted := _taken_for_another(data[key], cls.model_fields[key].annotation):
-                    raise complaint(f"{wanted} is wanted; got {data[key]!r}", key=str(key))
+                    raise complaint(f"expected {wanted}; got {data[key]!r}", key=str(key))
         return data
 
 
 def _taken_for_another(value: Any, annotation: Any) -> str | None:
-    """What is wanted in the place of a value that pydantic would take for it: True for 1, "010" for 10, "on" for true.
+    """What was expected instead of a value that pydantic would coerce: True to 1, "010" to 10, "on" to true.
 
-    Text with control characters could not be read back from a run's folder.
+    Text with control characters is refused because it could not be read back from a run's folder.
     """
     kinds = _kinds(annotation)
     if isinstance(value, list | tuple):
@@ -87,7 +87,7 @@ def _is_number_of_python(text: str) -> bool:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The types of a union, without what is annotated to them."""
+    """The types of a union, without their annotations."""
     if get_origin(annotation) is Annotated:
         return _kinds(get_args(annotation)[0])
     if get_origin(annotation) in {Union, UnionType}:
@@ -96,7 +96,7 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 def _item(annotation: Any) -> Any:
-    """The type of a list's items; Any where there are several."""
+    """The type of a list's items; Any if there are several."""
     if get_origin(annotation) is Annotated:
         return _item(get_args(annotation)[0])
     if get_origin(annotation) in {Union, UnionType}:
@@ -107,19 +107,18 @@ def _item(annotation: Any) -> Any:
 
 
 def complaint(message: str, key: str | None = None) -> PydanticCustomError:
-    """An error for use inside a validator; `key` names the field when the validator is the whole model's,
-    with dots where it is deeper."""
-    # pydantic fills {braces} in the template from the context, so the text itself travels in the context.
+    """An error to raise in a validator; `key` names the field (dotted if nested) if the whole model is validated."""
+    # pydantic fills {braces} in the template from the context, so the text is passed through the context.
     return PydanticCustomError("complaint", "{message}", {"message": message, "key": key or ""})
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text can be printed as it is: no control characters but tabs and line ends, no lone surrogates."""
+    """Whether text can be printed as it is: no control characters except tabs and newlines, no lone surrogates."""
     return text.isprintable() or not any(map(_is_odd, text))
 
 
 def plain(text: str) -> str:
-    """The text with each character that `is_plain` refuses as its escape; otherwise as it is."""
+    """The text, with each character that `is_plain` refuses replaced by its escape."""
     if is_plain(text):
         return text
     return "".join(ascii(character)[1:-1] if _is_odd(character) else character for character in text)
@@ -130,22 +129,22 @@ def _is_odd(character: str) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+    """`; did you mean 'x'?` for the nearest known name, or an empty string if none is near."""
     by_lower = {str(candidate).lower(): candidate for candidate in known}
     near = get_close_matches(name.lower(), by_lower, n=1, cutoff=0.6)
     return f"; did you mean '{by_lower[near[0]]}'?" if near else ""
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """The nearest known name, as `nearest` words it, or the list of names where none is near."""
+    """The text of `nearest`, or the list of known names if none is near."""
     names = list(known)
     return nearest(name, names) or f"; known are {', '.join(names)}"
 
 
 def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...], str]:
-    """The first thing that is wrong in `data`, as the path of its key and a message of one line."""
+    """The first error in `data`, as the path of its key and a one-line message."""
     for found in error.errors(include_url=False):
-        # A default computed from a field that itself failed says nothing of its own.
+        # The error of a default that is computed from another invalid field adds nothing.
         if found["type"] == "default_factory_not_called":
             continue
         context: Mapping[str, Any] = found.get("ctx", {})
@@ -166,9 +165,9 @@ def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...],
         elif found["type"] == "missing":
             message = "missing"
         elif found["type"] in {"model_type", "model_attributes_type", "dict_type"}:
-            message = f"a mapping is wanted; got {found['input']!r}"
+            message = f"expected a mapping; got {found['input']!r}"
         elif found["type"] == "tuple_type":
-            message = f"a list such as [0, 1] is wanted; got {found['input']!r}"
+            message = f"expected a list such as [0, 1]; got {found['input']!r}"
         else:
             message = f"{message[0].lower()}{message[1:]}; got {found['input']!r}"
         return path, message
@@ -176,9 +175,9 @@ def first_complaint(error: ValidationError, data: Any) -> tuple[tuple[str, ...],
 
 
 def _plain_path(loc: Sequence[str | int], data: Any, keep_last: bool) -> tuple[str, ...]:
-    """pydantic's location without the tags of unions, which stand in no file.
+    """pydantic's location without the tags of unions, which do not occur in files.
 
-    What is not in the data is such a tag, but for the last item where that is what the data lacks.
+    An item that is not in the data is such a tag, unless it is the last one and the error is that it is missing.
     """
     path: list[str] = []
     for position, item in enumerate(loc):

@@ -44,13 +44,13 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
     if expanded:
         readout = (k.unsqueeze(-1) * x).sum(-2)
         return torch.addcmul(x, k.unsqueeze(-1), (beta * (v - readout)).unsqueeze(-2))
-    # A product and a sum: on CPU a batched dot product (einsum, vecdot) costs one GEMM call a row.
+    # A product and a sum: on CPU a batched dot product (einsum, vecdot) makes one GEMM call per row.
     readout = (k * x).sum(-1, keepdim=True)
     return torch.addcmul(x, k, beta * (v - readout))
 
 
 def write_only_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
-    """`X + beta k v^T`: the write without the erasure, the control that the paper asks for (its section 5).
+    """`X + beta k v^T`: the write without the erasing, the control that the paper asks for (section 5).
 
     Args:
         x: state, `[..., d]` or `[..., d, d_v]`.

@@ -1,6 +1,6 @@
 """Packages that import their public names on first access.
 
-Reading a config or refusing an argument needs no PyTorch, and importing that takes longer than everything else.
+Reading a config or rejecting an argument does not need PyTorch, whose import takes longer than everything else.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any],
     """The `__getattr__` and `__dir__` of a package (PEP 562).
 
     Args:
-        package: its name.
-        homes: the module of each public name; a submodule is its own.
+        package: name of the package.
+        homes: the module of each public name; submodules map to themselves.
     """
 
     def get(name: str) -> Any:

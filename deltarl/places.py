@@ -1,4 +1,4 @@
-"""Where files go: whether a place can be used is said before any work is done for it."""
+"""Checks whether files can be written to a path before any work is done for them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from deltarl.errors import ConfigError
 
 
 def expanded(path: str | Path, asker: str) -> Path:
-    """A path with `~` and `~user` spelled out.
+    """Expand `~` and `~user` in a path.
 
     Args:
-        path: as the user gave it.
-        asker: the key or option that it is from, for the message.
+        path: the path given by the user.
+        asker: the key or option it was given for, for the message.
 
     Raises:
-        ConfigError: if there is no such user, or no system has such a path.
+        ConfigError: if there is no such user, or the path is impossible.
     """
     if "\0" in str(path):
-        raise ConfigError(f"{asker}: {str(path)!r} is no path: it holds a zero byte")
+        raise ConfigError(f"{asker}: {str(path)!r} is not a path: it contains a null byte")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -27,7 +27,11 @@ def expanded(path: str | Path, asker: str) -> Path:
 
 
 def check_file(path: Path, asker: str) -> None:
-    """As `check_folder`, for a file that is to be written into a folder."""
+    """Check that a file can be written, including its folder.
+
+    Raises:
+        ConfigError: if not, with the reason.
+    """
     try:
         if path.is_dir():
             raise ConfigError(f"{asker}: {path} is a folder")
@@ -37,23 +41,23 @@ def check_file(path: Path, asker: str) -> None:
 
 
 def check_folder(folder: Path, asker: str) -> None:
-    """See whether files can be written into a folder, or the folder be made; nothing is touched.
+    """Check that files can be written into a folder, or the folder created; nothing is changed.
 
     Args:
-        folder: where files are to go.
-        asker: the key or option that it is from, for the message.
+        folder: the folder to write to.
+        asker: the key or option it was given for, for the message.
 
     Raises:
-        ConfigError: if they cannot, with the reason.
+        ConfigError: if not, with the reason.
     """
     try:
         there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not there.is_dir():
             reason = f"{there} is not a folder"
         elif not os.access(there, os.W_OK | os.X_OK):
-            reason = f"{there} may not be written"
+            reason = f"{there} is not writable"
         else:
             return
-    except OSError as error:  # names that are too long, folders that may not be looked into
+    except OSError as error:  # a name that is too long, or a folder without permission
         reason = error.strerror or str(error)
     raise ConfigError(f"{asker}: {folder} cannot be used: {reason}")

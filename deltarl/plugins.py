@@ -1,6 +1,6 @@
-"""Modules of the user's own, which register environments: `--import MODULE`, and `DELTARL_IMPORT` for scripts.
+"""User modules that register environments: `--import MODULE`, and `DELTARL_IMPORT` for scripts.
 
-The variable is all that there is to it: processes that this one starts have it too, and import the same.
+The option only sets the variable, so child processes inherit it and import the same modules.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ ASKER = f"--import or {VARIABLE}"
 
 
 def named() -> list[str]:
-    """The modules that `DELTARL_IMPORT` names: importable names, or paths of files, with `os.pathsep` between them."""
+    """The modules in `DELTARL_IMPORT`: importable names or file paths, separated by `os.pathsep`."""
     return [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
 
 
 def add(names: Sequence[str]) -> None:
-    """Import modules, here and in all processes that this one starts from now on.
+    """Import modules, here and in every process started from now on.
 
     Args:
-        names: of modules, which the working directory may hold too, or paths of files.
+        names: names of modules, which may be in the working directory, or file paths.
 
     Raises:
-        ConfigError: if one cannot be imported, with the reason.
+        ConfigError: if a module cannot be imported, with the reason.
     """
     for name in names:
         if os.pathsep in name:
@@ -43,10 +43,10 @@ def add(names: Sequence[str]) -> None:
 
 
 def load() -> None:
-    """Import what `DELTARL_IMPORT` names and has not been imported yet.
+    """Import the modules in `DELTARL_IMPORT` that have not been imported yet.
 
     Raises:
-        ConfigError: as in `add`.
+        ConfigError: if a module cannot be imported, with the reason.
     """
     for name in named():
         try:
@@ -65,7 +65,7 @@ def load() -> None:
 
 
 def digests() -> dict[str, str]:
-    """Of each module that `DELTARL_IMPORT` names, SHA-256 of its file; of a package, of its `__init__.py` alone."""
+    """SHA-256 of the file of each module in `DELTARL_IMPORT`; for a package, of its `__init__.py` only."""
     found = {}
     for name in named():
         module = sys.modules.get(Path(name).stem if _is_file(name) else name)
@@ -80,7 +80,7 @@ def _is_file(name: str) -> bool:
 
 
 def _import_file(path: Path) -> None:
-    """Under its bare name, so that what a later import of that name gives is the same module."""
+    """Import a file under its bare name, so that a later import of that name returns the same module."""
     known = sys.modules.get(path.stem)
     if known is not None:
         there = getattr(known, "__file__", None)
@@ -92,7 +92,7 @@ def _import_file(path: Path) -> None:
     _find_in(path.parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{ASKER}: {path}: no Python file")
+        raise ConfigError(f"{ASKER}: {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
@@ -103,6 +103,6 @@ def _import_file(path: Path) -> None:
 
 
 def _find_in(folder: Path) -> None:
-    """Let modules be found in a folder, after all others."""
+    """Add a folder at the end of the module search path."""
     if str(folder) not in sys.path:
         sys.path.append(str(folder))

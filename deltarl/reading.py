@@ -1,8 +1,8 @@
-"""Reads files that somebody else may have written: those of a run's or a comparison's folder.
+"""Reads files that somebody else may have written: those in the folder of a run or a comparison.
 
-Such a folder comes from a colleague, an archive or a repository, and whatever stands in it is input. Nothing in it is
-reached through a link, nothing is read without a bound, and whatever is wrong ends in one ConfigError that names the
-file. What a file's content means is checked by whoever reads it.
+Such a folder may come from a colleague, an archive or a repository, so its content is untrusted input. Links are not
+followed, all sizes are bounded, and any fault raises one ConfigError that names the file. Callers check what the
+content means.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from safetensors import SafetensorError
 
 from deltarl.errors import ConfigError, first_complaint, is_plain, plain
 
-MOST_BYTES = 2**30  # of a file that is read as a whole, weights and checkpoints apart
+MOST_BYTES = 2**30  # limit for files that are read whole, except weights and checkpoints
 DEEPEST = 20  # levels of nesting
-# For `os.open`: refuse a link, and do not wait for a pipe; Windows has neither.
+# For `os.open`: refuse links and do not wait for pipes; Windows has neither flag.
 NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
 _LONGEST_REASON = 300
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, where PyYAML was built with it
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C version, if PyYAML was built with it
 
 
 def check_plain(folder: Path) -> None:
-    """Refuse a folder that holds anything but files and folders, at any depth; the folder itself may be a link.
+    """Refuse a folder that contains anything but files and folders, at any depth; the folder itself may be a link.
 
-    Asked before anything in it is read or written: no name in it then leads out of it, or to a pipe that never ends.
+    Call this before reading or writing anything in it. No path in it then leads outside, or to a pipe that never ends.
 
     Raises:
-        ConfigError: naming the first link, pipe, socket or device, or what cannot be looked at.
+        ConfigError: naming the first link, pipe, socket or device, or the entry that cannot be accessed.
     """
     waiting = [str(folder)]
     while waiting:
@@ -52,21 +52,21 @@ def check_plain(folder: Path) -> None:
             for entry in entries:
                 try:
                     mode = entry.stat(follow_symlinks=False).st_mode
-                except FileNotFoundError:  # a run that is training there has removed it
+                except FileNotFoundError:  # removed by a run that is training there
                     continue
                 if stat.S_ISDIR(mode):
                     waiting.append(entry.path)
                 elif not stat.S_ISREG(mode):
-                    what = "a link" if stat.S_ISLNK(mode) else "no regular file"
-                    raise ConfigError(f"{entry.path}: is {what}; the folder of a run holds files and folders only")
+                    what = "a link" if stat.S_ISLNK(mode) else "not a regular file"
+                    raise ConfigError(f"{entry.path}: is {what}; a run's folder may contain only files and folders")
 
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a file, as one message that names it.
+    """Turn any error while reading a file into one message that names it.
 
     Raises:
-        ConfigError: if the file cannot be read, or not as what it should be.
+        ConfigError: if the file cannot be read, or its content is not what it should be.
     """
     try:
         yield
@@ -104,41 +104,41 @@ def _damaged(path: Path, reason: str) -> ConfigError:
 
 
 def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
-    """A regular file's content; a link is not followed, and a pipe not waited for.
+    """The content of a regular file; links are not followed, and pipes are not waited for.
 
     Raises:
         OSError: if it cannot be read.
-        ValueError: if it is no regular file, or larger than `most` bytes.
+        ValueError: if it is not a regular file, or larger than `most` bytes.
     """
     descriptor = os.open(path, os.O_RDONLY | NO_LINK | _NO_WAIT | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise ValueError("is no regular file")
+            raise ValueError("is not a regular file")
         if found.st_size > most:
             raise ValueError(f"has {found.st_size:,} bytes, more than {most:,}")
         return file.read()
 
 
 def read_text(path: Path) -> str:
-    """A file of UTF-8.
+    """Read a UTF-8 text file.
 
     Raises:
-        ConfigError: as all that read here.
+        ConfigError: if it cannot be read; the same holds for the functions below.
     """
     with readable(path):
         return content_of(path).decode()
 
 
 def parse_json(content: str | bytes) -> Any:
-    """JSON as it is defined, without NaN and infinity, and nested within bounds.
+    """Parse strict JSON, without NaN and infinity, and with limited nesting.
 
     Raises:
-        ValueError: if it is something else.
+        ValueError: if it is anything else.
     """
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no number of JSON")
+        raise ValueError(f"{constant} is not a JSON number")
 
     try:
         found = json.loads(content, parse_constant=refuse)
@@ -149,13 +149,13 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object."""
+    """Read a JSON file that contains an object."""
     with readable(path):
         return _object(content_of(path))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """A file with a JSON object a line."""
+    """Read a file with one JSON object per line."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
@@ -174,7 +174,7 @@ def _object(content: str | bytes) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """A YAML file without tags and aliases, which a few lines of could fill any memory."""
+    """Read a YAML file without tags and aliases; a few lines of aliases could fill any memory."""
     text = read_text(path)
     with readable(path):
         depth = 0
@@ -183,14 +183,14 @@ def read_yaml(path: Path) -> Any:
             if depth > DEEPEST:
                 raise ValueError(f"nested more than {DEEPEST} levels deep")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
-                raise ValueError("holds YAML aliases or tags")
+                raise ValueError("contains YAML aliases or tags")
         found = yaml.load(text, Loader=_LOADER)
         _check(found, strings=True)
         return found
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV file with a header."""
+    """Read a CSV file with a header."""
     text = read_text(path)
     with readable(path):
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
@@ -200,7 +200,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """A .npz file's arrays, without pickle; what they would take unpacked is bounded too."""
+    """Read the arrays of a .npz file, without pickle and with a limit on their unpacked size."""
     with readable(path):
         content = content_of(path)
         with ZipFile(io.BytesIO(content)) as archive:
@@ -211,18 +211,20 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def number(value: Any, least: float = -math.inf) -> float:
-    """A finite number, which nothing but a number is.
+    """Validate a finite number; booleans and text are refused.
 
     Raises:
-        ValueError: if it is something else, or below `least`.
+        ValueError: if it is anything else, or below `least`.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-        raise ValueError(f"expected a finite number{'' if least == -math.inf else f' from {least:g} on'}, got {value}")
+        raise ValueError(
+            f"expected a finite number{'' if least == -math.inf else f' of at least {least:g}'}, got {value}"
+        )
     return value
 
 
 def neutralised(data: Any) -> Any:
-    """Plain data whose texts can be printed: nothing in them moves a terminal's cursor or turns its writing."""
+    """Plain data with printable texts, which cannot move a terminal's cursor or change the direction of writing."""
     if isinstance(data, str):
         return plain(data)
     if isinstance(data, list):
@@ -233,13 +235,13 @@ def neutralised(data: Any) -> Any:
 
 
 def _check(data: Any, *, strings: bool) -> None:
-    """Bound the nesting of plain data; with `strings`, refuse texts that cannot be printed as they are."""
+    """Limit the nesting of plain data; with `strings`, refuse texts that cannot be printed as they are."""
     waiting = [(data, 0)]
     while waiting:
         value, depth = waiting.pop()
         if depth > DEEPEST:
             raise ValueError(f"nested more than {DEEPEST} levels deep")
         if strings and isinstance(value, str) and not is_plain(value):
-            raise ValueError(f"holds control characters: {value[:40]}")
+            raise ValueError(f"contains control characters: {value[:40]}")
         inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
         waiting += [(each, depth + 1) for each in inner]

@@ -1,4 +1,4 @@
-"""Frames from MuJoCo: which of its ways to draw works here, found before MuJoCo is imported."""
+"""Rendering with MuJoCo: finds a backend that works here, before MuJoCo is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deltarl.errors import ConfigError
 
 # Without a screen; GLFW, which needs one, comes last.
 BACKENDS = ("egl", "osmesa", "glfw")
-PACKAGES = "on Debian or Ubuntu: apt install libegl1 libgl1, or libosmesa6 where there is no graphics driver"
+PACKAGES = "on Debian or Ubuntu: apt install libegl1 libgl1, or libosmesa6 without a graphics driver"
 _ONE_FRAME = (
     "import gymnasium; env = gymnasium.make('InvertedPendulum-v5', render_mode='rgb_array', width=64, height=64); "
     "env.reset(seed=0); frame = env.render(); assert frame.shape == (64, 64, 3) and frame.any()"
@@ -18,7 +18,7 @@ _ONE_FRAME = (
 
 
 def failure(backend: str) -> str | None:
-    """Draw one frame with a backend in a process of its own; None where it worked, else the end of what it said."""
+    """Render one frame with a backend in a separate process; None if it worked, else the end of its output."""
     environment = {**os.environ, "MUJOCO_GL": backend}
     try:
         outcome = subprocess.run(
@@ -32,22 +32,22 @@ def failure(backend: str) -> str | None:
 
 
 def working_backend() -> str | None:
-    """The backend that `MUJOCO_GL` names, if it works, else the first that does; None where none does."""
+    """The backend in `MUJOCO_GL`, if set, else the first one; only if it works, None otherwise."""
     chosen = os.environ.get("MUJOCO_GL")
     return next((backend for backend in ((chosen,) if chosen else BACKENDS) if failure(backend) is None), None)
 
 
 def set_up() -> str:
-    """Set `MUJOCO_GL` to a backend that works, for this process and those that it starts.
+    """Set `MUJOCO_GL` to a backend that works, for this process and its children.
 
-    MuJoCo reads it when it is imported, so that this comes before an environment is made.
+    Call this before an environment is created, because MuJoCo reads the variable when it is imported.
 
     Raises:
-        ConfigError: if none works, with the packages that are wanted.
+        ConfigError: if none works, with the packages to install.
     """
     backend = working_backend()
     if backend is None:
         tried = os.environ.get("MUJOCO_GL") or "neither EGL nor OSMesa nor GLFW"
-        raise ConfigError(f"rendering: no frame could be drawn ({tried}); {PACKAGES}; `deltarl doctor` shows more")
+        raise ConfigError(f"rendering: could not render a frame ({tried}); {PACKAGES}; `deltarl doctor` shows more")
     os.environ["MUJOCO_GL"] = backend
     return backend

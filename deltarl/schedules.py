@@ -14,30 +14,30 @@ KL = "train/approx_kl"  # as PPO, RecurrentPPO and MaskablePPO log it
 class KLAdaptiveLearningRate(BaseCallback):
     """Adapts the learning rate so that an update moves the policy by about the same KL divergence each time.
 
-    After an update whose KL divergence is above twice the target, the rate is divided by `factor`; below half of it,
-    it is multiplied, the rule of rsl_rl and skrl. Networks whose features
-    differ in size are so compared at steps of the same size. The rate begins at the algorithm's own `learning_rate`,
-    and is kept there: `save` and `load` go on with what it has come to.
+    If the KL divergence of an update is above twice the target, the rate is divided by `factor`; if it is below half of
+    the target, the rate is multiplied by it. This is the rule of rsl_rl and skrl. Networks whose features differ in
+    size are thus compared at steps of the same size. The rate starts at the algorithm's `learning_rate` and is stored
+    there, so `save` and `load` keep the current value.
 
     For algorithms that log `train/approx_kl`: Stable-Baselines3's PPO, sb3-contrib's RecurrentPPO and MaskablePPO, and
     `deltarl.fast`'s PPO. In RL Zoo's YAML: `callback: {deltarl.KLAdaptiveLearningRate: {target: 0.01}}`.
 
     Args:
-        target: KL divergence of an update to aim at, above 0.
-        factor: of one change of the rate, above 1.
-        bounds: least and largest rate, 0 < least <= largest.
+        target: target KL divergence of an update, above 0.
+        factor: factor of one change of the rate, above 1.
+        bounds: smallest and largest rate, 0 < smallest <= largest.
 
     Raises:
-        ConfigError: if a number is out of its range; when training starts, if the learning rate is a schedule or out of
-            the bounds; after the first update, if the algorithm logs no KL divergence.
+        ConfigError: if a number is out of range; when training starts, if the learning rate is a schedule or out of
+            bounds; after the first update, if the algorithm logs no KL divergence.
     """
 
     def __init__(self, target: float = 0.01, factor: float = 1.5, bounds: tuple[float, float] = (1e-6, 1e-2)) -> None:
         super().__init__()
         if not (target > 0 and factor > 1 and 0 < bounds[0] <= bounds[1]):
             raise ConfigError(
-                "KLAdaptiveLearningRate: wants a target above 0, a factor above 1 and bounds 0 < least <= largest; got "
-                f"target {target}, factor {factor}, bounds {tuple(bounds)}"
+                "KLAdaptiveLearningRate: expected a target above 0, a factor above 1 and bounds 0 < least <= largest; "
+                f"got target {target}, factor {factor}, bounds {tuple(bounds)}"
             )
         self.target, self.factor, self.bounds = target, factor, (bounds[0], bounds[1])
         self._updates = 0
@@ -45,7 +45,7 @@ class KLAdaptiveLearningRate(BaseCallback):
     def _on_training_start(self) -> None:
         rate = self.model.learning_rate
         if not isinstance(rate, int | float):
-            raise ConfigError(f"KLAdaptiveLearningRate: a learning_rate to start from is a number; got {rate!r}")
+            raise ConfigError(f"KLAdaptiveLearningRate: expected a number as learning_rate; got {rate!r}")
         if not self.bounds[0] <= rate <= self.bounds[1]:
             raise ConfigError(f"KLAdaptiveLearningRate: learning_rate {rate:g} is outside of the bounds {self.bounds}")
         self._updates = self.model._n_updates
@@ -54,8 +54,8 @@ class KLAdaptiveLearningRate(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        # Between an update and the next rollout; what the update logged is written out and forgotten after that. Where
-        # a run goes on, the log is restored here with the rest, and the update may have been made by another process.
+        # Between an update and the next rollout, because the logged values are dumped and cleared after that. In a
+        # resumed run the log is restored by now, although the update may have been made by another process.
         kl = self.logger.name_to_value.get(KL)
         if kl is None:
             if self.model._n_updates == self._updates:
@@ -70,7 +70,7 @@ class KLAdaptiveLearningRate(BaseCallback):
             self.model._setup_lr_schedule()
 
     def rate_after(self, rate: float, kl: float) -> float:
-        """The rate that follows `rate` after an update of KL divergence `kl`."""
+        """The rate after an update made with `rate` that had the KL divergence `kl`."""
         if not math.isfinite(kl):
             return rate
         if kl > 2 * self.target:

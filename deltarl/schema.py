@@ -21,8 +21,8 @@ ROLES = ("actor_torso", "critic_torso")
 def schema_of(kind: Kind) -> dict[str, Any]:
     """The schema of a kind of file.
 
-    A file says less than the model that it becomes: a config names its agent and environment, or gives a `base` and
-    what differs, and a torso may be a bare kind.
+    A file contains less than the validated model: a config names its agent and environment, or gives a `base` and the
+    changes to it, and a torso may be a bare kind.
     """
     definitions: dict[str, Any] = {}
     torso = _torso(definitions)
@@ -43,7 +43,7 @@ def _config(definitions: dict[str, Any], torso: dict[str, Any]) -> dict[str, Any
     files: dict[str, list[type[Spec]]] = {"agent": list(get_args(AnyAgentSpec)), "env": [EnvSpec]}
     for name, models in files.items():
         partial = _object(models, definitions)
-        partial["properties"]["base"] = {"type": "string", "description": "Name or file that this one changes."}
+        partial["properties"]["base"] = {"type": "string", "description": "Name or file that this one is based on."}
         if name == "agent":
             partial["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
         schema["properties"][name] = {"anyOf": [{"type": "string", "description": "Name or file."}, partial]}
@@ -52,7 +52,7 @@ def _config(definitions: dict[str, Any], torso: dict[str, Any]) -> dict[str, Any
 
 
 def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """A comparison's own keys, beside those of a config, which all of its runs share."""
+    """The keys of a comparison, in addition to those of a config, which all of its runs share."""
     own = _object([ComparisonSpec], definitions, required=["arms", "reference", "tasks"])
     shared = config["properties"]
     task = {**config, "required": [], "properties": {**shared, "config": {"type": "string"}}}
@@ -69,7 +69,7 @@ def _torso(definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object(models: list[type[Spec]], definitions: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
-    """An object that takes every field of the models; a field that they hold in different forms takes each."""
+    """An object with every field of the models; a field whose form differs between models accepts each form."""
     forms: dict[str, list[Any]] = {}
     for model in models:
         schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}")
@@ -87,9 +87,9 @@ def _object(models: list[type[Spec]], definitions: dict[str, Any], required: lis
 
 
 def _as_written(name: str, form: dict[str, Any]) -> dict[str, Any]:
-    """A field's schema, with what its YAML may say in a way of its own."""
+    """A field's schema, extended by the forms that only YAML files may use."""
     if form.get("type") == "integer":
-        # 1_000_000, which editors read as YAML 1.2 does: as text.
+        # 1_000_000 is text in YAML 1.2, and so it is for editors.
         return {"anyOf": [form, {"type": "string", "pattern": "^[0-9][0-9_]*$"}], **_told(form)}
     if name == "seeds":
         return {"anyOf": [form, {"type": "integer", "minimum": 0}], **_told(form)}

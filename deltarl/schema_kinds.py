@@ -1,4 +1,4 @@
-"""Kinds of files that there is a JSON Schema of."""
+"""Kinds of files that have a JSON Schema."""
 
 from __future__ import annotations
 

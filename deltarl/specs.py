@@ -1,4 +1,4 @@
-"""The former place of torso specs, now `deltarl.torsos`: models saved before the move name it in their pickles."""
+"""Former module of the torso specs, now in `deltarl.torsos`; pickles of models saved before the move refer to it."""
 
 from deltarl.torsos import CustomTorsoSpec, DeltaTorsoSpec, MLPTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 

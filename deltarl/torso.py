@@ -1,4 +1,4 @@
-"""The former place of `Torso`, now `deltarl.torsos`: models saved before the move may name it in their pickles."""
+"""Former module of `Torso`, now in `deltarl.torsos`; pickles of models saved before the move may refer to it."""
 
 from deltarl.torsos import Torso, undecayed_parameters
 

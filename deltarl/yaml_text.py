@@ -1,7 +1,7 @@
-"""YAML as it is written and read here: what is written is read back as the same thing.
+"""Reading and writing YAML such that whatever is written is read back as the same data.
 
-Scalars are those of YAML 1.2's core schema: 3e-4 and 1e6 are numbers, and dates, 1:30, 010 and `on` are text, where
-PyYAML has YAML 1.1's ideas. What is written is quoted wherever either of the two would read it as something else.
+Scalars follow YAML 1.2's core schema: 3e-4 and 1e6 are numbers, while dates, 1:30, 010 and `on` are text. PyYAML
+follows YAML 1.1. Written text is quoted wherever either version would read it as something else.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _DIGITS = r"[0-9]+(_[0-9]+)*"
 _WHOLE = r"(0|[1-9][0-9]*(_[0-9]+)*)"
 _INT = rf"[-+]?{_WHOLE}"
 _FLOAT = rf"[-+]?(\.{_DIGITS}|{_WHOLE}(\.({_DIGITS})?)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-# Kind, pattern, and what a scalar of it may begin with.
+# Type, pattern, and the possible first characters of such a scalar.
 SCALARS = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", _INT, list("-+0123456789")),
     ("float", _FLOAT, list("-+.0123456789")),
 )
-DEEPEST = 20  # levels of nesting; ours has five
+DEEPEST = 20  # levels of nesting; deltarl's own files have five
 
 
 class CoreLoader(yaml.SafeLoader):
@@ -34,7 +34,7 @@ class CoreLoader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what is text and would be read as something else by YAML 1.1, as PyYAML has it, or by 1.2."""
+    """Quotes text that YAML 1.1 (PyYAML) or YAML 1.2 would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True  # readers refuse them
@@ -53,20 +53,20 @@ def dump(data: Mapping[str, Any]) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether text would be read as a number."""
+    """Whether YAML reads this text as a number."""
     return re.fullmatch(f"{_INT}|{_FLOAT}", text) is not None
 
 
 def is_integer(text: str) -> bool:
-    """Whether text would be read as an integer."""
+    """Whether YAML reads this text as an integer."""
     return re.fullmatch(_INT, text) is not None
 
 
 def plain_data(value: Any, path: str = "", depth: int = 0) -> Any:
-    """Data as a file can hold it, tuples as lists.
+    """Convert data to what a file can hold, with tuples as lists.
 
     Raises:
-        ValueError: naming the first value or key that no file can hold.
+        ValueError: naming the first value or key that a file cannot hold.
     """
     where = f"{path}: " if path else ""
     if depth > DEEPEST // 2:
@@ -78,13 +78,13 @@ def plain_data(value: Any, path: str = "", depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if type(key) not in {str, int}:
-                raise ValueError(f"{where}a key is text or an integer; got {key!r}")
+                raise ValueError(f"{where}expected text or an integer as key; got {key!r}")
         return {key: plain_data(item, f"{path}.{key}".strip("."), depth + 1) for key, item in value.items()}
     raise ValueError(f"{where}a file can hold numbers, text, lists and mappings; got {type(value).__name__}")
 
 
 def texts(value: Any) -> Iterator[str]:
-    """All texts in plain data, those among the keys too."""
+    """All texts in plain data, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

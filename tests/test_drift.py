@@ -133,9 +133,9 @@ def test_a_task_without_actuators_of_mujoco_is_refused_in_one_line(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"at": [5, 5]}, r"steps in rising order are wanted; got \[5, 5\]"),
-        ({"at": [5]}, r"2 phases have as many factors; got 3"),
-        ({"friction": [1.0]}, r"3 phases have as many factors; got 1"),
+        ({"at": [5, 5]}, r"expected steps in increasing order; got \[5, 5\]"),
+        ({"at": [5]}, r"expected 2 factors, one per phase; got 3"),
+        ({"friction": [1.0]}, r"expected 3 factors, one per phase; got 1"),
         ({"strength": [], "friction": []}, "nothing changes; give strength, friction or both"),
         ({"strength": [1.0, 0.0, 1.0]}, "greater than 0"),
         ({"at": [0, 10]}, "greater than or equal to 1"),

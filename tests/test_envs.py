@@ -210,12 +210,12 @@ POOL = {"vectorization": "envpool"}
         ({**POOL, "id": "FetchReach-v4"}, "'envpool' has no FetchReach-v4; take one of Ant-v5, HalfCheetah-v5, "),
         (
             {**POOL, "wrappers": [{"wrapper": "time_aware_observation"}]},
-            "'envpool' takes no wrappers, and there is time_aware_observation; leave them out, or give dummy",
+            "'envpool' does not support wrappers; remove time_aware_observation, or give dummy",
         ),
-        ({**POOL, "success": {"key": "won"}}, "'envpool' does not tell 'won'; set success=null, or give dummy"),
+        ({**POOL, "success": {"key": "won"}}, "'envpool' does not report 'won'; set success=null, or give dummy"),
         (
             {**POOL, "kwargs": {"xml_file": "my.xml"}},
-            "'envpool' does not take kwargs.xml_file, only contact_cost_weight",
+            "'envpool' does not support kwargs.xml_file, only contact_cost_weight",
         ),
     ],
 )

@@ -103,7 +103,7 @@ def test_another_environment_keeps_what_the_config_tuned_and_says_so() -> None:
     resolution = resolve("quickstart", ["env=half_cheetah"])
     assert resolution.spec.env.id == "HalfCheetah-v5"
     assert resolution.spec.env.n_envs == load_config("quickstart").env.n_envs
-    assert "was tuned for another env; of it stay agent.n_steps, " in resolution.notes[0]
+    assert "was tuned for another env; these settings stay: agent.n_steps, " in resolution.notes[0]
     assert resolution.notes[0].endswith("env.n_envs, env.normalize")
 
 
@@ -112,12 +112,12 @@ def test_another_environment_keeps_what_steps_it(tmp_path: Path) -> None:
     config.write_text("agent: ppo\nenv: {base: hopper, vectorization: envpool}\ntotal_timesteps: 10\n")
     resolution = resolve(str(config), ["env=half_cheetah"])
     assert (resolution.spec.env.id, resolution.spec.env.vectorization) == ("HalfCheetah-v5", "envpool")
-    assert resolution.notes[0].endswith("of it stay env.vectorization")
+    assert resolution.notes[0].endswith("these settings stay: env.vectorization")
 
 
 def test_another_agent_says_what_stays_of_the_environment() -> None:
     resolution = resolve("quickstart", ["agent=sac"])
-    assert resolution.notes[0].endswith("was tuned for another agent; of it stay env.n_envs, env.normalize")
+    assert resolution.notes[0].endswith("was tuned for another agent; these settings stay: env.n_envs, env.normalize")
     assert resolve("quickstart").notes == ()
 
 
@@ -197,7 +197,7 @@ def test_one_seed_needs_no_brackets() -> None:
 
 def test_a_budget_that_ends_before_learning_starts_is_pointed_out() -> None:
     notes = resolve("half_cheetah_sac", ["total_timesteps=2000"]).notes
-    assert notes == ("agent.learning_starts is 10,000 and total_timesteps 2,000: nothing is learned",)
+    assert notes == ("agent.learning_starts is 10,000 and total_timesteps 2,000: nothing will be learned",)
 
 
 def test_what_an_environments_file_lacks_is_missed_there() -> None:
@@ -225,7 +225,7 @@ BAD_OVERRIDES = {
     "torso.wdth=3": "command line: torso.wdth: unknown key; did you mean 'width'?",
     "torso.heads=3": "command line: torso.heads: 3 heads do not divide width 64; use one of 1, 2, 4, 8, 16",
     "critic_torso.depth=0": "command line: critic_torso.depth: input should be greater than or equal to 1; got 0",
-    "torso=3": "command line: torso: a torso is a kind or a mapping; got 3",
+    "torso=3": "command line: torso: expected a torso's kind or a mapping; got 3",
     "agent=pp0": "command line: agent: no agent 'pp0'; did you mean 'ppo'?",
     "agent=../envs/hopper": "command line: agent: no agent '../envs/hopper'; known are a2c, crossq, ddpg",
     "agent.algorithm=pppo": "command line: agent.algorithm: unknown name 'pppo'; did you mean 'ppo'?",
@@ -244,8 +244,8 @@ BAD_OVERRIDES = {
     "agent.vf_coef=.nan": "command line: agent.vf_coef: input should be a finite number; got nan",
     "seeds=[0,0]": "command line: seeds: the same seed twice in [0, 0]",
     "seeds=[1000000]": "command line: seeds",
-    "seeds=0,1": "command line: seeds: a list such as [0, 1] is wanted; got '0,1'",
-    "eval=2": "command line: eval: a mapping is wanted; got 2",
+    "seeds=0,1": "command line: seeds: expected a list such as [0, 1]; got '0,1'",
+    "eval=2": "command line: eval: expected a mapping; got 2",
     "learning_rate=1e-3": "command line: learning_rate: unknown key; did you mean 'agent.learning_rate'?",
     "env=Walker2d-v5": "command line: env: no env 'Walker2d-v5'; a Gymnasium id is given as env.id=",
     "device=gpu": "command line: device: string should match pattern",
@@ -254,14 +254,14 @@ BAD_OVERRIDES = {
     "eval.episodes=0": "command line: eval.episodes: input should be greater than or equal to 1; got 0",
     "torso": "command line: 'torso' is not of the form key=value or key.path=value",
     "torso.=1": "command line: 'torso.=1' is not of the form key=value or key.path=value",
-    "total_timesteps=": "command line: total_timesteps: no value behind '='",
+    "total_timesteps=": "command line: total_timesteps: no value after '='",
     "total_timesteps=[1": "command line: total_timesteps: not valid YAML",
-    "total_timesteps=!!python/name:os.system": "command line: total_timesteps: YAML tags are not taken",
-    "total_timesteps=1\nname: x": "command line: total_timesteps: a value of one line is wanted",
-    "total_timesteps=true": "command line: total_timesteps: a number is wanted; got True",
+    "total_timesteps=!!python/name:os.system": "command line: total_timesteps: YAML tags are not supported",
+    "total_timesteps=1\nname: x": "command line: total_timesteps: expected a value on one line",
+    "total_timesteps=true": "command line: total_timesteps: expected a number; got True",
     "total_timesteps=1:30": "command line: total_timesteps: input should be a valid integer",
     "total_timesteps=2024-13-45": "command line: total_timesteps: input should be a valid integer",
-    "env.kwargs={? [a] : 1}": "command line: env.kwargs: value: a key is a word, not a list or a mapping",
+    "env.kwargs={? [a] : 1}": "command line: env.kwargs: value: expected a word as key, got a list or a mapping",
     "threads=1000000": "command line: threads: input should be less than or equal to 256; got 1000000",
     "torso.depth=1e8": "command line: torso.depth: input should be less than or equal to 1000",
     "agent.base=sack": "command line: agent.base: no agent 'sack'; did you mean 'sac'?",
@@ -284,14 +284,14 @@ BAD_FILES = {
     "unknown agent": (RUN.replace("sac", "sack"), "mine.yaml:2: agent.base: no agent 'sack'; did you mean 'sac'?"),
     "unknown torso option": (RUN + "torso:\n  kind: delta\n  dept: 3\n", "mine.yaml:10: torso.dept: unknown key; did"),
     "wrong type": (RUN.replace("64", "large"), "mine.yaml:3: agent.batch_size: input should be a valid integer"),
-    "the same key twice": (RUN + "total_timesteps: 5\n", "mine.yaml:8: total_timesteps: the same key twice"),
+    "the same key twice": (RUN + "total_timesteps: 5\n", "mine.yaml:8: total_timesteps: duplicate key"),
     "no environment": ("agent: ppo\ntotal_timesteps: 1\n", "mine.yaml: env: missing"),
     "no budget": ("agent: ppo\nenv: hopper\n", "mine.yaml: total_timesteps: missing"),
-    "a tag": ("agent: !!python/object/apply:os.system [ls]\n", "mine.yaml:1: YAML tags are not taken"),
-    "an alias": ("agent: &a ppo\nenv: *a\n", "mine.yaml:2: YAML aliases are not taken"),
+    "a tag": ("agent: !!python/object/apply:os.system [ls]\n", "mine.yaml:1: YAML tags are not supported"),
+    "an alias": ("agent: &a ppo\nenv: *a\n", "mine.yaml:2: YAML aliases are not supported"),
     "broken": ("agent: [\n", "mine.yaml:2: not valid YAML"),
-    "a list": ("- agent\n", "mine.yaml: holds no mapping"),
-    "empty": ("", "mine.yaml: holds no mapping"),
+    "a list": ("- agent\n", "mine.yaml: expected a mapping of keys to values"),
+    "empty": ("", "mine.yaml: expected a mapping of keys to values"),
 }
 
 

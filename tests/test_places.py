@@ -18,7 +18,7 @@ def test_the_home_of_a_user_is_spelled_out() -> None:
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/runs", "runs\0x"])
 def test_a_path_that_there_cannot_be_names_the_key(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"^out: .*(~nobody-of-this-name|zero byte)"):
+    with pytest.raises(ConfigError, match=r"^out: .*(~nobody-of-this-name|null byte)"):
         expanded(path, "out")
 
 
@@ -38,5 +38,5 @@ def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(ConfigError, match="cannot be used: File name too long"):
         check_file(tmp_path / ("x" * 300), "--video")
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(ConfigError, match="may not be written"):
+    with pytest.raises(ConfigError, match="is not writable"):
         check_folder(tmp_path / "below", "--out")

@@ -179,7 +179,7 @@ def test_an_environment_that_ends_the_process_is_no_success(
     arguments = ("train", "quickstart", "--import", "own_end.py", "env.id=OwnEnd-v0", *SMALL)
     status, said = deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
     assert status == 1
-    assert "deltarl: error: code of yours has ended the process: SystemExit(0)" in said
+    assert "deltarl: error: your own code ended the process: SystemExit(0)" in said
 
 
 def test_what_is_typed_wrong_says_what_to_type(folder: Path) -> None:
@@ -189,6 +189,6 @@ def test_what_is_typed_wrong_says_what_to_type(folder: Path) -> None:
     ):
         load_config("quickstart", "env.id=own_one:OwnOne-v0")
     with pytest.raises(
-        ConfigError, match="no environment 'Qqqqq-v0'; what registers one of your own is given with --i"
+        ConfigError, match="no environment 'Qqqqq-v0'; to use one of your own, give the module that registers it: --i"
     ):
         load_config("quickstart", "env.id=Qqqqq-v0")

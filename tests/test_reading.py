@@ -72,8 +72,8 @@ FAULTS: list[tuple[Callable[[Path], Any], bytes, str]] = [
     (read_json, b"", "Expecting value"),
     (read_json, b"5", "expected an object, got 5"),
     (read_json, b"[1]", "expected an object"),
-    (read_json, b'{"a": NaN}', "NaN is no number of JSON"),
-    (read_json, b'{"a": -Infinity}', "-Infinity is no number"),
+    (read_json, b'{"a": NaN}', "NaN is not a JSON number"),
+    (read_json, b'{"a": -Infinity}', "-Infinity is not a JSON number"),
     (read_json, b'{"a": ' + b"[" * 30 + b"]" * 30 + b"}", "nested more than 20"),
     (read_json, b'{"a": ' + b"[" * 100_000, "nested more than 20"),
     (read_json, b'{"a": ' + b"9" * 5_000 + b"}", "digits"),
@@ -84,7 +84,7 @@ FAULTS: list[tuple[Callable[[Path], Any], bytes, str]] = [
     (read_yaml, b"a: !!python/object/apply:os.system [ls]", "tags"),
     (read_yaml, b"[" * 50, "nested more than 20"),
     (read_yaml, b"a: [", "expected"),
-    (read_yaml, b'name: "\\e[31mred"', "holds control characters"),
+    (read_yaml, b'name: "\\e[31mred"', "contains control characters"),
     (read_yaml, b"name: \x1b[31mred", "not allowed"),
     (read_yaml, b"? [a]\n: b", "unhashable"),
     (read_yaml, b"a: " + b"9" * 5_000, "digits"),
@@ -128,7 +128,7 @@ def test_no_link_is_followed_no_pipe_waited_for_and_no_file_endless(
         file.truncate(2**40)
     for name, message in (
         ("link", "symbolic links"),
-        ("pipe", "is no regular file"),
+        ("pipe", "is not a regular file"),
         ("folder", "directory"),
         ("sparse", "bytes, more than"),
         ("nothing", "No such file"),

@@ -97,7 +97,7 @@ def test_a_saved_model_goes_on_with_the_rate_it_has_come_to(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("algorithm", "options", "message"),
     [
-        ("PPO", {"learning_rate": lambda _: 1e-3}, r"a learning_rate to start from is a number; got <function"),
+        ("PPO", {"learning_rate": lambda _: 1e-3}, r"expected a number as learning_rate; got <function"),
         ("PPO", {"learning_rate": 0.1}, r"learning_rate 0\.1 is outside of the bounds \(1e-06, 0\.01\)"),
         ("A2C", {"n_steps": 8}, r"A2C logs no KL divergence \(train/approx_kl\); PPO, RecurrentPPO and MaskablePPO do"),
     ],
@@ -112,7 +112,7 @@ def test_what_it_cannot_follow_is_refused(algorithm: str, options: dict[str, Any
     "options", [{"target": 0}, {"factor": 1}, {"bounds": (1e-2, 1e-3)}, {"bounds": (0, 1e-3)}], ids=str
 )
 def test_numbers_out_of_their_range_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="wants a target above 0, a factor above 1 and bounds"):
+    with pytest.raises(ConfigError, match="expected a target above 0, a factor above 1 and bounds"):
         KLAdaptiveLearningRate(**options)
 
 

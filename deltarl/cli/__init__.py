@@ -1,6 +1,6 @@
-"""The command line: `deltarl VERB`, one file a verb.
+"""The command line: `deltarl VERB`, one file per verb.
 
-A verb imports what it works with when it is called, so that help and refused arguments do not wait for PyTorch.
+Verbs import what they work with when they are called, so that help and bad arguments do not wait for PyTorch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from deltarl.training.signals import TrainingStopped
 FAILED = 1
 BAD_INPUT = 2
 NOTHING_STORED = 74  # EX_IOERR of sysexits.h
-INTERRUPTED = 130  # what typer makes of Ctrl-C, as shells do
+INTERRUPTED = 130  # what typer returns for Ctrl-C, as shells do
 
 app = typer.Typer(
     name="deltarl",
@@ -44,7 +44,7 @@ app = typer.Typer(
 )
 
 
-# click's, which typer gives no name of its own.
+# Click's class, for which typer has no name.
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
 
@@ -65,7 +65,7 @@ app.command("list")(importing(list_))
 def lead_closed_streams_nowhere() -> None:
     """Put the null device where a standard stream was closed: else the next file to be opened takes its number.
 
-    What libraries print would go into that file, and a process that is started would not have it.
+    Libraries would then print into that file, and child processes would be missing the stream.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
@@ -82,10 +82,10 @@ def lead_closed_streams_nowhere() -> None:
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line and exit status 2, a run that was stopped in status 75."""
+    """Run the command line. Bad input prints one line and exits with status 2; a stopped run exits with status 75."""
     lead_closed_streams_nowhere()
     try:
-        # Not typer's standalone mode, which makes a box of bad usage and silence of an interruption.
+        # Not typer's standalone mode, which prints usage errors in a box and says nothing when interrupted.
         status = app(standalone_mode=False)
     except (ConfigError, UsageError) as error:
         message = str(error) if isinstance(error, ConfigError) else error.format_message()
@@ -101,15 +101,15 @@ def main() -> None:
         typer.echo(f"deltarl: {stop}", err=True)
         status = stop.code
     except SystemExit as ended:
-        # A module or an environment of the user's: whatever it says, the verb has not done what it was asked for.
-        typer.echo(f"deltarl: error: code of yours has ended the process: SystemExit({ended.code!r})", err=True)
+        # Raised by a module or environment of the user's: whatever its code, the verb did not complete.
+        typer.echo(f"deltarl: error: your own code ended the process: SystemExit({ended.code!r})", err=True)
         status = FAILED
     except OSError as error:
         if not is_full(error):
             raise
-        # Whatever is stored catches its own. Python would try again as it ends.
+        # Writers of run files handle their own errors, so this is stdout. Python would try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        typer.echo(f"deltarl: error: what was to be printed cannot be written: {error.strerror}", err=True)
+        typer.echo(f"deltarl: error: cannot write to stdout: {error.strerror}", err=True)
         status = FAILED
     if status == INTERRUPTED:
         typer.echo("deltarl: interrupted", err=True)

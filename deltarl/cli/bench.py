@@ -15,18 +15,16 @@ from deltarl.errors import ConfigError
 
 
 def bench(  # noqa: PLR0917 - each has a name on the command line
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Algorithms; all if not given.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Algorithms; default: all.")] = None,
     device: Annotated[str, typer.Option(help="PyTorch's device.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="PyTorch's threads, and cores that the process keeps to.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Timings of each, in turns.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.0, help="That one timing should take.")] = 0.6,
+    threads: Annotated[int, typer.Option(min=1, help="PyTorch threads, and cores the process is pinned to.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved timings of each.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Target duration of one timing.")] = 0.6,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Where the numbers go.", show_default=False)
+        Path | None, typer.Option(metavar="FILE.json", help="Write the numbers to this file.", show_default=False)
     ] = None,
 ) -> None:
-    """Time training steps beside Stable-Baselines3's, in turns in one process.
+    """Time training steps against Stable-Baselines3's, interleaved in one process.
 
     Example: deltarl bench sac ppo
     """
@@ -42,9 +40,9 @@ def bench(  # noqa: PLR0917 - each has a name on the command line
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device: PyTorch sees no CUDA device here; got {device}")
     if threads > (cores := os.cpu_count() or 1):
-        raise ConfigError(f"--threads: there are {cores} cores; got {threads}")
+        raise ConfigError(f"--threads: expected at most {cores}, the number of cores; got {threads}")
     if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out: there is no folder {out.parent}")
+        raise ConfigError(f"--out: no folder {out.parent}")
     if out is not None:
         places.check_file(out, "--out")
     say = partial(typer.echo, err=True)

@@ -25,16 +25,17 @@ def compare(
     overrides: OverridesArgument = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs at once; as many as the cores allow if not given.", show_default=False),
+        typer.Option(min=1, help="Runs at once; default: as many as the cores allow.", show_default=False),
     ] = None,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="The share of machine I of N; their folders can be copied into one.")
+        str,
+        typer.Option(metavar="I/N", help="Train the share of machine I of N; copy the folders into one afterwards."),
     ] = "1/1",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how large the arms are, and train nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the size of each arm and train nothing.")] = False,
 ) -> None:
-    """Train all arms of a comparison on all of its tasks and seeds, and report what the scores allow to say.
+    """Train all arms of a comparison on all of its tasks and seeds, and report what the scores support.
 
-    What has finished is left alone, and what was interrupted goes on, so that the same command is right each time.
+    Finished runs are left alone and interrupted runs are resumed, so the same command can be repeated.
 
     Example: deltarl compare quick "seeds=[0,1,2]" --jobs 2
     """
@@ -58,13 +59,13 @@ def compare(
     for label, failure in compared.failed.items():
         typer.echo(f"deltarl: error: {label} failed: {plain(failure.strip().splitlines()[-1])}", err=True)
     for label, reason in compared.stopped.items():
-        typer.echo(f"deltarl: {label} has not finished: {plain(reason)}; or the same command goes on", err=True)
+        typer.echo(f"deltarl: {label} has not finished: {plain(reason)}; or repeat this command", err=True)
     if compared.failed or compared.stopped:
         raise typer.Exit(1 if compared.failed else STOPPED_STATUS)
 
 
 def _tell(comparison: Comparison) -> None:
-    """The arms of each task, and what is left of the mismatch."""
+    """Print the arms of each task and their remaining mismatch."""
     table = Table(box=None, pad_edge=False)
     for column in ("task", "arm", "parameters", "forward FLOPs", "inner widths", "mismatch"):
         table.add_column(column, no_wrap=True)
@@ -87,6 +88,6 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _listed(comparison: Comparison) -> str:
-    """Budgets of the tasks: `300,000`, or `10,000 to 300,000`."""
+    """The tasks' budgets: `300,000`, or `10,000 to 300,000`."""
     budgets = [cell.spec.total_timesteps for cell in comparison.cells]
     return " to ".join(f"{each:,}" for each in sorted({min(budgets), max(budgets)}))

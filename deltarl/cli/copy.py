@@ -12,7 +12,7 @@ from deltarl import places
 from deltarl.errors import ConfigError, suggestion
 from deltarl.library.lookup import KINDS, find, names
 
-LONGEST_NAME = 255  # that file systems take
+LONGEST_NAME = 255  # the limit of most file systems
 
 
 def copy(
@@ -21,10 +21,10 @@ def copy(
         typer.Argument(metavar="NAME", help="A shipped file's name, or KIND/NAME.", show_default=False),
     ],
     to: Annotated[
-        str | None, typer.Option("--to", metavar="NAME", help="What the copy is called; its own name if not given.")
+        str | None, typer.Option("--to", metavar="NAME", help="Name of the copy; default: the original's.")
     ] = None,
 ) -> None:
-    """Copy a shipped file into this folder, where it is found before the shipped one.
+    """Copy a shipped file into the current folder, where it takes precedence over the shipped one.
 
     Example: deltarl copy quickstart --to mine
     """
@@ -33,7 +33,7 @@ def copy(
     if Path(target.name).stem != (to or base) or len(target.name) > LONGEST_NAME:
         raise ConfigError(f"--to: '{to}' is not a name")
     if target.exists():
-        raise ConfigError(f"copy: {target} is there already; give --to another name")
+        raise ConfigError(f"copy: {target} already exists; give another name with --to")
     source = find(kind, base, "copy")
     places.check_folder(target.parent, "copy")
     try:
@@ -55,5 +55,5 @@ def _which(name: str) -> tuple[str, str]:
         known = sorted({found for kind in KINDS for found in names(kind)})
         raise ConfigError(f"copy: no agent, environment, config or comparison '{name}'{suggestion(name, known)}")
     if len(kinds) > 1:
-        raise ConfigError(f"copy: '{name}' is among {' and '.join(kinds)}; give {kinds[0]}/{name}")
+        raise ConfigError(f"copy: '{name}' is in {' and '.join(kinds)}; give {kinds[0]}/{name}")
     return kinds[0], name

@@ -17,7 +17,7 @@ WITHOUT = {
 
 
 def doctor() -> None:
-    """Show versions, devices and threads, and try to draw a frame.
+    """Show versions, device and threads, and try to render a frame.
 
     Example: deltarl doctor
     """
@@ -29,14 +29,14 @@ def doctor() -> None:
     for package in (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg", *EXTRA_PACKAGES):
         typer.echo(f"{package:<19} {_version(package)}")
     typer.echo(f"\ndevice              {_device()}")
-    typer.echo(f"cores               {os.cpu_count()}, {torch.get_num_threads()} PyTorch threads unless a config says")
+    typer.echo(f"cores               {os.cpu_count()}, {torch.get_num_threads()} PyTorch threads by default")
     chosen = os.environ.get("MUJOCO_GL")
     typer.echo(f"\nMUJOCO_GL           {chosen or 'not set'}")
     reasons = {backend: rendering.failure(backend) for backend in ([chosen] if chosen else rendering.BACKENDS)}
     for backend, reason in reasons.items():
         typer.echo(f"frame with {backend:<8} {'drawn' if reason is None else f'failed: {reason}'}")
     if all(reasons.values()):
-        typer.echo(f"no frame can be drawn; {rendering.PACKAGES}")
+        typer.echo(f"cannot render; {rendering.PACKAGES}")
 
 
 def _version(package: str) -> str:

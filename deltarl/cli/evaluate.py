@@ -14,21 +14,22 @@ if TYPE_CHECKING:
     from deltarl.training import Evaluation
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the others follow it.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones count up from it.")]
 BestOption = Annotated[
-    bool, typer.Option("--best", help="The policy of the best evaluation so far; the run may be unfinished.")
+    bool, typer.Option("--best", help="Use the policy of the best evaluation; the run may be unfinished.")
 ]
 
 
 def evaluate(
     run: RunArgument,
     episodes: Annotated[
-        int | None, typer.Option(min=1, help="How many; the config's eval.episodes if not given.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Number of episodes; default: the config's eval.episodes.", show_default=False),
     ] = None,
     seed: SeedOption = FIRST_EVALUATION_SEED,
     best: BestOption = False,
 ) -> None:
-    """Score the final policy of a run: deterministic, unnormalised returns of complete episodes.
+    """Evaluate the final policy of a run: deterministic actions, unnormalised returns of complete episodes.
 
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """

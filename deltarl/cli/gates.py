@@ -41,7 +41,7 @@ def gates(
     run: RunArgument,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the figures; `figures` in the run's if not given.")
+        Path | None, typer.Option(help="Folder for the figures; default: `figures` in the run's folder.")
     ] = None,
     episode: Annotated[bool, typer.Option("--episode", help="Draw the gates along one episode.")] = False,
     settings: Annotated[
@@ -49,20 +49,23 @@ def gates(
         typer.Option(
             "--set",
             metavar="beta=N|beta=mean|erase=off|value=mean",
-            help="Score the policy with its Delta blocks changed so, beside the untouched one; may be repeated.",
+            help="Evaluate the policy with this change to its Delta blocks, and without it; may be repeated.",
             show_default=False,
         ),
     ] = None,
     block: Annotated[
-        int | None, typer.Option(min=0, help="With --set: change this block alone, from 0.", show_default=False)
+        int | None,
+        typer.Option(min=0, help="With --set: change only this block; blocks count from 0.", show_default=False),
     ] = None,
     episodes: Annotated[
         int | None,
-        typer.Option(min=1, help="With --set: how many; the config's eval.episodes if not given.", show_default=False),
+        typer.Option(
+            min=1, help="With --set: number of episodes; default: the config's eval.episodes.", show_default=False
+        ),
     ] = None,
     seed: SeedOption = FIRST_EVALUATION_SEED,
 ) -> None:
-    """Say and draw what a run's gates did while it learned, or what they do along one episode, or what they are worth.
+    """Show a run's gates over training or along one episode, or score the policy with its gates changed.
 
     Example: deltarl gates runs/quickstart/seed-0 --set erase=off
     """
@@ -71,7 +74,7 @@ def gates(
     check_plain(run)
     if settings:
         if episode or out is not None:
-            raise ConfigError(f"--set draws nothing; leave {'--episode' if episode else '--out'} out")
+            raise ConfigError(f"--set draws nothing; omit {'--episode' if episode else '--out'}")
         changes = _changes(settings)
         typer.echo(_effect(run, changes, block, episodes, seed))
         return
@@ -88,13 +91,15 @@ def gates(
     from deltarl.training import folder as files
 
     if not (run / files.GATES).is_file():
-        raise ConfigError(f"{run}: no gates were measured there; {files.GATES} is missing")
+        raise ConfigError(f"{run}: no gates were measured in this run; {files.GATES} is missing")
     record = files.read_gates(run)
     if not gated_networks(record):
-        raise ConfigError(f"{run}: its networks have no gates; their features and updates are in {files.GATES}")
+        raise ConfigError(
+            f"{run}: its networks have no gates; measurements of their features and updates are in {files.GATES}"
+        )
     console = Console()
     if not console.is_terminal:
-        console.width = UNLIMITED_WIDTH  # nobody cuts a pipe's lines
+        console.width = UNLIMITED_WIDTH  # never truncate lines in a pipe
     with readable(run / files.GATES):
         console.print(_table(record))
         for name, draw in figures(record).items():
@@ -102,7 +107,7 @@ def gates(
 
 
 def _changes(settings: list[str]) -> dict[str, str]:
-    """`--set` as a mapping, checked."""
+    """The validated settings of `--set`."""
     from deltarl.gates.interventions import parse_changes
 
     changes: dict[str, str] = {}
@@ -133,7 +138,7 @@ def _effect(run: Path, changes: dict[str, str], block: int | None, episodes: int
     what = " ".join(f"{name}={value}" for name, value in changes.items())
     found = effect.difference
     spread = "" if found.low is None else f" ({found.low:,.1f} to {found.high:,.1f})"
-    of = "each episode its own pair; 95% interval" if spread else "one episode allows no interval"
+    of = "paired by episode; 95% interval" if spread else "no interval from one episode"
     rows = [
         ("untouched", describe(effect.untouched)),
         (what, describe(effect.changed)),
@@ -160,7 +165,7 @@ def _episode(run: Path, seed: int) -> Figure:
 
 
 def _save(name: str, figure: Figure, folder: Path) -> None:
-    """As PNG and SVG; their paths are printed."""
+    """Write PNG and SVG, and print their paths."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
@@ -172,7 +177,7 @@ def _save(name: str, figure: Figure, folder: Path) -> None:
 
 
 def _table(record: Record) -> Table:
-    """Each block at the last measurement, beta at the first beside it."""
+    """Each block at the last measurement, with beta at the first one for comparison."""
     from deltarl.gates.figures import gated_networks
 
     steps = record["steps"]
@@ -190,5 +195,5 @@ def _table(record: Record) -> Table:
 
 
 def _cell(values: NDArray[Any] | None, block: int, style: str) -> str:
-    """The last value; a dash where the block has no such thing, or an older version did not measure it."""
+    """The last value; a dash if the block does not have it or an older version did not measure it."""
     return NOTHING if values is None else format(values[-1, block], style)

@@ -1,4 +1,4 @@
-"""The option `--import` of all verbs that read configs or build environments."""
+"""The option `--import`, for verbs that read configs or build environments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ImportOption = Annotated[
 
 
 def importing(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with the option; modules are imported before it looks at anything else."""
+    """Add the option to a verb; modules are imported before anything else happens."""
 
     @wraps(verb)
     def run(*arguments: Any, imports: list[str] | None = None, **options: Any) -> None:

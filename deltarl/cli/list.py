@@ -32,9 +32,7 @@ class Kind(StrEnum):
 def list_(
     kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|comparisons|torsos|runs", show_default=False)],
     *,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder that holds runs; runs if not given.", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder that holds runs; default: runs.", show_default=False)] = None,
     sort: Annotated[
         Order | None, typer.Option(help="Order of runs; return and steps from the highest.", show_default=False)
     ] = None,
@@ -53,7 +51,7 @@ def list_(
     if kind is not Kind.runs:
         for name, given in (("--out", out), ("--sort", sort)):
             if given is not None:
-                raise ConfigError(f"list: {name} is for runs alone, not for {kind}")
+                raise ConfigError(f"list: {name} applies to runs only, not to {kind}")
     rows: list[dict[str, Any]]
     if kind is Kind.runs:
         found = list_runs.ordered(list_runs.found_in(out or Path("runs")), sort or Order.run)
@@ -140,7 +138,7 @@ def _torsos() -> Iterator[tuple[str, ...]]:
 
 
 def about(path: Path) -> str:
-    """The first sentence of the comment that a file starts with."""
+    """The first sentence of a file's opening comment."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

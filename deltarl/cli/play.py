@@ -30,24 +30,27 @@ def play(
     video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an .mp4 or .gif file instead of opening a window.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="How many, one after the other.")] = 1,
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 1,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Cut episodes off after so many steps.", show_default=False)
+        int | None, typer.Option(min=1, help="Cut episodes off after this many steps.", show_default=False)
     ] = None,
     fps: Annotated[
         int | None,
         typer.Option(
-            min=1, max=240, help="Frames a second of simulated time; 30, of a GIF 25, if not given.", show_default=False
+            min=1,
+            max=240,
+            help="Frames per second of simulated time; default: 30, or 25 for a GIF.",
+            show_default=False,
         ),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="WIDTHxHEIGHT", help="Pixels; the task's own if not given.", show_default=False),
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size in pixels; default: the task's.", show_default=False),
     ] = None,
     seed: SeedOption = FIRST_EVALUATION_SEED,
     best: BestOption = False,
 ) -> None:
-    """Play the final policy of a run, in a window or to a file.
+    """Play the final policy of a run in a window, or write it to a video file.
 
     Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
     """
@@ -62,9 +65,9 @@ def play(
     else:
         for name, given in (("--fps", fps), ("--size", size)):
             if given is not None:
-                raise ConfigError(f"play: {name} is of films; give --video FILE.mp4")
+                raise ConfigError(f"play: {name} applies to films only; give --video FILE.mp4")
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise ConfigError("play: there is no screen for a window; give --video FILE.mp4")
+            raise ConfigError("play: no screen to open a window on; give --video FILE.mp4")
     loaded = training.load_run(run, best=best)
     env, limit = loaded.spec.env, loaded.spec.eval.max_episode_steps
     options: dict[str, Any] = {"max_episode_steps": limit if steps is None else min(limit, steps)}

@@ -11,13 +11,14 @@ import typer
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A comparison's folder.", show_default=False)],
     reference: Annotated[
-        str | None, typer.Option(metavar="ARM", help="Compare the others with this arm.", show_default=False)
+        str | None, typer.Option(metavar="ARM", help="Compare the other arms with this one.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where it goes; report/ in the folder if not given.", show_default=False)
+        Path | None,
+        typer.Option(help="Output folder; default: report/ in the comparison's folder.", show_default=False),
     ] = None,
 ) -> None:
-    """Write the report of a comparison: a page, figures and tables.
+    """Write the report of a comparison: an HTML page, figures and tables.
 
     Example: deltarl report runs/quick --reference delta
     """

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 def resume(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run's folder, or one that holds its seeds.", show_default=False)
+        Path,
+        typer.Argument(metavar="RUN", help="A run's folder, or the folder that holds its seeds.", show_default=False),
     ],
     overrides: OverridesArgument = None,
     jobs: JobsOption = None,
 ) -> None:
-    """Go on with an interrupted run, from its newest checkpoint, as if nothing had happened.
+    """Resume an interrupted run from its newest valid checkpoint.
 
-    What may change: eval, checkpoint, threads, device, and total_timesteps to a larger one.
+    You may change eval, checkpoint, gates, threads and device, and increase total_timesteps.
 
     Example: deltarl resume runs/quickstart/seed-0
     """

@@ -13,7 +13,7 @@ from deltarl.schema_kinds import Kind
 def schema(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="config, agent, env or comparison.")] = Kind.config,
 ) -> None:
-    """Print the JSON Schema of a kind of file, for editors that complete and check YAML.
+    """Print the JSON Schema of a kind of file, for editors that complete and validate YAML.
 
     Example: deltarl schema > deltarl.schema.json
     """

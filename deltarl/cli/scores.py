@@ -1,4 +1,4 @@
-"""How scores are worded."""
+"""The wording of scores."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from deltarl.errors import ConfigError
 
 
 def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
-    """Print a config with its agent, environment and overrides in full, as YAML that `train` takes.
+    """Print a config in full, with its agent, environment and overrides, as YAML that `train` accepts.
 
     The number of parameters of each role's networks is in comments above.
 

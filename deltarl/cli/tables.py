@@ -15,7 +15,7 @@ UNLIMITED_WIDTH = 1_000
 
 
 def add_row(table: Table, cells: Iterable[str]) -> None:
-    """Add a row as it stands: names from elsewhere are no markup, and move no cursor."""
+    """Add a row literally: names from files are not interpreted as markup or control characters."""
     table.add_row(*(Text(plain(cell)) for cell in cells))
 
 

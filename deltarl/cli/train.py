@@ -17,13 +17,13 @@ ConfigArgument = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)
 ]
 OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Options to change.", show_default=False)
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.", show_default=False)
 ]
 
 
 JobsOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Seeds trained at once; as many as the cores allow if not given.", show_default=False),
+    typer.Option(min=1, help="Seeds trained at once; default: as many as the cores allow.", show_default=False),
 ]
 
 
@@ -32,7 +32,7 @@ def train(
     overrides: OverridesArgument = None,
     jobs: JobsOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with what was interrupted, leave what has finished, begin the rest.")
+        bool, typer.Option("--resume", help="Resume interrupted seeds, skip finished ones, start the others.")
     ] = False,
 ) -> None:
     """Train an agent from a config.
@@ -55,7 +55,7 @@ def train(
 
 
 def summary(spec: RunSpec, results: list[RunResult]) -> str:
-    """What a user wants to know when a run ends."""
+    """The lines printed at the end of training."""
     lines = [f"{spec.agent.algorithm.upper()} on {spec.env.id}, {_torsos(spec)}"]
     threads = "1 thread" if spec.threads == 1 else f"{spec.threads} threads"
     for result in results:
@@ -71,7 +71,7 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
         if result.resumes:
             exactly = f"continued, not exact: {'; '.join(result.continued)}" if result.continued else "exactly"
             lines.append(f"  resumed  {result.resumes} time{'s' if result.resumes > 1 else ''}, {exactly}")
-    lines.append(f"look at it with: tensorboard --logdir {results[0].folder.parent}")
+    lines.append(f"view with: tensorboard --logdir {results[0].folder.parent}")
     return "\n".join(lines)
 
 

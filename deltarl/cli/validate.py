@@ -13,7 +13,9 @@ from deltarl.errors import ConfigError
 def validate(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILES", help="YAML files; all that can be found if none is given.", show_default=False),
+        typer.Argument(
+            metavar="FILES", help="YAML files; default: all that can be found from here.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Check agents, environments, configs and comparisons without training.

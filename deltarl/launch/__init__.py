@@ -1,4 +1,4 @@
-"""Where runs are trained: in this process, or side by side in processes of their own."""
+"""Where runs are trained: in this process, or side by side in separate processes."""
 
 from typing import TYPE_CHECKING
 

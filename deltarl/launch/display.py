@@ -1,4 +1,4 @@
-"""Progress of runs on the screen: bars on a terminal, plain lines elsewhere."""
+"""The progress display: bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLAIN_LINES = 10
 
 
 def worded(progress: Progress) -> str:
-    """How far a run has come, in words."""
+    """The text for a run's progress."""
     text = f"{progress.steps:,} steps  {progress.rate:,.0f}/s"
     if progress.return_mean is not None:
         text += f"  return {progress.return_mean:,.1f}"
@@ -26,10 +26,10 @@ def worded(progress: Progress) -> str:
 
 
 class Display:
-    """Bars of runs side by side on a terminal; elsewhere a line for each tenth of each run.
+    """Bars for runs side by side on a terminal; elsewhere, a line at each tenth of a run.
 
     Args:
-        labels: what the runs are called.
+        labels: names of the runs.
         total: steps of each run.
         console: where to print.
     """
@@ -57,12 +57,12 @@ class Display:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the terminal as it was; also after an interruption."""
+        """Restore the terminal, also after an interruption."""
         if self._bars is not None:
             self._bars.stop()
 
     def update(self, label: str, progress: Progress) -> None:
-        """Show how far a run has come."""
+        """Show a run's progress."""
         done, state, now = min(progress.steps, self.total), worded(progress), time.monotonic()
         first = self._first.setdefault(label, (now, done))
         if self._bars is not None:
@@ -78,7 +78,7 @@ class Display:
             )
 
     def _left(self, done: int, now: float, since: float, begun: int) -> str:
-        if done <= begun:  # a run that goes on, and has just begun to
+        if done <= begun:  # just resumed
             return ""
         return f"  {duration((now - since) * (self.total - done) / (done - begun))} left"
 
@@ -91,7 +91,7 @@ def duration(seconds: float) -> str:
 
 
 class PatientConsole(Console):
-    """A console whose reader may leave, and whose disk may be full: it falls silent, where rich's own would end all."""
+    """A console that goes silent if its reader is gone or the disk is full; rich's own would end the process."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -105,5 +105,5 @@ class PatientConsole(Console):
 
 
 def default_console() -> Console:
-    """Progress goes to stderr, so that stdout holds the summary alone."""
+    """A console on stderr, so that stdout holds only the summary."""
     return PatientConsole(file=sys.stderr)

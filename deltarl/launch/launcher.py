@@ -1,4 +1,4 @@
-"""What a launcher is: it runs named jobs somewhere, passes on how far they come, and says how each ended."""
+"""The launcher protocol: run named jobs somewhere, pass on their progress, and return how each ended."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Job(Generic[Result]):
     """Something to run.
 
     Attributes:
-        name: what it is called, unlike all others of a call.
-        work: called with where progress goes and whether to stop; picklable, for it may run in another process.
+        name: unique among the jobs of a call.
+        work: called with a function to report progress to and a stop request. It must be picklable, because it may run
+            in another process.
     """
 
     name: str
@@ -30,9 +31,9 @@ class Outcome(Generic[Result]):
     """How a job ended.
 
     Attributes:
-        result: what it returned, if it finished.
-        failure: what it raised, or of what the user need not know the type, its traceback.
-        stopped: what it said when it was asked to stop.
+        result: its return value, if it finished.
+        failure: the exception it raised, or the traceback if the exception is not one of the library's own.
+        stopped: its message, if it was asked to stop.
     """
 
     kind: Literal["result", "failure", "stopped"]
@@ -52,14 +53,14 @@ class Launcher(Protocol):
         *,
         ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
     ) -> dict[str, Outcome[Result]]:
-        """Run jobs. One that fails takes no other with it.
+        """Run jobs. A job that fails does not stop the others.
 
         Args:
-            jobs: of names that differ.
-            report: called with a job's name and how far it has come.
-            stop: when it is made, the running jobs are asked to stop, and no others are begun.
+            jobs: jobs with distinct names.
+            report: called with a job's name and its progress.
+            stop: once requested, running jobs are asked to stop and no others are started.
             ended: called with a job's name and outcome when it has ended.
 
         Returns:
-            The outcome of each job that was begun, by its name.
+            The outcome of each started job, by name.
         """

@@ -1,4 +1,4 @@
-"""Jobs on this machine: side by side in processes of their own, or one after the other in this one."""
+"""Launchers on this machine: side by side in separate processes, or one after the other in this one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ LOOK_SECONDS = 0.2
 
 
 def default_jobs(jobs: int, threads: int) -> int:
-    """As many processes as there are cores for them, and no more than jobs."""
+    """The number of processes that the cores can run with this many threads each, and at most `jobs`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(jobs, cores // threads))
 
 
 class InTurn:
-    """A launcher that runs jobs one after the other in this process. A stop ends all of them."""
+    """Run jobs one after the other in this process. A stop request ends all of them."""
 
     def run(
         self,
@@ -40,7 +40,7 @@ class InTurn:
         *,
         ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
     ) -> dict[str, Outcome[Result]]:
-        """As every launcher.
+        """Run jobs; unlike other launchers, raise what a job raises.
 
         Raises:
             TrainingStopped: from the job that was stopped.
@@ -56,10 +56,10 @@ class InTurn:
 
 
 class Processes:
-    """A launcher that runs each job in a fresh Python process.
+    """Run each job in a fresh Python process.
 
     Args:
-        most: processes at once.
+        most: the maximum number of processes at once.
     """
 
     def __init__(self, most: int) -> None:
@@ -93,17 +93,17 @@ class Processes:
 
 
 class _Children:
-    """Processes, each with a job and a pipe; none outlives the context."""
+    """Child processes, each with a job and a pipe; none outlives the context."""
 
     def __init__(self, stop: StopRequest) -> None:
-        # A fork of a process that has run PyTorch or a renderer can hang.
+        # Not fork: a fork of a process that has used PyTorch or a renderer can hang.
         self._context = multiprocessing.get_context("spawn")
         self._stop = stop
         self._told = False
         self.running: dict[Connection[Any, Any], tuple[str, BaseProcess]] = {}
 
     def __enter__(self) -> _Children:
-        with held_back():  # Python's own helper process inherits that, and would else be begun within `start`
+        with held_back():  # Python's helper process inherits the mask; it would otherwise be started within `start`
             resource_tracker.ensure_running()
         return self
 
@@ -115,26 +115,26 @@ class _Children:
     def start(self, job: Job[Any]) -> None:
         ours, theirs = self._context.Pipe()
         child = self._context.Process(target=_run, args=(job.work, theirs), name=job.name)
-        with held_back():  # until the child knows what to do with them
+        with held_back():  # until the child has installed its handlers
             child.start()
         theirs.close()
         self.running[ours] = (job.name, child)
 
     def tell(self, reason: str | None) -> None:
-        """Ask all to stop, once."""
+        """Ask all children to stop, once."""
         for connection in () if self._told else self.running:
             with suppress(OSError):
                 connection.send(reason)
         self._told = True
 
     def messages(self) -> Iterator[tuple[str, str, Any]]:
-        """Name, kind and content of what has come; of a process that says no more, its end."""
+        """Yield name, kind and content of each message, and of each process that ends without one."""
         for connection in wait(list(self.running), timeout=LOOK_SECONDS):
             assert isinstance(connection, Connection)
             name, process = self.running[connection]
             kind, content = self._receive(connection, process)
             if kind != "progress":
-                # Its work is done and written; what hangs in its exit is nobody's loss.
+                # Its work is done and written; nothing is lost if it hangs at exit.
                 process.join(EXIT_SECONDS)
                 if process.is_alive():
                     process.kill()

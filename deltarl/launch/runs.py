@@ -1,4 +1,4 @@
-"""Train the seeds of a run, or go on with them."""
+"""Train or resume the seeds of a run."""
 
 from __future__ import annotations
 
@@ -35,33 +35,32 @@ def train(
 ) -> list[RunResult]:
     """Train `spec` once for each of its seeds.
 
-    Several seeds are trained side by side, each in a process of its own with `spec.threads` threads; what is learned
-    does not depend on how many at once. A script that trains several seeds needs Python's usual guard,
-    `if __name__ == "__main__":`.
+    Several seeds are trained side by side, each in its own process with `spec.threads` threads; the results do not
+    depend on how many run at once. A script that trains several seeds needs the guard `if __name__ == "__main__":`.
 
-    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 stop the runs once they have written a checkpoint; a second one ends the
+    SIGINT (Ctrl-C), SIGTERM and SIGUSR1 stop the runs once they have written a checkpoint; a second signal ends the
     process at once.
 
     Args:
         spec: the run.
-        console: where progress goes, stderr if not given.
-        command: what the provenance names as the command, this process's own if not given.
-        jobs: processes at once; as many as the cores allow if not given; 1 trains in this process.
-        resume: go on with runs of this config that were interrupted, and leave alone those that have finished; those
-            that have not begun are begun. The same call is then right the first time and after every interruption.
+        console: where progress is shown; default: stderr.
+        command: the command to record in the provenance; default: this process's.
+        jobs: processes at once; default: as many as the cores allow. 1 trains in this process.
+        resume: resume interrupted runs of this config, skip finished ones and start the others. The same call then
+            works the first time and after every interruption.
 
     Returns:
-        One result a seed, in the order of `spec.seeds`.
+        One result per seed, in the order of `spec.seeds`.
 
     Raises:
         ConfigError: before anything is written, if a run of the same config has finished in its folder, is
-            training there or can be resumed, if the device is not to be had, if environment and algorithm do not fit
-            each other, or if `spec.init_from` is no run to start from; with `resume`, if the run that is there has
-            another config or no checkpoint that verifies.
-        NonFiniteError: if an observation, a reward, a loss or a parameter is NaN or infinite.
-        TrainingStopped: if a signal asked for it, or the disk is full, and the run can be gone on with.
+            training there or can be resumed, if the device is not available, if environment and algorithm are
+            incompatible, or if `spec.init_from` is not a run to start from; with `resume`, if the existing run has
+            a different config or no valid checkpoint.
+        NonFiniteError: if an observation, reward, loss or parameter is NaN or infinite.
+        TrainingStopped: if a signal requested it or the disk is full, and the run can be resumed.
         FullDiskError: if the disk had no room for any checkpoint.
-        SeedFailedError: if a process failed in another way; the other seeds are trained all the same.
+        SeedFailedError: if a process failed in another way; the other seeds are still trained.
     """
     spec.check_seeds()
     if not resume:
@@ -84,22 +83,22 @@ def resume(
     command: list[str] | None = None,
     jobs: int | None = None,
 ) -> list[RunResult]:
-    """Go on with an interrupted run from its newest checkpoint that verifies, as if nothing had happened.
+    """Resume an interrupted run from its newest valid checkpoint.
 
     Args:
-        run: the folder of a run, or one that holds several seeds' runs, of which those that have finished are left.
-        changed: gives the config to go on with for a run's config file; its own if not given. It may differ in
-            `eval`, `checkpoint`, `threads`, `device`, and have a larger `total_timesteps`.
-        console: as in `train`.
-        command: as in `train`.
-        jobs: as in `train`.
+        run: the folder of a run, or the folder that holds several seeds' runs; finished ones are skipped.
+        changed: maps the path of a run's config file to the config to resume with; default: the run's own config. It
+            may differ in `eval`, `checkpoint`, `gates`, `threads` and `device`, and have a larger `total_timesteps`.
+        console: where progress is shown; default: stderr.
+        command: the command to record; default: this process's.
+        jobs: processes at once; default: as many as the cores allow.
 
     Returns:
-        One result for each run that was gone on with.
+        One result per resumed run.
 
     Raises:
         ConfigError: if there is no run, if all have finished, if the config differs where it must not, or if no
-            checkpoint verifies.
+            checkpoint is valid.
         NonFiniteError, FullDiskError, TrainingStopped, SeedFailedError: as in `train`.
     """
     run = Path(run)
@@ -114,14 +113,14 @@ def resume(
         if not has_finished(folder, spec):
             jobs_to_do.append((spec, stored.seeds[0], folder))
     if len({seed for _, seed, _ in jobs_to_do}) < len(jobs_to_do):
-        raise ConfigError(f"{run}: holds the same seed's run twice; resume one folder at a time")
+        raise ConfigError(f"{run}: contains two runs of the same seed; resume one folder at a time")
     if not jobs_to_do:
         total = files.load_spec(folders[0]).total_timesteps
-        raise ConfigError(f"{run}: has finished, at {total:,} steps; to train longer, give a larger total_timesteps")
+        raise ConfigError(f"{run}: already finished at {total:,} steps; to train longer, give a larger total_timesteps")
     return _train(jobs_to_do, console, command, jobs)
 
 
-_Job = tuple[RunSpec, int, Path | None]  # a run, its seed, and the folder of one to go on with
+_Job = tuple[RunSpec, int, Path | None]  # a run, its seed, and the folder to resume in
 
 
 def _train(
@@ -146,17 +145,17 @@ def _train(
     ):
         if side_by_side:
             with built(*todo[0]):
-                pass  # what cannot be made is said once, and before any process starts
+                pass  # report what cannot be built once, before any process starts
         return results_of(work, launcher.run(work, display.update, stop), stop)
 
 
 def results_of(jobs: Sequence[Job[Result]], outcomes: Mapping[str, Outcome[Result]], stop: StopRequest) -> list[Result]:
-    """The results of the seeds of one run, in the order of `jobs`, or one exception for all.
+    """The results of one run's seeds in the order of `jobs`, or a single exception for all of them.
 
     Raises:
         ConfigError, NonFiniteError, FullDiskError: if a job raised one.
-        TrainingStopped: if the jobs were asked to stop, when they have.
-        SeedFailedError: if a job raised anything else in a process of its own, or that died.
+        TrainingStopped: if the jobs were asked to stop.
+        SeedFailedError: if a job raised anything else in its own process, or the process died.
     """
     results = {name: outcome.result for name, outcome in outcomes.items() if outcome.kind == "result"}
     failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.kind == "failure"}
@@ -166,7 +165,7 @@ def results_of(jobs: Sequence[Job[Result]], outcomes: Mapping[str, Outcome[Resul
         raise SeedFailedError(f"{name} failed, {len(results)} of {len(jobs)} seeds have finished:\n{failure}")
     if len(results) < len(jobs):
         stopped = [outcome.stopped for outcome in outcomes.values() if outcome.stopped is not None]
-        raise TrainingStopped("\n".join(stopped) or f"{stop.reason}: stopped before anything had begun")
+        raise TrainingStopped("\n".join(stopped) or f"{stop.reason}: stopped before anything started")
     return [results[job.name] for job in jobs]  # type: ignore[misc]  # None only where the job itself returns it
 
 
@@ -177,15 +176,15 @@ def _train_seed(  # noqa: PLR0917 - what a launcher calls it with comes last
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """A run's folder itself, or those of its seeds."""
+    """The run folders: the given one, or those of the seeds in it."""
     found = [folder] if (folder / files.CONFIG).is_file() else []
     for path in () if found else sorted(folder.glob("seed-*")):
         if path.is_symlink():
-            raise ConfigError(f"{path}: is a link; resume what it points to instead")
+            raise ConfigError(f"{path}: is a link; resume its target instead")
         if path.name[5:].isdigit() and (path / files.CONFIG).is_file():
             found.append(path)
     if not found:
-        raise ConfigError(f"{folder}: no run there" if folder.is_dir() else f"{folder}: no such folder")
+        raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else f"{folder}: no such folder")
     for path in found:
         check_plain(path)
     return found

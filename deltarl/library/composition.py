@@ -1,4 +1,4 @@
-"""Lays a config's agent, environment and overrides over each other, and validates the whole."""
+"""Merges a config with its agent, environment and overrides, and validates the result."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, Par
 
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
-# What an environment's file says of its own id and would be wrong of another.
+# Keys of an environment's file that belong to its id and would be wrong for another id.
 OF_ONE_TASK = (*KNOWN_SCORES, "success")
-# What of a config's environment stays when another environment takes its place.
+# Keys of a config's environment that are kept when another environment replaces it.
 KEPT_OF_ENV = ("n_envs", "normalize", "seeding", "vectorization")
-# What a run's name does not tell: these change where it is written, how it is kept and on what it runs, not what it is.
-# One who gives the name itself gets that.
+# Keys left out of a run's name: they change where it is written, how it is stored and on what it runs, not what it is.
+# If the user gives a name, it is used as it is.
 UNNAMED_OVERRIDES = tuple(name for name in fields_of(Part.PLACE, Part.CADENCE, Part.MACHINE) if name != "name")
-# Of the name of a run with overrides: of the config's part, and of what each override adds.
+# Maximum lengths in the name of a run with overrides: the config's part, each override's, and the number of overrides.
 LONGEST_NAME, LONGEST_TOLD, MOST_TOLD = 80, 24, 3
-# Keys whose values say by themselves what they are.
+# Keys whose values are clear without the key.
 NAMED_BY_VALUE = ("env", "agent", *TORSO_KEYS, "kind", "id")
-# Where a key belongs that was given without its holder.
+# The full path of keys that users may give without their parent, for suggestions.
 _FIELDS = (
     ("torso", {name for spec in TORSOS.values() for name in spec.model_fields}),
     ("agent", {name for spec in get_args(AnyAgentSpec) for name in spec.model_fields}),
@@ -47,7 +47,7 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Resolution:
-    """A config with its overrides, validated; `notes` are for the user to read."""
+    """A validated config with its overrides; `notes` are messages for the user."""
 
     spec: RunSpec
     notes: tuple[str, ...]
@@ -55,7 +55,7 @@ class Resolution:
 
 @dataclass
 class _Tree:
-    """Layers merged so far, with the place and the user's own spelling of every key."""
+    """The layers merged so far, with the location and original spelling of every key."""
 
     data: dict[str, Any] = field(default_factory=dict)
     places: dict[Key, tuple[str, Key]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class _Tree:
         if isinstance(agent, dict):
             for key in [name for name in TORSO_KEYS if name in agent]:
                 self._add_torso(layer, ("agent", key), agent.pop(key))
-        # `torso` before the roles, whatever their order in the file.
+        # `torso` before the roles, whatever the order in the file.
         for key in [name for name in TORSO_KEYS if name in layer.data]:
             self._add_torso(layer, (key,), layer.data[key])
         if isinstance(env, dict) and "id" in env and isinstance(self.data.get("env"), dict):
@@ -76,7 +76,7 @@ class _Tree:
 
     def _add_torso(self, layer: Layer, key: Key, value: Any) -> None:
         if not isinstance(value, str | dict):
-            raise ConfigError(f"{layer.asker(key)}: a torso is a kind or a mapping; got {value!r}")
+            raise ConfigError(f"{layer.asker(key)}: expected a torso's kind or a mapping; got {value!r}")
         for role in ROLES if key[-1] == "torso" else (key[-1],):
             self.data[role] = merge_torso(self.data.get(role, {}), value)
             self.places[(role,)] = layer.spelled(key)
@@ -86,7 +86,7 @@ class _Tree:
 
     def _merge(self, into: dict[str, Any], layer: Layer, key: Key, value: Any) -> None:
         name = key[-1]
-        # A schedule replaces what stood there; any other mapping adds to it, and what it lacks is missed in the first.
+        # A schedule replaces the old value. Any other mapping is merged into it.
         if isinstance(value, dict) and "schedule" not in value:
             self.places.setdefault(key, layer.spelled(key))
             if not isinstance(into.get(name), dict):
@@ -106,14 +106,14 @@ class _Tree:
 
 
 def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
-    """Read a config, lay overrides over it and validate the whole.
+    """Read a config, apply overrides and validate the result.
 
     Args:
-        config: a name, or the path of a YAML file; a run's own config.yaml reproduces the run.
-        overrides: `key.path=value`, later ones over earlier ones; values are YAML.
+        config: a name, or the path of a YAML file; a run's config.yaml reproduces the run.
+        overrides: `key.path=value`; later ones win. Values are YAML.
 
     Raises:
-        ConfigError: naming file or command line, key, and what would be right.
+        ConfigError: naming the file or command line, the key, and the expected value.
     """
     path = find("configs", config, f"{COMMAND_LINE}: config")
     base = read_yaml(path)
@@ -125,9 +125,9 @@ def resolve(config: str, overrides: Sequence[str] = ()) -> Resolution:
 
 
 def name_with(name: str, overrides: Sequence[str], digest: str) -> str:
-    """The name of a config with overrides: its own, at most three of their values, and six digits of the digest.
+    """The name of a config with overrides: its own name, up to three of their values, and six digits of the digest.
 
-    The digest keeps apart what the values do not tell: `quickstart+walker2d+width=128-e97f88`.
+    The digest distinguishes what the values do not show: `quickstart+walker2d+width=128-e97f88`.
     """
     chosen = dict(text.split("=", 1) for text in overrides if re.split("[.=]", text)[0] not in UNNAMED_OVERRIDES)
     if not chosen:
@@ -147,14 +147,14 @@ def _told(key: str, value: str) -> str | None:
 
 
 def compose(layers: Sequence[Layer], name: str) -> Resolution:
-    """Lay configs over each other, the first at the bottom, and validate the whole.
+    """Merge layers, later ones over earlier ones, and validate the result.
 
     Args:
-        layers: of which the first may name an agent and an environment that a later one replaces.
-        name: of the run, where no layer gives one.
+        layers: the first may name an agent and an environment, which later ones may replace.
+        name: the run's name if no layer gives one.
 
     Raises:
-        ConfigError: naming file or command line, key, and what would be right.
+        ConfigError: naming the file or command line, the key, and the expected value.
     """
     base, *changes = deepcopy(list(layers))
     notes = list(_replace_base(base, changes))
@@ -169,7 +169,7 @@ def compose(layers: Sequence[Layer], name: str) -> Resolution:
             deeper = [f"'{holder}.{key}'" for holder, fields in _FIELDS if key in fields]
             hint = f"; did you mean {' or '.join(deeper)}?" if deeper else suggestion(key, sorted(known))
             if key == "base":
-                hint = "; a config has none, but `deltarl copy` makes one of your own from a shipped one"
+                hint = "; configs have no base, but `deltarl copy` copies a shipped config for you to edit"
             raise tree.complain((key,), f"unknown key{hint}", base.source)
     tree.data.setdefault("name", name)
     try:
@@ -184,31 +184,31 @@ def compose(layers: Sequence[Layer], name: str) -> Resolution:
     idle = getattr(spec.agent, "learning_starts", 0)
     if idle >= spec.total_timesteps:
         notes.append(
-            f"agent.learning_starts is {idle:,} and total_timesteps {spec.total_timesteps:,}: nothing is learned"
+            f"agent.learning_starts is {idle:,} and total_timesteps {spec.total_timesteps:,}: nothing will be learned"
         )
     return Resolution(spec, tuple(notes))
 
 
 def load_config(config: str, *overrides: str) -> RunSpec:
-    """The spec of a config by name or path, with `key.path=value` overrides as on the command line.
+    """Load a config by name or path, with `key.path=value` overrides as on the command line.
 
     Raises:
-        ConfigError: naming file or command line, key, and what would be right.
+        ConfigError: naming the file or command line, the key, and the expected value.
     """
     return resolve(config, overrides).spec
 
 
 def check(path: Path) -> None:
-    """Validate an agent's, environment's or config's file; which it is, its keys say.
+    """Validate the file of an agent, environment, config or comparison; the kind follows from its keys.
 
     Raises:
-        ConfigError: naming file, line, key, and what would be right.
+        ConfigError: naming the file, line, key, and the expected value.
     """
     if path.suffix not in {".yaml", ".yml"}:
-        raise ConfigError(f"{path}: a YAML file ends in .yaml or .yml")
+        raise ConfigError(f"{path}: expected a file that ends in .yaml or .yml")
     data = read_yaml(path).data
     if "algorithm" in data:
-        # Whether it fits the number of environments is a matter of the configs that name it.
+        # Whether it fits the number of environments depends on the configs that use it.
         alone = ["env.n_envs=1"] if isinstance(data.get("train_freq"), list) else []
         resolve("quickstart", [f"agent={json.dumps(str(path))}", *alone])
     elif "id" in data:
@@ -218,9 +218,10 @@ def check(path: Path) -> None:
 
 
 def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
-    """Let an agent or environment named on the command line replace the config's, and say what of its tuning stays.
+    """Replace the config's agent or environment with one named on the command line; yield notes on settings that stay.
 
-    Another agent has other hyperparameters, so the config's own go; another environment keeps how it is trained in.
+    Another agent has other hyperparameters, so the config's are dropped. Another environment keeps the settings in
+    `KEPT_OF_ENV`, which say how agents train in it.
     """
     replaced = [kind for kind in ("agent", "env") if any(_names_base(layer.data.get(kind)) for layer in changes)]
     for kind in replaced:
@@ -235,7 +236,7 @@ def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
         if name != "base"
     ]
     if replaced and stays:
-        yield f"{config.source} was tuned for another {' and '.join(replaced)}; of it stay {', '.join(stays)}"
+        yield f"{config.source} was tuned for another {' and '.join(replaced)}; these settings stay: {', '.join(stays)}"
 
 
 def _names_base(value: Any) -> bool:
@@ -243,7 +244,7 @@ def _names_base(value: Any) -> bool:
 
 
 def _add_base(tree: _Tree, config: Layer, changes: list[Layer], kind: str) -> None:
-    """Add the named agent or environment under its key, and take the name out of the layers that gave it."""
+    """Add the named agent or environment under its key, and remove the name from the layers that gave it."""
     named: tuple[str, str] | None = None
     for layer in (config, *changes):
         value = layer.data.get(kind)
@@ -253,7 +254,7 @@ def _add_base(tree: _Tree, config: Layer, changes: list[Layer], kind: str) -> No
         elif isinstance(value, dict) and "base" in value:
             base = value.pop("base")
             if not isinstance(base, str):
-                raise ConfigError(f"{layer.asker((kind, 'base'))}: a name is wanted; got {base!r}")
+                raise ConfigError(f"{layer.asker((kind, 'base'))}: expected a name; got {base!r}")
             named = (base, layer.asker((kind, "base")))
     if named is None:
         return

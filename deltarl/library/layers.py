@@ -1,4 +1,4 @@
-"""YAML files and overrides as plain data that knows where each of its keys stands."""
+"""YAML files and overrides as plain data, with the location of each key."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from deltarl.training.spec import complete_older
 from deltarl.yaml_text import DEEPEST, CoreLoader, is_integer
 
 Key = tuple[str, ...]
-Place = Callable[[int], str]  # where a line of a text is, for messages
+Place = Callable[[int], str]  # line number to location, for messages
 COMMAND_LINE = "command line"
-# Below this key everything is an environment's own.
+# Everything below this key is passed to the environment as it is.
 OPEN = "kwargs"
 
 
 @dataclass
 class Layer:
-    """Plain data and where each of its keys stands."""
+    """Plain data, with the location of each key."""
 
     data: dict[str, Any]
     places: dict[Key, str]
     source: str
-    prefix: Key = ()  # of its keys, in the file
+    prefix: Key = ()  # path of this mapping in the file
 
     def under(self, *key: str) -> Layer:
-        """The mapping under a key as a layer of its own."""
+        """The mapping under a key, as a layer."""
         data: Any = self.data
         for part in key:
             data = data[part]
@@ -38,16 +38,16 @@ class Layer:
         return Layer(data, inner, self.place(key), (*self.prefix, *key))
 
     def spelled(self, key: Key) -> tuple[str, Key]:
-        """The place of a key, and the key as it stands there."""
+        """The location of a key, and the key as written there."""
         return self.place(key), (*self.prefix, *key)
 
     def asker(self, key: Key) -> str:
-        """A key with its place, for messages."""
+        """A key with its location, for messages."""
         place, spelled = self.spelled(key)
         return f"{place}: {'.'.join(spelled)}"
 
     def place(self, key: Key) -> str:
-        """The place of a key, or of the nearest one above it."""
+        """The location of a key, or of its nearest parent that has one."""
         for length in range(len(key), 0, -1):
             if key[:length] in self.places:
                 return self.places[key[:length]]
@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> Layer:
 
 
 def _find_beside(data: dict[str, Any], folder: Path) -> None:
-    """Let the files that a config names, or a comparison in its tasks, be those beside it, where there are any."""
+    """Resolve files named in a config, or in a comparison's tasks, relative to it, if they exist there."""
     tasks = found if isinstance(found := data.get("tasks"), dict) else {}
     for name, task in tasks.items():
         if isinstance(task, dict):
@@ -87,22 +87,22 @@ def _beside(name: Any, folder: Path) -> Any:
         return name
     try:
         return str(folder / name) if (folder / name).is_file() else name
-    except (OSError, ValueError):  # no such name can be; what looks it up says so
+    except (OSError, ValueError):  # an impossible name; the look-up reports it
         return name
 
 
 def parse_override(text: str) -> Layer:
-    """`key.path=value` as a layer of its own."""
+    """Parse `key.path=value` into a layer."""
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):
         raise ConfigError(f"{COMMAND_LINE}: '{text}' is not of the form key=value or key.path=value")
     if not value:
-        raise ConfigError(f"{COMMAND_LINE}: {key}: no value behind '='")
+        raise ConfigError(f"{COMMAND_LINE}: {key}: no value after '='")
     here = f"{COMMAND_LINE}: {key}"
     holder = _read_text(f"value: {value}", here, lambda _: here, under=tuple(parts))
     if len(holder.data) > 1:
-        raise ConfigError(f"{COMMAND_LINE}: {key}: a value of one line is wanted")
+        raise ConfigError(f"{COMMAND_LINE}: {key}: expected a value on one line")
     data: Any = holder.data["value"]
     for depth, part in reversed(list(enumerate(parts))):
         data = {int(part) if OPEN in parts[:depth] and is_integer(part) and len(part) < 20 else part: data}
@@ -118,9 +118,9 @@ def _read_text(text: str, source: str, place: Place, under: Key = ()) -> Layer:
             if depth > DEEPEST:
                 raise ConfigError(f"{here}: nested more than {DEEPEST} levels deep")
             if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(f"{here}: YAML aliases are not taken; write the value out")
+                raise ConfigError(f"{here}: YAML aliases are not supported; write the value out")
             if (tag := getattr(event, "tag", None)) is not None:
-                raise ConfigError(f"{here}: YAML tags are not taken: {tag}")
+                raise ConfigError(f"{here}: YAML tags are not supported: {tag}")
         loader = CoreLoader(text)
         node = loader.get_single_node()
     except yaml.YAMLError as error:
@@ -129,7 +129,7 @@ def _read_text(text: str, source: str, place: Place, under: Key = ()) -> Layer:
         reason = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ConfigError(f"{where}: not valid YAML: {reason}") from None
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{source}: holds no mapping of keys to values")
+        raise ConfigError(f"{source}: expected a mapping of keys to values")
     places: dict[Key, str] = {}
     data = _construct(loader, node, (), places, place, under)
     return Layer(data, places, source)
@@ -146,14 +146,14 @@ def _construct(  # noqa: PLR0917 - it calls itself
     for key_node, value_node in node.value:
         here = place(key_node.start_mark.line + 1)
         if not isinstance(key_node, yaml.ScalarNode):
-            raise ConfigError(f"{here}: {'.'.join(key)}: a key is a word, not a list or a mapping")
+            raise ConfigError(f"{here}: {'.'.join(key)}: expected a word as key, got a list or a mapping")
         name = str(key_node.value)
-        # Names are text, whatever they look like; what an environment takes as its own is what YAML says.
+        # Keys are text, whatever they look like, except below an environment's kwargs, where YAML's type counts.
         kept = _scalar(loader, key_node, key, place) if OPEN in (*under, *key) else name
         if type(kept) not in {str, int}:
-            raise ConfigError(f"{here}: {name}: a key is text or an integer; quote what is text")
+            raise ConfigError(f"{here}: {name}: expected text or an integer as key; quote text")
         if kept in data:
-            raise ConfigError(f"{here}: {'.'.join((*key, name))}: the same key twice")
+            raise ConfigError(f"{here}: {'.'.join((*key, name))}: duplicate key")
         places[(*key, name)] = here
         data[kept] = _construct(loader, value_node, (*key, name), places, place, under)
     return data
@@ -162,6 +162,6 @@ def _construct(  # noqa: PLR0917 - it calls itself
 def _scalar(loader: CoreLoader, node: yaml.Node, key: Key, place: Place) -> Any:
     try:
         return loader.construct_object(node)
-    except ValueError as error:  # Python's, of a number of thousands of digits
+    except ValueError as error:  # Python's limit on the digits of a number
         here = place(node.start_mark.line + 1)
         raise ConfigError(f"{here}: {'.'.join(key)}: {' '.join(str(error).split())[:80]}") from None

@@ -1,6 +1,6 @@
 """Where the files of agents, environments, configs and comparisons are.
 
-Look-up of a bare name: the working directory's `agents/`, `envs/` and `configs/`, then what is shipped.
+A bare name is looked up in the working directory's `agents/`, `envs/` and `configs/`, then among the shipped files.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deltarl.errors import ConfigError, suggestion
 
-# Folders of YAML files, and what one file in them is called.
+# Folders of YAML files, and what to call one file in each.
 KINDS = {"agents": "agent", "envs": "env", "configs": "config", "configs/compare": "comparison"}
 
 
@@ -19,7 +19,7 @@ def find(kind: str, name: str, asker: str) -> Path:
     Args:
         kind: one of `KINDS`.
         name: a name, or a path that ends in .yaml or .yml.
-        asker: who wants it, for the message.
+        asker: what refers to it, for the message.
     """
     try:
         explicit = Path(name).expanduser()
@@ -32,7 +32,7 @@ def find(kind: str, name: str, asker: str) -> Path:
             # A name like ../x would leave the folder.
             if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
                 return path
-    except (OSError, RuntimeError, ValueError) as error:  # a name that the system cannot have, or no such home
+    except (OSError, RuntimeError, ValueError) as error:  # an impossible name, or an unknown home directory
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{asker}: '{name[:80]}' cannot be looked up: {error}") from None
@@ -41,7 +41,7 @@ def find(kind: str, name: str, asker: str) -> Path:
 
 
 def names(kind: str) -> list[str]:
-    """Names of all files of a kind that can be found from here."""
+    """Names of all files of a kind that can be found from the working directory."""
     return sorted({path.stem for folder in _folders(kind) for path in folder.glob("*.yaml")})
 
 
@@ -50,7 +50,7 @@ def _folders(kind: str) -> list[Path]:
 
 
 def _shipped() -> Path:
-    """The checkout's folders where there is a checkout (an editable install has a stale `_specs`), else the wheel's."""
+    """The checkout's folders if this is a checkout (an editable install has a stale `_specs` too), else the wheel's."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent
     return checkout if (checkout / "pyproject.toml").is_file() else package / "_specs"

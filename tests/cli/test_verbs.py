@@ -325,11 +325,11 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--video", "a.mp4", "--size", "big"), "--size: expected WIDTHxHEIGHT, such as 640x480"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "8x8"), "--size: expected 16 to 4096 pixels each way"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "641x480"), "--size: an MP4 needs even numbers of pixels"),
-        (("play", "nowhere", "--fps", "30"), "play: --fps is of films; give --video FILE.mp4"),
+        (("play", "nowhere", "--fps", "30"), "play: --fps applies to films only; give --video FILE.mp4"),
         (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
-        (("list", "envs", "--out", "x"), "--out is for runs alone, not for envs"),
-        (("list", "agents", "--sort", "run"), "--sort is for runs alone, not for agents"),
+        (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
+        (("list", "agents", "--sort", "run"), "--sort applies to runs only, not to agents"),
         (("list", "runs", "--sort", "score"), "'score' is not one of 'run', 'return', 'task', 'agent', 'steps'"),
         (("plot", "nowhere", "--to", "a.png"), "nowhere: no such folder"),
         (("plot", ".", "--to", "a.png"), "holds no run"),
@@ -346,7 +346,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("copy", "configs/nothing"), "no config 'nothing'"),
         (("copy", "hopper", "--to", "../x"), "--to: '../x' is not a name"),
         (("validate", "nowhere.yaml"), "nowhere.yaml: cannot be read: "),
-        (("validate", "README.md"), "README.md: a YAML file ends in .yaml or .yml"),
+        (("validate", "README.md"), "README.md: expected a file that ends in .yaml or .yml"),
         (("schema", "cat"), "'cat' is not one of 'config', 'agent', 'env', 'comparison'"),
         (("compare", "quik"), "no comparison 'quik'; did you mean 'quick'?"),
         (("compare", "quick", "--shard", "x"), "--shard: 'x' is not of the form I/N, such as 1/4"),
@@ -364,7 +364,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("report", "nowhere"), "nowhere: no such folder; deltarl compare makes them"),
         (("bench", "scc"), "bench: no algorithm 'scc'; did you mean 'sac'?"),
         (("bench", "a2c", "--device", "tpu9"), "--device: no device 'tpu9'"),
-        (("bench", "a2c", "--out", "no/bench.json"), "--out: there is no folder no"),
+        (("bench", "a2c", "--out", "no/bench.json"), "--out: no folder no"),
         (("bench", "a2c", "--rounds", "0"), "Invalid value for '--rounds'"),
         (("trian",), "No such command 'trian'"),
     ],
@@ -383,7 +383,7 @@ def test_bad_input_ends_in_one_line_status_2_and_nothing_written(
 def test_a_window_needs_a_screen(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(variable, raising=False)
-    assert "there is no screen for a window; give --video FILE.mp4" in deltarl("play", "nowhere")[2]
+    assert "no screen to open a window on; give --video FILE.mp4" in deltarl("play", "nowhere")[2]
 
 
 # gates
@@ -414,7 +414,7 @@ def test_gates_says_and_draws_what_was_measured(measured: RunResult, deltarl: De
 
 def test_gates_needs_a_run_with_gates(finished: RunResult, measured: RunResult, deltarl: Deltarl) -> None:
     for run, message in (
-        (finished.folder, "no gates were measured there; gates.npz is missing"),
+        (finished.folder, "no gates were measured in this run; gates.npz is missing"),
         ("nowhere", "nowhere: no such folder"),
     ):
         status, out, error = deltarl("gates", run)
@@ -450,7 +450,7 @@ def test_gates_scores_a_changed_policy_beside_the_untouched_one(measured: RunRes
         (("--set", "beta=0", "--set", "beta=1"), "--set: beta is given twice"),
         (("--set", "value=maen"), "--set: value: expected mean, got 'maen'; did you mean 'mean'?"),
         (("--set", "beta=0", "--block", 2), "no block 2; there are 0, 1"),
-        (("--set", "beta=0", "--episode"), "--set draws nothing; leave --episode out"),
+        (("--set", "beta=0", "--episode"), "--set draws nothing; omit --episode"),
         (("--block", 1), "--block: needs --set, such as --set erase=off"),
     ],
 )
@@ -496,7 +496,7 @@ def test_train_can_be_given_again_with_resume(interrupted: Path, deltarl: Deltar
     ("arguments", "message"),
     [
         (("runs/nowhere",), "runs/nowhere: no such folder"),
-        (("runs",), "runs: no run there"),
+        (("runs",), "runs: contains no run"),
         (("runs/done/seed-0", "agent.gamma=0.5"), "cannot go on with another config; these differ: agent.gamma (0.99"),
         (("runs/done/seed-0", "agent.gama=0.5"), "unknown key; did you mean 'gamma'?"),
         (("runs/done/seed-0", "out=elsewhere"), "command line: out: cannot change when a run is resumed"),

@@ -417,7 +417,7 @@ DAMAGES: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ),
     ("result.json", of_json(final_return_mean=None), "final_return_mean"),
     ("result.json", of_json(final_return_mean=99999.0), "contradicts evaluations.csv: final_return_mean is 99999.0"),
-    ("result.json", of_json(final_return_mean=math.nan), "NaN is no number of JSON"),
+    ("result.json", of_json(final_return_mean=math.nan), "NaN is not a JSON number"),
     ("result.json", of_json(seed=4), "is of seed 3, and its result of seed 4"),
     ("evaluations.csv", lambda _: b"step,episode,return,length,success\n", "contradicts evaluations.csv: steps is"),
     ("evaluations.csv", replaced(r"^step,", "steps,"), "'step' is missing"),

@@ -130,7 +130,7 @@ def test_nothing_is_reached_through_links_and_no_pipe_is_waited_for(
     if entry in {"resume", "train --resume"}:
         (foreign / "result.json").unlink()
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match=r"is (a link|no regular file)") as caught:
+    with pytest.raises(ConfigError, match=r"is (a link|not a regular file)") as caught:
         ENTRIES[entry](foreign)
     assert name.split("/", maxsplit=1)[0] in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -338,7 +338,7 @@ RESULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "null": (lambda result: result.update(final_return_mean=None), "final_return_mean: "),
     "text": (lambda result: result.update(final_return_mean="12"), "final_return_mean: "),
     "truth": (lambda result: result.update(seed=True), "seed: "),
-    "NaN": (lambda result: result.update(final_return_mean=float("nan")), "NaN is no number of JSON"),
+    "NaN": (lambda result: result.update(final_return_mean=float("nan")), "NaN is not a JSON number"),
     "no mean": (lambda result: result.pop("final_return_mean"), "final_return_mean: missing"),
     "no list": (lambda result: result.update(continued="exactly"), "continued: "),
 }

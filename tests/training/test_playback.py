@@ -95,6 +95,8 @@ def test_a_clip_stands_in_tensorboard_at_each_evaluation_and_changes_no_learning
 def test_where_nothing_can_be_drawn_the_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     assert rendering.failure("nonsense") is not None
-    with pytest.raises(ConfigError, match=r"^rendering: no frame .* apt install libegl1 libgl1, or libosmesa6"):
+    with pytest.raises(
+        ConfigError, match=r"^rendering: could not render a frame .* apt install libegl1 libgl1, or libosmesa6"
+    ):
         train(load_config("quickstart", f"out={tmp_path}", "eval.video=true"))
     assert list(tmp_path.iterdir()) == []

@@ -153,7 +153,9 @@ def test_what_a_kill_left_half_written_is_swept(interrupted: Path) -> None:
 
 
 def test_a_finished_run_is_left_alone(whole: RunResult) -> None:
-    with pytest.raises(ConfigError, match="has finished, at 128 steps; to train longer, give a larger total_timesteps"):
+    with pytest.raises(
+        ConfigError, match="already finished at 128 steps; to train longer, give a larger total_timesteps"
+    ):
         resume(whole.folder, console=quiet())
 
 
@@ -349,7 +351,7 @@ def test_all_seeds_of_a_folder_go_on(tmp_path: Path) -> None:
 def test_where_there_is_no_run_it_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere: no such folder"):
         resume(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match=r"no run there"):
+    with pytest.raises(ConfigError, match=r"contains no run"):
         resume(tmp_path)
 
 
@@ -499,7 +501,7 @@ def test_a_seed_that_cannot_go_on_takes_no_other_with_it(tmp_path: Path) -> None
 
 def test_two_folders_of_the_same_seed_are_refused(interrupted: Path) -> None:
     shutil.copytree(interrupted, interrupted.with_name("seed-1"))
-    with pytest.raises(ConfigError, match="holds the same seed's run twice"):
+    with pytest.raises(ConfigError, match="contains two runs of the same seed"):
         resume(interrupted.parent, console=quiet())
 
 
