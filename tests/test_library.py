@@ -121,6 +121,14 @@ def test_another_agent_says_what_stays_of_the_environment() -> None:
     assert resolve("quickstart").notes == ()
 
 
+@pytest.mark.parametrize("override", ["env=hopper", "agent=ppo", "env={base: hopper, n_envs: 4}"])
+def test_naming_the_configs_own_agent_or_environment_changes_nothing_else(override: str) -> None:
+    resolution = resolve("quickstart", [override])
+    assert resolution.notes == ()
+    assert resolution.spec.env.normalize.observations
+    assert resolution.spec.agent.batch_size == 256
+
+
 def test_another_agent_drops_the_hyperparameters_of_the_old_one() -> None:
     spec = load_config("quickstart", "agent=sac", "agent.tau=0.01")
     assert (spec.agent.algorithm, spec.agent.tau, spec.agent.batch_size) == ("sac", 0.01, 256)

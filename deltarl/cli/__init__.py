@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
+from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -26,6 +29,7 @@ from deltarl.cli.resume import resume
 from deltarl.cli.schema import schema
 from deltarl.cli.show import show
 from deltarl.cli.train import train
+from deltarl.cli.usage import as_key
 from deltarl.cli.validate import validate
 from deltarl.disk import FullDiskError, is_full
 from deltarl.errors import ConfigError, NonFiniteError, SeedFailedError
@@ -39,7 +43,6 @@ INTERRUPTED = 130  # what typer returns for Ctrl-C, as shells do
 app = typer.Typer(
     name="deltarl",
     help="Train Stable-Baselines3 agents with Delta residual networks in MuJoCo.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -48,8 +51,19 @@ app = typer.Typer(
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
 
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"deltarl {version_of('deltarl')}")
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
-def _verbs(context: typer.Context) -> None:
+def _verbs(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - it is eager: the callback does all
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Train Stable-Baselines3 agents with Delta residual networks in MuJoCo."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -81,14 +95,22 @@ def lead_closed_streams_nowhere() -> None:
         setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w"))  # noqa: SIM115 - for good
 
 
+def _is_of_typer(ended: SystemExit) -> bool:
+    """Whether typer ended the process: completions are printed, or nobody reads what is (`deltarl show X | head`)."""
+    *_, (frame, _) = traceback.walk_tb(ended.__traceback__)
+    return str(frame.f_globals.get("__name__")).startswith("typer.")
+
+
 def main() -> None:
     """Run the command line. Bad input prints one line and exits with status 2; a stopped run exits with status 75."""
     lead_closed_streams_nowhere()
     try:
         # Not typer's standalone mode, which prints usage errors in a box and says nothing when interrupted.
-        status = app(standalone_mode=False)
+        status = app(prog_name="deltarl", standalone_mode=False)
     except (ConfigError, UsageError) as error:
         message = str(error) if isinstance(error, ConfigError) else error.format_message()
+        if (option := getattr(error, "option_name", None)) and (key := as_key(option, sys.argv[1:])):
+            message = f"no option {option}; write {key}"
         typer.echo(f"deltarl: error: {' '.join(message.split())}", err=True)
         status = BAD_INPUT
     except FullDiskError as error:
@@ -101,6 +123,8 @@ def main() -> None:
         typer.echo(f"deltarl: {stop}", err=True)
         status = stop.code
     except SystemExit as ended:
+        if _is_of_typer(ended):
+            raise
         # Raised by a module or environment of the user's: whatever its code, the verb did not complete.
         typer.echo(f"deltarl: error: your own code ended the process: SystemExit({ended.code!r})", err=True)
         status = FAILED

@@ -18,9 +18,22 @@ if TYPE_CHECKING:
     from deltarl.comparison import Comparison
 
 
+def _comparisons(incomplete: str) -> list[str]:
+    from deltarl.comparison.load import KIND
+    from deltarl.library.lookup import names
+
+    return [name for name in names(KIND) if name.startswith(incomplete)]
+
+
 def compare(
     comparison: Annotated[
-        str, typer.Argument(metavar="NAME", help="A comparison's name or YAML file.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A comparison's name or YAML file.",
+            show_default=False,
+            autocompletion=_comparisons,
+        ),
     ],
     overrides: OverridesArgument = None,
     jobs: Annotated[

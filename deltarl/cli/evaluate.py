@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from deltarl.training import Evaluation
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
+RunsArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="A run's folder, .../seed-<n>, or the one that holds its seeds.", show_default=False
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones count up from it.")]
 BestOption = Annotated[
     bool, typer.Option("--best", help="Use the policy of the best evaluation; the run may be unfinished.")
@@ -21,7 +27,7 @@ BestOption = Annotated[
 
 
 def evaluate(
-    run: RunArgument,
+    run: RunsArgument,
     episodes: Annotated[
         int | None,
         typer.Option(min=1, help="Number of episodes; default: the config's eval.episodes.", show_default=False),
@@ -29,15 +35,44 @@ def evaluate(
     seed: SeedOption = FIRST_EVALUATION_SEED,
     best: BestOption = False,
 ) -> None:
-    """Evaluate the final policy of a run: deterministic actions, unnormalised returns of complete episodes.
+    """Evaluate the final policy of a run, or of each of its seeds: deterministic actions, unnormalised returns.
 
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """
     from deltarl import training
 
-    loaded = training.load_run(run, best=best)
-    typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {run}")
-    typer.echo(describe(training.evaluate(loaded, episodes, seed)))
+    means = []
+    for folder in seeds_of(run):
+        loaded = training.load_run(folder, best=best)
+        typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {folder}")
+        evaluation = training.evaluate(loaded, episodes, seed)
+        typer.echo(describe(evaluation))
+        means.append(evaluation.return_mean)
+    if len(means) > 1:
+        typer.echo(over_seeds(means))
+
+
+def seeds_of(run: Path) -> list[Path]:
+    """The runs that a path names: itself, or the `seed-<n>` in it by their numbers."""
+    if (run / "config.yaml").exists():
+        return [run]
+    seeds = {folder: folder.name.removeprefix("seed-") for folder in run.glob("seed-*") if folder.is_dir()}
+    numbered = {folder: int(number) for folder, number in seeds.items() if number.isdecimal()}
+    # Where there are none, reading the path itself says what is wrong with it.
+    return sorted(numbered, key=numbered.__getitem__) or [run]
+
+
+def over_seeds(means: list[float]) -> str:
+    """The mean over seeds with its interval, in one line."""
+    import numpy as np
+
+    from deltarl.comparison.statistics import mean
+
+    found = mean(np.array(means))
+    mean_of = f"{len(means)} seeds: mean return {found.estimate:,.1f}"
+    if found.low is None or found.high is None:
+        return mean_of  # all the same
+    return f"{mean_of}, 95% interval [{found.low:,.1f}, {found.high:,.1f}] (Student's t over seeds)"
 
 
 def describe(evaluation: Evaluation, *, note: bool = True) -> str:

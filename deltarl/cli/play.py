@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltarl import rendering
-from deltarl.cli.evaluate import BestOption, RunArgument, SeedOption, describe
+from deltarl.cli.evaluate import BestOption, RunsArgument, SeedOption, describe, seeds_of
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 
 if TYPE_CHECKING:
     from deltarl.envs import EnvSpec
-    from deltarl.training import Evaluation
+    from deltarl.training import Evaluation, Run
 
 SMALLEST, LARGEST = 16, 4096  # pixels
 
 
 def play(
-    run: RunArgument,
+    run: RunsArgument,
     *,
     video: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write an .mp4 or .gif file instead of opening a window.")
@@ -50,7 +50,7 @@ def play(
     seed: SeedOption = FIRST_EVALUATION_SEED,
     best: BestOption = False,
 ) -> None:
-    """Play the final policy of a run in a window, or write it to a video file.
+    """Play the final policy of a run, or of each of its seeds, in a window, or write it to a video file.
 
     Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
     """
@@ -68,29 +68,38 @@ def play(
                 raise ConfigError(f"play: {name} applies to films only; give --video FILE.mp4")
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("play: no screen to open a window on; give --video FILE.mp4")
-    loaded = training.load_run(run, best=best)
-    env, limit = loaded.spec.env, loaded.spec.eval.max_episode_steps
-    options: dict[str, Any] = {"max_episode_steps": limit if steps is None else min(limit, steps)}
+    runs = [training.load_run(folder, best=best) for folder in seeds_of(run)]
+    scores: list[str] = []
+
+    def limits(loaded: Run) -> dict[str, Any]:
+        limit = loaded.spec.eval.max_episode_steps
+        return {"max_episode_steps": limit if steps is None else min(limit, steps)}
+
     if video is None:
-        with one_message(f"env: {env.id} cannot be played"):
-            evaluation = playback.show(loaded.policy, env, loaded.normalizer, episodes, seed, **options)
+        for loaded in runs:
+            env = loaded.spec.env
+            with one_message(f"env: {env.id} cannot be played"):
+                evaluation = playback.show(loaded.policy, env, loaded.normalizer, episodes, seed, **limits(loaded))
+            scores.append(_described(evaluation, steps))
     else:
-        if pixels is not None:
-            env = _sized(env, *pixels)
-        with one_message(f"env: {env.id} draws no frames"):
-            playback.check_frames(env)
+        envs = [loaded.spec.env if pixels is None else _sized(loaded.spec.env, *pixels) for loaded in runs]
+        with one_message(f"env: {envs[0].id} draws no frames"):
+            playback.check_frames(envs[0])
         rate = fps or (films.GIF_FPS if video.suffix.lower() == ".gif" else films.FPS)
         with (
             _ends_tidily(),
             films.Film(video, rate, shrink=size is None) as film,
             _progress(film) as write,
-            one_message(f"env: {env.id} cannot be played"),
         ):
-            evaluation = playback.record(
-                loaded.policy, env, loaded.normalizer, episodes, seed, write=write, fps=rate, **options
-            )
+            for loaded, env in zip(runs, envs, strict=True):
+                with one_message(f"env: {env.id} cannot be played"):
+                    evaluation = playback.record(
+                        loaded.policy, env, loaded.normalizer, episodes, seed, write=write, fps=rate, **limits(loaded)
+                    )
+                scores.append(_described(evaluation, steps))
         typer.echo(f"{video}: {film.seconds:.1f} s")
-    typer.echo(_described(evaluation, steps))
+    for loaded, score in zip(runs, scores, strict=True):
+        typer.echo(score if len(runs) == 1 else f"{loaded.folder.name}: {score}")
 
 
 def _described(evaluation: Evaluation, steps: int | None) -> str:

@@ -9,12 +9,19 @@ import typer
 from rich.console import Console
 
 from deltarl.cli.scores import score_text
+from deltarl.library.lookup import names
 
 if TYPE_CHECKING:
     from deltarl.training import RunResult, RunSpec
 
+
+def _configs(incomplete: str) -> list[str]:
+    return [name for name in names("configs") if name.startswith(incomplete)]
+
+
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False)
+    str,
+    typer.Argument(metavar="CONFIG", help="A config's name or YAML file.", show_default=False, autocompletion=_configs),
 ]
 OverridesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Overrides.", show_default=False)

@@ -223,7 +223,14 @@ def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
     Another agent has other hyperparameters, so the config's are dropped. Another environment keeps the settings in
     `KEPT_OF_ENV`, which say how agents train in it.
     """
-    replaced = [kind for kind in ("agent", "env") if any(_names_base(layer.data.get(kind)) for layer in changes)]
+    replaced = [
+        kind
+        for kind in ("agent", "env")
+        if any(
+            _names_base(layer.data.get(kind)) and _base_of(layer.data[kind]) != _base_of(config.data.get(kind))
+            for layer in changes
+        )
+    ]
     for kind in replaced:
         own = config.data.pop(kind, None)
         if kind == "env" and isinstance(own, dict):
@@ -237,6 +244,10 @@ def _replace_base(config: Layer, changes: list[Layer]) -> Iterator[str]:
     ]
     if replaced and stays:
         yield f"{config.source} was tuned for another {' and '.join(replaced)}; these settings stay: {', '.join(stays)}"
+
+
+def _base_of(value: Any) -> Any:
+    return value.get("base") if isinstance(value, dict) else value
 
 
 def _names_base(value: Any) -> bool:

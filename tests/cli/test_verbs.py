@@ -20,9 +20,10 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from deltarl import RunResult, load_config, rendering, train
+from deltarl import RunResult, __version__, load_config, rendering, train
 from deltarl.agents import build_policy
 from deltarl.cli import main
+from deltarl.cli.evaluate import over_seeds
 from deltarl.cli.list_runs import Order, Row, ordered
 from deltarl.envs import build_envs
 from deltarl.library import KINDS, find, names, read_yaml
@@ -68,6 +69,25 @@ def test_help_shows_an_example(verb: str, deltarl: Deltarl) -> None:
     assert verb in deltarl("--help")[1]
 
 
+def test_the_version_is_that_of_the_package(deltarl: Deltarl) -> None:
+    assert deltarl("--version")[:2] == (0, f"deltarl {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("deltarl pla", ["play"]), ("deltarl train quicks", ["quickstart"]), ("deltarl compare quic", ["quick"])],
+)
+def test_shells_complete_verbs_and_names(
+    words: str, completed: list[str], deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    monkeypatch.setenv("_DELTARL_COMPLETE", "complete_bash")
+    monkeypatch.setattr(sys, "argv", ["deltarl"])
+    status, out, error = deltarl()
+    assert (status, out.split(), error) == (0, completed, "")
+
+
 # evaluate, play
 
 
@@ -76,6 +96,22 @@ def test_evaluate_repeats_the_runs_own_score(finished: RunResult, deltarl: Delta
     assert status == 0
     assert f"return {finished.final_return_mean:,.1f} +- {finished.final_return_std:,.1f} over 2 episodes" in out
     assert "over 1 episode\n" in deltarl("evaluate", finished.folder, "--episodes", "1", "--seed", "7")[1]
+
+
+def test_evaluate_scores_all_seeds_of_a_run_and_their_mean(finished: RunResult, deltarl: Deltarl) -> None:
+    for seed in (10, 2):
+        shutil.copytree(finished.folder, f"runs/quickstart/seed-{seed}")
+    status, out, _ = deltarl("evaluate", "runs/quickstart", "--episodes", "1")
+    first, score, second, same, over = out.splitlines()
+    assert (status, score) == (0, same)
+    assert first.endswith("runs/quickstart/seed-2")
+    assert second.endswith("runs/quickstart/seed-10")
+    assert over == f"2 seeds: mean return {score.split()[1]}"  # the same policy twice: no interval
+
+
+def test_the_mean_over_seeds_has_an_interval() -> None:
+    said = over_seeds([1.0, 3.0, 5.0])
+    assert said == "3 seeds: mean return 3.0, 95% interval [-2.0, 8.0] (Student's t over seeds)"
 
 
 class Payload:
@@ -272,7 +308,7 @@ def test_a_dry_run_says_how_large_the_arms_are(deltarl: Deltarl) -> None:
         ["reacher", "delta", "68,681"],
         ["reacher", "mlp", "9,925"],
     ]
-    assert out.splitlines()[4].startswith("9 runs of 50,000 steps: runs/quick+arms.mlp=mlp-")
+    assert out.splitlines()[4].startswith("9 runs of 50,000 steps: runs/quick+mlp=mlp-")
     assert list(Path().iterdir()) == []
 
 
@@ -319,6 +355,8 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
     [
         (("evaluate", "nowhere"), "nowhere: no such folder"),
         (("evaluate",), "Missing argument 'RUN'"),
+        (("train", "quickstart", "--seed", "3"), "no option --seed; write seeds=[3]"),
+        (("train", "quickstart", "--sed", "3"), "No such option: --sed"),
         (("evaluate", ".", "--episodes", "0"), "Invalid value for '--episodes'"),
         (("play", "nowhere", "--video", "film.avi"), "film.avi: expected a name that ends in .mp4 or .gif"),
         (("play", "nowhere", "--video", "no/film.mp4"), "no: no such folder"),
@@ -326,7 +364,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--video", "a.mp4", "--size", "8x8"), "--size: expected 16 to 4096 pixels each way"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "641x480"), "--size: an MP4 needs even numbers of pixels"),
         (("play", "nowhere", "--fps", "30"), "play: --fps applies to films only; give --video FILE.mp4"),
-        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'runs'"),
+        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'torsos', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
         (("list", "agents", "--sort", "run"), "--sort applies to runs only, not to agents"),
@@ -522,7 +560,7 @@ def test_the_best_policy_can_be_evaluated_and_played(finished: RunResult, deltar
     status, out, _ = deltarl("evaluate", finished.folder, "--best", "--episodes", "2")
     assert status == 0
     assert f"return {finished.final_return_mean:,.1f} " in out  # of a run with one evaluation, that one
-    assert deltarl("evaluate", finished.folder.parent, "--best")[0] == 2
+    assert deltarl("evaluate", finished.folder.parents[1], "--best")[0] == 2
 
 
 def test_a_number_that_is_not_finite_ends_in_one_line_and_status_1(deltarl: Deltarl) -> None:
