@@ -32,6 +32,7 @@ from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))  # where this file is loaded and not run
 import comparisons  # noqa: E402
+import depth  # noqa: E402
 import measured  # noqa: E402
 import mechanism  # noqa: E402
 import options  # noqa: E402
@@ -141,7 +142,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "study": comparisons.study_text,
         "bounded": comparisons.bounded_text,
     },
-    "docs/torsos.md": {"options": options.options_table},
+    "docs/torsos.md": {"options": options.options_table, "depth": depth.depth_table},
     "docs/mechanism.md": {
         "starts": mechanism.starts_table,
         "steps": mechanism.steps_table,
