@@ -1,13 +1,11 @@
-"""progress.csv: Stable-Baselines3's table of what was logged."""
+"""progress.csv: what was logged, a row a dump, as Stable-Baselines3 writes it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
-
-from stable_baselines3.common.logger import CSVOutputFormat
+from typing import IO, Any, Self
 
 from deltarl.recording import metrics
 from deltarl.recording.sink import Sink
@@ -16,39 +14,59 @@ FILE = "progress.csv"
 
 
 class Table(Sink):
-    """A row a dump, written by Stable-Baselines3's own output.
+    """A CSV file with a column for each tag, in the order in which they first came.
+
+    Stable-Baselines3's own output writes the same cells, but in an order of columns that differs from one process to
+    the next (it takes them from a set).
 
     Args:
-        output: of the file.
+        file: opened for reading and writing, empty.
     """
 
     name = "csv"
     is_table = True
 
-    def __init__(self, output: CSVOutputFormat) -> None:
-        self._output = output
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._columns: list[str] = []
 
     @classmethod
     def open(cls, folder: Path, elapsed_seconds: float = 0.0) -> Self:
-        """The table; where the run has a metrics.jsonl already, it begins with the rows of that.
+        """The table; if the run has a metrics.jsonl already, the table begins with the rows of that.
 
-        Stable-Baselines3's output empties its file, and a new column changes all rows: it is not added to, but written
-        again from the record that everything is derived from.
+        A new column changes all rows. So the file is not added to, but written again from the record that everything
+        is derived from.
         """
         del elapsed_seconds
         record = folder / metrics.FILE
         rows = metrics.metrics_in(record) if record.exists() else []
-        table = cls(CSVOutputFormat(str(folder / FILE)))
+        table = cls((folder / FILE).open("w+"))
         for row in rows:
             values = {key: value for key, value in row.items() if key not in metrics.OWN_KEYS}
             table.scalars({key: math.nan if value is None else value for key, value in values.items()}, row["step"])
         return table
 
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        self._output.write(key_values, key_excluded, step)
-
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
-        self._output.write(dict(values), {}, step)
+        del step  # among the values, as time/total_timesteps
+        if new := [key for key in values if key not in self._columns]:
+            self._add(new)
+        self._file.write(",".join(_cell(values.get(key)) for key in self._columns) + "\n")
+        self._file.flush()
+
+    def _add(self, columns: list[str]) -> None:
+        """Write the header again with more columns, and the rows, which have nothing in them."""
+        self._file.seek(0)
+        rows = self._file.read().splitlines()[1:]
+        self._columns += columns
+        self._file.seek(0)
+        lines = [",".join(self._columns), *(row + "," * len(columns) for row in rows)]
+        self._file.write("\n".join(lines) + "\n")
 
     def close(self) -> None:
-        self._output.close()
+        self._file.close()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace('"', '""') + '"'
+    return "" if value is None else str(value)
