@@ -1,4 +1,4 @@
-"""Checkpoints on disk, written: under a name that begins with a dot, and renamed when all is on the disk."""
+"""Writes checkpoints: into a folder whose name begins with a dot, which is renamed once everything is on the disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Store:
 
     Args:
         run: the run's folder.
-        keep: how many of the newest stay.
+        keep: how many of the newest are kept.
     """
 
     def __init__(self, run: Path, keep: int) -> None:
@@ -50,16 +50,16 @@ class Store:
     def write(
         self, steps: int, snapshot: Snapshot, transitions: Transitions | None, facts: Mapping[str, Any]
     ) -> Checkpoint:
-        """Write a checkpoint, and remove those that are no longer kept.
+        """Write a checkpoint and remove those that are no longer kept.
 
         Args:
             steps: the training step.
             snapshot: the state.
             transitions: of the replay buffer; None if there is none.
-            facts: what else the manifest says.
+            facts: other entries of the manifest.
 
         Raises:
-            OSError: if the disk is full or fails; the checkpoints before are as they were.
+            OSError: if the disk is full or fails; earlier checkpoints stay intact.
         """
         self._make_folder()
         tree = json.dumps(snapshot.tree, allow_nan=False).encode()
@@ -85,12 +85,12 @@ class Store:
         return self._last
 
     def write_best(self, steps: int, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
-        """Write the best policy so far, and remove the one before.
+        """Write the best policy so far and remove the previous one.
 
         Args:
             steps: the training step.
             write: puts the files into a folder.
-            facts: what else the manifest says.
+            facts: other entries of the manifest.
 
         Raises:
             OSError: as `write`.
@@ -103,7 +103,7 @@ class Store:
         self._prune([folder for folder in best_folders(self.folder) if folder.name != f"{BEST}{steps}"])
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
-        """Go on from `checkpoint`: what is newer has been passed over, and goes when the next one is written."""
+        """Continue from `checkpoint`: newer ones were skipped, and are removed with the next write."""
         self._last = checkpoint
         for folder in numbered(self.folder):
             if int(folder.name) > checkpoint.steps:
@@ -115,7 +115,7 @@ class Store:
             disk.sync(self.folder.parent)
 
     def sweep(self) -> None:
-        """Remove what a process left that was killed while it wrote or removed; what cannot be removed is said."""
+        """Remove what a killed process left half written or half removed; log what cannot be removed."""
         for prefix in (WRITING, REMOVING, PASSED_OVER):
             for folder in self.folder.glob(f"{prefix}*"):
                 try:
@@ -136,7 +136,7 @@ class Store:
 
 
 class _Replay:
-    """The replay transitions of a new checkpoint, of which the one before may have most."""
+    """The replay transitions of a new checkpoint; the previous one may have most of them."""
 
     def __init__(self, transitions: Transitions, steps: int, before: Checkpoint | None) -> None:
         self.transitions = transitions
@@ -165,7 +165,7 @@ class _Replay:
         disk.sync(writing.folder / REPLAY)
 
     def _exchanged(self, parity: Parity | None, writing: _Writing) -> Parity | None:
-        """Write the changed segments; the parity with their new content for the old, None if that was not sound."""
+        """Write the changed segments; return the updated parity, None if the previous one was not sound."""
         is_sound = parity is not None
         parity = parity or Parity()
         lock = Lock()
@@ -183,13 +183,13 @@ class _Replay:
                 parity.add(old)
             return True
 
-        # Copying, hashing and writing leave Python's lock: one of them can wait for the disk while the other computes.
+        # Copying, hashing and writing release the GIL, so one can wait for the disk while another computes.
         with ThreadPoolExecutor(_WRITERS) as pool:
             return parity if all(list(pool.map(exchange, sorted(self.changed)))) and is_sound else None
 
 
 class _Writing:
-    """A folder that is being written; what is left unfinished is removed."""
+    """A folder that is being written; it is removed if it is left unfinished."""
 
     def __init__(self, parent: Path, name: str) -> None:
         self.target, self.folder = parent / name, parent / f"{WRITING}{name}"
@@ -214,7 +214,7 @@ class _Writing:
         return True
 
     def adopt_all(self) -> None:
-        """Take over the files that somebody else has written into the folder."""
+        """Add files that other code has written into the folder to the manifest."""
         for path in sorted(self.folder.iterdir()):
             disk.sync(path)
             content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Gaussian policies: their samples, log probabilities and gradients, by hand."""
+"""Samples, log probabilities and gradients of Gaussian policies, by hand."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor
 from deltarl.fast.scalars import number
 
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
-# Guard of Stable-Baselines3's SquashedDiagGaussianDistribution.
+# The epsilon of Stable-Baselines3's SquashedDiagGaussianDistribution.
 EPSILON = 1e-6
 _tanh_backward = torch.ops.aten.tanh_backward.default
 
 
 def standard_normal(shape: torch.Size, like: Tensor) -> Tensor:
-    """Normal noise as Stable-Baselines3's distributions draw theirs, row by row, however `like` lies in memory."""
+    """Draw normal noise as Stable-Baselines3's distributions do: row by row, whatever the memory layout of `like`."""
     return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
 def checked(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """The actions, if what they were drawn with is no NaN, as PyTorch's distributions look at it.
+    """Return the actions if mean and standard deviation hold no NaN, as PyTorch's distributions check.
 
     Raises:
-        ValueError: in the words of theirs.
+        ValueError: with the message of PyTorch's distributions.
     """
-    # One sum tells in most cases; it may be NaN of two infinities, too.
+    # One sum is enough in most cases; two infinities also make it NaN.
     if math.isnan(actions.sum().item()):
         for name, tensor in (("loc", mean), ("scale", log_std)):
             if tensor.isnan().any():
@@ -57,7 +57,7 @@ class Squashed:
 
     @classmethod
     def sample(cls, mean: Tensor, log_std: Tensor, noise: Tensor) -> Squashed:
-        """From `[n, actions]` each: mean and unclamped log standard deviation of the Gaussian, and normal noise e."""
+        """Sample, given mean, unclamped log standard deviation and normal noise e, each `[n, actions]`."""
         clamped = log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
         pulled = torch.exp(clamped).mul_(noise)
         actions = (mean + pulled).tanh_()
@@ -68,7 +68,7 @@ class Squashed:
         return cls(actions, log_prob, log_std, clamped, pulled, guarded)
 
     def backward(self, by_actions: Tensor, by_log_prob: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients by mean and unclamped log standard deviation, from those by actions and log probability.
+        """Gradients of the mean and the unclamped log standard deviation, given those of actions and log probability.
 
         The latter may be one number for all rows. At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and
         -log(1 - a^2) has 2 a / (1 - a^2) by a.

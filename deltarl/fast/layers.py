@@ -1,10 +1,10 @@
-"""Layers as pairs of functions: forward, and backward by hand.
+"""Layers as pairs of functions: forward, and a hand-written backward.
 
-PyTorch records every operation of a forward pass and walks back through the record. For networks as small as those of
-control tasks that costs more than their arithmetic. Here each layer says itself what it computes, what it keeps, and
-what its gradient is; a layer that is not known is recorded by PyTorch, that layer alone.
+PyTorch records every operation of a forward pass and replays the record backwards. For networks as small as those of
+control tasks, this costs more than their arithmetic. Here each layer states what it computes, what it keeps, and what
+its gradient is; a layer that is not known is recorded by PyTorch, without affecting the others.
 
-They read the parameters of the modules that they were made of, so that optimizers and files need not know of them.
+They read the parameters of the modules that they were made from: optimizers and files need not know of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _relu_backward, _tanh_backward = _aten.threshold_backward.grad_input, _aten.tanh
 
 
 def columns(x: Tensor | None, wanted: slice | None) -> Tensor | None:
-    """Columns of a matrix; of all of them and of none without the cost of an index."""
+    """Columns of a matrix, without the cost of an index for all or none of them."""
     return x if x is None or wanted is None or wanted is ALL else x[:, wanted]
 
 
@@ -45,24 +45,24 @@ class Layer(ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
-        """The output, and what `backward` needs of this pass. `x` is not changed, and must not be until then."""
+        """The output, and what `backward` needs. `x` is not modified, and must not be before `backward`."""
 
     @abstractmethod
     def backward(
         self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
     ) -> tuple[Tensor | None, Gradients]:
-        """The gradients of a loss by the input and by the parameters.
+        """The gradients of a loss with respect to the input and the parameters.
 
         Args:
-            saved: from `forward`.
-            gradient: of the loss by the output; it is not changed.
-            inputs: the columns of the input whose gradient is wanted, None for none.
-            parameters: whether the parameters' gradients are wanted; otherwise an empty list stands for them. A
-                parameter that the output does not depend on has None.
+            saved: what `forward` returned.
+            gradient: of the loss with respect to the output; it is not modified.
+            inputs: the columns of the input whose gradient is needed, None for none.
+            parameters: whether the parameters' gradients are needed; if not, the list is empty. A parameter that the
+                output does not depend on has None.
         """
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The output alone."""
+        """The output, without anything kept for `backward`."""
         return self.forward(x)[0]
 
 
@@ -72,7 +72,7 @@ class Dense(Layer):
     def __init__(self, linear: nn.Linear) -> None:
         self.weight, self.bias = linear.weight, linear.bias
         self.parameters = [each for each in (self.weight, self.bias) if each is not None]
-        # As thin a product as a gate's or a head's takes MKL about half the time the other way round.
+        # For the few rows of a gate or a head, MKL takes about half the time with the transposed product.
         self.thin = self.bias is not None and 1 < len(self.weight) <= THIN
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -93,7 +93,7 @@ class Dense(Layer):
 
 
 class Activation(Layer):
-    """A function of each number."""
+    """An elementwise activation: ReLU or tanh."""
 
     parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
 
@@ -129,7 +129,7 @@ class Activation(Layer):
 
 
 class Scale(Layer):
-    """A factor on all features."""
+    """All features times a constant."""
 
     parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
 
@@ -237,14 +237,14 @@ class Renorm(Layer):
 
 
 class Recorded(Layer):
-    """Any module, recorded by PyTorch."""
+    """Any module, differentiated by PyTorch's autograd."""
 
     has_modes = True
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        # What it may write over is a copy: PyTorch lets nobody write to what gradients are asked of.
+        # A module that may write to its input gets a copy: PyTorch forbids writing to leaves that require gradients.
         theirs = all(type(each).__module__.partition(".")[0] in {"torch", "deltarl"} for each in module.modules())
         self.writes = not theirs or any(getattr(each, "inplace", False) for each in module.modules())
 
@@ -273,7 +273,7 @@ class Recorded(Layer):
 
 
 def _of_their_own(gradients: Sequence[Tensor | None], gradient: Tensor) -> Gradients:
-    """Each in memory of its own, laid out as usual: as PyTorch leaves them in `.grad`, and not as it hands them on."""
+    """Gradients in separate contiguous memory, as PyTorch leaves them in `.grad`, not as it passes them on."""
     taken = {gradient.data_ptr()}
     own: Gradients = []
     for each in gradients:

@@ -1,4 +1,4 @@
-"""Steps of optimizers and target networks in as few calls as there can be, all under `torch.no_grad()`."""
+"""Steps of optimizers and target networks, in as few calls as possible and under `torch.no_grad()`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from deltarl.fast.scalars import number
 
 
 class Rule(ABC):
-    """How the parameters of one group are stepped; the state is the optimizer's own, in its own form.
+    """How the parameters of a group are stepped; the state stays the optimizer's, in its own format.
 
     Attributes:
         averages: names of the averages in a parameter's state; they start at 0.
-        options: names of the options that are left out here.
+        options: names of the options that are not implemented here.
         cpu_only: whether it steps parameters on the CPU only; elsewhere the optimizer makes its own step.
     """
 
@@ -29,7 +29,7 @@ class Rule(ABC):
     cpu_only: bool = False
 
     def knows(self, group: Mapping[str, Any]) -> bool:
-        """Whether the group has no option that is left out here."""
+        """Whether the group has no option that is not implemented here."""
         return not any(map(group.get, self.options))
 
     def start(self, parameter: Tensor) -> dict[str, Any]:
@@ -129,12 +129,12 @@ _GLOBAL_HOOKS = (module._global_optimizer_pre_hooks, module._global_optimizer_po
 class Step:
     """A step of an optimizer from gradients in a list.
 
-    Those of `RULES` are stepped by hand, with state and options in the optimizer as it would have written them itself;
-    others make the step themselves.
+    Optimizers in `RULES` are stepped by hand, with state and options kept in the optimizer as it would write them
+    itself; others make the step themselves.
 
     Args:
         optimizer: whose step it is.
-        parameters: in the order of the gradients; those of them that the optimizer does not have are left alone.
+        parameters: in the order of the gradients; those that the optimizer does not hold are left alone.
     """
 
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
@@ -160,7 +160,7 @@ class Step:
                 self.rule.step(group, own, [gradients[index] for index in indices], *state)  # type: ignore[misc]
 
     def _is_plain(self) -> bool:
-        """Whether nobody has hooked into the step, and its options are known."""
+        """Whether the step has no hooks, and all options are implemented here."""
         optimizer, rule = self.optimizer, self.rule
         if _METHODS & vars(optimizer).keys() or any(_GLOBAL_HOOKS):
             return False
@@ -170,7 +170,7 @@ class Step:
         return all(not isinstance(group["lr"], Tensor) and rule.knows(group) for group in optimizer.param_groups)
 
     def _is_known(self) -> bool:
-        """Whether groups and state are still those that were gathered; loading makes new ones, a callback may."""
+        """Whether groups and state are still those that were gathered: loading replaces them, and a callback may."""
         found = self._look()
         return len(found) == len(self._known) and all(map(is_, found, self._known))
 
@@ -191,7 +191,7 @@ class Step:
                 if not state[parameter]:
                     state[parameter] = rule.start(parameter)
             states = [state[parameter] for parameter in own]
-            # One number a parameter, as the optimizer has it, side by side so that one call counts them all.
+            # One count per parameter, as in the optimizer, but in one tensor, so that one call increments all.
             count = torch.tensor([float(each["step"]) for each in states])
             for each, steps in zip(states, count.unbind(), strict=True):
                 each["step"] = steps
@@ -211,7 +211,7 @@ def clip(gradients: Sequence[Tensor | None], largest: float) -> None:
 
 
 class Follow:
-    """Targets that follow their sources: target + tau (source - target).
+    """Move targets towards their sources: target + tau (source - target).
 
     Args:
         sources: tensors.

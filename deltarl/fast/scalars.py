@@ -1,4 +1,4 @@
-"""Python's numbers as tensors."""
+"""Python numbers as cached tensors."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def number(value: float, like: Tensor) -> Tensor:
-    """A number as a tensor `[]` of the type and on the device of `like`, to be read only.
+    """A number as a tensor `[]` with the dtype and device of `like`; it is shared, so do not write to it.
 
-    PyTorch makes a tensor of a Python number at each operation, and casts it, which takes longer than to add it to the
-    few rows of a minibatch. Those that come by here are made once, and kept if they are constants.
+    In each operation PyTorch makes a tensor of a Python number and casts it, which takes longer than adding it to the
+    few rows of a minibatch. Here it is made once and cached.
     """
     return _made(value, like.dtype, like.device)
 

@@ -1,4 +1,4 @@
-"""Environments one after the other in one process, with cheaper copies."""
+"""A DummyVecEnv with cheaper copies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _IMMUTABLE = (float, int, str, np.number, np.bool_, type(None))  # a bool is an 
 class DummyVecEnv(StockDummyVecEnv):
     """Stable-Baselines3's `DummyVecEnv`, which copies what it returns without looking into every number of an info.
 
-    Its own walks through all infos at each step (`copy.deepcopy`).
+    The original deep-copies all infos at each step (`copy.deepcopy`).
     """
 
     __stored_as__ = StockDummyVecEnv
@@ -42,11 +42,11 @@ class DummyVecEnv(StockDummyVecEnv):
 
 
 def copied(info: dict[str, Any], known: dict[int, Any]) -> dict[str, Any]:
-    """A copy of an info that shares nothing that may change.
+    """A copy of an info that shares nothing mutable.
 
     Args:
-        info: of an environment.
-        known: `deepcopy`'s memory, for what stands in several infos.
+        info: what an environment returned.
+        known: the memo of `deepcopy`, for objects that are in several infos.
     """
     if type(info) is not dict:
         return deepcopy(info, known)

@@ -26,7 +26,7 @@ def capture(root: object, elsewhere: Arrays | None = None) -> Snapshot:
 
     Args:
         root: an object, or a dict of them.
-        elsewhere: arrays, by a name of their own, that are stored in another way and only referred to here.
+        elsewhere: arrays, by name, that are stored separately and only referred to here.
 
     Raises:
         RecursionError: if objects hold each other some hundred levels deep.

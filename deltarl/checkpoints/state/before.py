@@ -1,4 +1,4 @@
-"""What trees of before hold, that are written otherwise now: they are still read."""
+"""Reads what older snapshots wrote in another form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def value(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:
     """What is to stand in the place of `old`, as `Restore.value`.
 
     Raises:
-        MisfitError: if there has never been such a kind.
+        MisfitError: if no version wrote such a node.
     """
     kind, content = next(iter(node.items()))
     match kind:

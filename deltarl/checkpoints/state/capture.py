@@ -1,4 +1,4 @@
-"""Walk over living objects, and tell all that there is to know of them."""
+"""Walk through live objects and record their state."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LONGEST_INT = 10_000  # bits; Python neither writes nor reads decimals of any l
 
 
 def shared_by_all() -> dict[str, Any]:
-    """The generators that a process has from the beginning: an object that holds one holds that very one."""
+    """The random generators that every process starts with; an object that holds one holds that very object."""
     return {
         "process/numpy": np.random.mtrand._rand,
         "process/python": random.random.__self__,  # type: ignore[attr-defined]
@@ -40,10 +40,10 @@ def shared_by_all() -> dict[str, Any]:
 
 
 class Capture(MemoryCapture):
-    """One walk.
+    """One walk through an object graph.
 
     Args:
-        elsewhere: arrays, by a name of their own, that are stored in another way and only referred to here.
+        elsewhere: arrays, by name, that are stored separately and only referred to here.
     """
 
     def __init__(self, elsewhere: Arrays) -> None:
@@ -85,7 +85,7 @@ class Capture(MemoryCapture):
         return self.once(value, path) or self.compound(value, path)
 
     def once(self, value: Any, path: str) -> dict[str, str] | None:
-        """Where an object has been met before; from now on this one has."""
+        """The path at which an object has been met before, else None; from now on it has been met."""
         if id(value) in self.paths:
             return {"same": self.paths[id(value)]}
         self.paths[id(value)] = path
@@ -156,7 +156,7 @@ class Capture(MemoryCapture):
         return {} if name is None else {"global": name}
 
     def type_of(self, kind: type, path: str) -> dict[str, Any]:
-        """What a class holds, at the first time it is met; of known packages' nothing is looked at."""
+        """What a class holds, the first time it is met; classes of known packages are not examined."""
         if kinds.is_known(kind) or kind in self.classes:
             return {}
         self.globals.look_at_module_of(kind)
@@ -223,7 +223,7 @@ class Capture(MemoryCapture):
                 return None
 
     def inside(self, function: types.FunctionType, path: str) -> dict[str, Any]:
-        """What a function is made of, and holds."""
+        """The code of a function, and what it holds."""
         if kinds.is_top_level(function):
             return {}
         cells = [cell.cell_contents for cell in kinds.cells_of(function)]
@@ -236,7 +236,7 @@ class Capture(MemoryCapture):
         }
 
     def extras(self, value: Any, path: str) -> dict[str, Any]:
-        """Attributes that an object was given, where it usually has none."""
+        """Attributes of an object that usually has none."""
         own = getattr(value, "__dict__", {})
         return {"attributes": self.named(own, f"{path}/#attributes")} if own else {}
 
@@ -275,7 +275,7 @@ def _hides(value: Any) -> bool:
 
 
 def _packed(items: list[Any]) -> torch.Tensor | None:
-    """Long lists of Python's own floats or ints, as Monitor's of all episodes, as one tensor."""
+    """A long list of floats or ints, such as Monitor's list of episodes, as one tensor."""
     if len(items) < _PACKED_LENGTH or len(found := set(map(type, items))) > 1:
         return None
     kind = found.pop()

@@ -44,10 +44,10 @@ class MemoryCapture(ABC):
 
     @abstractmethod
     def extras(self, value: Any, path: str) -> dict[str, Any]:
-        """Attributes that an object was given, where it usually has none."""
+        """Attributes of an object that usually has none."""
 
     def name_overlaps(self) -> None:
-        """Name memory that two libraries show, of which either believes that it is its own."""
+        """Report memory that is exposed by two libraries, each of which takes it for its own."""
         end, owner = 0, ""
         for start, size, path in sorted(self.extents):
             if size and start < end:
@@ -97,9 +97,9 @@ class MemoryCapture(ABC):
         }
 
     def bytes_of(self, value: memory.Array, path: str, *, raw: bool = False) -> dict[str, Any]:
-        """An array of its own.
+        """An array that owns its memory.
 
-        With `raw`, the numbers are not looked at: those around a view may be what was in memory before.
+        With `raw`, the numbers are not interpreted: those around a view may be uninitialised.
         """
         layout = memory.layout(value) | self.name_of(value)
         if value.dtype == object:

@@ -1,4 +1,4 @@
-"""Where two snapshots of the same root differ."""
+"""Where two snapshots of the same object differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KEYED = {"dict", "keywords"}
 
 
 def differences(one: Snapshot, other: Snapshot) -> list[str]:
-    """The paths at which two snapshots differ, each the shortest one at which something does."""
+    """The shortest paths at which two snapshots differ."""
     found = list(_differences(one.tree, other.tree, ""))
     both = one.tensors.keys() & other.tensors.keys()
     found += [path for path in sorted(both) if not _same_bits(one.tensors[path], other.tensors[path])]
@@ -42,7 +42,7 @@ def _is_ours(node: dict[str, Any]) -> bool:
 
 
 def _without_later(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Attributes without those that a later version has added: they stay as they were built."""
+    """Attributes, without those that a later version has added, which keep their initial values."""
     return {name: node for name, node in other.items() if name in one}
 
 

@@ -9,7 +9,7 @@ from deltarl.checkpoints.state import kinds, values
 
 
 def immutable(old: Any, base: type, filled: list[Any], node: dict[str, Any]) -> Any:
-    """A tuple or a frozenset of what `old` is one of; None where its class is not to be had."""
+    """A tuple or frozenset of the class of `old`; None if that class is not available."""
     if "class" not in node:
         is_it = base is frozenset and old is not None and is_set(old, filled, node)
         return old if is_it else base(filled)
@@ -18,12 +18,12 @@ def immutable(old: Any, base: type, filled: list[Any], node: dict[str, Any]) -> 
 
 
 def is_set(old: Any, items: list[Any], node: dict[str, Any]) -> bool:
-    """Whether a set has these items in the very order that it was captured in."""
+    """Whether a set has these items in the order in which it was captured."""
     return list(old) == items and values.table_of(old) == node.get("table")
 
 
 def refill(old: Any, base: type, items: list[Any]) -> None:
-    """Give a container these items alone, past what its class may do when it is filled."""
+    """Give a container exactly these items, bypassing what its class may do when it is filled."""
     if base is dict:
         put = OrderedDict.__setitem__ if isinstance(old, OrderedDict) else dict.__setitem__
         (OrderedDict if isinstance(old, OrderedDict) else dict).clear(old)

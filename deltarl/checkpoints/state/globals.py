@@ -1,6 +1,6 @@
-"""Objects that modules of the user's own hold by a name: tables of levels, constants, sentinels.
+"""Objects that the user's modules hold by name: tables of levels, constants, sentinels.
 
-They are the module's. An environment that holds one holds that very one, and another is never filled in its place.
+They belong to the module. An environment that holds one holds that very object; no copy ever takes its place.
 """
 
 from __future__ import annotations

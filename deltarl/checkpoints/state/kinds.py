@@ -1,4 +1,4 @@
-"""What of an object is state, and the names by which objects, classes and functions of two processes are compared."""
+"""Which parts of an object are state, and the names by which objects of two processes are compared."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def is_known(kind: Any) -> bool:
 
 
 def is_made_anew(value: object) -> bool:
-    """Whether this is made again before it is read, or is of this process alone."""
+    """Whether an object is rebuilt on resume, or process-local; it is never stored."""
     return (isinstance(value, Logger | logging.Logger | RolloutBuffer) and is_known(type(value))) or _draws(value)
 
 
@@ -89,13 +89,13 @@ _DRAWING_CLASSES = {
 
 
 def _draws(value: object) -> bool:
-    """Whether this only draws pictures: the renderers and contexts of MuJoCo and Gymnasium."""
+    """Whether an object only renders: the renderers and contexts of MuJoCo and Gymnasium."""
     module, name = type(value).__module__, type(value).__name__
     return module in _DRAWING_MODULES or (module.partition(".")[0] == "mujoco" and name in _DRAWING_CLASSES)
 
 
 def hides_state(value: object) -> bool:
-    """Whether a class of C or C++ is among an object's own, which may hold what no attribute shows."""
+    """Whether an object has a base class written in C or C++, which may hold state that no attribute shows."""
     # Such a class makes its own instances, and Python's classes leave that to `object` or to a function of Python's.
     own = (vars(base).get("__new__") for base in type(value).__mro__ if base is not object and base not in _OPEN)
     return any(isinstance(new, types.BuiltinFunctionType) for new in own)
@@ -147,7 +147,7 @@ def _detached(value: Any) -> Any:
 
 
 def members_of(kind: type) -> dict[str, Any]:
-    """What of a class may change while a process runs: its data, and the functions that it calls."""
+    """The members of a class that may change while a process runs: data, and functions."""
     return {name: value for name, value in vars(kind).items() if not _is_fixed(kind, name, value)}
 
 
@@ -177,7 +177,7 @@ def name_of_class(kind: type) -> str:
 
 
 def loaded(name: str, base: type) -> Any:
-    """A class by its name, if it has been imported already and is an Enum or a named tuple: data, and nothing else."""
+    """A class by name, if it is already imported and is an Enum or a named tuple, which are only data."""
     module, _, attribute = name.rpartition(".")
     found = getattr(sys.modules.get(module), attribute, None)
     if not isinstance(found, type) or not (isinstance(found, EnumMeta) or hasattr(found, "_fields")):
@@ -200,7 +200,7 @@ def is_top_level(function: Any) -> bool:
 
 
 def digest_of(code: types.CodeType) -> str:
-    """A digest of what a function does, as long as Python is the same."""
+    """A digest of a function's code; it holds for one version of Python."""
     constants = [digest_of(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts]
     parts = (code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants)
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -237,9 +237,10 @@ _HARMLESS = (*CONTAINERS, bytearray, random.Random, np.random.Generator, np.rand
 
 
 def may_be_called(function: Any) -> bool:
-    """Whether a file may say that an object has this to call, where a new object has something else.
+    """Whether a file may put this callable where a new object has another one.
 
-    A path has `unlink`, and a policy's class `load`, which reads pickle: of known packages' nothing is put anywhere.
+    A path has `unlink`, and a policy's class `load`, which reads pickle: callables of known packages are never put
+    anywhere.
     """
     owner = getattr(function, "__self__", None)
     if type(owner) in _HARMLESS:
@@ -249,7 +250,7 @@ def may_be_called(function: Any) -> bool:
 
 
 def hides_a_method(thing: Any, name: str) -> bool:
-    """Whether an attribute of this name would stand before what a known package's class has to call."""
+    """Whether an attribute of this name would shadow a method of a known package's class."""
     found = next((vars(base)[name] for base in type(thing).__mro__ if name in vars(base)), None)
     return is_known(type(thing)) and (callable(found) or isinstance(found, classmethod))
 
@@ -264,12 +265,12 @@ def inside_of(wrapper: Any) -> list[Any]:
 
 
 def is_plain_object(value: object) -> bool:
-    """Whether this is an object of a class of Python's, and neither a function nor of the language itself."""
+    """Whether this is an ordinary object, neither a function nor a part of the language."""
     if isinstance(value, (type, Enum, types.ModuleType, types.FunctionType, *WRAPPED)) or is_made_anew(value):
         return False
     return type(value) is object or hasattr(value, "__dict__") or bool(slots_of(type(value)))
 
 
 def is_frozen(value: object) -> bool:
-    """Whether this is a dataclass's instance that is not to change."""
+    """Whether this is an instance of a frozen dataclass."""
     return bool(getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False))

@@ -1,4 +1,4 @@
-"""Arrays and tensors as bytes and a layout; what shares memory is found by the memory, and shares it again."""
+"""Arrays and tensors as bytes and a layout, so that arrays that share memory share it again after a restore."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Array = np.ndarray[Any, Any]
 
 
 def is_plain(dtype: np.dtype[Any]) -> bool:
-    """Whether PyTorch has this type too."""
+    """Whether PyTorch has this dtype as well."""
     return dtype.kind in "biuf" and dtype.isnative and dtype.itemsize <= 8
 
 
 def described(dtype: np.dtype[Any]) -> str | None:
-    """A dtype as text; None for one whose memory means nothing to another process, or has bytes without a meaning."""
+    """A dtype as text; None if its memory means nothing to another process, or contains padding."""
     if dtype.hasobject or _has_padding(dtype):
         return None
     text = repr(np.lib.format.dtype_to_descr(dtype))
@@ -28,7 +28,7 @@ def dtype_of(text: str) -> np.dtype[Any]:
     """The dtype that `described` gave as text.
 
     Raises:
-        ValueError: if it is none, or of objects, which no file may hold.
+        ValueError: if it is not a dtype, or one of objects, which no file may hold.
     """
     dtype = np.lib.format.descr_to_dtype(ast.literal_eval(text))
     if dtype.hasobject:
@@ -53,7 +53,7 @@ def root(array: Array) -> Array:
 
 
 def is_window(array: object) -> bool:
-    """Whether an array shows memory of a library's own, as MuJoCo's do, which nothing can take the place of."""
+    """Whether an array exposes memory that a library owns, such as MuJoCo's, and that cannot be replaced."""
     return isinstance(array, np.ndarray) and type(root(array).base).__name__ == "PyCapsule"
 
 
@@ -67,7 +67,7 @@ def address(array: Array) -> int:
 
 
 def layout(array: Array) -> dict[str, Any]:
-    """How an array lies in memory, where that is not the usual way."""
+    """The memory layout of an array, if it is not the default one."""
     found: dict[str, Any] = {}
     if not array.flags.c_contiguous:
         found["strides"] = list(array.strides)
@@ -77,7 +77,7 @@ def layout(array: Array) -> dict[str, Any]:
 
 
 def in_layout(array: Array, strides: list[int] | None = None, readonly: bool = False) -> Array:
-    """A C-contiguous array as one that lies in memory as `layout` says; as near to it as a copy can."""
+    """A copy of a C-contiguous array in a given memory layout, as closely as a copy can match it."""
     if strides is not None:
         order = sorted(range(array.ndim), key=lambda axis: -strides[axis])
         array = np.ascontiguousarray(array.transpose(order)).transpose(np.argsort(order)).copy(order="K")
@@ -97,12 +97,12 @@ def view(base: Array, dtype: str, shape: list[int], strides: list[int], offset: 
 
 
 def fills_its_storage(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is all that its storage holds, in the usual order."""
+    """Whether a tensor covers its whole storage, in the default order."""
     return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
 def is_storable(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is no more than numbers and their strides."""
+    """Whether a tensor consists of numbers and strides only."""
     is_dense = tensor.layout == torch.strided and tensor.device.type in {"cpu", "cuda"} and not tensor.is_quantized
     return is_dense and not (tensor.is_conj() or tensor.is_neg())
 
@@ -115,5 +115,5 @@ def flat(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def raw(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor's bytes, of a type that every file format has."""
+    """The bytes of a tensor, as uint8."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()

@@ -1,4 +1,4 @@
-"""Classes that stand in older checkpoints under the name of another module than today's."""
+"""Classes that older checkpoints name by a former module."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOVED: Mapping[str, str] = {
 
 
 def renamed(tree: Any) -> Any:
-    """A snapshot's tree with all classes under their present names."""
+    """A snapshot's tree with all classes under their current names."""
     if isinstance(tree, list):
         return [renamed(each) for each in tree]
     if not isinstance(tree, dict):

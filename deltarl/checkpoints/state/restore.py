@@ -1,4 +1,4 @@
-"""Fill objects that were built as the captured ones were."""
+"""Restore a snapshot into objects that were built like the captured ones."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class Restore:
         self.tensors, self.version = snapshot.tensors, snapshot.version
         self.missing: list[str] = []
         self.done: dict[str, Any] = {f"elsewhere/{name}": array for name, array in elsewhere.items()} | shared_by_all()
-        # Two places may share an object in a fresh build that were two objects in the captured one.
+        # Two places may share an object in the new build that were two objects when captured.
         self.taken: dict[int, Any] = {}
         self.globals = Globals()
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
-        """What is to stand in the place of `old`; `MISSING` where that cannot be had."""
+        """The object to put in the place of `old`; `MISSING` if it cannot be restored."""
         if not isinstance(node, dict):
             return node
         kind, content = next(iter(node.items()))
         if kind == "same":
             return self.done[content] if content in self.done else self.miss(path)
         old = self.of_module(old, node)
-        # A container may hold itself: it is known before it is filled.
+        # A container may hold itself, so it is registered before it is filled.
         self.done[path] = old
         self.done[path] = new = self.value(old, kind, content, node, path)
         return new
 
     def of_module(self, old: Any, node: dict[str, Any]) -> Any:
-        """The object that a module holds by the name that the captured one had; `old` if that had none."""
+        """The object that a module holds under the captured object's name; `old` if that had none."""
         if self.version < 2 or next(iter(node)) not in _OF_MODULES:
             return old
         if "global" in node:
@@ -175,7 +175,7 @@ class Restore:
         return old
 
     def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
-        """All of them, or `MISSING`: a list with holes is of no use to anybody."""
+        """All items, or `MISSING` if any is missing."""
         known = list(old)
         known += [None] * (len(nodes) - len(known))
         filled = [self.fill(known[index], node, f"{path}/{index}") for index, node in enumerate(nodes)]
@@ -192,7 +192,7 @@ class Restore:
         return MISSING if any(value is MISSING for _, value in filled) else filled
 
     def is_free(self, old: Any) -> bool:
-        """Whether nothing else has been put into `old` yet; from now on something has."""
+        """Whether `old` has not been filled yet; from now on it has."""
         if id(old) in self.taken:
             return False
         self.taken[id(old)] = old
@@ -236,7 +236,7 @@ class Restore:
         return new
 
     def empty(self, old: Any, base: type, name: str, node: dict[str, Any]) -> Any:
-        """What is to be filled: `old` where it is free, or a new one where that is no more than data."""
+        """The object to fill: `old` if it is free, else a new one if that is only data."""
         is_replaced = "class" not in node and base in {set, deque} and "global" not in node
         if old is not None and not is_replaced and base not in {tuple, frozenset} and self.is_free(old):
             return old
@@ -245,7 +245,7 @@ class Restore:
         return base() if "class" not in node else kinds.MAKEABLE.get(name, lambda: None)()
 
     def put_attributes(self, old: Any, nodes: dict[str, Any], path: str) -> None:
-        """Give an object these attributes and no others, in this order."""
+        """Give an object exactly these attributes, in this order."""
         known = kinds.attributes_of(old)
         slots = kinds.slots_of(type(old))
         for index, (name, node) in enumerate(nodes.items()):
@@ -273,7 +273,7 @@ class Restore:
         _order(getattr(old, "__dict__", {}), nodes)
 
     def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
-        """Give an object the attributes that its kind usually has not."""
+        """Give an object attributes that its kind usually does not have."""
         if "attributes" in node or (self.version >= 2 and getattr(old, "__dict__", None)):
             self.put_attributes(old, node.get("attributes", {}), f"{path}/#attributes")
 
@@ -297,7 +297,7 @@ class Restore:
                 slots[name].__set__(new, value) if name in slots else vars(new).__setitem__(name, value)
 
     def put_class(self, kind: type, node: dict[str, Any], path: str) -> None:
-        """Fill what a class of the user's holds; its functions only in what they hold."""
+        """Restore what a class of the user's holds; of its functions, only what they hold."""
         self.globals.look_at_module_of(kind)
         if "held" not in node or kinds.is_known(kind) or not self.is_free(kind):
             return
@@ -336,7 +336,7 @@ class Restore:
 
 
 def _order(attributes: dict[str, Any], names: Iterable[str]) -> None:
-    """Bring attributes into the order of `names`; others come last."""
+    """Sort attributes in the order of `names`; others come last."""
     order = [name for name in names if name in attributes]
     if order != [name for name in attributes if name in set(order)]:
         for name in order + [name for name in attributes if name not in set(order)]:

@@ -1,4 +1,4 @@
-"""What a walk over living objects leaves: a tree of JSON, tensors, and the names of what could not be stored."""
+"""A snapshot: a tree of JSON, tensors, and the names of what could not be stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-# From version 2 on a tree tells all that there is to know of an object, so that two trees can be compared.
+# From version 2 on a tree is complete, so that two trees can be compared.
 VERSION = 2
 
 MISSING: Any = object()
@@ -20,7 +20,7 @@ MOST_NAMED = 100
 
 
 class MisfitError(Exception):
-    """The object is not of the shape that the snapshot was taken of; the message says where."""
+    """The object does not have the structure of the captured one; the message says where."""
 
 
 @dataclass
@@ -41,13 +41,13 @@ class Snapshot:
 
 
 class Walk(Protocol):
-    """A walk along a snapshot, as those see it who fill one kind of object."""
+    """The interface of a restore to the functions that fill one kind of object."""
 
     tensors: dict[str, torch.Tensor]
     done: dict[str, Any]
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
-        """What is to stand in the place of `old`; `MISSING` where that cannot be had."""
+        """The object to put in the place of `old`; `MISSING` if it cannot be restored."""
 
     def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
         """All of them, or `MISSING`."""
@@ -56,12 +56,12 @@ class Walk(Protocol):
         """All pairs of a mapping, or `MISSING`."""
 
     def miss(self, path: str) -> Any:
-        """Name a path as lost; `MISSING`."""
+        """Record a path as lost and return `MISSING`."""
 
     def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
-        """Give an object the attributes that its kind usually has not."""
+        """Give an object attributes that its kind usually does not have."""
 
 
 def below(path: str, index: int, key: Any) -> str:
-    """The path of an entry: by its name where that is one, by its place where names could meet."""
+    """The path of an entry: its name, or its position if the name could be mistaken for part of a path."""
     return f"{path}/{key}" if type(key) is str and "/" not in key and not key.startswith("#") else f"{path}/#{index}"

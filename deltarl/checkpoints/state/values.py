@@ -1,4 +1,4 @@
-"""Immutable values as JSON, each with what makes it again; nothing is stored that does not come back as it was."""
+"""Immutable values as JSON that rebuilds them exactly; values that would not come back the same are not stored."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _NAMES = {kind: name for name, (kind, *_) in _KINDS.items()}
 
 
 def encoded(value: Any) -> dict[str, Any] | None:
-    """A value as JSON; None if it is of no kind that is known to come back."""
+    """A value as JSON; None if it is not known to come back the same."""
     if isinstance(value, np.dtype):
         text = memory.described(value)
         return None if text is None else {"value": text, "kind": "dtype"}
@@ -88,7 +88,7 @@ _NUMBERS = {int, float, bool, complex, Fraction, Decimal, UUID, datetime.timedel
 
 
 def is_in_order(items: Iterable[Any]) -> bool:
-    """Whether the order of a set of these is the same in every process: Python hashes text otherwise in each."""
+    """Whether a set of these items has the same order in every process; Python hashes text differently in each."""
     return not sys.flags.hash_randomization or all(
         is_in_order(item)
         if type(item) in {tuple, frozenset}
@@ -112,9 +112,9 @@ class _Set(ctypes.Structure):
 
 
 def table_of(items: set[Any] | frozenset[Any]) -> list[int]:
-    """What besides its items settles in which order a set will give them: slots in use, slots, where `pop` looks next.
+    """What besides its items determines the order of a set: slots in use, slots, and where `pop` looks next.
 
-    Python shows none of it; it is read where CPython has it.
+    Python does not expose it; it is read from CPython's memory.
     """
     if sys.implementation.name != "cpython":
         return [sys.getsizeof(items)]

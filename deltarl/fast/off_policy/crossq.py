@@ -22,7 +22,7 @@ from deltarl.fast.scalars import number
 class CrossQUpdate(Update):
     """One gradient step of CrossQ (Bhatt et al., arXiv 1902.05605), in the order of sb3-contrib's.
 
-    Its batch renormalisations are switched between training and use as there.
+    Its batch renormalisation layers switch between training and evaluation mode where sb3-contrib's do.
     """
 
     def __init__(self, model: sb3_contrib.CrossQ) -> None:
@@ -38,7 +38,7 @@ class CrossQUpdate(Update):
         return self.actor.act(features)
 
     def draw(self, batch: ReplayBufferSamples) -> Sequence[Tensor]:
-        """Normal noise for actions at the next observations, and at this step's if the actor learns, `[n, actions]`."""
+        """Normal noise `[n, actions]` for actions at the next observations and, if the actor learns, current ones."""
         shape, like = batch.actions.shape, self.actor.parameters[0]
         learns = (self.model._n_updates + 1) % self.model.policy_delay == 0
         return [standard_normal(shape, like) for _ in range(1 + learns)]
@@ -59,7 +59,7 @@ class CrossQUpdate(Update):
 
         actor.set_bn_training_mode(False)
         following = self.actor.sample(next_observations, next_noise)
-        # Both in one pass: the statistics are to be those of both.
+        # One pass for both, since the batch statistics are those of both.
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         both = torch.cat([x, torch.cat([next_observations, following.actions], 1)])
         critic.set_bn_training_mode(True)
@@ -70,7 +70,7 @@ class CrossQUpdate(Update):
         aim = discounted(batch, model.gamma, next_values)
         errors = [value[:rows] - aim for value in values]
         metrics["critic_loss"] = 0.5 * torch.stack([mean(error * error) for error in errors]).sum()
-        # The second half is the targets', and teaches nothing.
+        # The second half belongs to the targets, and has no gradient.
         by_both = [torch.cat([error.div_(rows), torch.zeros_like(error)]) for error in errors]
         self.step_critics(self.critics.by_parameters(of_critics, by_both))
 

@@ -1,4 +1,4 @@
-"""What off-policy algorithms learn from: stored in single precision, and sampled with few copies."""
+"""Replay buffers in single precision, sampled with few copies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OBSERVATIONS = ("observations", "next_observations")
 
 
 def store_in_single_precision(buffer: Any) -> None:
-    """Let an empty replay buffer hold its observations as float32, which the networks see anyway.
+    """Make an empty replay buffer store observations as float32, which is what the networks see anyway.
 
     Stable-Baselines3's holds them as the environment gives them, MuJoCo's in float64. Buffers of goals are left alone:
     they compute rewards from what they hold.
@@ -34,7 +34,7 @@ def store_in_single_precision(buffer: Any) -> None:
 
 
 def sample(buffer: Any, size: int, normalizer: VecNormalize | None) -> ReplayBufferSamples:
-    """The sample that `buffer.sample(size, normalizer)` would draw, of a plain buffer with one copy a field."""
+    """The sample that `buffer.sample(size, normalizer)` would draw; a plain buffer's with one copy per field."""
     is_plain = type(buffer) in _PLAIN and _METHODS.isdisjoint(vars(buffer))
     if not is_plain or normalizer is not None or buffer.optimize_memory_usage:
         return buffer.sample(size, env=normalizer)  # type: ignore[no-any-return]

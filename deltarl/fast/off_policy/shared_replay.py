@@ -1,4 +1,4 @@
-"""A replay buffer that stores each observation once: what follows one step is what the next one begins with."""
+"""A replay buffer that stores each observation once, for the step that it follows and for the one that it begins."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class SharedReplayBuffer(ReplayBuffer):
             self.full, self.pos = True, 0
 
     def _settle(self) -> None:
-        """Decide for the slot before where its next observations are, now that there is a slot after it."""
+        """Decide where the next observations of the slot before are, now that the slot after it is filled."""
         place = self.place[self.pos - 1]
         if place[0] != 0:  # there is none: nothing has been added yet
             return
@@ -109,7 +109,7 @@ class SharedReplayBuffer(ReplayBuffer):
     def _free_row(self) -> int:
         if not self.free:
             rows = len(self.apart)
-            # Never more than one for each transition.
+            # At most one per transition.
             longer = np.zeros((min(2 * rows, (self.buffer_size + 1) * self.n_envs), *self.obs_shape), np.float32)
             longer[:rows] = self.apart
             self.apart = longer
@@ -130,14 +130,14 @@ class SharedReplayBuffer(ReplayBuffer):
         return ReplayBufferSamples(*map(self.to_torch, fields))
 
     def plain(self) -> ReplayBuffer:
-        """Stable-Baselines3's own buffer of the same transitions; it shares all arrays but the next observations."""
+        """A plain buffer with the same transitions; it shares all arrays except the next observations."""
         plain = ReplayBuffer.__new__(ReplayBuffer)
         vars(plain).update({name: value for name, value in vars(self).items() if name not in _OWN})
         plain.next_observations = self._all_following()
         return plain
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Whoever opens a file may not have this class.
+        # A file may be opened without this class.
         return object.__new__, (ReplayBuffer,), vars(self.plain())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedReplayBuffer:
@@ -147,9 +147,9 @@ class SharedReplayBuffer(ReplayBuffer):
 
 
 def shared(buffer: Any) -> Any:
-    """The same empty buffer with next observations shared, or `buffer` itself where that is not possible.
+    """An empty buffer as a shared one, or `buffer` itself if that is not possible.
 
-    Only plain buffers of observations in single precision are known well enough.
+    Only plain buffers with observations in single precision are supported.
     """
     is_known = type(buffer) is ReplayBuffer and not buffer.optimize_memory_usage and buffer.size() == 0
     return SharedReplayBuffer(buffer) if is_known and buffer.observations.dtype == np.float32 else buffer
