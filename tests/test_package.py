@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 import deltarl
 
+ROOT = Path(__file__).parents[1]
 # Windows has none of these.
 WITHOUT_POSIX = """
 import signal, sys
@@ -39,6 +41,12 @@ def test_it_trains_without_file_locks_and_says_so(tmp_path: object) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.stdout == "finished None\n", ended.stderr
     assert ended.stderr.count("no file locks") == 1
+
+
+def test_what_is_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (cited["title"].partition(":")[0], cited["version"]) == ("deltarl", deltarl.__version__)
+    assert f"version = {{{deltarl.__version__}}}" in (ROOT / "README.md").read_text()
 
 
 def test_public_names_are_sorted_and_there() -> None:
