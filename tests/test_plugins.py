@@ -131,7 +131,7 @@ def test_a_run_says_which_module_its_environment_needs(
     with pytest.raises(UnregisteredError):
         load_spec(Path("runs/own/seed-0"))
     advice = (
-        f"no environment 'OwnOne-v0' is registered; it was trained with --import {folder}/own_one.py; give that again"
+        f"no environment 'OwnOne-v0' is registered; it was trained with --import {folder}/own_one.py; give this again"
     )
     for verb in ("evaluate", "resume", "gates"):
         status, said = run(verb, "runs/own/seed-0")
@@ -148,7 +148,7 @@ def test_a_run_says_which_module_its_environment_needs(
 def test_a_video_of_what_draws_nothing_is_refused_before_anything_is_written(folder: Path) -> None:
     plugins.add(["own_one"])
     spec = load_config("quickstart", "env.id=OwnOne-v0", *SMALL, "eval.video=true")
-    with pytest.raises(ConfigError, match="OwnOne-v0 draws no frames: rgb_array is not among its render_modes"):
+    with pytest.raises(ConfigError, match="OwnOne-v0 cannot be rendered: rgb_array is not among its render_modes"):
         train(spec)
     assert not (folder / "runs").exists()
 
@@ -164,7 +164,7 @@ def test_so_is_one_of_what_cannot_draw_here(render: str, folder: Path) -> None:
     )
     plugins.add(["own_blind"])
     spec = load_config("quickstart", "env.id=OwnBlind-v0", *SMALL, "eval.video=true")
-    with pytest.raises(ConfigError, match="OwnBlind-v0 draws no frames: "):
+    with pytest.raises(ConfigError, match="OwnBlind-v0 cannot be rendered: "):
         train(spec)
     assert not (folder / "runs").exists()
 

@@ -95,7 +95,7 @@ def match_sizes(
             if the environment or a policy cannot be made.
     """
     env = next(iter(arms.values())).env
-    with one_message(f"env: {env.id} cannot be made as the config says"):
+    with one_message(f"env: {env.id} cannot be built from the config"):
         envs = build_envs(env, 0, 1)
     with closing(envs):
         known: dict[Any, tuple[int, int]] = {}  # arms that differ in how they learn alone have the same networks
@@ -107,7 +107,7 @@ def match_sizes(
             return Counted(spec, *known[networks_of])
 
         def counted(spec: RunSpec) -> tuple[int, int]:
-            with one_message(f"agent: {spec.agent.algorithm} cannot be made for {env.id}"):
+            with one_message(f"agent: {spec.agent.algorithm} cannot be built for {env.id}"):
                 policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
             return parameters_of(policy), flops_of(policy)
 

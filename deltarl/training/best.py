@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Best:
-    """Keeps the policy, and what its observations are normalised with, of the best evaluation."""
+    """Keeps the policy of the best evaluation, with its normaliser."""
 
     def __init__(self, store: Store, folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
         self.store, self.model, self.normalizer = store, model, normalizer
@@ -30,7 +30,7 @@ class Best:
         self.score = -math.inf if known is None else float(known.manifest["return_mean"])
 
     def offer(self, steps: int, evaluation: Evaluation) -> None:
-        """Keep the policy as it is now, if its mean return is higher than any before.
+        """Store the current policy if its mean return is the highest so far.
 
         Raises:
             NonFiniteError: if the return, or the policy, is NaN or infinite.
@@ -46,7 +46,7 @@ class Best:
         except Exception as error:
             if not isinstance(error, OSError) and not disk.is_full(error):
                 raise
-            log.warning("the best policy, of step %s, could not be kept: %s", f"{steps:,}", error)
+            log.warning("the best policy, of step %s, could not be stored: %s", f"{steps:,}", error)
             return
         self.score = evaluation.return_mean
 

@@ -1,7 +1,7 @@
 """The boundary between two rollouts, where a run is stored and restored.
 
-It lies just after an update, at the entry of `collect_rollouts`, and at the end of `learn`: nothing is under way there.
-Callbacks are the wrong place. An off-policy algorithm calls them before it stores the transition, and an on-policy one
+It is just after an update, at the entry of `collect_rollouts`, and at the end of `learn`: nothing is half done there.
+Callbacks are the wrong place. An off-policy algorithm calls them before it stores the transition, an on-policy one
 after it has drawn new exploration noise.
 """
 
@@ -38,17 +38,17 @@ log = logging.getLogger(__name__)
 
 
 class _Done(Exception):  # noqa: N818 - a way out of `learn`
-    """The restored run has its steps already."""
+    """The restored run already has all its steps."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a run goes on from.
+    """Where a run resumes from.
 
     Attributes:
-        checkpoint: what it goes on from.
-        resumes: how often it has been gone on with, this time included.
-        continued: why it is not to the last bit the run that an uninterrupted one would have been; empty if it is.
+        checkpoint: the checkpoint to resume from.
+        resumes: how often the run has been resumed, this time included.
+        continued: why it differs from the uninterrupted run; empty if it is the same, bit for bit.
     """
 
     checkpoint: Checkpoint | None = None
@@ -61,16 +61,16 @@ class Origin:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds of training before."""
+        """Seconds of training before the checkpoint."""
         return 0.0 if self.checkpoint is None else float(self.checkpoint.manifest["elapsed_seconds"])
 
 
 class EndlessEpisodes(BaseCallback):
-    """Heeds a stop where a rollout is of whole episodes, which may never end.
+    """Honours a stop request in rollouts of whole episodes, which may never end.
 
     Args:
-        stop_if_asked: leaves where a stop was asked for so many seconds ago.
-        patience: seconds that the rollout has to end, so that it can be stored as it is.
+        stop_if_asked: raises if a stop was requested at least this many seconds ago.
+        patience: seconds that the rollout has to end, so that the run can be stored as it is.
     """
 
     def __init__(self, stop_if_asked: Callable[[float], None], patience: float = 60.0) -> None:
@@ -86,17 +86,17 @@ class EndlessEpisodes(BaseCallback):
 
 
 class Boundary:
-    """Restores at the first boundary of a run that goes on; then looks for faults, checkpoints, and stops on request.
+    """Restores a resumed run at its first boundary; at later ones checks numbers, writes checkpoints and honours stops.
 
     Args:
         model: the algorithm; its environments are stored with it.
-        folder: of the run.
-        store: its checkpoints.
-        every: steps between two checkpoints; None for one at the end alone.
-        origin: where the run goes on from.
-        stop: whether to stop.
-        also: what else is to be stored and restored, by name: the state of callbacks.
-        exact: whether to refuse to go on with a run that would be another from then on.
+        folder: the run's folder.
+        store: the run's checkpoints.
+        every: steps between two checkpoints; None for one at the end only.
+        origin: where the run resumes from.
+        stop: the stop request.
+        also: further objects to store and restore, by name: the state of callbacks.
+        exact: whether to refuse to resume a run that would not be exact.
     """
 
     def __init__(
@@ -122,15 +122,15 @@ class Boundary:
 
     @property
     def elapsed_seconds(self) -> float:
-        """Seconds of training, those before an interruption included."""
+        """Seconds of training, including those before an interruption."""
         return (time.time_ns() - self.model.start_time) / 1e9
 
     def learn(self, total_timesteps: int, callback: Any) -> None:
-        """Call the algorithm's `learn`, and leave a checkpoint of its end.
+        """Call the algorithm's `learn`, and write a checkpoint at its end.
 
         Raises:
-            TrainingStopped: on request, when all is stored.
-            NonFiniteError: if a loss, or anything that a checkpoint is to hold, is NaN or infinite.
+            TrainingStopped: on request, once everything is stored.
+            NonFiniteError: if a loss, or anything to be stored in a checkpoint, is NaN or infinite.
         """
         with self._visited(), distributions_named(self.model), suppress(_Done):
             self.model.learn(total_timesteps, callback=callback)
@@ -146,12 +146,12 @@ class Boundary:
 
         def collect_rollouts(*args: Any, **options: Any) -> Any:
             self._visit()
-            if "replay_buffer" in options:  # it may have been restored as another
+            if "replay_buffer" in options:  # it may have been replaced when restoring
                 options["replay_buffer"] = model.replay_buffer
             return collect(*args, **options)
 
         def dump_logs(iteration: int = 0) -> None:
-            # On-policy algorithms count iterations in `learn` itself, from 1 also where a run goes on.
+            # On-policy algorithms count iterations within `learn`, from 1 even in a resumed run.
             dump(model.num_timesteps // (model.n_steps * model.n_envs) if iteration else 0)
 
         overrides = [Override(model, "collect_rollouts", collect_rollouts)]
@@ -176,21 +176,21 @@ class Boundary:
         self.stop_if_asked()
 
     def stop_if_asked(self, patience: float = 0.0) -> None:
-        """Leave, where a stop was asked for, at least `patience` seconds ago.
+        """Stop if that was requested at least `patience` seconds ago.
 
         Raises:
-            TrainingStopped: saying how to go on.
+            TrainingStopped: saying how to resume.
             FullDiskError: if the disk had no room for any checkpoint.
         """
         if self.stop and self.stop.age >= patience:
             if self._stored < 0 and self._was_refused:
                 raise disk.FullDiskError(
                     f"{self.folder}: {self.stop.reason}: stopped at step {self.model.num_timesteps:,}, and nothing is "
-                    "stored: no checkpoint had room on the disk"
+                    "stored: the disk had no room for a checkpoint"
                 )
-            kept = f"stored at step {self._stored:,}; go on with: deltarl resume {self.folder}"
+            kept = f"stored at step {self._stored:,}; resume with: deltarl resume {self.folder}"
             if self._stored < 0:
-                kept = "nothing is stored; the same command begins anew"
+                kept = "nothing is stored; the same command starts again"
             raise TrainingStopped(f"{self.stop.reason}: stopped at step {self.model.num_timesteps:,}, {kept}")
 
     def _next_after(self, steps: int) -> int:
@@ -204,17 +204,17 @@ class Boundary:
                 "or checkpoint.exact=false"
             )
         for path in named:
-            log.warning("%s: goes on, but not exactly: the state of %s could not be restored", self.folder, path)
+            log.warning("%s: resumes, but not exactly: the state of %s could not be restored", self.folder, path)
             self.continued.append(f"state: {path} could not be restored")
         if any(path.startswith("/model/env/") and "/envs/" not in path for path in checkpoint.manifest["unsupported"]):
             begin_episodes(self.model)
         self.model.start_time = time.time_ns() - int(self.origin.elapsed_seconds * 1e9)
 
     def write_checkpoint(self) -> None:
-        """Store the run as it is; where the disk refuses, that is said and the run goes on.
+        """Store the run as it is; if the disk is full, log a warning and continue.
 
         Raises:
-            NonFiniteError: if something that was learned is NaN or infinite.
+            NonFiniteError: if a learned number is NaN or infinite.
         """
         steps = self.model.num_timesteps
         if steps == self._stored:
@@ -224,7 +224,9 @@ class Boundary:
             snapshot = take(self.model, self._also, replay)
         except RecursionError:
             log.warning(
-                "%s: no checkpoint of step %s, the environment's objects are too deep", self.folder, f"{steps:,}"
+                "%s: no checkpoint of step %s, the environment's objects are nested too deeply",
+                self.folder,
+                f"{steps:,}",
             )
             return
         check_tensors(steps, learned(snapshot))
@@ -241,13 +243,13 @@ class Boundary:
             facts["records"] = records.sizes(self.folder, self.model.logger)
             self.store.write(steps, snapshot, replay, facts)
         except OSError as error:
-            # A full disk is no reason to lose the run as well: the checkpoint before is whole.
+            # A full disk is no reason to lose the run as well: the previous checkpoint is intact.
             log.warning(
                 "%s: no checkpoint of step %s, %s; %s",
                 self.folder,
                 f"{steps:,}",
                 error.strerror or error,
-                "nothing is stored yet" if self._stored < 0 else "the one before stays",
+                "nothing is stored yet" if self._stored < 0 else "the previous one is kept",
             )
             self._was_refused = True
             return

@@ -1,4 +1,4 @@
-"""Environments and algorithm of a run, made as its config says."""
+"""Builds a run's environments and algorithm from its config."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from deltarl.training.spec import RunSpec
 
 @contextmanager
 def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
-    """The algorithm in its environments, ready to learn or to be filled from a checkpoint; nothing is written yet."""
+    """Build the algorithm and its environments, ready to learn or to be restored; nothing is written."""
     if spec.eval.video:
-        with one_message(f"eval.video: {spec.env.id} draws no frames"):
+        with one_message(f"eval.video: {spec.env.id} cannot be rendered"):
             check_frames(spec.env)
     with ExitStack() as opened:
         envs, normalizer = make_envs(spec, seed, training=True)
         opened.callback(envs.close)
         demand_exactness(spec, envs)
         model = make_agent(spec, envs, seed)
-        envs.seed(spec.env.first_seed(seed))  # the algorithm has seeded them anew
+        envs.seed(spec.env.first_seed(seed))  # the algorithm has reseeded them
         if spec.init_from is not None and (found is None or not checkpoint.steps_of(found)):
             _start_from(places.expanded(spec.init_from, "init_from"), model, normalizer)
         yield model, normalizer
 
 
 def make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv, VecNormalize | None]:
-    """The environments to train in, or a single one of Gymnasium's that a trained policy's spaces are read off."""
-    with one_message(f"env: {spec.env.id} cannot be made as the config says"):
+    """The environments to train in, or a single Gymnasium environment that provides a trained policy's spaces."""
+    with one_message(f"env: {spec.env.id} cannot be built from the config"):
         if training:
             envs: VecEnv = FiniteEnvs(build_training_envs(spec.env, seed, spec.threads))
         else:
@@ -52,13 +52,13 @@ def make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv,
 
 
 def make_agent(spec: RunSpec, envs: VecEnv, seed: int) -> BaseAlgorithm:
-    with one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
+    with one_message(f"agent: {spec.agent.algorithm} cannot be built for {spec.env.id}"):
         return build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
 
 
 @contextmanager
 def one_message(what: str) -> Iterator[None]:
-    """Whatever an environment or an algorithm raises when it is made is a fault of the config: say so in one line."""
+    """Report whatever an environment or algorithm raises when it is built as an error of the config, in one line."""
     try:
         yield
     except ConfigError:
@@ -68,18 +68,17 @@ def one_message(what: str) -> Iterator[None]:
 
 
 def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
-    """Fill networks, targets too, and the normaliser from a trained run; optimizers and replay buffer start anew."""
+    """Load networks, including target networks, and normaliser from a trained run; nothing else is taken over."""
     if folder.is_dir():
         check_plain(folder)
     if not (folder / files.POLICY).is_file():
-        raise ConfigError(f"init_from: {folder} holds no trained run, {files.POLICY} is missing")
+        raise ConfigError(f"init_from: {folder} contains no trained run, {files.POLICY} is missing")
     trained = files.load_spec(folder)
     if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
         raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
     if difference := formats.misfit(model.policy, folder / files.POLICY):
         raise ConfigError(
-            f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has other networks than this run: "
-            f"{difference}"
+            f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has different networks: {difference}"
         )
     formats.load_policy(model.policy, folder / files.POLICY)
     if normalizer is not None and (folder / files.NORMALIZER).is_file():

@@ -1,4 +1,4 @@
-"""Scores of a policy over complete episodes: deterministic, unnormalised, on seeds that training never sees."""
+"""Evaluation of a policy over complete episodes: deterministic, unnormalised, on seeds that training never uses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from deltarl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One entry an episode; `successes` is None for a task without a notion of success.
+    """One entry per episode; `successes` is None for a task that does not define success.
 
     Attributes:
-        cut: how many episodes had not ended at the longest length that they may have.
+        cut: number of episodes cut off at the maximum length.
     """
 
     returns: tuple[float, ...]
@@ -31,7 +31,7 @@ class Evaluation:
 
     @classmethod
     def joined(cls, parts: Sequence[Evaluation]) -> Evaluation:
-        """The episodes of several evaluations of the same task, in their order."""
+        """The episodes of several evaluations of the same task, in order."""
         successes = [part.successes for part in parts if part.successes is not None]
         return cls(
             returns=tuple(chain.from_iterable(part.returns for part in parts)),
@@ -42,7 +42,7 @@ class Evaluation:
 
     @property
     def note(self) -> str | None:
-        """What has to be known of the scores; None if they are of complete episodes."""
+        """A caveat about the scores; None if all episodes are complete."""
         if not self.cut:
             return None
         return (
@@ -56,7 +56,7 @@ class Evaluation:
 
     @property
     def return_std(self) -> float:
-        """Standard deviation over episodes (not over seeds), with n in the denominator."""
+        """Standard deviation over episodes (not seeds), with n in the denominator."""
         return float(np.std(self.returns))
 
     @property
@@ -76,24 +76,24 @@ def evaluate_policy(
     render_mode: str | None = None,
     watch: Callable[[VecEnv], None] | None = None,
 ) -> Evaluation:
-    """Play episodes, each in an environment that is made for it.
+    """Play episodes, each in a newly created environment.
 
     Args:
-        policy: what acts, deterministically and in evaluation mode; no random numbers are drawn from PyTorch.
+        policy: acts deterministically, in evaluation mode; no random numbers are drawn from PyTorch.
         env: the environment.
-        normalizer: statistics that the policy's observations are normalised with; a copy is used, unchanged.
-        episodes: how many, at least 1.
+        normalizer: normalises the policy's observations; a copy of its statistics is used and left unchanged.
+        episodes: number of episodes, at least 1.
         seed: the episodes are seeded with seed, seed + 1, ...
-        n_envs: how many are played side by side; another number may change the last bits of the policy's actions.
-        max_episode_steps: an episode that has not ended after so many steps is cut off.
-        render_mode: as Gymnasium takes it, for playback.
+        n_envs: episodes played side by side; a different number may change the last bits of the actions.
+        max_episode_steps: length at which episodes are cut off.
+        render_mode: Gymnasium's render mode, for playback.
         watch: called with the environments before each step.
 
     Raises:
         ConfigError: if `episodes` is below 1.
     """
     if episodes < 1:
-        raise ConfigError(f"episodes: at least 1 is needed; got {episodes}")
+        raise ConfigError(f"episodes: expected at least 1; got {episodes}")
     parts = []
     for first in range(0, episodes, n_envs):
         envs = build_envs(env, seed + first, n_envs=min(n_envs, episodes - first), render_mode=render_mode)
@@ -130,7 +130,7 @@ def _play(
             if starts[index]:
                 returns[index], lengths[index] = info["episode"]["r"], info["episode"]["l"]
             elif steps >= max_episode_steps:
-                [rewards] = envs.get_attr("rewards", int(index))  # the Monitor's, of the episode so far
+                [rewards] = envs.get_attr("rewards", int(index))  # recorded by Monitor in this episode so far
                 returns[index], lengths[index] = sum(rewards), steps
                 cut += 1
             else:

@@ -1,4 +1,4 @@
-"""NaN and infinity stop a run where they come up, and before they reach what it has learned."""
+"""Stops a run at the first NaN or infinity, before it reaches anything learned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltarl.errors import NonFiniteError
 
 
 class FiniteEnvs(VecEnvWrapper):
-    """Looks at every observation and reward as the environments give them, before they are normalised.
+    """Checks every observation and reward before normalisation.
 
     Args:
         venv: the environments.
@@ -28,7 +28,7 @@ class FiniteEnvs(VecEnvWrapper):
         self.steps = 0
 
     def reset(self) -> VecEnvObs:
-        """As the environments' own.
+        """Reset, and check the observations.
 
         Raises:
             NonFiniteError: if an observation is not finite.
@@ -38,10 +38,10 @@ class FiniteEnvs(VecEnvWrapper):
         return observations
 
     def step_wait(self) -> VecEnvStepReturn:
-        """As the environments' own.
+        """Step, and check observations and rewards.
 
         Raises:
-            NonFiniteError: if an observation, an episode's last one included, or a reward is not finite.
+            NonFiniteError: if an observation (including an episode's last) or a reward is not finite.
         """
         observations, rewards, dones, infos = self.venv.step_wait()
         self.steps += self.num_envs
@@ -68,19 +68,19 @@ class FiniteEnvs(VecEnvWrapper):
 
 
 def check_losses(step: int, logged: Mapping[str, Any]) -> None:
-    """Look at the losses among what an algorithm has logged of its last update.
+    """Check the losses that an algorithm logged in its last update.
 
     Raises:
         NonFiniteError: if one is not finite.
     """
     for key, value in logged.items():
-        # Others may be NaN by right, as the explained variance of constant returns.
+        # Other values may legitimately be NaN, such as the explained variance of constant returns.
         if ("loss" in key or "objective" in key) and not math.isfinite(value):
             raise NonFiniteError(f"step {step:,}: {key} is {value}")
 
 
 def check_tensors(step: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Look at what a checkpoint is to hold.
+    """Check tensors that are to be stored in a checkpoint.
 
     Raises:
         NonFiniteError: if a number is not finite.
@@ -92,10 +92,10 @@ def check_tensors(step: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> Non
 
 @contextmanager
 def distributions_named(model: BaseAlgorithm) -> Iterator[None]:
-    """What PyTorch says of a distribution of NaN, which a policy that has overflowed gives, as our own error.
+    """Convert PyTorch's error for a distribution with NaN, the result of an overflowed policy.
 
     Raises:
-        NonFiniteError: in its place.
+        NonFiniteError: instead of PyTorch's error.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The folder of a run: what stands in it, where it is, and whether it may be written into."""
+"""The folder of a run: what is in it, where it is, and whether it may be written to."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ NORMALIZER = manifest.NORMALIZER
 RESULT = "result.json"
 GATES = "gates.npz"
 RESUMES = "resumes.jsonl"
-# What may change when a run goes on.
+# What may change when a run is resumed.
 _FREE = (
     *fields_of(Part.PLACE, Part.CADENCE, Part.SCORING, Part.MACHINE, Part.ROUNDING, Part.LENGTH),
     *(f"env.{name}" for name in KNOWN_SCORES),
 )
-# What a process leaves that is killed before a run has its config: nothing has begun there.
+# Left behind by a process that is killed before it writes the config: no run has started there.
 _BEFORE_THE_CONFIG = {PROVENANCE, f"{PROVENANCE}.tmp", f"{CONFIG}.tmp"}
 LOCK = ".lock"  # in the folder that holds runs; a run itself is locked by its provenance
 SB3_MODEL = "model.zip"
@@ -50,13 +50,13 @@ class UnregisteredError(ConfigError):
 
 
 def choose_folder(spec: RunSpec, seed: int) -> Path:
-    """Where the run of `spec` with `seed` goes; touches nothing.
+    """Choose the folder for a run; nothing is changed.
 
-    The folder is `<out>/<name>/seed-<seed>`, and `<out>/<name>-<digest>/seed-<seed>` when a run of another config
-    holds that one already.
+    It is `<out>/<name>/seed-<seed>`, or `<out>/<name>-<digest>/seed-<seed>` if a run with another config already has
+    that folder.
 
     Raises:
-        ConfigError: if the very same run has finished there, is running, or was interrupted and can be gone on with,
+        ConfigError: if the same run has finished there, is running, or was interrupted and can be resumed,
             or if the place cannot be used.
     """
     digest = spec.digest()
@@ -66,31 +66,31 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
                 raise ConfigError(f"{folder}: is a link; a run makes its own folder; give another out= or name=")
             if not (folder / CONFIG).exists():
                 if folder.exists() and {path.name for path in folder.iterdir()} - _BEFORE_THE_CONFIG:
-                    raise ConfigError(f"{folder}: holds files but no {CONFIG}; give another out= or move it away")
+                    raise ConfigError(f"{folder}: contains files but no {CONFIG}; give another out= or move it away")
                 return folder
             if _digest_of(folder) != digest:
                 continue
             if (folder / RESULT).exists():
                 raise ConfigError(
-                    f"{folder}: this very run has finished; its score is in {RESULT}; "
+                    f"{folder}: this run has already finished; its score is in {RESULT}; "
                     "move it away, or give other seeds or another out"
                 )
             if is_locked(folder / PROVENANCE):
                 raise taken(folder)
             if steps := checkpoint.steps_of(folder):
                 raise ConfigError(
-                    f"{folder}: this very run was interrupted after its checkpoint of step {max(steps):,}; go on with: "
-                    f"deltarl resume {shlex.quote(str(folder))}; or move it away to start anew"
+                    f"{folder}: this run was interrupted after its checkpoint of step {max(steps):,}; resume it with: "
+                    f"deltarl resume {shlex.quote(str(folder))}; or move it away to start again"
                 )
             return folder
-    raise ConfigError(f"{folder}: holds another run; give another out=")
+    raise ConfigError(f"{folder}: contains another run; give another out=")
 
 
 def find_run(spec: RunSpec, seed: int) -> Path | None:
-    """The folder of a run that `spec` may go on with; None where there is none.
+    """The folder of a run that `spec` can resume; None if there is none.
 
     Raises:
-        ConfigError: if the only run of that name has another config; the message names the keys that differ.
+        ConfigError: if the only run of that name has another config; the message names the differing keys.
     """
     first, *_ = _places(spec, seed)
     keys = fixed_differences(load_spec(first), spec) if (first / CONFIG).exists() else None
@@ -109,15 +109,15 @@ def find_run(spec: RunSpec, seed: int) -> Path | None:
 
 
 def differing(folder: Path, keys: list[str]) -> ConfigError:
-    """What is said when a run is to go on with another config."""
+    """The error for resuming a run with another config."""
     return ConfigError(
-        f"{folder}: cannot go on with another config; these differ: {', '.join(keys)}; "
-        "eval, checkpoint, gates, threads, device and a larger total_timesteps may"
+        f"{folder}: cannot resume with another config; these keys differ: {', '.join(keys)}; "
+        "only eval, checkpoint, gates, threads, device and a larger total_timesteps may"
     )
 
 
 def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
-    """The keys in which `spec` differs from a run's own config where it must not, with both values."""
+    """The keys in which `spec` differs from the stored config but must not, with both values."""
     found = [
         f"{key} ({old} there, {new} here)"
         for key, (old, new) in differences(stored, spec).items()
@@ -129,9 +129,9 @@ def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
 
 
 def differences(one: RunSpec, other: RunSpec) -> dict[str, tuple[Any, Any]]:
-    """The keys in which two configs differ, with the value of each; a key that one has not is no null there.
+    """The keys in which two configs differ, with both values; a missing key is not the same as null.
 
-    Values of different types differ, as 1 and true do; NaN is the same as NaN.
+    Values of different types differ, such as 1 and true. NaN equals NaN.
     """
     ours, theirs = (leaves(_content(spec)) for spec in (one, other))
     keys = sorted(ours.keys() | theirs.keys())
@@ -139,19 +139,19 @@ def differences(one: RunSpec, other: RunSpec) -> dict[str, tuple[Any, Any]]:
         key: (ours.get(key, "nothing"), theirs.get(key, "nothing"))
         for key, following in zip(keys, [*keys[1:], ""], strict=True)
         if not (key in ours and key in theirs and yaml_text.is_same(ours[key], theirs[key]))
-        and not following.startswith(f"{key}.")  # an empty mapping, of which the other has more to say
+        and not following.startswith(f"{key}.")  # an empty mapping, which the other one fills
     }
 
 
 def _content(spec: RunSpec) -> dict[str, Any]:
-    """A config as JSON, but for what an environment takes as its own, whose keys may be integers."""
+    """A config as JSON, except the environment's kwargs, whose keys may be integers."""
     content = spec.model_dump(mode="json")
     content["env"]["kwargs"] = spec.env.kwargs
     return content
 
 
 def leaves(content: Any, path: str = "") -> dict[str, Any]:
-    """Nested mappings as one, its keys joined by dots; an empty one is a value."""
+    """Flatten nested mappings, with keys joined by dots; an empty mapping is a value."""
     if not isinstance(content, dict) or (path and not content):
         return {path: content}
     found: dict[str, Any] = {}
@@ -168,13 +168,13 @@ def _places(spec: RunSpec, seed: int) -> Iterator[Path]:
 
 @contextmanager
 def claimed(spec: RunSpec, seed: int, command: list[str], facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
-    """The folder of a run, made anew, with config and provenance, and kept from others while the context lasts.
+    """Create a run's folder with config and provenance, and lock it for the context's duration.
 
-    The provenance has `facts` too.
+    `facts` are added to the provenance.
 
-    A run of the same config that was interrupted before its first checkpoint is moved aside. Where the run goes is
-    settled under a lock on `out`: what was free when a command started may hold another process's run hours later,
-    when the command comes to its second seed.
+    A run of the same config that was interrupted before its first checkpoint is moved aside. The folder is chosen under
+    a lock on `out`, because a folder that was free when a command started may contain another process's run hours
+    later, when the command reaches its second seed.
     """
     out = places.expanded(spec.out, "out")
     with ExitStack() as held:
@@ -193,31 +193,32 @@ def claimed(spec: RunSpec, seed: int, command: list[str], facts: Mapping[str, An
 
 @contextmanager
 def reopened(folder: Path) -> Iterator[None]:
-    """A run's folder, kept from others while the context lasts, to be written into.
+    """Lock an existing run's folder for writing, for the context's duration.
 
-    What is written stays in it: the folder holds no links, and its records share no content with files elsewhere.
+    Nothing outside it can be written through it: it contains no links, and its records share no content with files
+    elsewhere.
 
     Raises:
-        ConfigError: if a process is training there, or if the folder holds anything but files and folders.
+        ConfigError: if a process is training there, or if the folder contains anything but files and folders.
     """
     check_plain(folder)
     with ExitStack() as held:
         with usable(folder):
             held.enter_context(locked(folder / PROVENANCE))
             for path in folder.iterdir():
-                if path.is_file() and path.name != PROVENANCE:  # which is the lock, and never written again
+                if path.is_file() and path.name != PROVENANCE:  # the lock, which is never rewritten
                     disk.unshare(path)
         yield
 
 
 def write_config(spec: RunSpec, seed: int, folder: Path) -> None:
-    """The resolved config of one seed."""
+    """Write the resolved config of one seed."""
     own = spec.model_copy(update={"seeds": (seed,)})
     write_text(folder / CONFIG, yaml_text.dump(own.model_dump()))
 
 
 def note_resumption(folder: Path, command: list[str], facts: dict[str, Any]) -> None:
-    """Add a line to resumes.jsonl: from which step a run went on, whether exactly, and where."""
+    """Add a line to resumes.jsonl: at which step a run was resumed, whether exactly, and where."""
     with (folder / RESUMES).open("a", encoding="utf-8") as file:
         file.write(json.dumps({**facts, **provenance(command)}, allow_nan=False) + "\n")
 
@@ -228,7 +229,7 @@ def _aside(folder: Path, n: int) -> Path:
 
 @contextmanager
 def usable(folder: Path) -> Iterator[None]:
-    """What the system refuses (rights, names, disks) as one message."""
+    """Turn errors of the operating system (permissions, names, disks) into one message."""
     try:
         yield
     except OSError as error:
@@ -240,12 +241,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write at once: a reader sees the old file or the new one, never half of it."""
+    """Write atomically: a reader sees the old file or the new one, never part of it."""
     disk.replace(path, text.encode())
 
 
 def load_spec(folder: Path) -> RunSpec:
-    """The resolved config of a run.
+    """Load the resolved config of a run.
 
     Raises:
         UnregisteredError: if its environment is not registered in this process.
@@ -262,25 +263,25 @@ def load_spec(folder: Path) -> RunSpec:
         complete_older(content)
         spec = RunSpec.model_validate(content)
         if len(spec.seeds) > 1:
-            raise ValueError(f"seeds: a run has one; got {list(spec.seeds)}")
+            raise ValueError(f"seeds: expected a single seed; got {list(spec.seeds)}")
         return spec
 
 
 def _registers(folder: Path) -> str:
-    """What to type for a run's own environment to be registered."""
+    """How the user can register a run's environment."""
     try:
         names = [str(name) for name in read_json(folder / PROVENANCE).get("imports", ())]
     except (ConfigError, TypeError):
         names = []
     if not names:
-        return f"give the module that does it: --import MODULE, or {plugins.VARIABLE}=MODULE"
+        return f"give the module that registers it: --import MODULE, or {plugins.VARIABLE}=MODULE"
     options = " ".join(f"--import {shlex.quote(name)}" for name in names)
     variable = f"{plugins.VARIABLE}={shlex.quote(os.pathsep.join(names))}"
-    return f"it was trained with {options}; give that again, or {variable}"
+    return f"it was trained with {options}; give this again, or {variable}"
 
 
 def read_gates(folder: Path) -> Record:
-    """The gates that a run has measured; of networks that do not erase without what older versions took for erasure.
+    """The gate measurements of a run; for networks that do not erase, without the erase statistics of older versions.
 
     Raises:
         ConfigError: if the record is missing, or it or the config is damaged.

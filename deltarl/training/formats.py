@@ -1,4 +1,4 @@
-"""The formats of trained networks and normalisers, without pickle: safetensors and NumPy's."""
+"""Files of trained networks and normalisers, without pickle: safetensors and NumPy's format."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from deltarl.reading import read_arrays, readable
 
 
 def save_policy(policy: BasePolicy, path: Path) -> None:
-    """The policy's parameters and buffers as safetensors; tensors that modules share are stored once."""
+    """Write a policy's parameters and buffers as safetensors; shared tensors are stored once."""
     save_model(policy, str(path))
-    path.chmod(0o644)  # safetensors makes it readable to nobody else
+    path.chmod(0o644)  # safetensors makes it private
 
 
 def load_policy(policy: BasePolicy, path: Path) -> None:
-    """Fill a policy of the same shape from `save_policy`'s file.
+    """Load a file of `save_policy` into a policy with the same shapes.
 
     Raises:
         ConfigError: if the file is damaged or of another policy.
@@ -36,12 +36,12 @@ def load_policy(policy: BasePolicy, path: Path) -> None:
 
 
 def misfit(policy: BasePolicy, path: Path) -> str | None:
-    """The first tensor of `save_policy`'s file that has no place in a policy; None where all have one.
+    """The first tensor of a `save_policy` file that does not fit a policy; None if all fit.
 
-    A place has the name, the shape and the dtype: nothing is broadcast, nothing is cast.
+    Name, shape and dtype must be equal: nothing is broadcast or cast.
 
     Raises:
-        ConfigError: if the file is damaged, or holds NaN or infinity.
+        ConfigError: if the file is damaged, or contains NaN or infinity.
     """
     own = policy.state_dict()
     with readable(path), safe_open(str(path), framework="pt") as stored:
@@ -58,7 +58,7 @@ def misfit(policy: BasePolicy, path: Path) -> str | None:
 
 
 def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
-    """VecNormalize's statistics without pickle; of a Dict observation each key has its own."""
+    """Write VecNormalize's statistics without pickle; each key of a Dict observation has its own."""
     arrays: dict[str, Any] = {"returns": normalizer.returns}
     for name, statistics in _statistics(normalizer).items():
         arrays |= {f"{name}/mean": statistics.mean, f"{name}/var": statistics.var, f"{name}/count": statistics.count}
@@ -66,7 +66,7 @@ def save_normalizer(normalizer: VecNormalize, path: Path) -> None:
 
 
 def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
-    """Fill the statistics of a normaliser that was built for the same environment from `save_normalizer`'s file.
+    """Load a file of `save_normalizer` into a normaliser of the same environment.
 
     Raises:
         ConfigError: if the file is missing, damaged or of other observations.
@@ -80,16 +80,16 @@ def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
                 if array.shape != wanted or array.dtype != np.float64:
                     raise ValueError(f"{name}/{part} is {array.dtype} {array.shape} there and float64 {wanted} here")
                 if not np.isfinite(array).all() or (part != "mean" and (array < 0).any()):
-                    raise ValueError(f"{name}/{part} holds numbers that it cannot have")
+                    raise ValueError(f"{name}/{part} contains impossible values")
         if others := arrays.keys() - {"returns"} - {f"{name}/{part}" for name in known for part in _PARTS}:
-            raise ValueError(f"holds statistics of what is not observed here: {', '.join(sorted(others))}")
+            raise ValueError(f"contains statistics of entries that are not observed here: {', '.join(sorted(others))}")
         for name, statistics in known.items():
             statistics.mean, statistics.var, count = (arrays[f"{name}/{part}"] for part in _PARTS)
             statistics.count = float(count)
 
 
 def shapes_of(normalizer: VecNormalize) -> dict[str, tuple[Any, ...]]:
-    """Of each of a normaliser's statistics, the shapes and dtypes of mean and variance."""
+    """The shapes and dtypes of mean and variance of each of a normaliser's statistics."""
     return {
         name: tuple((np.shape(part), np.asarray(part).dtype) for part in (statistics.mean, statistics.var))
         for name, statistics in _statistics(normalizer).items()

@@ -1,4 +1,4 @@
-"""A finished run, read back and evaluated."""
+"""Loads and evaluates a finished run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from deltarl.training.spec import RunSpec
 
 @dataclass(frozen=True)
 class Run:
-    """A run read back from its folder: the trained policy and how its observations are normalised."""
+    """A run loaded from its folder: the trained policy and the normaliser of its observations."""
 
     folder: Path
     spec: RunSpec
@@ -36,39 +36,38 @@ class Run:
 
 
 def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Run:
-    """Read a run back, from its safe formats alone: YAML, JSON, safetensors and NumPy without pickle.
+    """Load a run from its safe formats only: YAML, JSON, safetensors and NumPy without pickle.
 
     Args:
         folder: the run's folder, `.../seed-<n>`.
-        device: where the policy goes, as Stable-Baselines3 takes it.
-        best: the policy of the best evaluation in the place of the final one; the run need not have finished.
+        device: the policy's device, as in Stable-Baselines3.
+        best: load the policy of the best evaluation instead of the final one; the run need not have finished.
 
     Raises:
-        ConfigError: if the folder holds no finished run (of `best`: none that was evaluated), or one whose files are
-            damaged.
+        ConfigError: if the folder contains no finished run (with `best`: no evaluated run), or its files are damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if seeds := sorted(path.name for path in folder.glob("seed-*")):
-        raise ConfigError(f"{folder}: holds runs and is none itself; give one of {', '.join(seeds)} in it")
+        raise ConfigError(f"{folder}: contains runs but is not one; give one of {', '.join(seeds)} in it")
     check_plain(folder)
     for needed in (files.CONFIG,) if best else (files.CONFIG, files.RESULT, files.POLICY):
         if not (folder / needed).is_file():
             resumable = checkpoint.steps_of(folder) and not (folder / files.RESULT).is_file()
-            hint = f"; go on with it: deltarl resume {folder}" if resumable else ""
-            raise ConfigError(f"{folder}: no finished run there, {needed} is missing{hint}")
+            hint = f"; resume it with: deltarl resume {folder}" if resumable else ""
+            raise ConfigError(f"{folder}: not a finished run, {needed} is missing{hint}")
     source = folder
     if best:
         if (found := checkpoint.best(folder)) is None:
-            raise ConfigError(f"{folder}: no best policy there; there is one from the first evaluation on (eval.every)")
+            raise ConfigError(f"{folder}: no best policy yet; there is one after the first evaluation (eval.every)")
         source = found.folder
     spec = files.load_spec(folder)
     seed = spec.seeds[0]
     envs, normalizer = make_envs(spec, seed)
     envs.close()
     _check_size(spec, source / files.POLICY)
-    with one_message(f"{folder}: its policy cannot be made"):
+    with one_message(f"{folder}: its policy cannot be built"):
         policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
     formats.load_policy(policy, source / files.POLICY)
     if normalizer is not None:
@@ -76,28 +75,28 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
         normalizer.training = False
     elif (source / files.NORMALIZER).exists():
         raise ConfigError(
-            f"{source / files.NORMALIZER}: the policy has seen normalised observations or rewards, and "
-            f"{files.CONFIG} says that nothing is normalised"
+            f"{source / files.NORMALIZER}: the policy was trained with normalised observations or rewards, but "
+            f"{files.CONFIG} normalises nothing"
         )
     return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
 
 
 def _check_size(spec: RunSpec, path: Path) -> None:
-    """Refuse a config whose torsos need more weights than the file has, before any memory is asked for."""
+    """Refuse a config whose torsos need more weights than the file has, before allocating memory."""
     with readable(path), safe_open(str(path), framework="pt"):
         stored = path.stat().st_size
     for role in roles_of(spec.agent):
         torso: TorsoSpec = getattr(spec, role)
         if (needed := torso.least_weights * torch.float32.itemsize) > stored:
-            raise ConfigError(f"{path}: has {stored:,} bytes; the config's {role} takes at least {needed:,}")
+            raise ConfigError(f"{path}: has {stored:,} bytes, but the config's {role} needs at least {needed:,}")
 
 
 def evaluate(run: Run | Path | str, episodes: int | None = None, seed: int = FIRST_EVALUATION_SEED) -> Evaluation:
-    """Score a run's final policy: deterministic, unnormalised returns of complete episodes.
+    """Evaluate a run's final policy: deterministic actions, unnormalised returns of complete episodes.
 
     Args:
         run: a run, or its folder.
-        episodes: how many, the config's `eval.episodes` if not given.
+        episodes: number of episodes; default: the config's `eval.episodes`.
         seed: the episodes are seeded with seed, seed + 1, ...; the default repeats the run's own evaluation.
     """
     if not isinstance(run, Run):

@@ -1,4 +1,4 @@
-"""Locks on runs: a process that trains holds a file, and another one sees it."""
+"""Locks on runs: a training process holds a lock on a file, which other processes can see."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def taken(folder: Path) -> ConfigError:
-    """What is said of a folder in which another process trains."""
+    """The error for a folder in which another process is training."""
     return ConfigError(f"{folder}: another process is training there; give another out=")
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds a file."""
+    """Whether a process holds the lock on a file."""
     if fcntl is None or not path.is_file():
         return False
     try:
@@ -33,19 +33,20 @@ def is_locked(path: Path) -> bool:
             return False
     except ConfigError:
         return True
-    except OSError:  # a place that may not be written; nobody else can be there either
+    except OSError:  # not writable, so nobody else can be training there either
         return False
 
 
 @contextmanager
 def locked(path: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a file for this process; the lock goes with the process, however that ends.
+    """Lock a file for this process; the lock is released when the process ends, however it ends.
 
-    A file, and open for writing: network file systems lock nothing else. Systems without `fcntl` get a warning instead.
+    The file is open for writing, because network file systems can lock nothing else. Systems without `fcntl` get a
+    warning instead.
     """
     if fcntl is None:
         if not wait:
-            log.warning("%s: this system has no file locks; start no second command on this folder", path.parent)
+            log.warning("%s: this system has no file locks; do not start a second command on this folder", path.parent)
         yield
         return
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK, 0o666)

@@ -106,22 +106,22 @@ def _without_shadows(env: Any) -> None:
 
 
 def check_frames(env: EnvSpec) -> None:
-    """See whether an environment draws frames, before hours are spent on what they are of.
+    """Check that an environment can render, before spending hours on training.
 
     Raises:
-        ConfigError: if its `metadata` names no mode `rgb_array`, or it gives no frame.
+        ConfigError: if its `metadata` does not list the render mode `rgb_array`, or it returns no frame.
     """
     envs = build_envs(env, FIRST_EVALUATION_SEED, n_envs=1)
     modes = envs.get_attr("metadata")[0].get("render_modes") or []
     envs.close()
     if "rgb_array" not in modes:
-        raise ConfigError(f"{env.id} draws no frames: rgb_array is not among its render_modes ({', '.join(modes)})")
+        raise ConfigError(f"{env.id} cannot be rendered: rgb_array is not among its render_modes ({', '.join(modes)})")
     envs = build_envs(env, FIRST_EVALUATION_SEED, n_envs=1, render_mode="rgb_array")
     try:
-        # Only the first frame shows whether there is a renderer.
+        # Only the first frame shows whether the renderer works.
         envs.reset()
         if envs.get_images()[0] is None:
-            raise ConfigError(f"{env.id} draws no frames: it gave none")
+            raise ConfigError(f"{env.id} cannot be rendered: it returned no frame")
     finally:
         envs.close()
 
@@ -150,7 +150,10 @@ def record_clip(
     *,
     check: Callable[[], None],
 ) -> None:
-    """Give the first seconds of an evaluation episode to the logger's sinks, as `eval/clip`; `check` as in `record`."""
+    """Send the first seconds of an evaluation episode to the logger's sinks as `eval/clip`.
+
+    `check` is called before each step, and may raise to end the episode.
+    """
     frames: list[Frame] = []
     record(
         policy,

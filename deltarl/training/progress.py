@@ -1,4 +1,4 @@
-"""How far a run has come, as numbers."""
+"""The progress of a run, as numbers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 
 REFRESH_SECONDS = 0.2
-REPORTS = 10  # at the least: one at each tenth of a run
+REPORTS = 10  # at least one at each tenth of a run
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         steps: training steps so far.
-        rate: steps a second since it began or went on.
-        return_mean: of the last training episodes; None before the first has ended.
-        success_rate: of these; None where the environment tells no success.
+        rate: steps per second since it started or was resumed.
+        return_mean: mean return of the last training episodes; None before the first has ended.
+        success_rate: success rate of these; None if the environment does not report success.
     """
 
     steps: int
@@ -34,11 +34,11 @@ Report = Callable[[Progress], None]
 
 
 class ProgressCallback(BaseCallback):
-    """Reports how far a run has come.
+    """Reports a run's progress.
 
     Args:
         total: steps of the whole run.
-        report: called a few times a second, and at each tenth of the run.
+        report: called a few times per second, and at each tenth of the run.
     """
 
     def __init__(self, total: int, report: Report) -> None:
@@ -53,7 +53,7 @@ class ProgressCallback(BaseCallback):
 
     def _on_step(self) -> bool:
         now = time.monotonic()
-        if self._begun is None:  # a run that goes on has its steps from here only
+        if self._begun is None:  # only now does a resumed run have its number of steps
             self._begun = self.num_timesteps - self.training_env.num_envs
         tenth = self.num_timesteps >= self._next * self.total / REPORTS
         if tenth or now - self._shown > REFRESH_SECONDS:

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on beside its config."""
+"""What a run's numbers depend on besides its config."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXTRA_PACKAGES = ("envpool",)
 
 
 def provenance(command: list[str]) -> dict[str, Any]:
-    """What the numbers of a run depend on beside its config: versions, code, machine, threads, command."""
+    """What a run's numbers depend on besides its config: versions, code, machine, threads, command."""
     return {
         "command": shlex.join(command),
         **surroundings(),
@@ -48,7 +48,7 @@ def _version(package: str) -> str | None:
 
 
 def surroundings() -> dict[str, Any]:
-    """What the last bits of a run's numbers depend on beside its config."""
+    """What the last bits of a run's numbers depend on besides its config."""
     return {
         "git": _git_state(),
         "python": platform.python_version(),
@@ -60,7 +60,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def _git_state() -> str | None:
-    """Commit of the code, with a mark for uncommitted changes; None if the package does not run from a checkout."""
+    """The code's commit, marked if there are uncommitted changes; None if the package does not run from a checkout."""
     here = Path(__file__).resolve().parents[2]
     if not (here / "pyproject.toml").is_file():
         return None

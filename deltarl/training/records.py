@@ -1,4 +1,4 @@
-"""What a run writes down while it learns."""
+"""The records that a run writes while training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-# Settings are shown as columns; these are worth one.
+# Settings that are worth a column beside the scores.
 _TORSO = ("kind", "width", "depth", "heads", "channels", "update")
 MAIN_SETTINGS = {
     "agent": ("algorithm", "learning_rate", "batch_size", "gamma"),
@@ -31,7 +31,7 @@ MAIN_SETTINGS = {
 
 
 def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
-    """Give a run's config to the logger's sinks as text, and its main settings beside its scores."""
+    """Send a run's config to the logger's sinks as text, and its main settings with its scores."""
     content = spec.model_copy(update={"seeds": (seed,)}).model_dump()
     settings = {**main_settings(spec), "seed": seed}
     scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
@@ -42,7 +42,7 @@ def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
 
 
 def main_settings(spec: RunSpec) -> dict[str, Any]:
-    """What of a config is worth a column beside scores; in a comparison, the name is the arm's."""
+    """The settings shown with the scores; in a comparison, the name is the arm's."""
     content = spec.model_dump(mode="json")
     settings: dict[str, Any] = {"name": spec.name, "env": spec.env.id}
     for part, keys in MAIN_SETTINGS.items():
@@ -51,7 +51,7 @@ def main_settings(spec: RunSpec) -> dict[str, Any]:
 
 
 def sizes(folder: Path, logger: Logger) -> dict[str, int]:
-    """How long the records are that only grow, once all that was logged is on the disk."""
+    """The sizes of the append-only records, after everything logged has been written to the disk."""
     found = recording.sizes(folder, logger)
     if (path := folder / EVALUATIONS).exists():
         disk.sync(path)
@@ -60,13 +60,13 @@ def sizes(folder: Path, logger: Logger) -> dict[str, int]:
 
 
 def cut_back(folder: Path, lengths: Mapping[str, int]) -> None:
-    """Take from the records what came after `sizes` gave `lengths`."""
+    """Cut the append-only records back to the `lengths` that `sizes` returned."""
     recording.truncate(folder, lengths)
     recording.cut_back([path for path in (folder / EVALUATIONS,) if path.exists()], lengths)
 
 
 def set_damaged_aside(folder: Path) -> None:
-    """Rename a record that cannot be read, with a warning: it is no reason to lose the run."""
+    """Rename a record that cannot be read, with a warning: it is not a reason to lose the run."""
     for name, read in ((METRICS, lambda: metrics_in(folder / METRICS)), (EVALUATIONS, lambda: evaluations_in(folder))):
         if not (folder / name).exists():
             continue
@@ -75,11 +75,11 @@ def set_damaged_aside(folder: Path) -> None:
         except ConfigError as error:
             kept = folder / f"{name}.damaged"
             (folder / name).rename(kept)
-            log.warning("%s; kept as %s, and begun anew", error, kept.name)
+            log.warning("%s; kept as %s, and started again", error, kept.name)
 
 
 def evaluations_in(folder: Path) -> dict[int, Evaluation]:
-    """The evaluations of a run by their steps, in the order in which they were made.
+    """The evaluations of a run by step, in the order in which they were made.
 
     Raises:
         ConfigError: if evaluations.csv is missing or damaged.
@@ -91,7 +91,7 @@ def evaluations_in(folder: Path) -> dict[int, Evaluation]:
         for row in rows:
             episodes = found.setdefault(int(number(int(row["step"]), 0)), [])
             if int(row["episode"]) != len(episodes):
-                raise ValueError(f"step {row['step']}: episode {row['episode']} where {len(episodes)} is due")
+                raise ValueError(f"step {row['step']}: expected episode {len(episodes)}, got {row['episode']}")
             episodes.append((number(float(row["return"])), int(row["length"]), row["success"]))
         return {
             step: Evaluation(
@@ -106,10 +106,10 @@ def evaluations_in(folder: Path) -> dict[int, Evaluation]:
 def record_evaluation(
     folder: Path, logger: Logger, steps: int, evaluation: Evaluation, phase: int | None = None
 ) -> None:
-    """Add an evaluation to evaluations.csv, one row an episode, and its means to the logger's sinks.
+    """Add an evaluation to evaluations.csv, one row per episode, and send its means to the logger's sinks.
 
-    They are written at once and past the logger's own store: what the algorithm has put there belongs to its next
-    dump, at another step. `phase` is that of a task that drifts.
+    They bypass the logger's own store, because the values collected there belong to the algorithm's next dump at
+    another step. `phase` is the phase of a drifting task.
     """
     path = folder / EVALUATIONS
     is_new = not path.exists()
@@ -129,7 +129,7 @@ def record_evaluation(
         means["eval/success_rate"] = evaluation.success_rate
     if phase is not None:
         means["eval/phase"] = phase
-    # Under SB3's name for it, the step stands in progress.csv too; TensorBoard has it beside every value.
+    # progress.csv has the step under SB3's name for it; TensorBoard stores it with every value.
     row = {"time/total_timesteps": steps, **means}
     excluded = {**dict.fromkeys(means, ()), "time/total_timesteps": ("tensorboard",)}
     for sink in sinks_of(logger):

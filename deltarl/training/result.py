@@ -22,14 +22,14 @@ from deltarl.training.spec import RunSpec
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended; all but `folder` stands in its result.json.
+    """How a run ended; everything except `folder` is in its result.json.
 
     Attributes:
-        peak_memory_mib: the most memory that the process had, in MiB of 2^20 bytes, whatever else it did before; None
-            where the system does not say.
-        resumes: how often it was interrupted and gone on with.
-        continued: why it then is not to the last bit the run that an uninterrupted one would have been; empty if it is.
-        notes: what has to be known to read the score.
+        peak_memory_mib: peak memory of the process in MiB (2^20 bytes), including anything it did before; None if the
+            system does not report it.
+        resumes: how often the run was resumed.
+        continued: why it differs from the uninterrupted run; empty if it is the same, bit for bit.
+        notes: caveats about the score.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
@@ -54,7 +54,7 @@ _RESULT = TypeAdapter(RunResult)
 
 
 def result_in(folder: Path) -> RunResult:
-    """The result of a finished run.
+    """Load the result of a finished run.
 
     Raises:
         ConfigError: if there is none, or it is damaged.
@@ -62,7 +62,7 @@ def result_in(folder: Path) -> RunResult:
     path = folder / files.RESULT
     content = read_json(path)
     with readable(path):
-        # As JSON, where strict validation takes a list for a tuple.
+        # As JSON, because strict validation then accepts a list for a tuple.
         result = replace(_RESULT.validate_json(json.dumps({**content, "folder": "."})), folder=folder)
     if (folder / files.EVALUATIONS).exists():
         _check_scores(result, evaluations_in(folder))
@@ -70,20 +70,20 @@ def result_in(folder: Path) -> RunResult:
 
 
 def check_complete(result: RunResult, spec: RunSpec) -> None:
-    """Refuse the result of a run that has fewer steps than its config asks for.
+    """Refuse the result of a run that has fewer steps than its config requires.
 
     Raises:
-        ConfigError: naming both.
+        ConfigError: naming both numbers.
     """
     if result.steps < spec.total_timesteps:
         raise ConfigError(
-            f"{result.folder / files.RESULT}: is of {result.steps:,} steps, and {files.CONFIG} asks for "
+            f"{result.folder / files.RESULT}: has {result.steps:,} steps, but {files.CONFIG} requires "
             f"{spec.total_timesteps:,}"
         )
 
 
 def _check_scores(result: RunResult, evaluations: Mapping[int, Evaluation]) -> None:
-    """A result is of the run's last evaluation; one that says something else is not to be believed."""
+    """Refuse a result that contradicts the run's last evaluation."""
     last = max(evaluations, default=None)
     recorded: dict[str, Any] = {"steps": last}
     if last == result.steps:
@@ -103,7 +103,7 @@ def _check_scores(result: RunResult, evaluations: Mapping[int, Evaluation]) -> N
 
 
 def peak_memory() -> float | None:
-    if not sys.platform.startswith("linux"):  # elsewhere the unit is another
+    if not sys.platform.startswith("linux"):  # other systems use other units
         return None
     try:
         import resource  # noqa: PLC0415 - not everywhere

@@ -1,4 +1,4 @@
-"""From where a run goes on, and whether to the last bit."""
+"""Where a run resumes from, and whether exactly."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from deltarl.training.state import put
 
 log = logging.getLogger(__name__)
 
-# Its exploration rate falls over a share of the whole training.
+# Their exploration rate decreases over a fraction of the whole training.
 _SCHEDULED = ("dqn", "qrdqn")
 
 
 def demand_exactness(spec: RunSpec, envs: VecEnv) -> None:
-    """Look whether a run could go on to the last bit, if `checkpoint.exact` asks for that; nothing is written yet.
+    """Check that a run can be resumed exactly, if `checkpoint.exact` requires it; nothing has been written yet.
 
     Raises:
-        ConfigError: if it could not, with the reason.
+        ConfigError: if it cannot, with the reason.
     """
     if not spec.checkpoint.exact:
         return
     if spec.env.vectorization == "envpool":
-        raise _inexact("what EnvPool's environments hold cannot be stored; give env.vectorization=dummy")
+        raise _inexact("the state of EnvPool's environments cannot be stored; give env.vectorization=dummy")
     if get_device(spec.device).type != "cpu":
-        raise _inexact("CUDA's results are not promised to repeat to the last bit; give device=cpu")
+        raise _inexact("CUDA's results are not guaranteed to be reproducible bit for bit; give device=cpu")
     for path, kind in capture({"env": envs}).unsupported.items():
         raise _inexact(f"{path.removeprefix('/env')} ({kind}) of the environments cannot be stored")
 
@@ -54,32 +54,31 @@ def _inexact(reasons: str) -> ConfigError:
 
 
 def has_finished(folder: Path, spec: RunSpec) -> bool:
-    """Whether a run has finished and `spec` asks for no more."""
+    """Whether a run has finished and `spec` does not require more steps."""
     return (folder / files.RESULT).exists() and spec.total_timesteps <= files.load_spec(folder).total_timesteps
 
 
 def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, command: list[str]) -> Origin:
-    """Make a run's folder ready to go on from its newest checkpoint that verifies.
+    """Prepare a run's folder to resume from its newest valid checkpoint.
 
-    Records are cut back to the checkpoint, the config takes what has changed, and `resumes.jsonl` gets a line; nothing
-    of that before it is sure that the checkpoint can be put into `model`. A run that was interrupted before its first
-    checkpoint starts anew.
+    Once it is certain that the checkpoint can be restored into `model`, records are cut back to it, the config is
+    updated, and `resumes.jsonl` gets a line. A run that was interrupted before its first checkpoint starts again.
 
     Raises:
-        ConfigError: if there are checkpoints of which none verifies or fits, if the run had finished and has none, or
-            if it would not go on exactly and the config asks for that.
+        ConfigError: if there are checkpoints but none is valid or fits, if the run had finished and has none, or if it
+            would not resume exactly although the config requires it.
     """
     store.sweep()
     found = checkpoint.newest(folder)
     if found is None and (steps := checkpoint.steps_of(folder)):
-        raise ConfigError(f"{folder}: none of its checkpoints (steps {', '.join(map(str, steps))}) verifies")
+        raise ConfigError(f"{folder}: none of its checkpoints (steps {', '.join(map(str, steps))}) is valid")
     if found is None and (folder / files.RESULT).exists():
-        raise ConfigError(f"{folder}: the run has finished and holds no checkpoint to go on from")
+        raise ConfigError(f"{folder}: the run has finished and has no checkpoint to resume from")
     if found is None:
-        log.warning("%s: no checkpoint yet; starts anew", folder)
+        log.warning("%s: no checkpoint yet; starting again", folder)
         lengths, origin = {}, Origin()
     else:
-        # A trial: it is put there for good when `learn` has set the algorithm up.
+        # A trial; the state is restored again after `learn` has set up the algorithm.
         model.set_logger(Logger(None, []))
         put(model, {}, found, transitions=False)
         lengths, origin = found.manifest["records"], _origin(found, spec, training_step(model))
@@ -90,7 +89,7 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
         records.cut_back(folder, lengths)
     records.set_damaged_aside(folder)
     [seed] = files.load_spec(folder).seeds
-    # Before the config: a kill between the two must not leave an old result beside a larger total.
+    # Before the config: a kill between the two must not leave an old result next to a larger total.
     (folder / files.RESULT).unlink(missing_ok=True)
     files.write_config(spec, seed, folder)
     facts = {
@@ -108,22 +107,22 @@ def _origin(found: checkpoint.Checkpoint, spec: RunSpec, step: Mapping[str, str]
 
 
 def _departures(manifest: Mapping[str, Any], spec: RunSpec, step: Mapping[str, str]) -> Iterator[str]:
-    """Why the run cannot go on to the last bit as it would have."""
+    """Why the run cannot resume exactly."""
     here = surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
     there: dict[str, Any] = {key: manifest.get(key) for key in here}
     for name in sorted(here["packages"].keys() | there["packages"].keys()):
         here[name], there[name] = here["packages"].get(name), there["packages"].get(name)
     for key in sorted(here.keys() - {"packages"}):
-        if here[key] != there[key] and not (key == "imported" and key not in manifest):  # as older versions wrote it
+        if here[key] != there[key] and not (key == "imported" and key not in manifest):  # written by an older version
             yield f"{key}: {there[key]}, then {here[key]}"
     if torch.device(here["device"]).type != "cpu":
-        yield "device: CUDA's results are not promised to repeat to the last bit"
+        yield "device: CUDA's results are not guaranteed to be reproducible bit for bit"
     if manifest.get("total_timesteps") != spec.total_timesteps and (schedules := list(_schedules(spec))):
         yield (
             f"total_timesteps: {manifest['total_timesteps']}, then {spec.total_timesteps}, and "
             f"{', '.join(schedules)} follows a schedule over it"
         )
-    before = manifest.get("training_step")  # which older versions did not store
+    before = manifest.get("training_step")  # not stored by older versions
     if before is not None and before["implementation"] != step["implementation"]:
         yield f"training step: {_named(before)}, then {_named(step)}"
     for path, kind in manifest["unsupported"].items():

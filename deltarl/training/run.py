@@ -1,4 +1,4 @@
-"""What scripts import from here: how a run is built, judged and read back. Each has a file of its own."""
+"""Names that scripts import from here; the code is in the modules below."""
 
 from deltarl.training.best import Best
 from deltarl.training.build import built

@@ -40,21 +40,21 @@ from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-# Seconds for which a stop waits for an evaluation in mid-training to end: with it, the run can be stored as it is, and
-# without it the run goes back to its last checkpoint.
+# Seconds that a stop waits for an evaluation during training to end, so that the run can be stored as it is. Otherwise
+# the run goes back to its last checkpoint.
 PATIENCE = 5.0
 
 
 class EvaluationCallback(BaseCallback):
-    """Evaluates every `spec.eval.every` steps; learning is the same whether it does or not.
+    """Evaluates every `spec.eval.every` steps, which does not change what is learned.
 
     Args:
         spec: the run.
-        folder: of the run.
-        normalizer: what its observations are normalised with.
+        folder: the run's folder.
+        normalizer: normalises its observations.
         best: keeps the best policy.
-        steps: where the run goes on from.
-        check: called before each step of an evaluation; whatever it raises ends that.
+        steps: the step that the run starts or resumes at.
+        check: called before each step of an evaluation; may raise to end it.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class EvaluationCallback(BaseCallback):
 def _evaluated(
     spec: RunSpec, model: BaseAlgorithm, normalizer: VecNormalize | None, check: Callable[[], None]
 ) -> Evaluation:
-    """An evaluation as the config asks for it; `check` is called before each step."""
+    """Evaluate according to the config; `check` is called before each step."""
     return evaluate_policy(
         model,
         spec.env.held(model.num_timesteps),
@@ -112,10 +112,10 @@ def train_one(
     Args:
         spec: the run.
         seed: the seed.
-        found: the folder of a run to go on with, None to begin one.
-        command: what the provenance names as the command.
-        report: told of the progress.
-        stop: looked at at every boundary.
+        found: the folder of a run to resume; None to start one.
+        command: the command to record in the provenance.
+        report: called with the progress.
+        stop: the stop request, checked at every boundary.
 
     Raises:
         ConfigError, NonFiniteError, FullDiskError, TrainingStopped: as in `train`.
@@ -130,7 +130,7 @@ def train_one(
                 store, origin = Store(folder, spec.checkpoint.keep), Origin()
             else:
                 held.enter_context(files.reopened(folder := found))
-                if has_finished(folder, spec):  # meanwhile, by another process
+                if has_finished(folder, spec):  # in another process, meanwhile
                     return result_in(folder)
                 store = Store(folder, spec.checkpoint.keep)
                 origin = reopen(folder, spec, store, model, command)
@@ -143,12 +143,12 @@ def train_one(
         kept = [] if folder is None else checkpoint.steps_of(folder)
         if not kept:
             raise disk.FullDiskError(
-                f"{folder or spec.out}: no space left on the disk, and nothing is stored; with room again, the same "
-                "command begins anew"
+                f"{folder or spec.out}: no space left on the disk, and nothing is stored; when there is room, the same "
+                "command starts again"
             ) from error
         raise TrainingStopped(
-            f"no space left on the disk: stopped, stored at step {kept[0]:,}; when there is room again: deltarl resume "
-            f"{folder}"
+            f"no space left on the disk: stopped, stored at step {kept[0]:,}; when there is room, resume with: "
+            f"deltarl resume {folder}"
         ) from error
     finally:
         torch.set_num_threads(threads)

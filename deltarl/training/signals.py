@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it writes a checkpoint at its next boundary and ends with a status of its own."""
+"""Signals that request a stop: the run writes a checkpoint at its next boundary and exits with its own status."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
-STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: not done, to be gone on with
+STOPPED_STATUS = 75  # EX_TEMPFAIL of sysexits.h: not done, try again later
 # Windows has no SIGUSR1.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class TrainingStopped(SystemExit):
-    """A run was asked to stop and can be gone on with; a script that lets it pass ends with status 75."""
+    """A run was stopped on request and can be resumed; a script that does not catch this exits with status 75."""
 
     def __init__(self, message: str) -> None:
         super().__init__(STOPPED_STATUS)
@@ -30,7 +30,7 @@ class TrainingStopped(SystemExit):
 
 
 class StopRequest:
-    """Whether somebody asked for a stop."""
+    """Whether a stop was requested."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -40,28 +40,28 @@ class StopRequest:
         return self.reason is not None
 
     def make(self, reason: str) -> None:
-        """Ask for a stop; the first reason stays."""
+        """Request a stop; the first reason is kept."""
         if self.reason is None:
             self._made, self.reason = time.monotonic(), reason
 
     @property
     def age(self) -> float:
-        """Seconds since it was made."""
+        """Seconds since the request."""
         return time.monotonic() - self._made
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """While the context lasts, SIGINT, SIGTERM or SIGUSR1 asks for a stop; a second one ends the process at once.
+    """Within the context, SIGINT, SIGTERM or SIGUSR1 requests a stop; a second signal ends the process at once.
 
-    Handlers that were there before come back. Outside of the main thread, where Python allows none, nothing is caught.
+    Previous handlers are restored. Outside the main thread, where Python allows no handlers, nothing is caught.
     """
     request = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         request.make(signal.Signals(number).name)
-        # The next one is the system's, which waits for no Python code to return.
+        # The next signal gets the system's handler, which does not wait for Python code to return.
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
 
@@ -78,7 +78,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """While the context lasts, the signals wait; in a process that it starts they do until that lets them in."""
+    """Block the signals within the context; a process started in it blocks them until it unblocks them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -91,9 +91,9 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def stop_on_message(connection: Connection[Any, Any]) -> Iterator[StopRequest]:
-    """In a process that another one looks after: anything that comes from there asks for a stop.
+    """In a child process: any message from the parent requests a stop.
 
-    Signals that reach the whole group, as Ctrl-C does, are the parent's to understand. Where the parent dies, this
+    Signals that reach the whole process group, such as Ctrl-C, are handled by the parent. If the parent dies, this
     process ends at once.
     """
     request = StopRequest()

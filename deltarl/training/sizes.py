@@ -19,9 +19,9 @@ def parameters_by_role(spec: RunSpec) -> dict[str, int]:
     Raises:
         ConfigError: if the environment or the policy cannot be made.
     """
-    with one_message(f"env: {spec.env.id} cannot be made as the config says"):
+    with one_message(f"env: {spec.env.id} cannot be built from the config"):
         envs = build_envs(spec.env, 0, 1)
-    with closing(envs), one_message(f"agent: {spec.agent.algorithm} cannot be made for {spec.env.id}"):
+    with closing(envs), one_message(f"agent: {spec.agent.algorithm} cannot be built for {spec.env.id}"):
         policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
     roles = roles_of(spec.agent)
     counts = dict.fromkeys(roles, 0)

@@ -16,18 +16,18 @@ from deltarl.torsos import DeltaTorsoSpec, FileTorsoSpec
 
 
 class Part(Enum):
-    """What a field of a run says of it. Whoever has to tell runs apart asks for the fields of some parts."""
+    """What a field of a run describes. Code that tells runs apart asks for the fields of certain parts."""
 
     PLACE = "where it is written, and which of several it is"
-    CADENCE = "how often it is stored and watched, which changes nothing of what is learned"
-    SCORING = "how it is scored"
+    CADENCE = "how often it is stored and measured, which does not change what is learned"
+    SCORING = "how it is evaluated"
     MACHINE = "what it runs on"
     ROUNDING = "what its last bits depend on"
     LENGTH = "how long it is"
     CONTENT = "what is learned, and how"
 
 
-# What every written-out config has had since the first version, as a whole and of its environment.
+# Keys that every resolved config has had since the first version, at the top level and in its environment.
 _WRITTEN_OUT = frozenset(
     ("agent", "env", "actor_torso", "critic_torso", "total_timesteps", "seeds", "eval", "device", "threads", "out")
 )
@@ -40,11 +40,11 @@ def _listed(seeds: Any) -> Any:
 
 def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise complaint(f"the same seed twice in {list(seeds)}")
+        raise complaint(f"duplicate seed in {list(seeds)}")
     return seeds
 
 
-# One number is a list of one.
+# A single number is a list of one.
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=MOST_SEEDS)], ...],
     Field(min_length=1),
@@ -54,21 +54,21 @@ Seeds = Annotated[
 
 
 class EvaluationSpec(Spec):
-    """Evaluation of the deterministic policy, on seeds of its own."""
+    """Evaluation of the deterministic policy, on seeds that training never uses."""
 
     every: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Training steps between evaluations; null for one at the end alone."
+        None, description="Training steps between evaluations; null for one at the end only."
     )
     episodes: Annotated[int, Field(ge=1, description="Number of episodes.")] = 20
-    n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Environments that play them side by side.")] = 1
+    n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Evaluation environments side by side.")] = 1
     max_episode_steps: Annotated[
-        int, Field(ge=1, description="Steps at which an episode that has not ended is cut off, which the result notes.")
+        int, Field(ge=1, description="Length at which episodes are cut off; the result notes it.")
     ] = LONGEST_EPISODE
     video: bool = Field(False, description="A clip of one episode in TensorBoard at each evaluation.")
 
 
 class GatesSpec(Spec):
-    """Measurement of the gates while learning; learning is the same with it and without."""
+    """Measurement of the gates during training, which does not change what is learned."""
 
     every: Annotated[int, Field(ge=1)] | None = Field(
         10_000, description="Training steps between measurements; null for none."
@@ -77,34 +77,32 @@ class GatesSpec(Spec):
         int,
         Field(
             ge=2,
-            description="Observations to measure on, of the replay buffer or of as many rollouts as it takes.",
+            description="Observations to measure on, from the replay buffer or from as many rollouts as needed.",
         ),
     ] = 256
 
 
 class CheckpointSpec(Spec):
-    """Checkpoints, from which an interrupted run goes on as if nothing had happened."""
+    """Checkpoints, from which an interrupted run resumes."""
 
     every: Annotated[int, Field(ge=1)] | None = Field(
-        50_000, description="Training steps between checkpoints; null for one at the end, or when asked to stop, alone."
+        50_000, description="Training steps between checkpoints; null for one at the end or when stopped only."
     )
-    keep: Annotated[int, Field(ge=1, description="How many of the newest are kept.")] = 2
-    exact: bool = Field(
-        False, description="Refuse what could go on, but not to the last bit, before it begins or goes on."
-    )
+    keep: Annotated[int, Field(ge=1, description="Number of newest checkpoints to keep.")] = 2
+    exact: bool = Field(False, description="Refuse to start or resume a run that could not be resumed exactly.")
 
 
 class RunSpec(Spec):
-    """Everything that determines a training run but the machine."""
+    """Everything that determines a training run, except the machine."""
 
     name: Annotated[str, Part.PLACE] = Field(
         "run", pattern=r"^[^/\x00]+$", max_length=200, description="Folder of the run below `out`."
     )
     agent: Annotated[AgentSpec, Part.CONTENT] = Field(
-        description="Name or file of an agent, or a mapping with its `base` and what differs."
+        description="Name or file of an agent, or a mapping with its `base` and the changes."
     )
     env: Annotated[EnvSpec, Part.CONTENT] = Field(
-        description="Name or file of an environment, or a mapping with its `base` and what differs."
+        description="Name or file of an environment, or a mapping with its `base` and the changes."
     )
     actor_torso: Annotated[FileTorsoSpec, Part.CONTENT] = Field(
         DeltaTorsoSpec(), description="The policy network's torso."
@@ -115,10 +113,10 @@ class RunSpec(Spec):
     total_timesteps: Annotated[
         int,
         Part.LENGTH,
-        Field(ge=1, description="Steps of training, over all environments; the last rollout is completed."),
+        Field(ge=1, description="Training steps over all environments; the last rollout is completed."),
     ]
     seeds: Annotated[Seeds, Part.PLACE] = Field(
-        (0,), description="Seeds to train, each a run of its own; one number is a list of one."
+        (0,), description="Seeds to train, one run for each; a single number is a list of one."
     )
     eval: Annotated[EvaluationSpec, Part.SCORING] = Field(EvaluationSpec(), description="Evaluations.")
     checkpoint: Annotated[CheckpointSpec, Part.CADENCE] = Field(CheckpointSpec(), description="Checkpoints.")
@@ -127,10 +125,10 @@ class RunSpec(Spec):
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
     )
     threads: Annotated[int, Part.ROUNDING, Field(ge=1, le=256)] = Field(
-        1, description="PyTorch's threads; floating-point results depend on their number."
+        1, description="PyTorch threads; floating-point results depend on their number."
     )
     init_from: Annotated[str | None, Part.CONTENT] = Field(
-        None, min_length=1, description="Folder of a run whose networks and normaliser this one starts from."
+        None, min_length=1, description="Folder of a run to take the initial networks and normaliser from."
     )
     out: Annotated[str, Part.PLACE] = Field("runs", min_length=1, description="Folder that holds runs.")
 
@@ -138,7 +136,7 @@ class RunSpec(Spec):
     @classmethod
     def _name_is_a_folder_name(cls, name: str) -> str:
         if name in {".", ".."}:
-            raise complaint(f"'{name}' is not a folder's name")
+            raise complaint(f"'{name}' is not a folder name")
         return name
 
     @model_validator(mode="after")
@@ -148,40 +146,40 @@ class RunSpec(Spec):
             norm = "batch_renorm" if isinstance(self.agent, CrossQSpec) else getattr(getattr(self, role), "norm", None)
             if norm == "batch_renorm" and rows < 2:
                 raise complaint(
-                    f"{norm} needs batches of 2 transitions or more, and there is one of {rows} (n_steps, env.n_envs, "
+                    f"{norm} needs batches of at least 2 transitions; got a batch of {rows} (n_steps, env.n_envs, "
                     "batch_size)",
                     key="agent.batch_size" if hasattr(self.agent, "batch_size") else "agent.n_steps",
                 )
         return self
 
     def check_seeds(self) -> None:
-        """Look whether all seeds may be trained.
+        """Check that all seeds can be trained.
 
         Raises:
-            ConfigError: if an environment would be seeded as an evaluation episode.
+            ConfigError: if an environment would have the seed of an evaluation episode.
         """
         for seed in self.seeds:
             self.env.first_seed(seed)
 
     def digest(self) -> str:
-        """Eight hex digits; runs share them that differ at most in name, seeds, folder, cadences or known scores."""
+        """Eight hex digits, equal for runs that differ at most in name, seeds, folder, cadences or known scores."""
         aside: dict[str, Any] = dict.fromkeys(fields_of(Part.PLACE, Part.CADENCE), True)
         content = self.model_dump(mode="json", exclude={**aside, "env": set(KNOWN_SCORES)})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def fields_of(*parts: Part) -> tuple[str, ...]:
-    """The fields of a run that say these parts of it."""
+    """The fields of a run that describe these parts of it."""
     return tuple(name for name, field in RunSpec.model_fields.items() if any(part in parts for part in field.metadata))
 
 
 def complete_older(data: Any) -> None:
-    """Add what a config lacks that an older version wrote out in full, as that version did it.
+    """Add keys that a resolved config of an older version lacks, with that version's behaviour.
 
-    In a config that a user writes, a missing key is today's default.
+    In a config written by a user, a missing key means the current default.
     """
     env = data.get("env") if isinstance(data, dict) and data.keys() >= _WRITTEN_OUT else None
     if isinstance(env, dict) and env.keys() >= _WRITTEN_OUT_OF_ENV:
         env.setdefault("seeding", "consecutive")
         if isinstance(evaluation := data["eval"], dict) and "episodes" in evaluation:
-            evaluation.setdefault("n_envs", evaluation["episodes"])  # all of them side by side
+            evaluation.setdefault("n_envs", evaluation["episodes"])  # older versions played all of them side by side

@@ -90,12 +90,12 @@ def _elsewhere(replay: Transitions | None) -> dict[str, np.ndarray[Any, Any]]:
         return {}
     found = dict(replay.arrays)
     if not getattr(replay.buffer, "copy_info_dict", True):
-        found["infos"] = replay.buffer.infos  # type: ignore[attr-defined]  # HER's, all of them empty
+        found["infos"] = replay.buffer.infos  # type: ignore[attr-defined]  # HER's, all empty
     return found
 
 
 def _log_of(model: BaseAlgorithm) -> dict[str, Any]:
-    """What has been logged and not yet written out."""
+    """Logged values that have not been dumped yet."""
     logger = model.logger
     return {"values": logger.name_to_value, "counts": logger.name_to_count, "excluded": logger.name_to_excluded}
 

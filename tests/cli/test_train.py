@@ -30,7 +30,7 @@ def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> 
     assert second.returncode == 2
     assert second.stdout == ""
     assert second.stderr.count("\n") == 1
-    assert "this very run has finished" in second.stderr
+    assert "this run has already finished" in second.stderr
 
 
 BAD_FILES = {
@@ -60,7 +60,7 @@ BAD_FILES = {
         (("quickstart", "agent=td3", "env=inverted_pendulum_discrete"), "agent: td3 needs Box actions"),
         (("fetch_reach_tqc_her", "agent=crossq"), "agent: crossq takes no Dict observations; sac and tqc do"),
         (("quickstart", "agent=sac_her"), "agent.her: the environment has no goals"),
-        (("quickstart", "init_from=nowhere"), "init_from: nowhere holds no trained run"),
+        (("quickstart", "init_from=nowhere"), "init_from: nowhere contains no trained run"),
         (("quickstart", "actor_torso.block=x"), "actor_torso.block: unknown key"),
         (("quickstart", "torso=custom"), "torso: unknown name 'custom'; known are delta, residual, plain, mlp"),
         (("bad/twice.yaml",), "bad/twice.yaml:2: total_timesteps: duplicate key"),

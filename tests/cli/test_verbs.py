@@ -222,7 +222,7 @@ def test_plot_draws_runs_into_a_file(finished: RunResult, deltarl: Deltarl) -> N
 def test_show_says_why_parameters_are_not_counted(deltarl: Deltarl) -> None:
     status, out, err = deltarl("show", "hopper_sac", "env.kwargs={no_such: 1}")
     assert status == 0
-    assert err.startswith("note: parameters are not counted: env: Hopper-v5 cannot be made")
+    assert err.startswith("note: parameters are not counted: env: Hopper-v5 cannot be built")
     assert yaml.safe_load(out)["env"]["kwargs"] == {"no_such": 1}
 
 
@@ -527,7 +527,7 @@ def test_train_can_be_given_again_with_resume(interrupted: Path, deltarl: Deltar
         assert status == 0
         assert "  resumed  1 time, exactly" in out
     status, _, error = deltarl(*command[:-1])
-    assert (status, "this very run has finished" in error) == (2, True)
+    assert (status, "this run has already finished" in error) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -535,7 +535,10 @@ def test_train_can_be_given_again_with_resume(interrupted: Path, deltarl: Deltar
     [
         (("runs/nowhere",), "runs/nowhere: no such folder"),
         (("runs",), "runs: contains no run"),
-        (("runs/done/seed-0", "agent.gamma=0.5"), "cannot go on with another config; these differ: agent.gamma (0.99"),
+        (
+            ("runs/done/seed-0", "agent.gamma=0.5"),
+            "cannot resume with another config; these keys differ: agent.gamma (0.99",
+        ),
         (("runs/done/seed-0", "agent.gama=0.5"), "unknown key; did you mean 'gamma'?"),
         (("runs/done/seed-0", "out=elsewhere"), "command line: out: cannot change when a run is resumed"),
         (("runs/done/seed-0", "seeds=[1]"), "command line: seeds: cannot change when a run is resumed"),

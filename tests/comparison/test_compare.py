@@ -114,7 +114,7 @@ def test_a_failed_run_is_reported_and_takes_no_other_with_it(machines: tuple[Pat
     _, compared, shown = machines
     assert compared.finished == 1
     assert list(compared.failed) == ["reacher/delta/seed-1"]
-    assert "holds files but no config.yaml" in compared.failed["reacher/delta/seed-1"]
+    assert "contains files but no config.yaml" in compared.failed["reacher/delta/seed-1"]
     assert "reacher/delta/seed-1  FAILED: " in shown
     assert compared.report is None
 
@@ -281,7 +281,7 @@ def test_runs_of_another_config_are_not_taken_for_ones_own(override: str, messag
 
 
 def test_what_cannot_be_made_is_said_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="env: Reacher-v5 cannot be made as the config says"):
+    with pytest.raises(ConfigError, match="env: Reacher-v5 cannot be built from the config"):
         run(small(tmp_path, "env.kwargs={bogus: 1}"))
     assert list(tmp_path.iterdir()) == []
 

@@ -199,7 +199,7 @@ def test_there_is_no_shard_beyond_the_last() -> None:
         (["arms.delta.torso.heads=5"], r"arms\.delta\.torso\.heads: 5 heads do not divide width 64"),
         (["arms.delta=[1]"], r"arms\.delta: expected a mapping"),
         (["arms.a/b=delta"], "arms.a/b: string should match pattern"),
-        (["seeds=[1,1]"], "seeds: the same seed twice"),
+        (["seeds=[1,1]"], "seeds: duplicate seed"),
         (["agnt=ppo"], "agnt: unknown key; did you mean 'agent'"),
         (["tasks.x.config=quikstart"], "config: no config 'quikstart'; did you mean 'quickstart'"),
     ],

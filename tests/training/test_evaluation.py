@@ -113,7 +113,7 @@ def test_a_stop_is_heeded_within_an_evaluation_that_takes_too_long(
     monkeypatch.setattr(session, "PATIENCE", patience)
     stop = StopRequest()
     SEEN.on_step = lambda: stop.make("SIGTERM")
-    with pytest.raises(TrainingStopped, match=f"SIGTERM: stopped at step .*, stored at step {stored}; go on with"):
+    with pytest.raises(TrainingStopped, match=f"SIGTERM: stopped at step .*, stored at step {stored}; resume with"):
         train(tmp_path, stop)
     assert SEEN.steps == steps
     SEEN.on_step = None

@@ -222,10 +222,13 @@ MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
     "half mean": (statistics(mean=np.zeros(11, np.float16)), "mean is float16"),
     "complex mean": (statistics(mean=np.zeros(11, complex)), "mean is complex128"),
     "textual mean": (statistics(mean=np.array(["0"] * 11)), "mean is <U1"),
-    "NaN": (statistics(mean=np.full(11, np.nan)), "observation/mean holds numbers that it cannot have"),
-    "negative variance": (statistics(var=-np.ones(11)), "observation/var holds numbers that it cannot have"),
+    "NaN": (statistics(mean=np.full(11, np.nan)), "observation/mean contains impossible values"),
+    "negative variance": (statistics(var=-np.ones(11)), "observation/var contains impossible values"),
     "counts": (statistics(count=np.ones(2)), "observation/count is float64"),
-    "other names": (statistics(**{"goal/mean": np.zeros(3)}), "what is not observed here: observation/goal/mean"),
+    "other names": (
+        statistics(**{"goal/mean": np.zeros(3)}),
+        "entries that are not observed here: observation/goal/mean",
+    ),
     "no names": (rewritten(lambda content: content.pop("observation/var"), "normalizer.npz"), "'observation/var' is"),
     "one weight": (weights(torch.zeros(1)), rf"policy.safetensors: .*{WEIGHT} is \[1\] there and \[3\] here"),
     "rows of weights": (weights(torch.zeros(1, 3)), r"is \[1, 3\] there and \[3\] here"),
@@ -365,12 +368,12 @@ def test_a_result_of_an_earlier_or_a_later_version_is_read(foreign: Path) -> Non
 def test_a_result_of_fewer_steps_than_its_config_has_is_not_believed(foreign: Path) -> None:
     config = foreign / "config.yaml"
     config.write_text(config.read_text().replace("total_timesteps: 40", "total_timesteps: 4000"))
-    with pytest.raises(ConfigError, match=r"result\.json: is of 40 steps, and config\.yaml asks for 4,000"):
+    with pytest.raises(ConfigError, match=r"result\.json: has 40 steps, but config\.yaml requires 4,000"):
         list_it(foreign)
 
 
 def test_statistics_that_the_config_does_not_know_of_are_not_ignored(foreign: Path) -> None:
     config = foreign / "config.yaml"
     config.write_text(re.sub(r"(observations|rewards): true", r"\1: false", config.read_text()))
-    with pytest.raises(ConfigError, match=r"normalizer\.npz: .* says that nothing is normalised"):
+    with pytest.raises(ConfigError, match=r"normalizer\.npz: .* normalises nothing"):
         load_run(foreign)

@@ -46,8 +46,8 @@ def test_it_learns_on(trained: RunResult, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("torso.width=32",), r"init_from: .*, ppo on Hopper-v5, has other networks .*\] there and \["),
-        (("torso.width=16", "env=walker2d"), r"init_from: .*, ppo on Hopper-v5, has other networks than this run: "),
+        (("torso.width=32",), r"init_from: .*, ppo on Hopper-v5, has different networks: .*\] there and \["),
+        (("torso.width=16", "env=walker2d"), r"init_from: .*, ppo on Hopper-v5, has different networks: "),
         (("torso.width=16", "env.normalize.observations=false"), r"set env\.normalize\.observations=true"),
     ],
 )
@@ -61,5 +61,5 @@ def test_a_run_that_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"init_from: .* holds no trained run, policy\.safetensors is missing"):
+    with pytest.raises(ConfigError, match=r"init_from: .* contains no trained run, policy\.safetensors is missing"):
         run(tmp_path / "out", f"init_from={tmp_path}")

@@ -130,7 +130,7 @@ def test_it_does_not_begin_anew_where_no_checkpoint_is_sound(interrupted: Path) 
     for folder in (interrupted / "checkpoints").iterdir():
         (folder / "manifest.json").write_text("")
     before = rows(interrupted)
-    with pytest.raises(ConfigError, match=r"none of its checkpoints \(steps 96, 64, 32\) verifies"):
+    with pytest.raises(ConfigError, match=r"none of its checkpoints \(steps 96, 64, 32\) is valid"):
         resume(interrupted, console=quiet())
     assert rows(interrupted) == before
 
@@ -140,7 +140,7 @@ def test_without_a_checkpoint_it_begins_anew(
 ) -> None:
     shutil.rmtree(interrupted / "checkpoints")
     [result] = resume(interrupted, console=quiet())
-    assert "no checkpoint yet; starts anew" in caplog.text
+    assert "no checkpoint yet; starting again" in caplog.text
     assert (result.resumes, result.final_return_mean) == (0, whole.final_return_mean)
     assert rows(interrupted, "evaluations.csv") == rows(whole.folder, "evaluations.csv")
 
@@ -229,7 +229,7 @@ def test_what_is_to_be_exact_does_not_begin_in_environments_that_cannot_be_store
 def test_what_is_to_be_exact_does_not_begin_in_envpool(tmp_path: Path) -> None:
     pytest.importorskip("envpool")
     with pytest.raises(
-        ConfigError, match=r"^checkpoint\.exact: what EnvPool's environments hold cannot be stored; give"
+        ConfigError, match=r"^checkpoint\.exact: the state of EnvPool's environments cannot be stored; give"
     ):
         train(spec_of(tmp_path, "checkpoint.exact=true", "env.vectorization=envpool"), quiet())
     assert not list(tmp_path.iterdir())
@@ -273,8 +273,8 @@ def test_another_config_is_refused_by_the_keys_that_differ(
     before = sorted(interrupted.rglob("*"))
     with pytest.raises(ConfigError) as caught:
         resume(interrupted, lambda config: load_config(str(config), *changes), quiet())
-    assert f"these differ: {message}" in str(caught.value)
-    assert "; eval, checkpoint, gates, threads, device and a larger total_timesteps may" in str(caught.value)
+    assert f"these keys differ: {message}" in str(caught.value)
+    assert "; only eval, checkpoint, gates, threads, device and a larger total_timesteps may" in str(caught.value)
     assert sorted(interrupted.rglob("*")) == before
 
 
@@ -299,7 +299,7 @@ def test_the_same_call_is_right_the_first_time_and_after_every_interruption(
 
 
 def test_the_same_call_with_another_config_is_refused(interrupted: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"these differ: agent.gamma \(0.99 there, 0.5 here\)"):
+    with pytest.raises(ConfigError, match=r"these keys differ: agent.gamma \(0.99 there, 0.5 here\)"):
         train(spec_of(tmp_path, "agent.gamma=0.5"), quiet(), resume=True)
     assert interrupted.exists()
 
@@ -390,13 +390,13 @@ def test_the_best_policy_is_kept_and_can_be_evaluated_before_the_end(interrupted
     assert found.steps == max(means, key=lambda step: means[step])
     run = load_run(interrupted, best=True)
     assert evaluate(run).return_mean == pytest.approx(means[found.steps])
-    with pytest.raises(ConfigError, match=r"no finished run there, result.json is missing; go on with it: deltarl res"):
+    with pytest.raises(ConfigError, match=r"not a finished run, result.json is missing; resume it with: deltarl res"):
         load_run(interrupted)
 
 
 def test_without_an_evaluation_there_is_no_best(interrupted: Path) -> None:
     shutil.rmtree(next((interrupted / "checkpoints").glob("best-*")))
-    with pytest.raises(ConfigError, match="no best policy there"):
+    with pytest.raises(ConfigError, match="no best policy yet"):
         load_run(interrupted, best=True)
 
 
@@ -556,7 +556,7 @@ def test_any_librarys_full_disk_is_a_warning_or_stops_the_run(
         ends = (TrainingStopped, r"stored at step 128") if free else (disk.FullDiskError, r"nothing is stored")
         with pytest.raises(ends[0], match=ends[1]):
             train(spec_of(tmp_path), quiet())
-    assert "the best policy, of step 48, could not be kept" in caplog.text
+    assert "the best policy, of step 48, could not be stored" in caplog.text
     assert bool(steps_of(tmp_path / "run" / "seed-0")) == bool(free)
     [result] = train(spec_of(tmp_path), quiet(), resume=True)
     assert result.continued == ()

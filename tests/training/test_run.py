@@ -193,14 +193,14 @@ def test_seeds_differ_and_each_has_its_folder(tmp_path: Path) -> None:
 def test_a_finished_run_is_refused_and_nothing_is_written(finished: RunResult) -> None:
     spec = load_config(str(finished.folder / "config.yaml"))
     before = {path: path.stat().st_mtime_ns for path in finished.folder.parent.rglob("*")}
-    with pytest.raises(ConfigError, match="this very run has finished"):
+    with pytest.raises(ConfigError, match="this run has already finished"):
         run(spec)
     assert {path: path.stat().st_mtime_ns for path in finished.folder.parent.rglob("*")} == before
 
 
 def test_one_finished_seed_refuses_the_whole_command_before_any_other_is_trained(finished: RunResult) -> None:
     spec = load_config(str(finished.folder / "config.yaml"), "seeds=[7,0]")
-    with pytest.raises(ConfigError, match="seed-0: this very run has finished"):
+    with pytest.raises(ConfigError, match="seed-0: this run has already finished"):
         run(spec)
     assert not (finished.folder.parent / "seed-7").exists()
 
@@ -256,7 +256,9 @@ def test_a_run_that_can_be_gone_on_with_is_not_begun_anew(tmp_path: Path) -> Non
     spec = quick(tmp_path)
     folder = run(spec)[0].folder
     (folder / "result.json").unlink()
-    with pytest.raises(ConfigError, match=r"after its checkpoint of step 64; go on with: deltarl resume .*seed-0; or"):
+    with pytest.raises(
+        ConfigError, match=r"after its checkpoint of step 64; resume it with: deltarl resume .*seed-0; or"
+    ):
         run(spec)
 
 
@@ -307,9 +309,9 @@ def test_an_evaluation_that_fails_does_not_take_the_training_with_it(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("env.kwargs={a: 1}",), "env: Hopper-v5 cannot be made as the config says: TypeError"),
+        (("env.kwargs={a: 1}",), "env: Hopper-v5 cannot be built from the config: TypeError"),
         (("env.id=CartPole-v1", *QUICK_SAC), "agent: sac needs Box actions; the environment has Discrete(2)"),
-        (("env.id=FrozenLake-v1",), "env: FrozenLake-v1 cannot be made as the config says: ValueError"),
+        (("env.id=FrozenLake-v1",), "env: FrozenLake-v1 cannot be built from the config: ValueError"),
     ],
 )
 def test_what_cannot_be_made_is_said_before_anything_is_written(
@@ -364,7 +366,7 @@ def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "test" / "seed-0"
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious")
-    with pytest.raises(ConfigError, match=r"holds files but no config\.yaml"):
+    with pytest.raises(ConfigError, match=r"contains files but no config\.yaml"):
         run(quick(tmp_path))
     assert list(folder.iterdir()) == [folder / "thesis.tex"]
 
@@ -391,12 +393,12 @@ def test_a_run_trained_on_cuda_is_read_back_on_the_cpu(algorithm: tuple[str, ...
 def test_a_folder_without_a_finished_run_is_not_read(missing: str, finished: RunResult, tmp_path: Path) -> None:
     shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / missing).unlink()
-    with pytest.raises(ConfigError, match=f"no finished run there, {missing} is missing"):
+    with pytest.raises(ConfigError, match=f"not a finished run, {missing} is missing"):
         load_run(tmp_path)
 
 
 def test_a_folder_of_runs_is_told_from_a_run(finished: RunResult, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds runs and is none itself; give one of seed-0 in it"):
+    with pytest.raises(ConfigError, match="contains runs but is not one; give one of seed-0 in it"):
         load_run(finished.folder.parent)
     with pytest.raises(ConfigError, match="no such folder"):
         load_run(tmp_path / "nowhere")
@@ -414,5 +416,5 @@ def test_a_damaged_file_is_named(damaged: str, content: bytes, finished: RunResu
 
 @pytest.mark.parametrize("episodes", [0, -1])
 def test_an_evaluation_has_at_least_one_episode(episodes: int, finished: RunResult) -> None:
-    with pytest.raises(ConfigError, match=f"at least 1 is needed; got {episodes}"):
+    with pytest.raises(ConfigError, match=f"expected at least 1; got {episodes}"):
         evaluate(finished.folder, episodes=episodes)

@@ -56,7 +56,7 @@ def test_a_signal_stores_the_run_also_before_it_learns(number: signal.Signals, t
     last = ended.stderr.splitlines()[-1]
     assert last == (
         f"deltarl: {number.name}: stopped at step {found.steps:,}, stored at step {found.steps:,}; "
-        f"go on with: deltarl resume {folder}"
+        f"resume with: deltarl resume {folder}"
     )
     assert "Traceback" not in ended.stderr
     assert not (folder / "result.json").exists()
@@ -100,7 +100,7 @@ def test_ctrl_c_stops_all_seeds_each_with_its_checkpoint(tmp_path: Path) -> None
     for folder in folders:
         found = newest(folder)
         assert found is not None
-        assert f"stored at step {found.steps:,}; go on with: deltarl resume {folder}" in ended.stderr
+        assert f"stored at step {found.steps:,}; resume with: deltarl resume {folder}" in ended.stderr
     assert not (tmp_path / "run" / "seed-2").exists()
     assert "Traceback" not in ended.stderr
 
