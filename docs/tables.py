@@ -32,7 +32,7 @@ from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))  # where this file is loaded and not run
 import comparisons  # noqa: E402
-import depth  # noqa: E402
+import families  # noqa: E402
 import measured  # noqa: E402
 import mechanism  # noqa: E402
 import options  # noqa: E402
@@ -129,7 +129,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "study": comparisons.readme_text,
         "speed": measured.speed_in_short,
     },
-    "benchmarks/README.md": {"bench": measured.bench_tables},
+    "benchmarks/README.md": {"bench": measured.bench_tables, "family_cost": families.cost_table},
     "docs/fast.md": {
         "speed": measured.speed_table,
         "learned": comparisons.lean_text,
@@ -142,7 +142,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "study": comparisons.study_text,
         "bounded": comparisons.bounded_text,
     },
-    "docs/torsos.md": {"options": options.options_table, "depth": depth.depth_table},
+    "docs/torsos.md": {"options": options.options_table, "depth": families.depth_table},
     "docs/mechanism.md": {
         "starts": mechanism.starts_table,
         "steps": mechanism.steps_table,
