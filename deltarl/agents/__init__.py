@@ -1,4 +1,4 @@
-"""Agents: an algorithm and its hyperparameters as data, and the Stable-Baselines3 algorithm made of them."""
+"""Agents: an algorithm and its hyperparameters as data, and the Stable-Baselines3 algorithm built from them."""
 
 from typing import TYPE_CHECKING, Annotated
 

@@ -1,6 +1,6 @@
-"""What the specs of all algorithms share: schedules, options of the policy, and how they become SB3's arguments.
+"""Shared parts of all algorithm specs: schedules, policy options, and how they become SB3's arguments.
 
-Names, meanings and defaults of the hyperparameters are Stable-Baselines3's own; its documentation explains them.
+Names, meanings and defaults of the hyperparameters are Stable-Baselines3's; its documentation explains them.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ Count = Annotated[int, Field(ge=1)]
 class LinearScheduleSpec(Spec):
     """From `start` to `end` over the first `fraction` of the training."""
 
-    schedule: Literal["linear"] = Field(description="Its kind.")
+    schedule: Literal["linear"] = Field(description="Kind of schedule.")
     start: NotNegative = Field(description="Value at the start.")
     end: NotNegative = Field(0.0, description="Value at the end.")
-    fraction: Fraction = Field(1.0, description="Share of the training after which the value stays at `end`.")
+    fraction: Fraction = Field(1.0, description="Fraction of the training after which the value stays at `end`.")
 
 
 class KLAdaptiveScheduleSpec(Spec):
     """A learning rate that follows the KL divergence of the updates: see `deltarl.KLAdaptiveLearningRate`."""
 
-    schedule: Literal["kl_adaptive"] = Field(description="Its kind.")
+    schedule: Literal["kl_adaptive"] = Field(description="Kind of schedule.")
     start: Positive = Field(3e-4, description="Rate of the first update.")
-    target: Positive = Field(0.01, description="KL divergence of an update to aim at.")
+    target: Positive = Field(0.01, description="Target KL divergence of an update.")
     factor: Annotated[float, Field(gt=1)] = Field(
         1.5,
-        description="The rate is divided by it after an update beyond twice the target, multiplied below half of it.",
+        description="Divides the rate after an update beyond twice the target, multiplies it below half the target.",
     )
-    bounds: tuple[Positive, Positive] = Field((1e-6, 1e-2), description="Least and largest rate.")
+    bounds: tuple[Positive, Positive] = Field((1e-6, 1e-2), description="Smallest and largest rate.")
 
     @model_validator(mode="after")
     def _starts_within_its_bounds(self) -> KLAdaptiveScheduleSpec:
@@ -54,7 +54,7 @@ class KLAdaptiveScheduleSpec(Spec):
         return self
 
 
-# Told apart by form, so that a mistake in a schedule is reported as one.
+# Distinguished by form, so that an error in a schedule is reported as such.
 Scheduled = Annotated[
     Annotated[Positive, Tag("number")] | Annotated[LinearScheduleSpec, Tag("mapping")],
     Discriminator(lambda value: "mapping" if isinstance(value, Mapping | LinearScheduleSpec) else "number"),
@@ -69,22 +69,24 @@ LearningRate = Annotated[
 
 
 class PolicySpec(Spec):
-    """Options of the policy beside its torsos; null is SB3's own default for the algorithm."""
+    """Options of the policy other than its torsos; null means SB3's default for the algorithm."""
 
-    optimizer: Literal["adam", "adamw"] | None = Field(None, description="Null: Adam, and RMSprop for A2C.")
-    weight_decay: NotNegative = Field(0.0, description="Gates, norms and biases are left out of it.")
-    share_features_extractor: bool | None = Field(None, description="One features extractor for actor and critics.")
+    optimizer: Literal["adam", "adamw"] | None = Field(None, description="Null: Adam, or RMSprop for A2C.")
+    weight_decay: NotNegative = Field(0.0, description="Not applied to gates, norms and biases.")
+    share_features_extractor: bool | None = Field(
+        None, description="Whether actor and critics share one features extractor."
+    )
 
     def options(self, optimizer_defaults: Mapping[str, Any]) -> dict[str, Any]:
         """The options as SB3's `policy_kwargs`.
 
         Args:
-            optimizer_defaults: what the algorithm gives its optimizer, which SB3 forgets beside other options.
+            optimizer_defaults: options the algorithm gives its optimizer, which SB3 drops if others are given.
         """
         own = {"optimizer", "weight_decay"}
         given = {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
         options = {name: value for name, value in given.items() if name not in own}
-        # Named also where it is the default: QR-DQN gives its own options to an optimizer that is not named.
+        # Named even if it is the default, because QR-DQN gives its own options to an unnamed optimizer.
         optimizer = self.optimizer or ("adam" if self.weight_decay else None)
         if optimizer is not None:
             import torch  # noqa: PLC0415 - a config is read without it
@@ -98,14 +100,14 @@ class GaussianPolicySpec(PolicySpec):
     """A policy with a Gaussian over actions."""
 
     log_std_init: float | None = Field(None, ge=-20, le=2, description="Initial log standard deviation of the actions.")
-    use_expln: bool | None = Field(None, description="With gSDE: expln() in the place of exp().")
+    use_expln: bool | None = Field(None, description="With gSDE: use expln() instead of exp().")
 
 
 class Imported:
-    """The class of an algorithm as an attribute of its spec: imported when the attribute is read, not with the spec.
+    """The class of an algorithm as an attribute of its spec, imported when the attribute is read.
 
     Args:
-        module: the module that has it.
+        module: the module of the class.
         name: its name there.
     """
 
@@ -117,16 +119,16 @@ class Imported:
 
 
 class AlgorithmSpec(Spec):
-    """What all algorithms share."""
+    """Base of all algorithm specs."""
 
     stock: ClassVar[Imported]  # Stable-Baselines3's or sb3-contrib's own
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Box,)
     logs_kl: ClassVar[bool] = False  # as train/approx_kl
-    # What is no argument of SB3's algorithm under its own name; `arguments` says what becomes of it.
+    # Fields that are not arguments of SB3's algorithm under the same name; `arguments` converts them.
     not_arguments: ClassVar[frozenset[str]] = frozenset({"algorithm", "policy", "implementation"})
 
     algorithm: str
-    policy: PolicySpec = Field(PolicySpec(), description="Options of the policy beside its torsos.")
+    policy: PolicySpec = Field(PolicySpec(), description="Options of the policy other than its torsos.")
     learning_rate: LearningRate = Field(3e-4, description="Of the optimizer.")
     gamma: Share = Field(0.99, description="Discount factor.")
 
@@ -141,25 +143,25 @@ class AlgorithmSpec(Spec):
         return self
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Keyword arguments for the SB3 algorithm, those of `arguments` apart."""
+        """Keyword arguments for the SB3 algorithm, except those of `arguments`."""
         names = type(self).model_fields.keys() - self.not_arguments
         return {name: _plain(getattr(self, name)) for name in sorted(names)}
 
     @property
     def algorithm_class(self) -> type[BaseAlgorithm]:
-        """The class that the agent is one of."""
+        """The class of the agent."""
         return self.stock
 
     def optimizer_defaults(self) -> dict[str, Any]:
-        """What SB3 gives Adam in this algorithm."""
+        """The options SB3 gives Adam in this algorithm."""
         return {"eps": 1e-8}
 
     def policy_options(self) -> dict[str, Any]:
-        """`policy_kwargs` for SB3, torsos apart."""
+        """`policy_kwargs` for SB3, without torsos."""
         return self.policy.options(self.optimizer_defaults())
 
     def check(self, n_envs: int) -> None:
-        """Refuse what cannot work in so many environments, by raising a `complaint`."""
+        """Raise a `complaint` if the spec cannot work with this number of environments."""
 
     @abstractmethod
     def smallest_batches(self, n_envs: int) -> dict[str, int]:
@@ -170,12 +172,12 @@ class AlgorithmSpec(Spec):
         """Rows of the largest batch that any network is trained on."""
 
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:  # noqa: ARG002
-        """Keyword arguments that are code and not data, made for the actions of the task."""
+        """Keyword arguments that are objects rather than data, created for the task's action space."""
         return {}
 
 
 class LeanSpec(Spec):
-    """What algorithms have that `deltarl.fast` has too; stands before `AlgorithmSpec` among the bases."""
+    """Options of algorithms that `deltarl.fast` implements; listed before `AlgorithmSpec` among the bases."""
 
     stock: ClassVar[Imported]
     lean: ClassVar[Imported]
@@ -190,16 +192,18 @@ class LeanSpec(Spec):
 
 
 class WindowSpec(Spec):
-    """What SB3 lets all algorithms but DDPG choose."""
+    """An option of all algorithms except DDPG."""
 
-    stats_window_size: Count = Field(100, description="Training episodes that the logged return is a mean of.")
+    stats_window_size: Count = Field(
+        100, description="Number of training episodes that the logged return is averaged over."
+    )
 
 
 class GSDESpec(Spec):
     """Generalised state-dependent exploration (Raffin et al., arXiv 2005.05719)."""
 
-    use_sde: bool = Field(False, description="gSDE, state-dependent exploration, in the place of independent noise.")
-    sde_sample_freq: Annotated[int, Field(ge=-1, description="-1: once a rollout.")] = -1
+    use_sde: bool = Field(False, description="gSDE, state-dependent exploration, instead of independent noise.")
+    sde_sample_freq: Annotated[int, Field(ge=-1, description="Steps between noise samples; -1: once per rollout.")] = -1
 
 
 def _plain(value: Any) -> float | str | Callable[[float], float] | None:

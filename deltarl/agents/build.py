@@ -1,4 +1,4 @@
-"""The Stable-Baselines3 algorithm, or its policy alone, that a spec describes."""
+"""Builds the Stable-Baselines3 algorithm, or only the policy, that a spec describes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def policy_name(observation_space: spaces.Space[Any]) -> str:
 def build_agent(
     spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, env: VecEnv, *, seed: int, device: str
 ) -> BaseAlgorithm:
-    """The Stable-Baselines3 algorithm of a spec, ready to learn.
+    """Build the Stable-Baselines3 algorithm of a spec, ready to learn.
 
     Args:
         spec: algorithm and hyperparameters.
@@ -42,12 +42,12 @@ def build_agent(
         critic_torso: spec of the value or Q networks' torso.
         env: the environments to learn in.
         seed: seed of Python, NumPy, PyTorch and the environments.
-        device: as Stable-Baselines3 takes it: auto, cpu, cuda, cuda:1.
+        device: the device, as in Stable-Baselines3: auto, cpu, cuda, cuda:1.
 
     Raises:
-        ConfigError: if the algorithm cannot take the environment's observations, actions or episodes.
+        ConfigError: if the algorithm does not support the environment's observations, actions or episodes.
     """
-    # On a GPU its memory is what counts; there the observations alone pass through the machine's own.
+    # On a GPU, its own memory is the limit; only observations pass through the machine's memory.
     _check(spec, env, [] if get_device(device).type != "cpu" else [actor_torso, critic_torso])
     return spec.algorithm_class(
         policy_name(env.observation_space),
@@ -61,9 +61,9 @@ def build_agent(
 
 
 def build_policy(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, env: VecEnv) -> BasePolicy:
-    """The policy alone, as `build_agent`'s algorithm has it, to be filled with stored weights.
+    """Build only the policy, as `build_agent` does, to load stored weights into it.
 
-    It draws no random numbers that anybody else would miss.
+    The random states of the process are left unchanged.
     """
     # SB3 turns images channel-first before an algorithm sees them.
     env = spec.stock._wrap_env(env, verbose=0)
@@ -95,7 +95,7 @@ def _policy_kwargs(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: To
 
 
 def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[TorsoSpec]) -> None:
-    """What Stable-Baselines3 would say of a space in its own terms, or only once the training has begun."""
+    """Report incompatible spaces, which Stable-Baselines3 would report in its own terms or only during training."""
     name = spec.algorithm
     if not isinstance(env.action_space, spec.action_spaces):
         wanted = " or ".join(space.__name__ for space in spec.action_spaces)
@@ -108,25 +108,25 @@ def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[TorsoSpec]) -> Non
     alias = policy_name(env.observation_space)
     if alias not in deltarl.policies.ALIASES[spec.stock]:
         kind = {"DeltaMultiInputPolicy": "Dict", "DeltaCnnPolicy": "image"}[alias]
-        raise ConfigError(f"agent: {name} takes no {kind} observations; sac and tqc do")
+        raise ConfigError(f"agent: {name} does not support {kind} observations; sac and tqc do")
     if isinstance(spec, OffPolicySpec) and spec.her is not None:
         _check_goals(spec, env)
     _check_memory(spec, env, torsos)
 
 
 def _check_memory(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[TorsoSpec]) -> None:
-    """A batch takes its observations and what the blocks keep for the gradient, at least."""
+    """Refuse batches that cannot fit: they need at least their observations and the blocks' saved activations."""
     rows = spec.largest_batch(env.num_envs)
     needed = 4 * rows * (spaces.flatdim(env.observation_space) + sum(torso.kept_numbers for torso in torsos))
     if needed > (there := _memory()):
         raise ConfigError(
-            f"agent: a batch of {rows:,} transitions needs at least {needed / 2**30:,.0f} GiB, and this machine has "
+            f"agent: a batch of {rows:,} transitions needs at least {needed / 2**30:,.0f} GiB, but this machine has "
             f"{there / 2**30:,.0f}; give a smaller {'batch_size' if hasattr(spec, 'batch_size') else 'n_steps'}"
         )
 
 
 def _memory() -> float:
-    """Bytes that the machine has; infinity where it does not say."""
+    """The machine's memory in bytes; infinity if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Hyperparameters of the algorithms that learn from a replay buffer."""
+"""Hyperparameters of the algorithms with a replay buffer."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ Frequency = Count | tuple[Count, Literal["step", "episode"]]
 
 
 class ActionNoiseSpec(Spec):
-    """Noise that is added to the actions of the training, in units of the action scaled to [-1, 1]."""
+    """Noise added to actions during training, in units of the action space scaled to [-1, 1]."""
 
     kind: Literal["normal", "ornstein_uhlenbeck"] = Field(
-        "normal", description="Independent from step to step, or an Ornstein-Uhlenbeck process."
+        "normal", description="Independent at each step, or an Ornstein-Uhlenbeck process."
     )
     std: NotNegative = Field(0.1, description="Standard deviation; sigma of the process.")
 
     def build(self, shape: tuple[int, ...]) -> ActionNoise:
-        """SB3's noise for actions of a shape."""
+        """SB3's noise for actions of this shape."""
         from stable_baselines3.common import noise  # noqa: PLC0415 - a config is read without it
 
         made = noise.NormalActionNoise if self.kind == "normal" else noise.OrnsteinUhlenbeckActionNoise
@@ -55,9 +55,9 @@ class HERSpec(Spec):
 
     n_sampled_goal: Count = Field(4, description="Relabelled transitions for each real one.")
     goal_selection_strategy: Literal["future", "final", "episode"] = Field(
-        "future", description="Where the goals that replace the real one are taken from."
+        "future", description="Where the substitute goals are taken from."
     )
-    copy_info_dict: bool = Field(False, description="Give the infos to compute_reward; slower.")
+    copy_info_dict: bool = Field(False, description="Pass the infos to compute_reward; slower.")
 
 
 class ContinuousPolicySpec(PolicySpec):
@@ -76,16 +76,16 @@ class SquashedPolicySpec(GaussianPolicySpec):
 class TQCPolicySpec(SquashedPolicySpec):
     """Options of TQC's policy."""
 
-    n_quantiles: Count | None = Field(None, description="Quantiles that a Q network gives.")
+    n_quantiles: Count | None = Field(None, description="Number of quantiles of each Q network.")
 
 
 class CrossQPolicySpec(SquashedPolicySpec):
     """Options of CrossQ's policy."""
 
     batch_norm_momentum: Fraction | None = Field(
-        None, description="Rate at which the statistics of batch renormalisation follow."
+        None, description="Momentum of batch renormalisation's running statistics."
     )
-    batch_norm_eps: Positive | None = Field(None, description="Of the norm before the torso; the torso has its own.")
+    batch_norm_eps: Positive | None = Field(None, description="Epsilon of the norm before the torso.")
     renorm_warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
         None, description="Steps before batch renormalisation uses its running statistics."
     )
@@ -98,18 +98,18 @@ class QRDQNPolicySpec(PolicySpec):
 
 
 class OffPolicySpec(AlgorithmSpec):
-    """What the algorithms with a replay buffer share."""
+    """Shared hyperparameters of the algorithms with a replay buffer."""
 
     not_arguments: ClassVar[frozenset[str]] = AlgorithmSpec.not_arguments | {"her"}
 
-    buffer_size: Count = Field(1_000_000, description="Transitions that the replay buffer holds.")
-    learning_starts: Annotated[int, Field(ge=0, description="Steps of random actions before it learns.")] = 100
-    batch_size: Count = Field(256, description="Transitions in one gradient step.")
-    train_freq: Frequency = Field(1, description="Steps between trainings, or a pair such as `[1, episode]`.")
-    gradient_steps: Annotated[int, Field(ge=-1, description="-1: as many as steps were taken.")] = 1
-    n_steps: Annotated[int, Field(ge=1, description="Steps of the return that the critics learn from.")] = 1
+    buffer_size: Count = Field(1_000_000, description="Capacity of the replay buffer, in transitions.")
+    learning_starts: Annotated[int, Field(ge=0, description="Steps of random actions before learning starts.")] = 100
+    batch_size: Count = Field(256, description="Transitions per gradient step.")
+    train_freq: Frequency = Field(1, description="Steps between updates, or a pair such as `[1, episode]`.")
+    gradient_steps: Annotated[int, Field(ge=-1, description="Per update; -1: as many as environment steps.")] = 1
+    n_steps: Annotated[int, Field(ge=1, description="Length n of the n-step returns for the critics.")] = 1
     optimize_memory_usage: bool = Field(
-        False, description="One observation a transition; a time limit then counts as the end of the task."
+        False, description="Store one observation per transition; time limits then count as terminations."
     )
     her: HERSpec | None = Field(None, description="Hindsight experience replay; null: none.")
 
@@ -117,11 +117,11 @@ class OffPolicySpec(AlgorithmSpec):
     def _her_stands_alone(self) -> OffPolicySpec:
         if self.her is not None:
             if self.optimize_memory_usage:
-                raise complaint("HER cannot save memory this way; leave it out", key="optimize_memory_usage")
+                raise complaint("HER cannot save memory this way; remove it", key="optimize_memory_usage")
             if self.n_steps > 1:
-                raise complaint("HER learns from returns of one step; leave it out", key="n_steps")
+                raise complaint("HER supports one-step returns only; remove it", key="n_steps")
         if self.optimize_memory_usage and self.n_steps > 1:
-            raise complaint("returns of several steps cannot save memory this way; leave it out", key="n_steps")
+            raise complaint("n-step returns cannot save memory this way; remove it", key="n_steps")
         return self
 
     def check(self, n_envs: int) -> None:
@@ -150,11 +150,11 @@ class OffPolicySpec(AlgorithmSpec):
 
 
 class ContinuousSpec(LeanSpec, OffPolicySpec):
-    """What the algorithms with actor and critics share."""
+    """Shared hyperparameters of the algorithms with actor and critics."""
 
     not_arguments: ClassVar[frozenset[str]] = OffPolicySpec.not_arguments | {"action_noise"}
 
-    action_noise: ActionNoiseSpec | None = Field(None, description="Noise on the actions of the training.")
+    action_noise: ActionNoiseSpec | None = Field(None, description="Noise on actions during training.")
 
     def arguments(self, action_space: spaces.Space[Any]) -> dict[str, Any]:
         given = super().arguments(action_space)
@@ -178,13 +178,13 @@ LearnedEntropy = Annotated[
 
 
 class EntropySpec(WindowSpec, GSDESpec):
-    """What SAC and its kin share."""
+    """Shared hyperparameters of SAC, TQC and CrossQ."""
 
     ent_coef: LearnedEntropy | NotNegative = Field(
-        "auto", description="A number, auto, or auto_0.1 for one that is learned and starts at 0.1."
+        "auto", description="A number, auto (learned), or auto_0.1 (learned, starting at 0.1)."
     )
-    target_entropy: Literal["auto"] | float = Field("auto", description="Entropy that a learned `ent_coef` aims at.")
-    use_sde_at_warmup: bool = Field(False, description="gSDE before learning starts, in the place of uniform actions.")
+    target_entropy: Literal["auto"] | float = Field("auto", description="Target entropy of a learned `ent_coef`.")
+    use_sde_at_warmup: bool = Field(False, description="Use gSDE instead of uniform actions before learning starts.")
 
 
 class SACSpec(EntropySpec, ContinuousSpec):
@@ -195,7 +195,7 @@ class SACSpec(EntropySpec, ContinuousSpec):
     algorithm: Literal["sac"] = "sac"
     policy: SquashedPolicySpec = SquashedPolicySpec()
     tau: Fraction = Field(
-        0.005, description="Share of the networks that goes into the target networks at each update of these."
+        0.005, description="Fraction of the networks mixed into the target networks at each update of these."
     )
     target_update_interval: Count = Field(1, description="Gradient steps between updates of the target networks.")
 
@@ -210,7 +210,7 @@ class TQCSpec(EntropySpec, ContinuousSpec):
     tau: Fraction = 0.005
     target_update_interval: Count = 1
     top_quantiles_to_drop_per_net: Annotated[
-        int, Field(ge=0, description="Largest quantiles of each Q network that the target leaves out.")
+        int, Field(ge=0, description="Number of largest quantiles of each Q network to drop from the target.")
     ] = 2
 
     @model_validator(mode="after")
@@ -225,14 +225,14 @@ class TQCSpec(EntropySpec, ContinuousSpec):
 
 
 class CrossQSpec(EntropySpec, ContinuousSpec):
-    """CrossQ: batch renormalisation in the place of target networks (Bhatt et al., arXiv 1902.05605)."""
+    """CrossQ: batch renormalisation instead of target networks (Bhatt et al., arXiv 1902.05605)."""
 
     stock, lean = Imported("sb3_contrib", "CrossQ"), Imported("deltarl.fast", "CrossQ")
 
     algorithm: Literal["crossq"] = "crossq"
     policy: CrossQPolicySpec = CrossQPolicySpec()
     learning_rate: LearningRate = 1e-3
-    policy_delay: Count = Field(3, description="Updates of the critics for each of the policy.")
+    policy_delay: Count = Field(3, description="Critic updates per policy update.")
 
     def optimizer_defaults(self) -> dict[str, Any]:
         return {"eps": 1e-8, "betas": (0.5, 0.999)}
@@ -275,13 +275,13 @@ class QLearningSpec(WindowSpec, OffPolicySpec):
     learning_rate: LearningRate = 1e-4
     batch_size: Count = 32
     tau: Fraction = Field(
-        1.0, description="Share of the network that goes into the target network at each update of it."
+        1.0, description="Fraction of the network mixed into the target network at each update of it."
     )
     train_freq: Frequency = 4
     target_update_interval: Count = Field(10_000, description="Steps between updates of the target network.")
-    exploration_fraction: Fraction = Field(0.1, description="Share of the training over which exploration falls.")
-    exploration_initial_eps: Share = Field(1.0, description="Share of random actions at the start.")
-    exploration_final_eps: Share = Field(0.05, description="Share of random actions at the end of exploration.")
+    exploration_fraction: Fraction = Field(0.1, description="Fraction of training over which exploration decreases.")
+    exploration_initial_eps: Share = Field(1.0, description="Fraction of random actions at the start.")
+    exploration_final_eps: Share = Field(0.05, description="Fraction of random actions after that.")
 
 
 class DQNSpec(QLearningSpec):
@@ -290,7 +290,7 @@ class DQNSpec(QLearningSpec):
     stock = Imported("stable_baselines3", "DQN")
 
     algorithm: Literal["dqn"] = "dqn"
-    max_grad_norm: Positive = Field(10.0, description="Norm that gradients are clipped to.")
+    max_grad_norm: Positive = Field(10.0, description="Maximum gradient norm.")
 
 
 class QRDQNSpec(QLearningSpec):

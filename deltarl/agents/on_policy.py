@@ -30,9 +30,9 @@ AtLeastTwo = Annotated[int, Field(ge=2)]
 class ActorCriticPolicySpec(GaussianPolicySpec):
     """Options of actor-critic policies."""
 
-    ortho_init: bool | None = Field(None, description="Orthogonal start of what surrounds the torsos.")
-    full_std: bool | None = Field(None, description="With gSDE: a standard deviation for each feature and action.")
-    squash_output: bool | None = Field(None, description="With gSDE: actions through a tanh.")
+    ortho_init: bool | None = Field(None, description="Orthogonal initialisation of everything except the torsos.")
+    full_std: bool | None = Field(None, description="With gSDE: one standard deviation per feature and action.")
+    squash_output: bool | None = Field(None, description="With gSDE: squash actions with a tanh.")
 
 
 class RecurrentPolicySpec(ActorCriticPolicySpec):
@@ -40,12 +40,12 @@ class RecurrentPolicySpec(ActorCriticPolicySpec):
 
     lstm_hidden_size: Count | None = Field(None, description="Units of each LSTM layer.")
     n_lstm_layers: Count | None = Field(None, description="Layers of each LSTM.")
-    shared_lstm: bool | None = Field(None, description="One LSTM, which the actor alone trains.")
-    enable_critic_lstm: bool | None = Field(None, description="An LSTM of the critic's own.")
+    shared_lstm: bool | None = Field(None, description="A single LSTM, trained by the actor only.")
+    enable_critic_lstm: bool | None = Field(None, description="A separate LSTM for the critic.")
 
 
 class OnPolicySpec(WindowSpec, AlgorithmSpec):
-    """What the on-policy algorithms share."""
+    """Shared hyperparameters of the on-policy algorithms."""
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (
         spaces.Box,
@@ -55,9 +55,9 @@ class OnPolicySpec(WindowSpec, AlgorithmSpec):
     )
 
     policy: ActorCriticPolicySpec = ActorCriticPolicySpec()
-    n_steps: Annotated[int, Field(ge=2, description="Steps of each environment between updates.")] = 2048
+    n_steps: Annotated[int, Field(ge=2, description="Steps per environment between updates.")] = 2048
     gae_lambda: Share = Field(0.95, description="Lambda of generalised advantage estimation.")
-    normalize_advantage: bool = Field(True, description="Advantages of a batch to mean 0 and standard deviation 1.")
+    normalize_advantage: bool = Field(True, description="Normalise each batch's advantages to mean 0, deviation 1.")
 
     def rollout(self, n_envs: int) -> int:
         """Transitions of one update."""
@@ -79,21 +79,21 @@ class OnPolicySpec(WindowSpec, AlgorithmSpec):
 
 
 class ClippedSpec(OnPolicySpec):
-    """What PPO and its kin share."""
+    """Shared hyperparameters of PPO and RecurrentPPO."""
 
     logs_kl = True
 
-    batch_size: AtLeastTwo = Field(64, description="Transitions in one gradient step.")
-    n_epochs: Count = Field(10, description="Passes over the steps of an update.")
-    clip_range: Scheduled = Field(0.2, description="Bound of the probability ratio's distance from 1.")
+    batch_size: AtLeastTwo = Field(64, description="Transitions per gradient step.")
+    n_epochs: Count = Field(10, description="Passes over the rollout per update.")
+    clip_range: Scheduled = Field(0.2, description="Clipping range of the probability ratio around 1.")
     clip_range_vf: Scheduled | None = Field(
-        None, description="Bound of a value's change, on the scale of the rewards; null: none."
+        None, description="Clipping range of value changes, on the scale of the rewards; null: none."
     )
-    ent_coef: NotNegative = Field(0.0, description="Weight of the entropy in the loss.")
-    vf_coef: NotNegative = Field(0.5, description="Weight of the values' error in the loss.")
-    max_grad_norm: Positive = Field(0.5, description="Norm that gradients are clipped to.")
+    ent_coef: NotNegative = Field(0.0, description="Weight of the entropy bonus in the loss.")
+    vf_coef: NotNegative = Field(0.5, description="Weight of the value loss.")
+    max_grad_norm: Positive = Field(0.5, description="Maximum gradient norm.")
     target_kl: Positive | None = Field(
-        None, description="Bound of the KL divergence in an update; PPO ends one beyond 1.5 times it. Null: none."
+        None, description="Limit of an update's KL divergence; PPO stops early beyond 1.5 times it. Null: none."
     )
 
     def largest_batch(self, n_envs: int) -> int:
@@ -122,7 +122,7 @@ class RecurrentPPOSpec(GSDESpec, ClippedSpec):
     batch_size: AtLeastTwo = 128
 
     def check(self, n_envs: int) -> None:
-        # PPO leaves the advantage of a batch of one as it is; this one does not.
+        # PPO does not normalise the advantage of a batch of one, but RecurrentPPO does.
         self._check_advantages(_last_batch(self.rollout(n_envs), self.batch_size))
 
 
@@ -138,14 +138,14 @@ class A2CSpec(LeanSpec, GSDESpec, OnPolicySpec):
     ent_coef: NotNegative = 0.0
     vf_coef: NotNegative = 0.5
     max_grad_norm: Positive = 0.5
-    use_rms_prop: bool = Field(True, description="RMSprop; false is Adam. `policy.optimizer` goes before it.")
+    use_rms_prop: bool = Field(True, description="Use RMSprop, otherwise Adam; `policy.optimizer` takes precedence.")
     rms_prop_eps: Positive = Field(1e-5, description="RMSprop's epsilon.")
     normalize_advantage: bool = False
 
     @model_validator(mode="after")
     def _rms_prop_has_no_decay(self) -> A2CSpec:
         if self.use_rms_prop and self.policy.weight_decay and self.policy.optimizer is None:
-            raise complaint("SB3's RMSprop takes none; give policy.optimizer too", key="policy")
+            raise complaint("SB3's RMSprop does not support it; set policy.optimizer too", key="policy")
         return self
 
     def check(self, n_envs: int) -> None:
@@ -162,18 +162,18 @@ class TRPOSpec(GSDESpec, OnPolicySpec):
 
     algorithm: Literal["trpo"] = "trpo"
     learning_rate: LearningRate = Field(
-        1e-3, description="Of the value network; the policy's step is the trust region's."
+        1e-3, description="Of the value network; the trust region determines the policy's step."
     )
     batch_size: AtLeastTwo = 128
-    cg_max_steps: Count = Field(15, description="Steps of the conjugate gradient at most.")
+    cg_max_steps: Count = Field(15, description="Maximum number of conjugate gradient steps.")
     cg_damping: NotNegative = Field(0.1, description="Damping of the Hessian in the conjugate gradient.")
     line_search_shrinking_factor: Annotated[
         float, Field(gt=0, lt=1, description="Factor of each step of the line search.")
     ] = 0.8
-    line_search_max_iter: Count = Field(10, description="Steps of the line search at most.")
-    n_critic_updates: Count = Field(10, description="Updates of the value network for each of the policy.")
+    line_search_max_iter: Count = Field(10, description="Maximum number of line search steps.")
+    n_critic_updates: Count = Field(10, description="Value network updates per policy update.")
     target_kl: Positive = 0.01
-    sub_sampling_factor: Count = Field(1, description="Of the steps, one in so many is used for the policy.")
+    sub_sampling_factor: Count = Field(1, description="Use one in this many steps for the policy update.")
 
     def check(self, n_envs: int) -> None:
         self._check_advantages(self.smallest_batches(n_envs)["actor_torso"])

@@ -1,4 +1,4 @@
-"""The scoreboard: what training costs here, beside Stable-Baselines3 and, where it is installed, SBX."""
+"""The benchmark: the cost of training here, compared with Stable-Baselines3 and, if installed, SBX."""
 
 from deltarl.bench.cases import Case, chosen
 from deltarl.bench.measure import measure

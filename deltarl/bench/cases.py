@@ -1,4 +1,4 @@
-"""What is timed: algorithms and networks, as Stable-Baselines3, deltarl and SBX train them."""
+"""What is timed: algorithms and networks in the implementations of Stable-Baselines3, deltarl and SBX."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ class Case:
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Whose implementations are timed beside each other."""
+        """The implementations that are timed against each other."""
         if self.network == NETWORKS[-1]:
             return ("deltarl",)
         return ("sb3", "deltarl", "sbx") if self.network == "mlp" and has_sbx(self.algorithm) else ("sb3", "deltarl")
 
 
 def chosen(names: list[str]) -> list[Case]:
-    """The cases of algorithms by name, of all without one.
+    """The cases of the named algorithms, or of all.
 
     Raises:
-        ConfigError: for a name that is not there.
+        ConfigError: for an unknown name.
     """
     for name in names:
         if name not in ALGORITHMS:
@@ -75,7 +75,7 @@ def has_sbx(algorithm: str) -> bool:
 
 
 def build(case: Case, way: str, device: str) -> BaseAlgorithm:
-    """The algorithm as a script would make it, with the first of its random steps taken."""
+    """Build the algorithm as a script would, and take the first of its random steps."""
     spec = ALGORITHMS[case.algorithm]
     on_policy = case.algorithm in ON_POLICY
     options: dict[str, Any] = dict(ON_POLICY_OPTIONS[case.algorithm] if on_policy else OPTIONS)

@@ -1,4 +1,4 @@
-"""Timing side by side: everything in turns, so that what else the machine does meets all alike."""
+"""Interleaved timing, so that other load on the machine affects everything equally."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Ratio:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Of one call, by the wall clock, to the end of what it has begun on a GPU."""
+    """Wall-clock seconds of one call, including work it started on a GPU."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -54,19 +54,19 @@ def seconds(call: Callable[[], Any]) -> float:
 def in_turns(
     calls: Mapping[str, Callable[[int], Any]], rounds: int, at_least: float
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """Seconds a unit of each call, once a round in an order that rotates.
+    """Seconds per unit of each call, timed once per round in a rotating order.
 
     Args:
-        calls: by name; called with a number of units to do.
-        rounds: how often each is timed.
-        at_least: seconds that one timing should take; the number of units is chosen from a first one.
+        calls: by name; called with the number of units to do.
+        rounds: timings of each.
+        at_least: seconds that one timing should take; a first one determines the number of units.
 
     Returns:
         The seconds, and the numbers of units.
     """
     units: dict[str, int] = {}
     for name, call in calls.items():
-        call(1)  # what is made at the first call
+        call(1)  # warm up
         units[name] = max(1, round(at_least / max(seconds(lambda call=call: call(2)) / 2, 1e-6)))  # type: ignore[misc]
     found: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
@@ -78,11 +78,11 @@ def in_turns(
 
 @contextmanager
 def threads(count: int, among: set[int] | None = None) -> Iterator[None]:
-    """PyTorch's threads, and where the system allows it as many cores, which holds for other libraries too.
+    """Set PyTorch's threads and, if the system allows it, pin as many cores, which limits other libraries too.
 
     Args:
-        count: how many.
-        among: the cores to take them from; those that the process has if not given.
+        count: number of threads.
+        among: the cores to choose from; default: those of the process.
     """
     before, held = torch.get_num_threads(), cores()
     torch.set_num_threads(count)
@@ -97,18 +97,18 @@ def threads(count: int, among: set[int] | None = None) -> Iterator[None]:
 
 
 def cores() -> set[int]:
-    """The cores that the process may run on; none where the system does not say."""
+    """The cores that the process may run on; empty if unknown."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 
 def _random(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Random numbers laid out in memory so; those of an expanded tensor are fewer than its elements."""
+    """Random numbers with the given memory layout; an expanded tensor has fewer than its elements."""
     held = 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
     return torch.randn(held, dtype=dtype, device=device).as_strided(shape, stride)
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the matrix products of what runs under it, to do them again alone: the floor of its time."""
+    """Records the matrix products of the code under it, to time them alone: a lower bound on its time."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -124,8 +124,8 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return len(self._noted)
 
     def alone(self) -> Callable[[], None]:
-        """The same products of random numbers laid out in memory as theirs were."""
-        # One set of operands a shape: as many as there were would not be in the caches.
+        """The same products of random numbers with the same memory layout."""
+        # One set of operands per shape; separate ones for every product would not fit into the caches.
         made: dict[Any, list[Tensor]] = {}
         calls = []
         for func, layouts in self._noted:

@@ -1,4 +1,4 @@
-"""The measurements: whole training steps, updates over their floor, environments, and what starting takes."""
+"""The measurements: whole training steps, updates relative to their matrix products, environments, first steps."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ Say = Callable[[str], None]
 
 
 def measure(cases: list[Case], *, device: str, count: int, rounds: int, at_least: float, say: Say) -> dict[str, Any]:
-    """Time the cases, an algorithm at a time: its networks and implementations in turns in this process.
+    """Time the cases, one algorithm at a time, with its networks and implementations interleaved in this process.
 
     Args:
-        cases: what is timed.
-        device: PyTorch's.
-        count: PyTorch's threads, and the cores that the process keeps to.
+        cases: the cases to time.
+        device: PyTorch's device.
+        count: PyTorch threads, and cores the process is pinned to.
         rounds: timings of each.
         at_least: seconds of one timing.
-        say: told what is under way.
+        say: called with progress messages.
 
     Returns:
-        JSON: where it was measured, and a list of rows for each table.
+        JSON data: where it was measured, and a list of rows for each table.
     """
     tables = ("steps", "updates", "envs", "starts", "threads")
     report: dict[str, Any] = {"machine": machine(device, count), **{name: [] for name in tables}}
@@ -59,7 +59,7 @@ def measure(cases: list[Case], *, device: str, count: int, rounds: int, at_least
             if device == "cpu" and len(every) > 1:
                 say(f"{algorithm}: numbers of threads")
                 report["threads"] += _threads(algorithm, models, every, rounds, at_least)
-            # Before the updates, which learn from the same experience again and again and leave policies of no use.
+            # Before the updates, which train on the same experience repeatedly and leave useless policies.
             say(f"{algorithm}: environments")
             report["envs"] += _envs(algorithm, models, rounds, at_least)
             say(f"{algorithm}: updates and their products alone")
@@ -72,7 +72,7 @@ def measure(cases: list[Case], *, device: str, count: int, rounds: int, at_least
 
 
 def _warm_up(device: str) -> None:
-    """What the first training of a process makes, so that it is in nobody's first step."""
+    """Run the one-time initialisations of a process, so that they are in no timed first step."""
     for way in ("sb3", "deltarl"):
         model = build(Case("ppo", "delta"), way, device)
         model.n_epochs = 1  # type: ignore[attr-defined]  # the others would make nothing new
@@ -108,7 +108,7 @@ def _learn(model: BaseAlgorithm, units: int) -> None:
 
 
 def _starts(algorithm: str, models: dict[tuple[str, str], BaseAlgorithm]) -> list[dict[str, Any]]:
-    """Seconds of the first training step: what is made or compiled in it is made once."""
+    """Seconds of the first training step, including one-time initialisation and compilation."""
     return [
         {"algorithm": algorithm, "network": network, "way": way, "first": seconds(partial(_learn, model, 1))}
         for (network, way), model in models.items()
@@ -130,7 +130,7 @@ def _steps(
 def _threads(
     algorithm: str, models: dict[tuple[str, str], BaseAlgorithm], every: set[int], rounds: int, at_least: float
 ) -> list[dict[str, Any]]:
-    """Whole training steps of deltarl on one thread, on two, on four, ... and on one a core."""
+    """Whole training steps of deltarl on one thread, two, four, ... and one per core."""
     counts = sorted({2**power for power in range(len(every).bit_length()) if 2**power < len(every)} | {len(every)})
 
     def learn(model: BaseAlgorithm, count: int, units: int) -> None:

@@ -83,7 +83,7 @@ def play(
             scores.append(_described(evaluation, steps))
     else:
         envs = [loaded.spec.env if pixels is None else _sized(loaded.spec.env, *pixels) for loaded in runs]
-        with one_message(f"env: {envs[0].id} draws no frames"):
+        with one_message(f"env: {envs[0].id} cannot be rendered"):
             playback.check_frames(envs[0])
         rate = fps or (films.GIF_FPS if video.suffix.lower() == ".gif" else films.FPS)
         with (

@@ -1,4 +1,4 @@
-"""What Delta gates do while an agent learns: measured on a batch, logged by a callback."""
+"""What Delta gates do during training: measured on a batch, logged by a callback."""
 
 from deltarl.gates.callback import GateCallback
 from deltarl.gates.figures import Record

@@ -1,4 +1,4 @@
-"""Batches to measure on, read from the buffers of an algorithm without a random draw."""
+"""Batches to measure on, read from an algorithm's buffers without drawing random numbers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from stable_baselines3.common.vec_env import VecNormalize
 from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer
 from deltarl.gates.measure import Batch
 
-# Plain data, so that a probe can be stored in a checkpoint: the fields of a Batch as tensors, tuples and dicts.
+# The fields of a Batch as tensors, tuples and dicts: plain data, so that a probe can be stored in a checkpoint.
 Fields = dict[str, Any]
 
 
 def from_buffer(model: BaseAlgorithm, rows: int) -> Fields | None:
-    """Rows spread evenly over what the rollout or replay buffer holds, as the policy sees them.
+    """Rows spread evenly over the content of the rollout or replay buffer, as the policy sees them.
 
     Args:
         model: the algorithm.
-        rows: how many; of what a buffer can never hold, as many as it can.
+        rows: number of rows; if the buffer is smaller than that, as many as it holds when full.
 
     Returns:
-        The fields of a `Batch`; None while a replay buffer holds fewer.
+        The fields of a `Batch`; None while a replay buffer contains fewer rows.
     """
     if isinstance(model, OnPolicyAlgorithm):
         return _from_rollout(model, rows)
@@ -39,7 +39,7 @@ def from_buffer(model: BaseAlgorithm, rows: int) -> Fields | None:
 
 
 def size(fields: Fields | None) -> int:
-    """How many rows there are."""
+    """The number of rows."""
     if fields is None:
         return 0
     observations = fields["observations"]
@@ -47,7 +47,7 @@ def size(fields: Fields | None) -> int:
 
 
 def joined(first: Fields | None, second: Fields) -> Fields:
-    """The rows of both, for what one rollout is too small for."""
+    """The rows of both, if one rollout is too small."""
     if first is None:
         return second
 
@@ -71,7 +71,7 @@ def batch_of(fields: Fields) -> Batch:
 def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields:
     buffer = model.rollout_buffer
     place = _spread(buffer.buffer_size if buffer.full else buffer.pos, buffer.n_envs, rows)
-    if buffer.generator_ready:  # an update has laid it out flat, environment after environment
+    if buffer.generator_ready:  # an update has flattened it, one environment after the other
         place = (place[1] * buffer.buffer_size + place[0],)
     fields: Fields = {"observations": _tensors(buffer.observations, place, model.device)}
     if isinstance(buffer, RecurrentRolloutBuffer | RecurrentDictRolloutBuffer):
@@ -91,7 +91,7 @@ def _from_rollout(model: OnPolicyAlgorithm, rows: int) -> Fields:
 
 
 def _of_rollout(buffer: Any, place: tuple[NDArray[np.int64], ...], model: OnPolicyAlgorithm) -> dict[str, torch.Tensor]:
-    """What the loss of a policy and of values takes: actions, advantages, returns and what was predicted of both."""
+    """The inputs of policy and value losses: actions, advantages, returns, and their earlier predictions."""
 
     def rows(array: NDArray[Any]) -> torch.Tensor:
         return torch.as_tensor(array[place], device=model.device).flatten()
@@ -118,7 +118,7 @@ def _from_replay(model: Any, rows: int) -> Fields | None:
     normalizer = model.get_vec_normalize_env()
 
     def seen(arrays: Any) -> Any:
-        # The buffer has them as they came.
+        # The buffer stores them unnormalised.
         return _tensors(arrays if normalizer is None else normalizer.normalize_obs(arrays), ..., model.device)
 
     fields: Fields = {"observations": seen(_rows(buffer.observations, place))}
@@ -137,9 +137,9 @@ def _from_replay(model: Any, rows: int) -> Fields | None:
 def _following(
     buffer: Any, place: tuple[NDArray[np.int64], ...], normalizer: VecNormalize | None
 ) -> tuple[Any, dict[str, NDArray[np.float32]]]:
-    """Next observations as they came, and reward, end and discount (of several steps), of one row a place.
+    """Unnormalised next observations, and (n-step) reward, end and discount, one row per place.
 
-    Goals are those that were pursued: hindsight's are drawn.
+    Goals are the original ones, because those of hindsight replay are drawn at random.
     """
     step, env = place
     steps, gamma = (buffer.n_steps, buffer.gamma) if isinstance(buffer, NStepReplayBuffer) else (1, 1.0)
@@ -153,7 +153,7 @@ def _following(
         reward = reward if normalizer is None else normalizer.normalize_reward(reward)
         rewards += np.where(going, gamma**ahead * reward, 0)
         discounts[going] = gamma ** (ahead + 1)
-        # Behind the newest there is nothing, or the oldest.
+        # After the newest entry there is nothing, or the oldest one.
         going &= (buffer.dones[now, env] == 0) & (buffer.timeouts[now, env] == 0) & (now != newest)
     found = {"rewards": rewards, "dones": buffer.dones[last, env] * (1 - buffer.timeouts[last, env])}
     if isinstance(buffer, NStepReplayBuffer):

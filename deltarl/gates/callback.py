@@ -1,4 +1,4 @@
-"""The callback that measures gates while an algorithm learns."""
+"""The callback that measures gates during training."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ log = logging.getLogger(__name__)
 
 
 class GateState:
-    """What a callback goes on with after an interruption; plain data, for a checkpoint.
+    """The state of a callback, as plain data for a checkpoint.
 
     Attributes:
-        next: the step from which on it measures next.
-        probe: the fixed batch, None until it is frozen.
-        outputs: of each network on the fixed batch at the last measurement, `[rows, outputs]`; None before the first.
-        policy: the parameters of its distributions of actions there, by name; None where there is none.
-        pending: rows of earlier rollouts, None where one rollout is enough.
-        record: all that was measured; first axis: time.
+        next: the step of the next measurement.
+        probe: the fixed batch; None until it is chosen.
+        outputs: outputs of each network on the fixed batch at the last measurement, `[rows, outputs]`; None before the
+            first.
+        policy: parameters of the action distributions there, by name; None if there are none.
+        pending: rows of earlier rollouts; None if one rollout is enough.
+        record: all measurements; the first axis is time.
     """
 
-    # On the class: checkpoints of older versions have none.
+    # On the class, because checkpoints of older versions lack it.
     outputs: dict[str, torch.Tensor] | None = None
     policy: dict[str, torch.Tensor] | None = None
     pending: Fields | None = None
@@ -54,44 +55,44 @@ class GateState:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start again."""
         self.next = 0
         self.probe: Fields | None = None
         self.outputs = None
-        vars(self).pop("policy", None)  # older checkpoints have none; with one, they would not go on exactly
+        vars(self).pop("policy", None)  # older checkpoints lack it, and would not resume exactly with it
         self.pending = None
         self.record: dict[str, NDArray[Any]] = {}
 
 
 class GateCallback(BaseCallback):
-    """Measures the networks of a policy every so often, and writes to TensorBoard and to a compact record.
+    """Measures the networks of a policy at intervals, and writes to TensorBoard and to a compact record.
 
     It measures on observations spread evenly over the rollout or replay buffer, as the policy sees them (tags
-    `gates/...`), and on a fixed batch, the first of those (`gates_probe/...`). Learning is the same with it and
-    without. TensorBoard is the one output of the logger that gets the values: there are too many for a table.
+    `gates/...`), and on a fixed batch, the first of those (`gates_probe/...`). It does not change what is learned.
+    Tables such as progress.csv do not get the values, because there are too many.
 
     Args:
-        every: steps between two measurements, at least 1; they fall on the ends of rollouts.
-        rows: observations that are measured on, at least 2. Where a rollout has fewer, those of several are gathered;
-            of a replay buffer nothing is measured before it holds as many, or is full.
-        path: file of the record, ending in .npz (see `read_record`), whose folder is made; None for none.
+        every: steps between two measurements, at least 1; measurements are made at the ends of rollouts.
+        rows: number of observations to measure on, at least 2. If a rollout has fewer, several are combined; with a
+            replay buffer, measurements start once it holds as many, or is full.
+        path: file of the record, ending in .npz (see `read_record`); its folder is created. None for no record.
 
-    A `learn` that counts its steps from 0 again adds to the record, whose steps count on, and so does that of another
-    model whose spaces and networks have the same shapes; otherwise it begins a new record.
+    If `learn` is called again and counts its steps from 0, or with another model whose spaces and networks have the
+    same shapes, it appends to the record and continues its steps; otherwise it starts a new record.
 
     Raises:
-        ConfigError: if a number is too small; when learning begins, if `path` cannot be written.
+        ConfigError: if a number is too small; when training starts, if `path` cannot be written.
     """
 
     def __init__(self, every: int = 10_000, rows: int = 256, path: Path | str | None = None) -> None:
         super().__init__()
         for name, value, least in (("every", every, 1), ("rows", rows, 2)):
             if value < least:
-                raise ConfigError(f"GateCallback: {name} has to be at least {least}; got {value}")
+                raise ConfigError(f"GateCallback: expected {name} of at least {least}; got {value}")
         self.every, self.rows, self.path = every, rows, None if path is None else Path(path)
         self.state = GateState()
         self._said: set[str] = set()
-        self._measured: BaseAlgorithm | None = None  # the model that the state is of
+        self._measured: BaseAlgorithm | None = None  # the model that the state belongs to
         self._steps = 0
         self._before = 0  # steps of the record that came before this model's first
 
@@ -135,9 +136,9 @@ class GateCallback(BaseCallback):
             try:
                 records = measure(self.model.policy, batch_of(batch))
                 losses = loss_gradients(self.model, batch_of(batch))
-            except ValueError as error:  # PyTorch's, of a distribution of NaN
+            except ValueError as error:  # PyTorch's error for a distribution with NaN
                 self._say(f"{source} cannot be measured: {str(error).splitlines()[0]}")
-                return  # what failed in part has no place in the record
+                return  # do not record part of a measurement
             for name, record in records.items():
                 row |= self._blocks(f"{source}/{name}", record, losses.get(name))
                 if source == "gates":
@@ -145,7 +146,7 @@ class GateCallback(BaseCallback):
             if source == "gates_probe":
                 row |= self._churn(records)
         if any(name in self.state.record and self.state.record[name].shape[1:] != row[name].shape for name in row):
-            self._say("the networks have another shape than before; a new record begins")
+            self._say("the networks have other shapes than before; starting a new record")
             self.state.record = {}
             row["steps"] = np.array(self.num_timesteps)
             self._before = 0
@@ -161,18 +162,18 @@ class GateCallback(BaseCallback):
             )
 
     def save(self) -> None:
-        """Write the record, if it has a place to go to and anything to say."""
+        """Write the record, if there is a path for it and it is not empty."""
         if self.path is not None and self.state.record:
             write_record(self.path, self.state.record)
 
     def draw(self) -> None:
-        """Put the figures of the record, as they are by now, into TensorBoard (`gates_figures/...`)."""
+        """Send figures of the current record to TensorBoard (`gates_figures/...`)."""
         for name, figure in figures(self.state.record).items():
             for sink in self._sinks():
                 sink.figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
 
     def _blocks(self, tag: str, record: NetworkRecord, loss: Gradients | None) -> dict[str, NDArray[Any]]:
-        """Write what there is of a network's blocks; what of it goes into the record."""
+        """Log the statistics of a network's blocks; return those for the record."""
         columns: dict[str, list[float]] = {}
         cosines = neighbour_cosines(record)
         for index, block in enumerate(record.blocks):
@@ -204,7 +205,7 @@ class GateCallback(BaseCallback):
         return {f"{tag}/{name}": np.array(value, np.float32) for name, value in values.items()}
 
     def _churn(self, records: dict[str, NetworkRecord]) -> dict[str, NDArray[Any]]:
-        """How far each network's output on the fixed batch, and the policy itself, have moved; NaN at the first."""
+        """How far each network's output on the fixed batch, and the policy itself, moved; NaN the first time."""
         outputs = {name: record.output for name, record in records.items()}
         policy = next((record.policy for record in records.values() if record.policy is not None), None)
         before, self.state.outputs = self.state.outputs or {}, outputs
@@ -225,7 +226,7 @@ class GateCallback(BaseCallback):
 
     def _scalar(self, tag: str, value: float) -> None:
         if not math.isfinite(value):
-            self._say(f"{tag} is {value}; such values are left out")
+            self._say(f"{tag} is {value}; such values are skipped")
             return
         for sink in self._sinks():
             sink.scalars({tag: value}, self.num_timesteps)
@@ -238,7 +239,7 @@ class GateCallback(BaseCallback):
             sink.histogram(tag, values, self.num_timesteps)
 
     def _say(self, message: str) -> None:
-        """Once for each kind of message: a run is long."""
+        """Warn once for each kind of message."""
         kind = message.rsplit("/", maxsplit=1)[-1]
         if kind not in self._said:
             self._said.add(kind)
@@ -249,13 +250,13 @@ class GateCallback(BaseCallback):
 
 
 def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
-    """What the fixed batch keeps: advantages of the first rollout say nothing of the loss later on."""
+    """The fields kept in the fixed batch; advantages of the first rollout say nothing about the loss later on."""
     on_policy = isinstance(model, OnPolicyAlgorithm)
     return {name: values for name, values in fields.items() if not (on_policy and name == "training")}
 
 
 def layout(nets: list[str]) -> dict[str, dict[str, str]]:
-    """What shares a chart, for `Sink.charts`: one for each network and statistic, with a line for each block."""
+    """The charts for `Sink.charts`: one for each network and statistic, with a line for each block."""
     charts = {
         "beta": "beta_mean",
         "erase share": "erase_share",

@@ -1,4 +1,4 @@
-"""The gates along one episode, beside what the agent does in it."""
+"""The gates along one episode, together with what the agent does in it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Episode:
     """One episode of T steps.
 
     Attributes:
-        networks: what was measured of each network, on the T observations.
-        curves: by name, each `[T]`: reward; speed, along x as the task gives it, or distance to the goal; and the sum
-            of the magnitudes of the external forces on bodies, in newton. What a task has not is left out.
+        networks: measurements of each network on the T observations.
+        curves: by name, each `[T]`: reward; speed along x as reported by the task, or distance to the goal; and the sum
+            of the magnitudes of the external forces on bodies, in newtons. Curves that a task does not have are absent.
     """
 
     networks: dict[str, NetworkRecord]
@@ -139,7 +139,7 @@ def _fresh(policy: RecurrentActorCriticPolicy) -> tuple[NDArray[Any], ...]:
 
 
 def draw_episode(episode: Episode) -> Figure:
-    """Beta of each block along time, and how much of its rewrite is erasure, above what the agent does."""
+    """Beta and erase share of each block over time, above what the agent does."""
     curves = episode.curves
     shares = episode.erase_share
     images = []

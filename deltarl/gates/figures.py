@@ -1,4 +1,4 @@
-"""Pictures of a gate record: beta and erase share by block over training, regimes, and eigenvalues of the shortcut."""
+"""Figures of a gate record: beta and erase share by block over training, regimes, and eigenvalues of the shortcut."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ BAR_LABELS = (BETA_LABEL, SHARE_LABEL)
 
 
 def gated_networks(record: Record, source: str = "gates", statistic: str = "beta_mean") -> list[str]:
-    """The networks of a record that have gates, or another statistic of blocks: `erase_share` those that erase have."""
+    """The networks of a record whose blocks have gates, or another statistic (`erase_share` for those that erase)."""
     suffix = f"/{statistic}"
     keys = [key for key in record if key.startswith(f"{source}/") and key.endswith(suffix)]
     return [key.removeprefix(f"{source}/").removesuffix(suffix) for key in keys]
 
 
 def heat_map(record: Record, source: str = "gates") -> Figure:
-    """Mean beta of each block over training and, beside it, how much of the rewrite is erasure; a row a network."""
+    """Mean beta and erase share of each block over training, one row per network."""
     nets = gated_networks(record, source)
     heights = [0.45 + 0.22 * _depth(record, net, source) for net in nets]
     figure = _figure(sum(heights))
@@ -67,14 +67,14 @@ def heat_map(record: Record, source: str = "gates") -> Figure:
 
 
 def regimes(record: Record, source: str = "gates") -> Figure:
-    """Shares of gates in each regime over training, and how much of the rewrite is erasure; a panel a block."""
+    """Fractions of gates in each regime and erase share over training, one panel per block."""
     figure = _figure(ROW * _deepest(record, source))
     for net, block, axis in _panels(figure, record, source):
         shares = [record[f"{source}/{net}/{name}"][:, block] for name in REGIMES]
         colours = [REGIME_COLOURS[name] for name in REGIMES]
         axis.stackplot(record["steps"], shares, colors=colours, labels=[REGIME_LABELS[name] for name in REGIMES])
         share = record[f"{source}/{net}/erase_share"][:, block]
-        axis.plot(record["steps"], share, color="white", linewidth=3)  # keeps the line apart from dark areas
+        axis.plot(record["steps"], share, color="white", linewidth=3)  # outline, to stand out from dark areas
         axis.plot(record["steps"], share, color=INK, linewidth=1.2, label=SHARE_LABEL)
         axis.set_ylim(0, 1)
         axis.set_yticks([0, 1], ["0", "1"])
@@ -82,13 +82,13 @@ def regimes(record: Record, source: str = "gates") -> Figure:
 
 
 def eigenvalues(record: Record, source: str = "gates") -> Figure:
-    """Distribution of the eigenvalue 1 - beta at the first and at the last measurement, a panel a block."""
+    """Distribution of the eigenvalue 1 - beta at the first and at the last measurement, one panel per block."""
     figure = _figure(ROW * _deepest(record, source))
     for net, block, axis in _panels(figure, record, source):
         counts = record[f"{source}/{net}/beta_counts"][:, block].sum(1).astype(float)
         edges = 1 - np.linspace(0, 2, counts.shape[-1] + 1)
         for row, colour, label in ((0, FIRST, "first"), (-1, LAST, "last")):
-            # Each to its own height: the first is one spike, where the gates start.
+            # Each scaled to its own maximum: the first is a single spike, where the gates start.
             heights = counts[row] / max(counts[row].max(), 1)
             name = f"{label} (step {record['steps'][row]:,})"
             axis.stairs(heights[::-1], edges[::-1], fill=True, color=colour, alpha=0.65, label=name)
@@ -103,7 +103,7 @@ def eigenvalues(record: Record, source: str = "gates") -> Figure:
 
 
 def figures(record: Record) -> dict[str, Callable[[Record], Figure]]:
-    """By name what can be drawn of a record; regimes and eigenvalues only of blocks that erase."""
+    """The figures of a record by name; regimes and eigenvalues only for blocks that erase."""
     found: dict[str, Callable[[Record], Figure]] = {}
     if gated_networks(record):
         found["beta"] = heat_map
@@ -121,12 +121,12 @@ def _deepest(record: Record, source: str) -> int:
 
 
 def _figure(height: float) -> Figure:
-    # Not pyplot, which holds figures and a backend for the whole process.
+    # Not pyplot, which keeps figures and a backend as global state.
     return Figure(figsize=(WIDTH, 1.5 + height), dpi=110, layout="constrained")
 
 
 def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, int, Axes]]:
-    """A column a network that erases, a row a block."""
+    """One column per network that erases, one row per block."""
     nets = gated_networks(record, source, "erase_share")
     axes = figure.subplots(_deepest(record, source), len(nets), sharex=True, sharey=True, squeeze=False)
     for column, net in enumerate(nets):

@@ -16,11 +16,11 @@ from deltarl.torsos.block import gate_rows
 
 @dataclass(frozen=True)
 class Gradients:
-    """Root mean squares over rows of the norm of a row's gradient; one number a block.
+    """Root mean squares over rows of the norm of a row's gradient, one number per block.
 
     Attributes:
-        blocks: by the weights and biases of the block's Linears.
-        gates: by those of its gate; NaN where there is no learned gate.
+        blocks: with respect to the weights and biases of the block's Linears.
+        gates: with respect to those of its gate; NaN without a learned gate.
     """
 
     blocks: tuple[float, ...]
@@ -31,15 +31,15 @@ Calls = dict[nn.Linear, tuple[Tensor, Tensor]]
 
 
 def linears(block: nn.Module) -> list[nn.Linear]:
-    """The Linears of a block, whose gradients are counted."""
+    """The Linears of a block, whose gradients are measured."""
     return [each for each in block.modules() if isinstance(each, nn.Linear)]
 
 
 @contextmanager
 def recorded(torsos: Sequence[Torso]) -> Iterator[Calls]:
-    """Input and output of every Linear of the torsos' blocks at its last call within the context.
+    """Input and output of every Linear in the torsos' blocks at its last call within the context.
 
-    Frozen parameters are no trouble: an output that nothing before it needs a gradient of begins a graph of its own.
+    This works with frozen parameters: an output that needs no gradient so far starts a new graph.
     """
     calls: Calls = {}
 
@@ -60,12 +60,12 @@ def recorded(torsos: Sequence[Torso]) -> Iterator[Calls]:
 
 
 def squares(torso: Torso, calls: Calls, by_output: Mapping[nn.Linear, Tensor | None]) -> Tensor:
-    """Sums over rows of squared norms, `[2, blocks]`: of all Linears of each block, and of its gate.
+    """Sums over rows of squared gradient norms, `[2, blocks]`: of all Linears of each block, and of its gate.
 
     Args:
-        torso: whose blocks.
-        calls: from `recorded`; `[N, ..., d]` in and out.
-        by_output: gradients by the Linears' outputs, None where there is none.
+        torso: the torso.
+        calls: from `recorded`; inputs and outputs are `[N, ..., d]`.
+        by_output: gradients with respect to the Linears' outputs; None if there is none.
     """
     found = torch.zeros(2, len(torso.blocks), dtype=torch.float64)
     for index, block in enumerate(torso.blocks):
@@ -80,7 +80,7 @@ def squares(torso: Torso, calls: Calls, by_output: Mapping[nn.Linear, Tensor | N
 
 
 def root_mean_squares(torso: Torso, sums: Tensor, rows: int) -> Gradients:
-    """`Gradients` from sums of `squares` over `rows` rows; NaN for none."""
+    """`Gradients` from sums of `squares` over `rows` rows; NaN for 0 rows."""
     blocks, gates = (sums / (rows or math.nan)).sqrt().tolist()
     gated = [bool(gate_rows(block)) for block in torso.blocks]
     return Gradients(
@@ -89,9 +89,9 @@ def root_mean_squares(torso: Torso, sums: Tensor, rows: int) -> Gradients:
 
 
 def _square(linear: nn.Linear, x: Tensor, by_output: Tensor) -> float:
-    """Sum over rows of the squared norm of the gradient by weight and bias; x and by_output are `[N, ..., d]`."""
+    """Sum over rows of the squared gradient norm for weight and bias; x and by_output are `[N, ..., d]`."""
     x, by_output = (each.flatten(1, -2) if each.ndim > 2 else each.unsqueeze(1) for each in (x, by_output))
     by_bias = by_output.sum(1).square().sum() if linear.bias is not None else 0.0
-    if x.shape[1] == 1:  # the gradient by the weight is a product of two vectors, and so is its norm
+    if x.shape[1] == 1:  # the weight's gradient is an outer product, so its norm is the product of norms
         return float((by_output.square().sum(-1) * x.square().sum(-1)).sum() + by_bias)
     return float(torch.einsum("npo,npi->noi", by_output, x).square().sum() + by_bias)

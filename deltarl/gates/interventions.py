@@ -1,4 +1,4 @@
-"""Changes to the Delta blocks of a policy, to see what they do: no erasure, another gate, a constant value."""
+"""Changes to a policy's Delta blocks, to see what they contribute: no erasing, another gate, a constant value."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from deltarl.torsos.erasing_blocks import ResidualEraseBlock
 
 Gated = DeltaBlock | ResidualEraseBlock
 
-# What may be set, and the word that it takes; beta also takes a number.
+# What may be set, and the word that it accepts; beta also accepts a number.
 WORDS = {"beta": "mean", "erase": "off", "value": "mean"}
 BETA_MOST = 2.0
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What is other than it was learned.
+    """Differences from the learned policy.
 
     Attributes:
-        beta: the gate of every head, a number or "mean"; None for the learned one.
+        beta: the gate of every head, a number or "mean"; None for the learned gate.
         erase: False to write without erasing.
-        value_mean: whether the value is constant, at its mean.
+        value_mean: whether to replace the value by its mean.
     """
 
     beta: float | str | None = None
@@ -51,7 +51,7 @@ def parse_changes(given: Mapping[str, Any]) -> Changes:
         ConfigError: for another name or value, or none at all.
     """
     if not given:
-        raise ConfigError(f"nothing is set; give one of {', '.join(WORDS)}")
+        raise ConfigError(f"nothing to set; give one of {', '.join(WORDS)}")
     for name, value in given.items():
         if name not in WORDS:
             raise ConfigError(f"unknown name '{name}'{suggestion(name, WORDS)}")
@@ -78,28 +78,28 @@ def intervene(
     value_networks: bool = False,
     measured: Mapping[str, NetworkRecord] | None = None,
 ) -> Iterator[None]:
-    """Change what the Delta blocks of `policy` compute inside the context; its parameters stay as they are.
+    """Change what the Delta blocks of `policy` compute within the context; parameters are not changed.
 
-    On exit every block computes what it did before, to the last bit. Changed blocks are left to autograd, so that
-    `deltarl.fast` sees the changes too.
+    On exit every block computes what it did before, bit for bit. Changed blocks are left to autograd, so `deltarl.fast`
+    honours the changes too.
 
     Args:
-        policy: of any algorithm.
-        changes: `{"beta": 0}`, `{"erase": "off"}`, `{"value": "mean"}` and combinations; see `parse_changes`.
-        block: the only block to change, counted from 0 in each torso; all if not given.
-        value_networks: whether value networks are changed too, and not only those that choose actions.
-        measured: what `measure` gave of the policy, which means are taken of.
+        policy: a policy of any algorithm.
+        changes: `{"beta": 0}`, `{"erase": "off"}`, `{"value": "mean"}` or combinations; see `parse_changes`.
+        block: the only block to change, counted from 0 in each torso; default: all.
+        value_networks: whether to change value networks as well as those that choose actions.
+        measured: what `measure` returned for the policy; means are taken from it.
 
     Raises:
-        ConfigError: for wrong changes, a policy without Delta blocks, a block that does not exist, `erase` where no
-            block erases, `value` where a block has none, and a mean without `measured`.
+        ConfigError: for invalid changes, a policy without Delta blocks, a block that does not exist, `erase` if no
+            block erases, `value` if a block has none, and a mean without `measured`.
     """
     parsed = parse_changes(changes)
     if parsed.means and measured is None:
-        raise ConfigError("mean: `measured` is needed, what deltarl.gates.measure gives of states that are visited")
+        raise ConfigError("mean: needs `measured`, which deltarl.gates.measure computes on visited states")
     found = _blocks(policy, block, value_networks)
     if not parsed.erase and not any(each.erases for _, _, each in found):
-        raise ConfigError("erase=off changes nothing: these blocks only write and erase nothing (update: write_only)")
+        raise ConfigError("erase=off changes nothing: these blocks write but do not erase (update: write_only)")
     if parsed.value_mean and any(isinstance(each, ResidualEraseBlock) for _, _, each in found):
         raise ConfigError("value=mean: these blocks have no value (update: residual_erase)")
     before = [(each, vars(each).get("rewrite")) for _, _, each in found]
@@ -109,7 +109,7 @@ def intervene(
             beta = record.beta if parsed.beta == "mean" and record is not None else None
             v = record.v if parsed.value_mean and record is not None else None
             mean_beta, mean_value = (m if m is None else m.mean(0) for m in (beta, v))
-            # On the instance: deleting it brings the class's own method back.
+            # On the instance; deleting it restores the method of the class.
             vars(each)["rewrite"] = (
                 _rewrite(each, parsed, mean_beta, mean_value)
                 if isinstance(each, DeltaBlock)
@@ -142,7 +142,7 @@ def _rewrite(
 def _rewrite_residual(
     block: ResidualEraseBlock, changes: Changes, mean_beta: Tensor | None
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The same of a residual block that erases: without the erasure it is the residual block."""
+    """The same for a residual block that erases: without erasing it is the residual block."""
 
     def rewrite(state: Tensor, h: Tensor, context: Tensor) -> Tensor:
         if not changes.erase:

@@ -1,7 +1,7 @@
-"""The losses that algorithms train their networks with, on a batch, and their gradients by the blocks.
+"""The algorithms' training losses on a batch, and their gradients by block.
 
-Stable-Baselines3's and sb3-contrib's formulas, coefficients included, of the networks as they are. Nothing is changed:
-no parameter, `.grad`, buffer, mode or random number.
+They follow the formulas of Stable-Baselines3 and sb3-contrib, including coefficients, for the current networks. Nothing
+is changed: no parameter, `.grad`, buffer, mode or random state.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _CLIPPED = (PPO, MaskablePPO, RecurrentPPO)
 _SOFT = (SAC, TQC, CrossQ)
 _LIBRARIES = ("stable_baselines3", "sb3_contrib", "deltarl")
 
-# Names of networks, and the loss that they are trained with: the mean over the rows of the batch.
+# Names of networks, and the loss they are trained with: the mean over the rows of the batch.
 Losses = dict[tuple[str, ...], Callable[[], Tensor]]
 
 
 def loss_gradients(model: BaseAlgorithm, batch: Batch) -> dict[str, Gradients]:
-    """For each row of the batch the gradient of its own term of the loss: root mean squares by block and gate.
+    """Gradients of each row's term of the loss: root mean squares by block and gate.
 
-    So terms of opposite signs do not cancel, as they do in the gradient of the mean. Networks are in evaluation mode:
-    CrossQ's norms take their running statistics.
+    Terms of opposite sign do not cancel, as they do in the gradient of the mean. Networks are in evaluation mode, so
+    CrossQ's norms use running statistics.
 
     Args:
         model: the algorithm.
         batch: with `training`.
 
     Returns:
-        By the names of `networks`, of those that have a torso. Nothing for a batch without `training`, and for an
-        algorithm whose `train` is a user's: its loss is not known.
+        Gradients by the names of `networks`, for those with a torso. Empty for a batch without `training`, and for an
+        algorithm that overrides `train`, because its loss is unknown.
     """
     known = type(model).train.__module__.partition(".")[0] in _LIBRARIES if hasattr(model, "train") else False
     if batch.training is None or not known:
@@ -59,9 +59,9 @@ def loss_gradients(model: BaseAlgorithm, batch: Batch) -> dict[str, Gradients]:
             with torch.enable_grad(), recorded(list(own.values())) as calls:
                 total = (
                     loss() * rows
-                )  # the sum of the rows' terms: by a row's activations it has the row's own gradient
+                )  # the sum over rows: its gradient with respect to a row's activations is that row's
             linears = list(calls)
-            # Not backward: what the parameters' own .grad holds is the optimizer's.
+            # Not backward, because the parameters' .grad belongs to the optimizer.
             by = torch.autograd.grad(total, [calls[each][1] for each in linears], allow_unused=True)
             by_output = dict(zip(linears, by, strict=True))
             gradients |= {
@@ -76,10 +76,10 @@ def _torso(network: Network) -> Torso | None:
 
 @contextmanager
 def _noise_of_its_own(device: torch.device) -> Iterator[None]:
-    """Random numbers of a fixed seed; afterwards PyTorch's streams stand where they stood."""
+    """Use random numbers of a fixed seed, and restore PyTorch's random states afterwards."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng([device] if on_gpu else []):
-        # Not torch.manual_seed, which reaches devices that are not put back.
+        # Not torch.manual_seed, which also seeds devices whose state is not restored.
         torch.default_generator.manual_seed(0)
         if on_gpu:
             with torch.cuda.device(device):
@@ -88,7 +88,7 @@ def _noise_of_its_own(device: torch.device) -> Iterator[None]:
 
 
 def _losses(model: Any, batch: Batch, names: tuple[str, ...]) -> Losses:
-    """Each loss with the networks that it is the loss of; empty for an algorithm that is not known."""
+    """Each loss with the networks it trains; empty for an unknown algorithm."""
     if isinstance(model, (*_CLIPPED, A2C, TRPO)):
         return {("policy",): lambda: _policy_loss(model, batch), ("value",): lambda: _value_loss(model, batch)}
     if isinstance(model, DQN | QRDQN):
@@ -153,7 +153,7 @@ def _value_loss(model: Any, batch: Batch) -> Tensor:
 
 
 def _aim(model: Any, batch: Batch, next_values: Tensor) -> Tensor:
-    """Reward + discounted value of the next state."""
+    """Reward plus discounted value of the next state."""
     given = _training(batch)
     discounts = given.get("discounts", model.gamma)
     aim: Tensor = given["rewards"] + (1 - given["dones"]) * discounts * next_values
@@ -225,7 +225,7 @@ def _qrdqn_loss(model: Any, batch: Batch) -> Tensor:
     given = _training(batch)
 
     def of(quantiles: Tensor, actions: Tensor) -> Tensor:
-        """Of the actions `[n, 1]`, from those of all `[n, quantiles, actions]`."""
+        """Quantiles of the actions `[n, 1]`, from those of all actions `[n, quantiles, actions]`."""
         return quantiles.gather(2, actions[..., None].expand(-1, quantiles.shape[1], 1)).squeeze(2)
 
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """What the gates of a policy's networks do on a batch of observations.
 
-A measurement looks and changes nothing: no parameter, buffer, gradient, mode or random number.
+Measuring changes nothing: no parameter, buffer, gradient, mode or random state.
 """
 
 from __future__ import annotations
@@ -25,22 +25,21 @@ from deltarl.torsos.layers import ACTIVATIONS
 
 Observations = Tensor | Mapping[str, Tensor]
 _ACTIVATIONS = tuple(ACTIVATIONS.values())
-MOST_OUTPUTS = 16  # of a network, whose gradients are looked at one by one
+MOST_OUTPUTS = 16  # maximum number of outputs whose gradients are computed one by one
 ACTING = ("policy", "actor", "q")  # the networks that choose actions; the others are value networks
 _ACTOR_CRITICS = (ActorCriticPolicy, MaskableActorCriticPolicy)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a policy is measured on.
+    """A batch to measure a policy on.
 
     Attributes:
-        observations: as the policy gets them: normalised, images channel-first.
-        actions: as the critics get them, scaled to [-1, 1]; only off-policy algorithms with continuous actions have
-            critics that read them.
-        lstm_states: of a recurrent policy, `[layers, batch, hidden]` each.
-        episode_starts: of a recurrent policy, `[batch]`, 1 where an episode starts.
-        training: what the training loss of these rows takes besides (see `deltarl.gates.batches`), by name.
+        observations: as the policy sees them: normalised, images channel-first.
+        actions: as the critics see them, scaled to [-1, 1]; only for off-policy algorithms with continuous actions.
+        lstm_states: for recurrent policies, `[layers, batch, hidden]` each.
+        episode_starts: for recurrent policies, `[batch]`, 1 where an episode starts.
+        training: further inputs of the training loss for these rows (see `deltarl.gates.batches`), by name.
     """
 
     observations: Observations
@@ -55,18 +54,18 @@ class NetworkRecord:
     """One network on a batch of N.
 
     Attributes:
-        blocks: of its torso, in order; empty for an MLP.
+        blocks: records of its torso's blocks, in order; empty for an MLP.
         gradients: for each block, the root mean square over samples and outputs (at most 16, evenly spread) of the norm
-            of an output's gradient by the weights and biases of the block's Linears.
-        gate_gradients: the same by those of its gate; NaN where there is no learned gate.
+            of an output's gradient with respect to the weights and biases of the block's Linears.
+        gate_gradients: the same for its gate; NaN without a learned gate.
         weight_norms: for each block, the Euclidean norm of all its parameters.
-        features: what the network's head reads, `[N, features]`.
-        output: of the head, `[N, outputs]`.
-        dormant: share of the activations' units that are dormant; None where no module is an activation.
+        features: the input of the network's head, `[N, features]`.
+        output: the output of the head, `[N, outputs]`.
+        dormant: fraction of dormant units of its activations; None if no module is an activation.
         weight_norm: Euclidean norm of all parameters.
-        action_gradient: mean norm of dQ/da over the batch; None but for critics that read actions.
-        policy: of the network that chooses actions, the parameters of its distributions: `mean` and `std` (before any
-            squashing), `logits`, or `logits0`, ... of each of several choices; None where actions are not drawn.
+        action_gradient: mean norm of dQ/da over the batch; only for critics that take actions.
+        policy: for the network that chooses actions, the parameters of its distributions: `mean` and `std` (before any
+            squashing), `logits`, or `logits0`, ... for several choices; None if actions are not sampled.
     """
 
     blocks: tuple[BlockRecord, ...]
@@ -85,13 +84,13 @@ class NetworkRecord:
 class Network:
     """A network between its features and its head, as Stable-Baselines3 builds it."""
 
-    whole: nn.Module  # what is called with the features
+    whole: nn.Module  # takes the features
     trunk: nn.Sequential
     head: nn.Module
 
 
 def networks(policy: BasePolicy) -> dict[str, Network]:
-    """The networks of a policy by name: policy and value; actor, qf0, qf1, ...; or q. Targets are left out."""
+    """The networks of a policy by name: policy and value; actor, qf0, qf1, ...; or q. Target networks are omitted."""
     if isinstance(policy, _ACTOR_CRITICS):
         extractor = policy.mlp_extractor
         return {
@@ -108,7 +107,7 @@ def networks(policy: BasePolicy) -> dict[str, Network]:
 
 
 def _split(network: nn.Sequential) -> Network:
-    """A network that ends in its head: the last Linear, and what comes after it."""
+    """Split a network before its head: the last Linear and whatever follows it."""
     last = max(index for index, child in enumerate(network) if isinstance(child, nn.Linear))
     trunk = network[:last]
     assert isinstance(trunk, nn.Sequential)
@@ -119,12 +118,12 @@ def measure(policy: BasePolicy, batch: Batch) -> dict[str, NetworkRecord]:
     """Measure every network of `policy` on `batch`.
 
     Args:
-        policy: of any algorithm, with torsos of deltarl or without.
-        batch: on the policy's device.
+        policy: a policy of any algorithm, with or without torsos.
+        batch: the batch, on the policy's device.
 
     Returns:
-        One record a network, by the names of `networks`. All tensors are detached. Critics are left out where the
-        batch has no actions for them.
+        One record per network, by the names of `networks`. All tensors are detached. Critics are omitted if the batch
+        has no actions for them.
     """
     found = networks(policy)
     with evaluating(policy):
@@ -143,9 +142,9 @@ def measure(policy: BasePolicy, batch: Batch) -> dict[str, NetworkRecord]:
 
 
 def _run(policy: BasePolicy, batch: Batch) -> Any:
-    """Have every network called once, by the policy's own code and without sampling an action.
+    """Call every network once through the policy's own code, without sampling an action.
 
-    Returns PyTorch's distribution of actions, before any squashing; a list of several; None where there is none.
+    Returns PyTorch's distribution of actions before any squashing, a list if there are several, or None.
     """
     observations: Any = batch.observations
     if isinstance(policy, RecurrentActorCriticPolicy):
@@ -167,10 +166,10 @@ def _run(policy: BasePolicy, batch: Batch) -> Any:
 
 
 def _parameters(distribution: Any) -> dict[str, Tensor] | None:
-    """Of normal, categorical and Bernoulli distributions what tells them from others of their kind."""
+    """The parameters of normal, categorical and Bernoulli distributions."""
     if isinstance(distribution, Normal):
         return {"mean": distribution.mean, "std": distribution.stddev}
-    if isinstance(distribution, Bernoulli):  # a choice between two each
+    if isinstance(distribution, Bernoulli):  # each a choice between two
         return {"logits": torch.stack([torch.zeros_like(distribution.logits), distribution.logits], -1)}
     if isinstance(distribution, Categorical):
         return {"logits": distribution.logits}
@@ -213,7 +212,7 @@ def _norm(module: nn.Module) -> float:
 
 
 def _gradients(network: Network, torso: Torso, features: Tensor) -> Gradients:
-    """Of single outputs for single rows."""
+    """Gradients of single outputs for single rows."""
     with torch.enable_grad(), recorded([torso]) as calls:
         output = network.head(network.trunk(features)).flatten(1)
     linears = list(calls)
@@ -229,7 +228,7 @@ def _gradients(network: Network, torso: Torso, features: Tensor) -> Gradients:
 
 
 def _dormant(activity: list[Tensor], threshold: float = 0.025) -> float | None:
-    """Share of units with a mean |activation| up to `threshold` of their layer's (Sokar et al., arXiv 2302.12902)."""
+    """Fraction of units with a mean |activation| of at most `threshold` of their layer's (Sokar et al., 2302.12902)."""
     if not activity:
         return None
     units = torch.cat([each / each.mean() for each in activity])
@@ -237,13 +236,13 @@ def _dormant(activity: list[Tensor], threshold: float = 0.025) -> float | None:
 
 
 def _width_of_action(name: str, batch: Batch) -> int:
-    """Of a critic, how many of its last inputs are the action."""
+    """For a critic, how many of its last inputs are the action."""
     return 0 if batch.actions is None or not name.startswith("qf") else int(batch.actions.shape[-1])
 
 
 @contextmanager
 def evaluating(policy: BasePolicy) -> Iterator[None]:
-    """Evaluation mode: running statistics stand still, nothing drops out. Each module then has its own mode back."""
+    """Evaluation mode within the context; each module's own mode is restored afterwards."""
     modes = [(module, module.training) for module in policy.modules()]
     try:
         policy.eval()
@@ -255,7 +254,7 @@ def evaluating(policy: BasePolicy) -> Iterator[None]:
 
 @contextmanager
 def _inputs(found: Mapping[str, Network]) -> Iterator[dict[str, Tensor]]:
-    """What each network is called with, while the context lasts."""
+    """Record the input of each network within the context."""
     inputs: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -271,7 +270,7 @@ def _inputs(found: Mapping[str, Network]) -> Iterator[dict[str, Tensor]]:
 
 @contextmanager
 def _passes(torso: Torso | None) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
-    """What goes into each block and comes out of it, while the context lasts."""
+    """Record the input and output of each block within the context."""
     passes: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(block: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -287,7 +286,7 @@ def _passes(torso: Torso | None) -> Iterator[dict[nn.Module, tuple[Tensor, Tenso
 
 @contextmanager
 def _activations(trunk: nn.Module) -> Iterator[list[Tensor]]:
-    """Mean |activation| of each unit, one tensor a layer, while the context lasts."""
+    """Record the mean |activation| of each unit within the context, one tensor per layer."""
     activity: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:

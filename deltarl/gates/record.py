@@ -18,12 +18,12 @@ from deltarl.reading import read_arrays, readable
 
 BINS = 41  # of the record's histograms, from 0 to BETA_END; odd, so that beta = 1 is in the middle of one
 BETA_END = 2.0
-# The batch of the moment, and the fixed one: what moves in the first alone is the data, in both the network.
+# The current batch and the fixed one: a change in the first only comes from the data, in both from the network.
 SOURCES = ("gates", "gates_probe")
 
 
 def appended(record: dict[str, NDArray[Any]], row: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The record with one more entry along time; what one of the two lacks, as between versions, is NaN or no count."""
+    """The record with another entry along time; what either of them lacks, as between versions, is NaN or 0."""
     length = len(record.get("steps", ()))
 
     def column(name: str) -> NDArray[Any]:
@@ -39,7 +39,7 @@ def _nothing(like: NDArray[Any]) -> NDArray[Any]:
 
 
 def write_record(path: Path, record: dict[str, NDArray[Any]]) -> None:
-    """Write the record beside its place and rename it: a reader never sees half of it."""
+    """Write the record atomically: a reader never sees part of it."""
     content = io.BytesIO()
     np.savez_compressed(content, **record)  # type: ignore[arg-type]
     beside = path.with_name(f"{path.name}.tmp")
@@ -48,10 +48,10 @@ def write_record(path: Path, record: dict[str, NDArray[Any]]) -> None:
 
 
 def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
-    """What a `GateCallback` has measured: arrays whose first axis is time, without pickle.
+    """Read the measurements of a `GateCallback`, without pickle: arrays whose first axis is time.
 
-    `steps` `[T]`; `gates/<net>/<statistic>` and `gates_probe/<net>/<statistic>` `[T, blocks]`, NaN where a block has
-    no such thing; `.../beta_counts` `[T, blocks, heads, bins]`, counts of beta in bins of equal width from 0 to 2;
+    `steps` `[T]`; `gates/<net>/<statistic>` and `gates_probe/<net>/<statistic>` `[T, blocks]`, NaN if a block does not
+    have the statistic; `.../beta_counts` `[T, blocks, heads, bins]`, counts of beta in bins of equal width from 0 to 2;
     `network/<net>/<statistic>` `[T]`.
 
     Raises:
@@ -75,7 +75,7 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
     return record
 
 
-# What a record's arrays are called, by what their axes are after time.
+# Names of a record's arrays, by their axes after time.
 _NAME = re.compile(
     r"(?P<time>steps)|(?P<network>network/\w[\w.]*/\w+)"
     r"|(?P<counts>(gates|gates_probe)/\w[\w.]*/beta_counts)|(?P<blocks>(gates|gates_probe)/\w[\w.]*/\w+)"
@@ -83,11 +83,11 @@ _NAME = re.compile(
 
 
 def without_erasure(record: Record, only_writes: Callable[[str], bool]) -> Record:
-    """The record less what an older version took for erasure in networks that do not erase.
+    """The record without the erase statistics that older versions computed for networks that do not erase.
 
     Args:
         record: from `read_record`.
-        only_writes: whether the blocks of the network of that name write and do not erase.
+        only_writes: whether the blocks of the network with that name write but do not erase.
     """
     gone = {
         f"{source}/{net}/{name}"
@@ -100,6 +100,6 @@ def without_erasure(record: Record, only_writes: Callable[[str], bool]) -> Recor
 
 
 def counts_of(beta: torch.Tensor) -> NDArray[np.uint32]:
-    """Histograms of beta, one a head; the ends of the range belong to the outer bins, NaN to none."""
+    """Histograms of beta, one per head; the ends of the range belong to the outer bins, NaN to none."""
     columns = np.clip(beta.double().cpu().numpy(), 0, BETA_END).T
     return np.stack([np.histogram(c[np.isfinite(c)], BINS, (0, BETA_END))[0] for c in columns]).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""Numbers that sum a measurement up; their names are the last part of the tags in TensorBoard."""
+"""Statistics that summarise a measurement; their names are the last part of the tags in TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ IDENTITY_BELOW = 0.25
 PROJECTION_WITHIN = 0.25
 REFLECTION_ABOVE = 1.75
 REGIMES = ("identity_fraction", "projection_fraction", "between_fraction", "reflection_fraction")
-# What there is only of blocks that erase.
+# Statistics that exist only for blocks that erase.
 OF_ERASURE = (*REGIMES, "readout_error", "erase_share")
 
 
 def block_statistics(record: BlockRecord) -> dict[str, float]:
-    """What there is of a block, over batch, heads and channels."""
+    """The statistics of a block, over batch, heads and channels."""
     found = {"update_ratio": _mean(record.update_ratio)}
     if record.beta is not None:
         found |= gate_statistics(record.beta)
@@ -48,7 +48,7 @@ def block_statistics(record: BlockRecord) -> dict[str, float]:
 
 
 def chance_cosine(dimensions: int) -> float:
-    """Mean |cos| between a uniformly random direction and any other, in that many dimensions."""
+    """Mean |cos| between a uniformly random direction and a fixed one in this many dimensions."""
     return math.exp(math.lgamma(dimensions / 2) - math.lgamma((dimensions + 1) / 2)) / math.sqrt(math.pi)
 
 
@@ -68,7 +68,7 @@ def gate_statistics(beta: Tensor) -> dict[str, float]:
 
 
 def regimes(beta: Tensor) -> dict[str, float]:
-    """Share of gates near 0, around 1, near 2, and between."""
+    """Fractions of gates near 0, around 1, near 2, and in between."""
     identity = _mean((beta < IDENTITY_BELOW).float())
     projection = _mean(((beta - 1).abs() <= PROJECTION_WITHIN).float())
     reflection = _mean((beta > REFLECTION_ABOVE).float())
@@ -81,7 +81,7 @@ def regimes(beta: Tensor) -> dict[str, float]:
 
 
 def network_statistics(record: NetworkRecord) -> dict[str, float]:
-    """What is said of a network as a whole."""
+    """The statistics of a network as a whole."""
     found = {"effective_rank": effective_rank(record.features), "weight_norm": record.weight_norm}
     if record.dormant is not None:
         found["dormant_fraction"] = record.dormant
@@ -97,11 +97,11 @@ def neighbour_cosines(record: NetworkRecord) -> list[float]:
 
 
 def divergence(old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> Tensor:
-    """KL divergence of the old policy from the new one, KL(old, new), of each row, `[N]`.
+    """KL divergence between the old and the new policy, KL(old, new), for each row, `[N]`.
 
     Args:
-        old: `NetworkRecord.policy`; squashing, the same for both, changes nothing in it.
-        new: of the same kind.
+        old: `NetworkRecord.policy`; squashing is the same for both and does not change the divergence.
+        new: parameters of the same kind.
     """
     total = torch.zeros(len(next(iter(new.values()))), dtype=torch.float64)
     if "std" in new:

@@ -88,7 +88,7 @@ ALIASES: dict[type[BaseAlgorithm], Policies] = {
     MaskablePPO: _named(
         DeltaMaskableActorCriticPolicy, DeltaMaskableActorCriticCnnPolicy, DeltaMaskableMultiInputActorCriticPolicy
     ),
-    # Also under names like sb3-contrib's own.
+    # Also under names like those in sb3-contrib.
     RecurrentPPO: _recurrent | {name.replace("Policy", "LstmPolicy"): policy for name, policy in _recurrent.items()},
     SAC: _named(DeltaSACPolicy, DeltaSACCnnPolicy, DeltaSACMultiInputPolicy),
     TD3: _td3,
@@ -97,7 +97,7 @@ ALIASES: dict[type[BaseAlgorithm], Policies] = {
     CrossQ: {"DeltaPolicy": DeltaCrossQPolicy},
     DQN: _named(DeltaDQNPolicy, DeltaDQNCnnPolicy, DeltaDQNMultiInputPolicy),
     QRDQN: _named(DeltaQRDQNPolicy, DeltaQRDQNCnnPolicy, DeltaQRDQNMultiInputPolicy),
-    ARS: {},  # it perturbs a policy of its own kind, and has no gradient that a gate could learn from
+    ARS: {},  # it perturbs its own kind of policy, and has no gradients for gates to learn from
 }
 
 _names = {name for policies in ALIASES.values() for name in policies}

@@ -49,7 +49,7 @@ class ActorCriticTorsoMixin(TorsoMixin):
 
 
 class CnnTorsoMixin(ActorCriticTorsoMixin):
-    """On images SB3 has no hidden layer behind the convolutions, unless one is asked for."""
+    """For images: SB3 has no hidden layer after the convolutions unless one is requested."""
 
     mlp_widths: ClassVar[Widths] = {"pi": (), "vf": ()}
 

@@ -1,10 +1,10 @@
-"""The one mechanism that puts torsos into Stable-Baselines3's policies.
+"""The mechanism that puts torsos into Stable-Baselines3's policies.
 
-Stable-Baselines3 builds each network as a Sequential whose hidden layers stand between features and head. The mixin
-asks for a single hidden layer of the torso's width, so that every head behind it is sized right, and then puts the
-torso in that layer's place: inside the method that makes the network, before optimizers and target copies are taken
-from it, and in the same Sequential, because critics keep a plain list of theirs. Critics see observation and action
-in their input, so a torso there sees both.
+Stable-Baselines3 builds each network as a Sequential with hidden layers between features and head. The mixin requests a
+single hidden layer of the torso's width, so that every head gets the right size, and then replaces that layer by the
+torso. It does so within the method that creates the network, before optimizers and target copies are made from it, and
+in the same Sequential, because critics keep their networks in a plain list. Critics take observation and action as
+input, so a torso there sees both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from deltarl.torsos.layers import ACTIVATIONS
 TorsoLike = str | Mapping[str, Any] | Spec
 Widths = Mapping[str, tuple[int, ...]]
 
-# SB3's options that a torso replaces: what it has in their place, and how to have them all the same.
+# SB3's options that a torso replaces: the torso's options for it, and an example of how to set the original.
 REPLACED = {
     "net_arch": ("width, depth and hidden", "'net_arch': [64, 64]"),
     "activation_fn": ("activation", "'activation': 'tanh'"),
@@ -36,18 +36,18 @@ _POSITIONAL = {"observation_space", "action_space", "lr_schedule"}
 
 
 class TorsoMixin:
-    """Policy options `torso`, `actor_torso` and `critic_torso`; stands before an SB3 policy class among the bases.
+    """Adds the policy options `torso`, `actor_torso` and `critic_torso`; listed before an SB3 policy among the bases.
 
     Args:
         torso: the torso of every role, as a kind (`"residual"`), as plain data
             (`{"kind": "delta", "width": 256, "depth": 2}`) or as a spec. Delta by default.
-        actor_torso: what differs for the policy network, laid over `torso`.
-        critic_torso: what differs for the value or Q networks, laid over `torso`.
+        actor_torso: changes for the policy network, merged over `torso`.
+        critic_torso: changes for the value or Q networks, merged over `torso`.
         kwargs: the SB3 policy's own options, except `net_arch` and `activation_fn`, which the torso replaces.
 
     Raises:
-        ConfigError: for an unknown option, a value out of its range, an option that the torso replaces, a torso for
-            a role that the policy has not, or Dict observations where they need another policy.
+        ConfigError: for an unknown option, a value out of range, an option that the torso replaces, a torso for a role
+            that the policy does not have, or Dict observations that need another policy.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("actor_torso", "critic_torso")
@@ -80,9 +80,9 @@ class TorsoMixin:
         for option in REPLACED:
             given.pop(option, None)
         super().__init__(*bound.args, **bound.kwargs, **self._sb3_network_options())
-        # For `_get_constructor_parameters`, whose own list has the spaces, and a dummy in the place of the schedule.
+        # For `_get_constructor_parameters`, whose own list has the spaces, and a dummy instead of the schedule.
         self._options = {option: given[option] for option in given.keys() - _POSITIONAL}
-        # Here and not in `_build`, because recurrent policies make their optimizer anew after it.
+        # Here and not in `_build`, because recurrent policies create another optimizer after it.
         assert isinstance(self, nn.Module)
         for module in self.modules():
             optimizer = getattr(module, "optimizer", None)
@@ -97,7 +97,7 @@ class TorsoMixin:
         project_after_steps(self)
 
     def _sb3_network_options(self) -> dict[str, Any]:
-        """`net_arch` and `activation_fn` for SB3: the real ones of an MLP, one layer to be replaced of a torso."""
+        """`net_arch` and `activation_fn` for SB3: an MLP's real ones, or a single layer for the torso to replace."""
         specs: list[TorsoSpec] = [getattr(self, role) for role in self.roles]
         options: dict[str, Any] = {}
         if any(spec.layers is not None for spec in specs):
@@ -117,24 +117,25 @@ class TorsoMixin:
         return options
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """What `policy.load` rebuilds the policy from: SB3's own list, all that was given, and the torsos.
+        """The arguments from which `policy.load` rebuilds the policy: SB3's own list, all given options, and torsos.
 
-        SB3's list alone lacks options that change the networks, such as `share_features_extractor` and the sizes of
-        an LSTM.
+        SB3's list lacks options that change the networks, such as `share_features_extractor` and the sizes of an LSTM.
         """
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         del data["net_arch"], data["activation_fn"]
+        # As dicts, which the constructor validates into specs again: SB3 pickles these arguments, as it does a model's
+        # `policy_kwargs`, and a pickled spec would tie the file to the class of this version.
         return {**data, **self._options, **{role: getattr(self, role).model_dump() for role in self.roles}}
 
 
 def install(network: nn.Sequential, spec: TorsoSpec) -> None:
-    """Put a torso in the place of the hidden layer of `network`; an MLP stays as it is.
+    """Replace the hidden layer of `network` by a torso; an MLP stays as it is.
 
-    The layer is all from the first Linear to the head, which is the second Linear, or to the end. What stands before
-    the layer stays: CrossQ's normalisation of the input.
+    The layer is everything from the first Linear to the head (the second Linear) or to the end. Modules before it are
+    kept, such as CrossQ's normalisation of the input.
     """
     linears = [index for index, child in enumerate(network) if isinstance(child, nn.Linear)]
-    if not linears:  # Stable-Baselines3's own behind convolutions, where it has no hidden layer
+    if not linears:  # SB3's network after convolutions, which has no hidden layer
         return
     first, head = (*linears, len(network))[:2]
     layer = network[first]
@@ -180,7 +181,7 @@ def project_after_steps(policy: nn.Module) -> None:
 def _role_torso(
     default: Mapping[str, Any], torso: TorsoLike | None, role_torso: TorsoLike | None, role: str
 ) -> TorsoSpec:
-    """The torso of one role; a complaint names the option that the user gave."""
+    """The torso of one role; errors name the option that the user gave."""
     merged = dict(default)
     option = "torso"
     for name, change in (("torso", torso), (role, role_torso)):
@@ -203,7 +204,7 @@ def _check_options(given: Mapping[str, Any], known: Iterable[str]) -> None:
 
 
 def _spare_from_weight_decay(optimizer: Optimizer, network: nn.Module) -> None:
-    """Move what must not decay into a parameter group of its own; nothing happens where there is no decay."""
+    """Move parameters that must not decay into a separate parameter group; without weight decay, do nothing."""
     spared = undecayed_parameters(network)
     ids = {id(parameter) for name, parameter in network.named_parameters() if name in spared}
     for group in list(optimizer.param_groups):

@@ -23,7 +23,7 @@ from deltarl.policies.mixin import TorsoMixin, Widths, install
 
 
 class OffPolicyTorsoMixin(TorsoMixin):
-    """A torso in the actor and in every critic; targets are made by the same methods."""
+    """A torso in the actor and in every critic; target networks are created by the same methods."""
 
     mlp_widths: ClassVar[Widths] = {"pi": (256, 256), "qf": (256, 256)}
     actor_network: ClassVar[str] = "latent_pi"
@@ -48,14 +48,14 @@ class TD3TorsoMixin(OffPolicyTorsoMixin):
 
 
 class CrossQTorsoMixin(OffPolicyTorsoMixin):
-    """Batch renormalisation in every torso: CrossQ has no target networks, and learns by it alone.
+    """Batch renormalisation in every torso, which CrossQ needs because it has no target networks.
 
-    `batch_norm_momentum` and `renorm_warmup_steps` are for the torsos' norms too; their eps is the torso's own.
+    `batch_norm_momentum` and `renorm_warmup_steps` also apply to the torsos' norms; their eps is the torso's own.
     """
 
     mlp_widths: ClassVar[Widths] = {"pi": (256, 256), "qf": (1024, 1024)}
     default_torso: ClassVar[Mapping[str, Any]] = {"kind": "delta", "norm": "batch_renorm"}
-    dict_advice = 'CrossQ takes no Dict observations; SAC and TQC do, with "DeltaMultiInputPolicy"'
+    dict_advice = 'CrossQ does not support Dict observations; SAC and TQC do, with "DeltaMultiInputPolicy"'
 
     batch_norm_params: dict[str, Any]
 
@@ -66,7 +66,7 @@ class CrossQTorsoMixin(OffPolicyTorsoMixin):
             norm = None if "norm" in getattr(spec, "unread", ()) else getattr(spec, "norm", None)
             if self.batch_norm_params["batch_norm"] and norm not in {None, "batch_renorm"}:
                 raise ConfigError(
-                    f"{role}.norm: CrossQ learns without target networks, and needs batch_renorm for it; got {norm} "
+                    f"{role}.norm: CrossQ has no target networks and therefore needs batch_renorm; got {norm} "
                     "(batch_norm=False in policy_kwargs allows every norm)"
                 )
         super()._build(lr_schedule)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Torsos in the policies of DQN and QR-DQN: one network of Q values, one for each action."""
+"""Torsos in the policies of DQN and QR-DQN: one network with a Q value for each action."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class QTorsoMixin(TorsoMixin):
 
 
 class DQNTorsoMixin(QTorsoMixin):
-    """A torso in the Q-network; the target is made by the same method."""
+    """A torso in the Q-network; the target network is created by the same method."""
 
     def make_q_net(self) -> QNetwork:
         network: QNetwork = super().make_q_net()  # type: ignore[misc]
@@ -43,7 +43,7 @@ class DQNTorsoMixin(QTorsoMixin):
 
 
 class QRDQNTorsoMixin(QTorsoMixin):
-    """A torso in the network of quantiles; the target is made by the same method."""
+    """A torso in the quantile network; the target network is created by the same method."""
 
     def make_quantile_net(self) -> QuantileNetwork:
         network: QuantileNetwork = super().make_quantile_net()  # type: ignore[misc]

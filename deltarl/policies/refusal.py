@@ -1,4 +1,4 @@
-"""What stands for a policy that an algorithm has not: Stable-Baselines3 only says that the name is unknown."""
+"""Placeholder for an unsupported policy; raises ConfigError, where Stable-Baselines3 only reports an unknown name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deltarl.errors import ConfigError
 
 
 def refusal(alias: str, known: Sequence[str]) -> type[BasePolicy]:
-    """A class in a policy's place; to construct it raises a ConfigError that names the policies there are."""
+    """A placeholder policy class; constructing it raises a ConfigError that names the available policies."""
 
     class RefusedPolicy(BasePolicy):
         def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:

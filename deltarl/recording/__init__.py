@@ -1,6 +1,6 @@
-"""Where what a run tells goes: TensorBoard, progress.csv and metrics.jsonl, each a sink.
+"""Where a run's numbers and figures go: TensorBoard, progress.csv and metrics.jsonl, each a sink.
 
-A new one is a file with a subclass of `Sink` and its place in `SINKS`.
+To add a sink, write a file with a subclass of `Sink` and add it to `SINKS`.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = [
     "truncate",
 ]
 
-# The table is written again from the metrics, and so comes before they are added to.
+# The table is rewritten from the metrics, so it comes before they are appended to.
 SINKS: tuple[type[Sink], ...] = (TensorBoard, Table, Metrics)
 
 
 def make_logger(folder: Path, elapsed_seconds: float = 0.0) -> Logger:
-    """A logger with all sinks in the run's folder; nothing on stdout.
+    """Create a logger with all sinks in the run's folder, and nothing on stdout.
 
     Args:
-        folder: the run's folder; where its records have something already, they go on from there.
-        elapsed_seconds: seconds of training before.
+        folder: the run's folder; existing records are continued.
+        elapsed_seconds: seconds of training so far.
     """
     return Logger(str(folder), [sink.open(folder, elapsed_seconds) for sink in SINKS])
 
 
 def sinks_of(logger: Logger) -> list[Sink]:
-    """The sinks of a logger; one of the user's own may have Stable-Baselines3's output for TensorBoard."""
+    """The sinks of a logger; a user's logger may have Stable-Baselines3's TensorBoard output instead."""
     outputs = (
         TensorBoard(each) if isinstance(each, TensorBoardOutputFormat) else each for each in logger.output_formats
     )
@@ -52,7 +52,7 @@ def sinks_of(logger: Logger) -> list[Sink]:
 
 
 def sizes(folder: Path, logger: Logger) -> dict[str, int]:
-    """Bytes of the sinks' growing files, by name, once all that was logged is on the disk."""
+    """Sizes of the sinks' append-only files by name, after everything logged has been written to the disk."""
     for sink in sinks_of(logger):
         sink.flush()
     for kind in SINKS:
@@ -62,6 +62,6 @@ def sizes(folder: Path, logger: Logger) -> dict[str, int]:
 
 
 def truncate(folder: Path, lengths: Mapping[str, int]) -> None:
-    """Take from the sinks' growing files what came after `sizes` gave `lengths`."""
+    """Cut the sinks' append-only files back to the `lengths` that `sizes` returned."""
     for kind in SINKS:
         kind.truncate(folder, lengths)

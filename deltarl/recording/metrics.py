@@ -1,4 +1,4 @@
-"""metrics.jsonl: every logged number, the record that everything else is derived from."""
+"""metrics.jsonl: every logged number; the other records can be derived from it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ OWN_KEYS = {"step", "wall_seconds"}
 
 
 class Metrics(Sink):
-    """One JSON object a dump, appended.
+    """Appends one JSON object per dump.
 
-    JSON knows no NaN and no infinity; such a value is written as null.
+    NaN and infinity, which JSON does not have, are written as null.
 
     Args:
         path: the file.
-        elapsed_seconds: seconds of training before.
+        elapsed_seconds: seconds of training so far.
     """
 
     name = "json"
@@ -40,7 +40,7 @@ class Metrics(Sink):
         return cls(folder / FILE, elapsed_seconds)
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        del key_excluded  # nothing is left out of the record
+        del key_excluded  # the record is complete
         self.scalars(key_values, step)
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
@@ -58,7 +58,7 @@ class Metrics(Sink):
 
 
 def metrics_in(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl: numbers by name, and null for what is none in JSON.
+    """Read the rows of a metrics.jsonl: numbers by name, and null for NaN and infinity.
 
     Raises:
         ConfigError: if it is missing or damaged.
@@ -67,7 +67,7 @@ def metrics_in(path: Path) -> list[dict[str, Any]]:
     with readable(path):
         for row in rows:
             if any(isinstance(value, list | dict) for value in row.values()):
-                raise ValueError("a row holds more than numbers")
+                raise ValueError("a row contains more than numbers")
             if not isinstance(row["step"], int):
                 raise ValueError(f"step: expected an integer, got {row['step']}")
             number(row["step"], 0)

@@ -24,10 +24,10 @@ MOST_SECONDS = 2
 
 
 class TensorBoard(Sink):
-    """Event files, written by Stable-Baselines3's own output.
+    """Writes event files through Stable-Baselines3's own output.
 
     Args:
-        output: which may be the user's.
+        output: the output, which may be the user's.
     """
 
     name = "tensorboard"
@@ -37,13 +37,13 @@ class TensorBoard(Sink):
 
     @classmethod
     def open(cls, folder: Path, elapsed_seconds: float = 0.0) -> Self:
-        """A new event file; TensorBoard reads all that are in the folder, one after the other."""
+        """Open a new event file; TensorBoard reads all files in the folder in order."""
         del elapsed_seconds
         _wait_for_a_later_second(folder)
         return cls(TensorBoardOutputFormat(str(folder)))
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        self._output.write(key_values, key_excluded, step)  # which knows figures and videos of the user's as well
+        self._output.write(key_values, key_excluded, step)  # which also handles figures and videos that the user logs
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         for tag, value in values.items():
@@ -56,7 +56,7 @@ class TensorBoard(Sink):
         self._writer.add_figure(tag, figure, step)
 
     def video(self, tag: str, gif: bytes, size: tuple[int, int], step: int) -> None:
-        # As an image: TensorBoard plays those that are animated, and MoviePy is not needed.
+        # As an image, because TensorBoard plays animated images and this does not need MoviePy.
         height, width = size
         image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
@@ -88,12 +88,12 @@ class TensorBoard(Sink):
 
 
 def _wait_for_a_later_second(folder: Path) -> None:
-    """TensorBoard reads event files in the order of their names, and these begin with the second of their making."""
+    """TensorBoard reads event files in the order of their names, which start with their creation time in seconds."""
     names = (re.match(r"events\.out\.tfevents\.(\d{1,12})\.", path.name) for path in folder.glob("events.*"))
     made = [int(name[1]) for name in names if name is not None]
     if not made:
         return
     if (wait := max(made) + 1 - time.time()) > MOST_SECONDS:
-        log.warning("%s: its event files are of a time to come; TensorBoard may show its curves out of order", folder)
+        log.warning("%s: its event files are from the future; TensorBoard may show its curves out of order", folder)
     elif wait > 0:
         time.sleep(wait)

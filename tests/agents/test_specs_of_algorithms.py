@@ -137,7 +137,7 @@ def test_weight_decay_alone_reaches_the_optimizer(spec: type[AlgorithmSpec]) -> 
 
 
 def test_the_rmsprop_of_a2c_takes_no_decay() -> None:
-    with pytest.raises(ValueError, match=r"SB3's RMSprop takes none; give policy\.optimizer too"):
+    with pytest.raises(ValueError, match=r"SB3's RMSprop does not support it; set policy\.optimizer too"):
         A2CSpec(policy={"weight_decay": 0.1})
 
 
@@ -193,7 +193,7 @@ def test_hindsight_has_its_own_buffer() -> None:
     ("data", "message"),
     [
         ({"her": {}, "optimize_memory_usage": True}, "HER cannot save memory this way"),
-        ({"her": {}, "n_steps": 3}, "HER learns from returns of one step"),
+        ({"her": {}, "n_steps": 3}, "HER supports one-step returns only"),
         ({"ent_coef": "auto_x"}, "pattern"),
         ({"ent_coef": -1.0}, "greater than or equal to 0"),
         ({"train_freq": [1, "epoch"]}, "'step' or 'episode'"),
@@ -210,7 +210,7 @@ def test_a_value_out_of_its_range_is_refused(data: dict[str, Any], message: str)
     [
         (DQNSpec(), EnvSpec(**PENDULUM), "agent: dqn needs Discrete actions; the environment has Box"),
         (SACSpec(), DISCRETE, "agent: sac needs Box actions; the environment has Discrete"),
-        (CrossQSpec(), REACH, "agent: crossq takes no Dict observations; sac and tqc do"),
+        (CrossQSpec(), REACH, "agent: crossq does not support Dict observations; sac and tqc do"),
         (SACSpec(her={}), EnvSpec(**PENDULUM), "agent.her: the environment has no goals"),
         (SACSpec(her={}, learning_starts=49), REACH, "agent.learning_starts: HER learns from whole episodes, so at"),
         (

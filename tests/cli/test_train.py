@@ -58,7 +58,7 @@ BAD_FILES = {
         (("quickstart", "env.id=os:Evil-v0"), "'os:Evil-v0' names a module to import"),
         (("quickstart", "agent=dqn"), "agent: dqn needs Discrete actions; the environment has Box("),
         (("quickstart", "agent=td3", "env=inverted_pendulum_discrete"), "agent: td3 needs Box actions"),
-        (("fetch_reach_tqc_her", "agent=crossq"), "agent: crossq takes no Dict observations; sac and tqc do"),
+        (("fetch_reach_tqc_her", "agent=crossq"), "agent: crossq does not support Dict observations; sac and tqc do"),
         (("quickstart", "agent=sac_her"), "agent.her: the environment has no goals"),
         (("quickstart", "init_from=nowhere"), "init_from: nowhere contains no trained run"),
         (("quickstart", "actor_torso.block=x"), "actor_torso.block: unknown key"),

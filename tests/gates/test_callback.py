@@ -316,7 +316,7 @@ def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: py
         extractor.value_net[0].blocks[1].write.bias.fill_(float("nan"))
     measured(1, 2, 3)
     messages = [message for message in caplog.messages if "beta_mean" in message]
-    assert messages == ["gates, step 1: gates/value/1/beta_mean is nan; such values are left out"]
+    assert messages == ["gates, step 1: gates/value/1/beta_mean is nan; such values are skipped"]
     with torch.no_grad():
         extractor.policy_net[0].blocks[1].write.bias.fill_(float("nan"))
     measured(4, 5)
@@ -357,7 +357,7 @@ def test_what_older_versions_took_for_erasure_is_not_read_of_runs_that_only_writ
 
 @pytest.mark.parametrize(("option", "value"), [("every", 0), ("rows", 1)])
 def test_numbers_that_are_too_small_are_refused(option: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"GateCallback: {option} has to be at least"):
+    with pytest.raises(ConfigError, match=f"GateCallback: expected {option} of at least"):
         GateCallback(**{option: value})
 
 

@@ -99,7 +99,7 @@ def test_means_are_over_the_states_that_were_measured() -> None:
         assert record.v is not None
         step = record.beta.mean(0)[:, None] * record.v.mean(0)
         torch.testing.assert_close(first(x), x + (k * step).reshape(5, 16))
-    with pytest.raises(ConfigError, match="mean: `measured` is needed"), intervene(policy, {"beta": "mean"}):
+    with pytest.raises(ConfigError, match="mean: needs `measured`"), intervene(policy, {"beta": "mean"}):
         pass
 
 
@@ -148,14 +148,14 @@ def test_a_policy_or_block_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match="no block 2; there are 0, 1"):
         intervene(scrambled(DELTA), {"beta": 0}, block=2).__enter__()
     writes = scrambled({**DELTA, "update": "write_only"})
-    with pytest.raises(ConfigError, match="only write and erase nothing"):
+    with pytest.raises(ConfigError, match="write but do not erase"):
         intervene(writes, {"erase": "off"}).__enter__()
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "nothing is set; give one of beta, erase, value"),
+        ({}, "nothing to set; give one of beta, erase, value"),
         ({"bta": 0}, "unknown name 'bta'; did you mean 'beta'"),
         ({"beta": "maen"}, "beta: expected a number from 0 to 2, or mean, got 'maen'; did you mean 'mean'"),
         ({"beta": 2.5}, "beta: expected a number from 0 to 2, or mean, got 2.5"),

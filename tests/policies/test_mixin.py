@@ -182,13 +182,15 @@ def test_an_actors_torso_is_refused_where_there_is_no_actor(algorithm: type[Base
 def test_crossq_refuses_a_torso_without_batch_renorm(norm: str) -> None:
     for option, named in (("torso", "actor_torso"), ("critic_torso", "critic_torso")):
         message = message_of(make, BY_ALGORITHM[CrossQ], **{option: {"norm": norm}})
-        assert message.startswith(f"{named}.norm: CrossQ learns without target networks, and needs batch_renorm")
+        assert message.startswith(f"{named}.norm: CrossQ has no target networks and therefore needs batch_renorm")
 
 
 @every_algorithm
 def test_dict_observations_are_sent_to_the_policy_that_takes_them(subject: Subject) -> None:
     expected = (
-        "CrossQ takes no Dict" if subject.algorithm is CrossQ else 'Dict observations need "DeltaMultiInputPolicy"'
+        "CrossQ does not support Dict"
+        if subject.algorithm is CrossQ
+        else 'Dict observations need "DeltaMultiInputPolicy"'
     )
     assert expected in message_of(subject.algorithm, "DeltaPolicy", PointEnv(subject.discrete), device="cpu")
 

@@ -38,7 +38,7 @@ RENORM = "torso.norm=batch_renorm"
             ["agent.n_steps=17", "agent.batch_size=16", "env.n_envs=1"],
             "agent.normalize_advantage: the",
         ),
-        ("sac", ["agent.optimize_memory_usage=true", "agent.n_steps=3"], "agent.n_steps: returns of several steps"),
+        ("sac", ["agent.optimize_memory_usage=true", "agent.n_steps=3"], "agent.n_steps: n-step returns"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(agent: str, overrides: list[str], message: str) -> None:
