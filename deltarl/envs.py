@@ -110,7 +110,9 @@ class EnvSpec(Spec):
     """A Gymnasium environment and how agents train in it."""
 
     id: str = Field(description="Id in Gymnasium's registry, including gymnasium-robotics.")
-    kind: Literal["locomotion", "manipulation", "navigation"] = Field(description="Sort of task; only shown in lists.")
+    kind: Literal["locomotion", "manipulation", "navigation"] | None = Field(
+        None, description="Sort of task; only shown in lists."
+    )
     kwargs: dict[str, Any] = Field({}, description="Keyword arguments of gymnasium.make.")
     wrappers: tuple[WrapperSpec, ...] = Field((), description="Wrappers, the innermost first.")
     n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Environments side by side in one process.")] = 1

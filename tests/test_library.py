@@ -51,7 +51,7 @@ def test_the_working_directory_comes_before_what_is_shipped() -> None:
     assert load_config(write(RUN)).agent.tau == 0.5
 
 
-ENVIRONMENT = "id: Hopper-v5\nkind: locomotion\nkwargs: {forward_reward_weight: %s}\n"
+ENVIRONMENT = "id: Hopper-v5\nkwargs: {forward_reward_weight: %s}\n"
 NAMING = {
     "config": "agent: ppo\nenv: env.yaml\ntotal_timesteps: 100\n",
     "base": "agent: ppo\nenv: {base: env.yaml, n_envs: 2}\ntotal_timesteps: 100\n",
@@ -209,8 +209,8 @@ def test_a_budget_that_ends_before_learning_starts_is_pointed_out() -> None:
 
 
 def test_what_an_environments_file_lacks_is_missed_there() -> None:
-    write("id: Walker2d-v5\n", "envs/walker.yaml")
-    with pytest.raises(ConfigError, match=r"^envs/walker\.yaml: env\.kind: missing$"):
+    write("kind: locomotion\n", "envs/walker.yaml")
+    with pytest.raises(ConfigError, match=r"^envs/walker\.yaml: env\.id: missing$"):
         load_config("quickstart", "env=walker")
 
 

@@ -106,7 +106,7 @@ def _envs() -> Iterator[tuple[str, ...]]:
     for name in names("envs"):
         path = find("envs", name, "list")
         data = read_yaml(path).data
-        yield name, str(data.get("id", "?")), str(data.get("kind", "?")), about(path)
+        yield name, str(data.get("id", "?")), str(data.get("kind") or ""), about(path)
 
 
 def _configs() -> Iterator[tuple[str, ...]]:
