@@ -92,7 +92,7 @@ class TorsoMixin:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[misc]
-        # A copied optimizer has none of its hooks.
+        # Copying an optimizer drops its hooks.
         assert isinstance(self, nn.Module)
         project_after_steps(self)
 
@@ -146,9 +146,9 @@ def install(network: nn.Sequential, spec: TorsoSpec) -> None:
 
 
 class Projection:
-    """Puts weights back to where they have to lie, after each step of the optimizer that moved them.
+    """Optimizer hook that calls `project_` of some modules after each step.
 
-    A hook of PyTorch's, so that every algorithm's own step calls it, before targets follow.
+    A PyTorch hook runs in every algorithm's step, lean or not, before target networks are updated.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
@@ -160,9 +160,9 @@ class Projection:
 
 
 def project_after_steps(policy: nn.Module) -> None:
-    """Have each optimizer within `policy` followed by `project_` of the modules whose parameters it steps.
+    """Register a `Projection` on each optimizer in `policy` that steps parameters of modules with a `project_` method.
 
-    Modules without such a method, which are most, are left alone, and so are those that no optimizer steps, as targets.
+    Optimizers without such modules get no hook. Target networks are not stepped and so not projected.
     """
     for module in policy.modules():
         optimizer = getattr(module, "optimizer", None)

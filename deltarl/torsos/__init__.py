@@ -1,7 +1,7 @@
-"""Torso families, one file each: a spec with its options, and the blocks that it makes.
+"""Torso families, one file each: a spec with its options, and the blocks that it builds.
 
-`FAMILIES` is the only list of kinds: the union of specs, JSON Schema, merging, tables of options, matching of sizes and
-the tests' matrix follow from it.
+`FAMILIES` is the only list of kinds. The union of specs, the JSON Schema, merging, the tables of options, size matching
+and the test matrix are derived from it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[TorsoSpec]] = {family.model_fields["kind"].default: family for family in FAMILIES}
-# The kinds that can stand in a file.
+# The kinds that a YAML file can name.
 TORSO_KINDS = tuple(kind for kind, family in KINDS.items() if family.in_files)
 
 
@@ -78,16 +78,16 @@ _ADAPTER: TypeAdapter[Any] = TypeAdapter(_any_of(KINDS))
 
 
 def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
-    """Lay `change` over `base`; a new kind keeps the options that both kinds have and drops the old kind's own.
+    """Merge `change` into `base`. A new kind keeps the options that both kinds share and drops the rest.
 
-    Of the options that both kinds have, the family says which stay beside those that change.
+    Which of the shared options survive a change is decided by the family (`TorsoSpec.kept`).
 
     Args:
         base: a torso as plain data.
         change: a kind, options as plain data, or a spec.
 
     Returns:
-        The merged torso as plain data, not validated yet.
+        The merged torso as plain data, not yet validated.
     """
     new = torso_data(change)
     kind = new.get("kind", base.get("kind", "delta"))
@@ -100,10 +100,10 @@ def merge_torso(base: Mapping[str, Any], change: str | Mapping[str, Any] | Spec)
 
 
 def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
-    """A torso as plain data: a bare string is a kind, and a spec gives the options that were set in it.
+    """Convert a torso to plain data. A string is a kind; a spec yields the options that were set explicitly.
 
     Raises:
-        ConfigError: if it is none of these.
+        ConfigError: for any other type.
     """
     if isinstance(torso, str):
         return {"kind": torso}
@@ -119,10 +119,10 @@ def parse_torso(torso: Mapping[str, Any], option: str) -> TorsoSpec:
 
     Args:
         torso: plain data with a `kind`.
-        option: what the user called it, for the message ("torso", "critic_torso").
+        option: the user's name for it in error messages ("torso", "critic_torso").
 
     Raises:
-        ConfigError: naming the option and what would be right.
+        ConfigError: naming the option and the accepted values.
     """
     try:
         spec: TorsoSpec = _ADAPTER.validate_python(dict(torso))

@@ -1,4 +1,4 @@
-"""What all torso families share: the protocol of their specs, and the torso itself: stem, blocks and final norm."""
+"""The protocol of torso specs, and the torso itself: stem, blocks and final norm."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MLP_SCALE = 0.5
 
 
 class TorsoSpec(Spec, ABC):
-    """A torso as plain data, and all that the rest of the library asks of its family.
+    """A torso as plain data, and the interface of its family to the rest of the library.
 
     Attributes:
-        in_files: whether the kind can stand in a file.
+        in_files: whether a YAML file can name the kind.
     """
 
     in_files: ClassVar[bool] = True
@@ -32,28 +32,28 @@ class TorsoSpec(Spec, ABC):
     @classmethod
     @abstractmethod
     def formulas(cls) -> dict[str, str]:
-        """What its blocks compute, by what has to be set for it: the kind, and an option where that chooses."""
+        """The formulas of its blocks, keyed by the setting that selects each: a kind, or a kind and an option."""
 
     @abstractmethod
     def build(self, in_features: int) -> Torso | None:
-        """The network between `in_features` features and a head; None for Stable-Baselines3's own, which stays."""
+        """Build the network between `in_features` features and a head; None keeps Stable-Baselines3's own."""
 
     @property
     @abstractmethod
     def layers(self) -> tuple[int, ...] | None:
-        """Widths of the hidden layers that Stable-Baselines3 is to make: of a torso, a single one that it replaces.
+        """Widths of the hidden layers that Stable-Baselines3 builds; a torso asks for one and replaces it.
 
-        None for those that the policy has of itself.
+        None for the policy's own default.
         """
 
     @property
     @abstractmethod
     def inner(self) -> int | tuple[int, ...] | None:
-        """The widths that a comparison may choose to give arms equal sizes; None where there are none to choose."""
+        """The widths that a comparison may change to give arms equal sizes; None if there are none."""
 
     @abstractmethod
     def scaled(self, factor: float) -> Self:
-        """The same torso with its inner widths times `factor`, rounded, and at least 1; only where there are any."""
+        """The same torso with its inner widths times `factor`, rounded, at least 1. Only for specs with `inner`."""
 
     @abstractmethod
     def label(self) -> str:
@@ -67,26 +67,26 @@ class TorsoSpec(Spec, ABC):
     @property
     @abstractmethod
     def kept_numbers(self) -> int:
-        """A lower bound on the numbers that it keeps of each row of a batch for the gradient."""
+        """A lower bound on the numbers kept per row of a batch for the backward pass."""
 
     @property
     def erases(self) -> bool:
-        """Whether its blocks erase: whether a part of the state is taken out that the block chooses."""
+        """Whether its blocks erase a part of the state that they choose."""
         return False
 
     @classmethod
     def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-        """Which options of `base`, a torso of this kind as plain data, stay when `change` is laid over it."""
+        """The options of `base`, a torso of this kind as plain data, that are kept when `change` is merged into it."""
         del change
         return dict(base)
 
 
 class StackSpec(TorsoSpec):
-    """What torsos share that are a stack of blocks: stem, blocks of one inner width, norms.
+    """Base of torsos that are a stack of blocks: stem, blocks of one inner width, norms.
 
     Attributes:
-        formula: what a block makes of its state.
-        unread: options that this kind does not read; another value than the default is refused.
+        formula: the state after a block, as text.
+        unread: options that this kind does not read; any value but the default is refused.
     """
 
     formula: ClassVar[str]
@@ -100,7 +100,7 @@ class StackSpec(TorsoSpec):
         description="Inner width of each block's sublayer (Linear, activation, Linear); null: twice the width.",
     )
     activation: Activation = Field("relu", description="Activation inside the sublayer.")
-    norm: Norm = Field("layer", description="Norm before each block and after the last; none: no norm at all.")
+    norm: Norm = Field("layer", description="Norm before each block and after the last; none disables all norms.")
     norm_position: Literal["pre", "post", "sandwich"] = Field(
         "pre",
         description="pre: before the sublayer; post: after the shortcut; sandwich: before and after the sublayer.",
@@ -110,14 +110,14 @@ class StackSpec(TorsoSpec):
         None, gt=0, le=1, description="Start of a learned scale per feature on what each block adds; null: no scale."
     )
     drop_path: float = Field(
-        0.0, ge=0, lt=1, description="Probability that training leaves a block out for a sample (stochastic depth)."
+        0.0, ge=0, lt=1, description="Probability of skipping a block for a sample in training (stochastic depth)."
     )
     sublayers: int = Field(
         1,
         ge=1,
         le=4,
-        description="Above 1, the sublayer is so many groups of Linear, norm and activation; 4 with silu is the block "
-        "of arXiv 2503.14858.",
+        description="If above 1, the sublayer is this number of groups of Linear, norm and activation; 4 with silu is "
+        "the block of arXiv 2503.14858.",
     )
     output_scale: Annotated[float, Field(gt=0, le=1_000)] | Literal["mlp"] | None = Field(
         None,
@@ -147,7 +147,7 @@ class StackSpec(TorsoSpec):
 
     @field_serializer("hidden")
     def _hidden_as_given(self, hidden: int, info: SerializationInfo) -> int | None:
-        # Files say null, so that a new width has its own; what is compared and digested is the number itself.
+        # Files store null, so that a new width gets its own default; comparisons and digests use the number.
         return None if info.mode == "python" and "hidden" not in self.model_fields_set else hidden
 
     @classmethod
@@ -156,32 +156,32 @@ class StackSpec(TorsoSpec):
 
     @classmethod
     def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-        """Without options that this kind does not read."""
+        """All but the options that this kind does not read."""
         del change
         return {option: value for option, value in base.items() if option not in cls.unread}
 
     @abstractmethod
     def make_block(self) -> nn.Module:
-        """One block, of `[..., width]` to the same shape; with `state_channels` above 1 of `[..., width, channels]`."""
+        """Build one block on `[..., width]`, or on `[..., width, channels]` if `state_channels` is above 1."""
 
     def make_blocks(self) -> list[nn.Module]:
-        """All blocks, in their order."""
+        """Build all blocks, in order."""
         return [self.make_block() for _ in range(self.depth)]
 
     def make_stem(self, in_features: int) -> nn.Module:
-        """What stands before the blocks; a Linear is initialised by the torso, anything else by itself."""
+        """Build the layer before the blocks. The torso initialises a Linear; other modules initialise themselves."""
         return nn.Linear(in_features, self.width * (self.state_channels if self.channel_start == "linear" else 1))
 
     def make_readout(self) -> nn.Module:
-        """From the state to `[..., width]`."""
+        """Build the module that maps the state to `[..., width]`."""
         return ChannelCompressor(self.width, self.state_channels) if self.state_channels > 1 else nn.Identity()
 
     def make_final_norm(self) -> nn.Module:
-        """The norm behind the last block."""
+        """Build the norm after the last block."""
         return make_norm(self.norm, self.width, self.eps)
 
     def make_sublayer(self, out: int | None = None) -> Sublayer:
-        """F of one block, of `[..., width]` to `[..., out]`, which is the width if not given."""
+        """F of one block: maps `[..., width]` to `[..., out]`; `out` defaults to the width."""
         return Sublayer(
             self.width,
             self.hidden,
@@ -200,7 +200,7 @@ class StackSpec(TorsoSpec):
 
     @property
     def channel_start(self) -> Literal["copy", "linear"]:
-        """How value channels start: as copies of the stem's output, or each as its own projection of the features."""
+        """How value channels start: as copies of the stem's output, or as one projection of the features each."""
         return "copy"
 
     def build(self, in_features: int) -> Torso:
@@ -232,9 +232,9 @@ class StackSpec(TorsoSpec):
 class Torso(nn.Module):
     """Linear stem, `depth` blocks and a final norm; delta, residual and plain differ in their blocks alone.
 
-    Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as as many copies
-    of the stem's output (paper, section 3.2, without embedding convolution), or, with `expand: linear`, as a projection
-    of the features for each, and ends in a channel compressor. `spec.output_scale` is a factor on the final features.
+    Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as copies of the
+    stem's output (paper, section 3.2, without the embedding convolution) or, with `expand: linear`, as one projection
+    of the features per channel, and ends in a channel compressor. `spec.output_scale` multiplies the final features.
 
     Args:
         in_features: size of the input, at least 1.

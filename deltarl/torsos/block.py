@@ -1,4 +1,4 @@
-"""The Block protocol: what a block of a torso tells about itself besides mapping a state to a state."""
+"""The Block protocol: what a block reports about itself besides mapping a state to a state."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """One block on a batch of N; None where a block of its kind has no such thing.
+    """Measurements of one block on a batch of N; None where they are not defined for the block.
 
     Attributes:
         update_ratio: `|X' - X| / |X|`, `[N]`.
         k: direction, `[N, heads, width / heads]`.
-        v: value, `[N, heads, channels]`; of an additive block, which has one for all inputs, that.
+        v: value, `[N, heads, channels]`; for an additive block its learned magnitude, the same for all inputs.
         beta: gate, `[N, heads]`.
         readout: `k^T X`, `[N, heads, channels]`.
         readout_after: `k^T X'`, `[N, heads, channels]`.
-        cos: `|k^T X| / |X|` within a head, for each channel, `[N, heads, channels]`.
-        cos_pairs: the mean of that over the k of one sample and the X of another, `[heads, channels]`; NaN for N = 1.
+        cos: `|k^T X| / |X|` within a head, per channel, `[N, heads, channels]`.
+        cos_pairs: its mean over pairs of different samples for k and X, `[heads, channels]`; NaN for N = 1.
         erases: whether the state loses beta times its part along k.
     """
 
@@ -44,7 +44,7 @@ class BlockRecord:
 
     @property
     def erase_share(self) -> Tensor | None:
-        """`|k^T X| / (|k^T X| + |v|)`: how much of the rewrite is erasure, `[N, heads, channels]`."""
+        """`|k^T X| / (|k^T X| + |v|)`, the share of erasing in the rewrite, `[N, heads, channels]`."""
         if not self.erases or self.readout is None or self.v is None:
             return None
         erased = self.readout.abs()
@@ -52,10 +52,10 @@ class BlockRecord:
 
 
 class Block(nn.Module):
-    """Base of the library's blocks. A block need not derive from it: `observe` and `gate_rows` below take any module.
+    """Base of the library's blocks. Deriving from it is optional: `observe` and `gate_rows` below accept any module.
 
-    A block, or a module within one, that has a method `project_()` has it called after each step of the optimizer, as
-    layers need that keep their weights on a sphere.
+    If a block, or a module inside one, has a method `project_()`, policies call it after each optimizer step. Layers
+    that keep their weights on a sphere use this.
 
     Attributes:
         erases: whether the state loses beta times its part along k.
@@ -64,42 +64,41 @@ class Block(nn.Module):
     erases: bool = False
 
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
-        """What the block does on a batch.
+        """Measure the block on a batch.
 
         Args:
-            x: the state before it, `[N, ...]`.
-            after: the state behind it, of the same shape.
+            x: the state before the block, `[N, ...]`.
+            after: the state after it, of the same shape.
         """
         return BlockRecord(update_ratio(x, after))
 
     def gate_rows(self) -> dict[nn.Linear, slice]:
-        """The Linears that make the block's learned gate, and which of their output rows do; empty without one."""
+        """The Linears of the learned gate, and which of their output rows belong to it; empty without a gate."""
         return {}
 
 
 def update_ratio(x: Tensor, after: Tensor) -> Tensor:
-    """`|X' - X| / |X|` for each sample, `[N]`."""
+    """`|X' - X| / |X|` per sample, `[N]`."""
     moved, length = (after - x).flatten(1), x.flatten(1)
     ratio: Tensor = moved.norm(dim=-1) / length.norm(dim=-1)
     return ratio
 
 
 def observe(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:
-    """`Block.observe` of any module; of one that is no `Block`, how far it moves the state."""
+    """`Block.observe` for any module; for other than `Block`s only the update ratio."""
     return block.observe(x, after) if isinstance(block, Block) else BlockRecord(update_ratio(x, after))
 
 
 def gate_rows(block: nn.Module) -> dict[nn.Linear, slice]:
-    """`Block.gate_rows` of any module; none of one that is no `Block`."""
+    """`Block.gate_rows` for any module; empty for other than `Block`s."""
     return block.gate_rows() if isinstance(block, Block) else {}
 
 
 def undecayed_parameters(module: nn.Module) -> set[str]:
-    """Names of the parameters that weight decay should leave alone: all but the weights of matrix products.
+    """Names of the parameters to exclude from weight decay: biases, norms, scales and gates.
 
-    These are biases, norms, scales such as an action's log standard deviation, and gates.
-
-    Decay pulls a gate's logits, and with them beta, to beta_max / 2. A Linear that holds a gate counts as a whole.
+    Decay would pull a gate's logits to 0, and so beta to beta_max / 2. A Linear that holds a gate is excluded as a
+    whole.
     """
     weights: set[int] = set()
     gates: set[int] = set()
@@ -111,5 +110,5 @@ def undecayed_parameters(module: nn.Module) -> set[str]:
 
 
 def ids(parameters: Iterable[Tensor]) -> set[int]:
-    """Identities: tensors compare by value."""
+    """Identities of tensors, which compare by value."""
     return set(map(id, parameters))

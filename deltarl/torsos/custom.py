@@ -1,4 +1,4 @@
-"""Blocks of a class of the user's own."""
+"""Torsos of user-defined blocks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deltarl.torsos.base import StackSpec
 
 
 class CustomTorsoSpec(StackSpec):
-    """Blocks of a class of the user's own, between the same stem and norm; from Python alone, as no file can hold it.
+    """User-defined blocks between the same stem and final norm. Only from Python: a file cannot hold a class.
 
-    For options of the class itself, `functools.partial(MyBlock, option=...)` serves as `block`.
+    To pass options to the class, give `functools.partial(MyBlock, option=...)` as `block`.
     """
 
     in_files: ClassVar[bool] = False
@@ -27,11 +27,11 @@ class CustomTorsoSpec(StackSpec):
     )
 
     def make_block(self) -> nn.Module:
-        """One block of the user's class.
+        """Build one block of the user's class.
 
         Raises:
-            ConfigError: if it is no module, or has "value" in the path of a parameter, which TRPO would leave out of
-                the policy's step.
+            ConfigError: if it is not a module, or if the path of a parameter contains "value": TRPO would leave that
+                parameter out of the policy's step.
         """
         block = self.block(self)
         if not isinstance(block, nn.Module):

@@ -1,7 +1,7 @@
-"""Delta blocks: what happens to the state between two norms.
+"""Delta blocks and their variants.
 
-Every block reads the normalised, compressed state c = Norm(compress(X)) and shares the sublayer F
-(Linear, activation, Linear); the updates differ only in how F(c) reaches the state.
+Every block computes the context c = Norm(compress(X)) and F(c), with F the sublayer (Linear, activation, Linear). The
+updates differ only in how F(c) changes the state.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def start_gate(last: nn.Linear, gates: int, beta_init: float, beta_max: float) -
 
 
 class RankOneBlock(StackBlock, ABC):
-    """What the blocks share that change the state along one direction a head; `rewrite` is what differs.
+    """Base of the blocks that change the state along one direction per head; subclasses implement `rewrite`.
 
     Maps a state `[..., width]`, or `[..., width, channels]` where `spec.channels` is above 1, to the same shape.
     """
@@ -66,13 +66,13 @@ class RankOneBlock(StackBlock, ABC):
 
     @abstractmethod
     def rewrite(self, state: Tensor, k: Tensor, source: Tensor) -> Tensor:
-        """The new state from the state and its direction, both split into heads, and what v and beta are read from."""
+        """The new state, from state and direction, both split into heads, and the source of v and beta."""
 
     def direction(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The direction k `[..., products * heads, width / heads]` and the source of v and beta `[..., width]`.
 
-        k is the sublayer's output, and the source the normalised context; with a generator k comes from that, and
-        the sublayer's output is the source.
+        k comes from the sublayer and the source is the context; with a generator, k comes from the generator and the
+        source is the sublayer's output.
         """
         context = self.norm(self.compress(x))
         h = self.sublayer(context)
@@ -80,7 +80,7 @@ class RankOneBlock(StackBlock, ABC):
         return unit_direction(torch.unflatten(h, -1, (self.products * self.heads, -1)), self.eps), source
 
     def split_heads(self, x: Tensor) -> Tensor:
-        """The state with its width split: `[..., heads, width / heads]`, and the channels last if there are any."""
+        """The state with its width split: `[..., heads, width / heads]`, followed by the channels if there are any."""
         axis = -1 if self.channels == 1 else -2
         return torch.unflatten(x, axis, (self.heads, -1))
 
@@ -89,13 +89,13 @@ class RankOneBlock(StackBlock, ABC):
         return self.joined(x, self.rewrite(self.split_heads(x), k, source).reshape(x.shape))
 
     def value_and_beta(self, source: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What a record shows of them: v `[N, heads, channels]` and beta `[N, heads]`, None for what there is not."""
+        """v `[N, heads, channels]` and beta `[N, heads]` for a record; None for what the block does not have."""
         del source
         return None, None
 
     @torch.no_grad()
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
-        """With several products, those of one head are shown as heads beside each other, in their order."""
+        """Products are recorded as further heads: first the heads of the first product, then those of the second."""
         k, source = self.direction(x)
         v, beta = self.value_and_beta(source)
         between = self.states_between(self.split_heads(x), k, source)
@@ -126,8 +126,8 @@ class DeltaBlock(RankOneBlock):
 
     From the context c = Norm(compress(X)) come the direction k = unit(F(c)), the value v = W_v c + b_v and the gate
     beta = beta_max sigmoid(W_b c + b); the state becomes X + beta k (v^T - k^T X). With several heads the width
-    splits into groups, and each has its own k, v and beta. Every gate starts at `spec.beta_init` exactly. With several
-    products all of that is there as many times, and the updates follow each other (DeltaProduct, arXiv 2502.10297).
+    splits into groups, and each has its own k, v and beta. Every gate starts at `spec.beta_init` exactly. With n
+    products, n such updates with their own k, v and beta are applied in a row (DeltaProduct, arXiv 2502.10297).
 
     Args:
         spec: width, hidden, heads, channels and the other options; `spec.depth` is not read.
@@ -141,20 +141,20 @@ class DeltaBlock(RankOneBlock):
         self.beta_init, self.beta_max, self.sigmoid_value = spec.beta_init, spec.beta_max, spec.value == "sigmoid"
         self.value_start, self.sphere = spec.value_start, spec.sphere
         self.gate_width = gate_width_of(spec)
-        # Gate and value come from one Linear, since each further small GEMM costs as much as this one. It is not
-        # called "value": TRPO leaves every parameter with "value" in its path out of the policy's step.
+        # One Linear for gate and value: a second small GEMM would cost as much again. Not named "value", because TRPO
+        # leaves every parameter with "value" in its path out of the policy's step.
         groups = spec.heads * spec.products
         self.write = nn.Linear(spec.width, self.gate_width + groups * spec.channels)
         self.gate_out = nn.Linear(self.gate_width, groups) if spec.gate_layers == 2 else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the gates at `beta_init`, whatever the input, and a linear value at `value_start`.
+        """Start the gates at `beta_init` for every input, and a linear value at `value_start`.
 
         The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `value_start` times
-        `sublayer_norm`; at 1 a block writes as much as the residual block would, and with PyTorch's own start, near 0,
-        a torso is almost linear in its features (benchmarks/value_start.py). Several channels start apart, at normal
-        random numbers of that size.
+        `sublayer_norm`. At 1 a block writes as much as the residual block; with PyTorch's default, near 0, a torso is
+        almost linear in its features (benchmarks/value_start.py). With several channels, the biases are normal random
+        numbers of that scale, so that the channels start apart.
         """
         self.write.reset_parameters()
         groups = self.heads * self.products
@@ -242,10 +242,10 @@ class WriteOnlyBlock(DeltaBlock):
 
 
 class AdditiveBlock(RankOneBlock):
-    """X + k s^T with a learned, input-independent s: what is left of a residual block when only F's direction counts.
+    """X + k s^T with a learned, input-independent s: a residual block that uses only the direction of F(c).
 
     s starts at `value_start` times `sublayer_norm`; at 1 the block starts near the residual one. Several channels start
-    apart, as a Delta block's do.
+    apart, as in a Delta block.
     """
 
     def __init__(self, spec: DeltaOptions) -> None:

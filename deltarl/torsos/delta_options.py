@@ -90,7 +90,8 @@ class DeltaOptions(StackSpec):
         1,
         ge=1,
         le=4,
-        description="Updates in a row in each block, read from one context, each with its own k, v and beta.",
+        description="Number of updates in a row in each block, all read from one context, each with its own k, v and "
+        "beta.",
     )
     sphere: bool = Field(
         False,

@@ -1,4 +1,4 @@
-"""Residual blocks that take something out of the state besides what they add."""
+"""Residual blocks that also remove a part of the state."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from deltarl.torsos.residual import PlainBlock
 
 
 class ResidualEraseBlock(PlainBlock):
-    """X + F(c) - beta k (k^T X), k = unit(F(c)): a residual block that erases; nests the residual block at beta = 0.
+    """X + F(c) - beta k (k^T X), k = unit(F(c)): a residual block that erases; at beta = 0 the residual block.
 
-    With several heads each has its own k and beta, and the erasure is within the head.
+    With several heads, each has its own k and beta and erases within the head.
     """
 
     erases = True
@@ -49,7 +49,7 @@ class ResidualEraseBlock(PlainBlock):
         return torch.unflatten(x, -1, (self.heads, -1))
 
     def rewrite(self, state: Tensor, h: Tensor, context: Tensor) -> Tensor:
-        """The new state from the state and F(c), both split into heads, and from the context that beta is read from."""
+        """The new state, from the state and F(c), both split into heads, and the context, which beta is read from."""
         return residual_erase_update(state, h, unit_direction(h, self.eps), self.beta(context))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class ResidualEraseBlock(PlainBlock):
 
     @torch.no_grad()
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
-        """With |F(c)| / beta for the value: what a Delta block would have to move towards to do the same."""
+        """Records |F(c)| / beta as the value: the target of the Delta block that makes the same step."""
         context = self.norm(x)
         h, beta = self.split_heads(self.sublayer(context)), self.beta(context)
         k, state = unit_direction(h, self.eps), self.split_heads(x)

@@ -14,10 +14,10 @@ from deltarl.functional import sinkhorn
 from deltarl.torsos.base import StackSpec
 from deltarl.torsos.join import StackBlock, make_context_norm
 
-# Where what is read from the state starts (both papers).
+# Start of the factor on the part that is read from the state (both papers).
 DYNAMIC_START = 0.01
-# Where doubly stochastic connections start: how much of its own stream a block reads, and how much larger the logits of
-# the diagonal are, which makes a mixing matrix of four streams 0.95 on the diagonal.
+# Start of doubly stochastic connections: the weight of a block's own stream in what it reads, and the logit of the
+# mixing matrix's diagonal, the others being 0 (0.95 on the diagonal for four streams).
 OWN_SHARE, DIAGONAL = 0.9, 4.0
 
 
@@ -30,16 +30,16 @@ class HyperTorsoSpec(StackSpec):
     formula: ClassVar[str] = "H_res X + H_post^T F(Norm(H_pre X)) with learned connections H of `channels` streams"
     unread: ClassVar[tuple[str, ...]] = ("norm_position",)
     kind: Literal["hyper"] = "hyper"
-    channels: int = Field(4, ge=2, le=16, description="Residual streams.")
+    channels: int = Field(4, ge=2, le=16, description="Number of residual streams.")
     connections: Literal["static", "dynamic"] = Field(
-        "static", description="static: learned alone; dynamic: read from the state, too."
+        "static", description="static: learned constants; dynamic: constants plus a part read from the state."
     )
     mixing: Literal["free", "doubly_stochastic"] = Field(
         "free",
         description="free: any connections, as in arXiv 2409.19606; doubly_stochastic: H_res by Sinkhorn's iteration, "
         "H_pre in (0, 1) and H_post in (0, 2), as in mHC.",
     )
-    sinkhorn_steps: int = Field(20, ge=1, le=100, description="Of Sinkhorn's iteration.")
+    sinkhorn_steps: int = Field(20, ge=1, le=100, description="Number of steps of Sinkhorn's iteration.")
 
     @model_validator(mode="after")
     def _steps_are_taken(self) -> Self:
@@ -71,8 +71,8 @@ class SumOfStreams(nn.Module):
 class Connections(nn.Module):
     """H_pre `[..., n]`, H_post `[..., n]` and H_res `[..., n, n]` of a state `[..., width, n]`.
 
-    At the start a block reads mainly the stream of its index, writes to all, and mixes none, or nearly none. That each
-    block reads another stream lets the streams, which start equal, come apart.
+    Initially a block reads mainly the stream of its index, writes to all streams and mixes (almost) none. The streams
+    start equal and diverge because consecutive blocks read different streams.
 
     Args:
         spec: channels, connections, mixing and sinkhorn_steps are read.
@@ -89,7 +89,7 @@ class Connections(nn.Module):
         self.read: nn.Linear | None = None
         self.gain: nn.Parameter | None = None
         if spec.connections == "dynamic":
-            # mHC reads all streams at once, hyper-connections each connection from its own stream.
+            # mHC reads all streams at once; hyper-connections read each connection from its stream.
             inputs, outputs = (n * spec.width, n * (n + 2)) if self.sinkhorn_steps else (spec.width, n + 2)
             self.read = nn.Linear(inputs, outputs, bias=False)
             self.gain = nn.Parameter(torch.empty(3))
@@ -122,7 +122,9 @@ class Connections(nn.Module):
             else:
                 found = torch.tanh(self.read(layer_norm(streams, streams.shape[-1:], eps=self.eps)))
                 of_pre, of_post = found[..., 0], found[..., 1]
-                of_mix = found[..., 2:].transpose(-1, -2)  # a stream says where it goes to
+                of_mix = found[..., 2:].transpose(
+                    -1, -2
+                )  # row j of `found` holds the weights that stream j is sent with
             one, two, three = self.gain.unbind()
             pre, post, mix = pre + one * of_pre, post + two * of_post, mix + three * of_mix
         if not self.sinkhorn_steps:

@@ -1,4 +1,4 @@
-"""How a block's step reaches the state: the options of all stacks that act behind a block."""
+"""How a block's step is added to the state: the shared options that act after a block."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from deltarl.torsos.layers import DropPath, make_norm
 
 
 class Join(nn.Module):
-    """Norm(X + scale * drop(X' - X)): the step X' - X scaled, at times left out, and the new state normalised.
+    """Norm(X + drop(scale * (X' - X))): scale the step X' - X, drop it at random, normalise the new state.
 
     `residual_scale` is a learned factor for each feature (LayerScale, arXiv 2103.17239), `drop_path` stochastic depth
-    (arXiv 1603.09382), and `norm_position: post` the norm behind the shortcut. What is not set does nothing.
+    (arXiv 1603.09382), and `norm_position: post` the norm after the shortcut. Options that are not set do nothing.
     """
 
     def __init__(self, spec: StackSpec) -> None:
@@ -40,10 +40,10 @@ class Join(nn.Module):
 
 
 class StackBlock(Block):
-    """Base of the library's blocks in a stack, which honour the options of all stacks.
+    """Base of the library's blocks; implements the options that all stacks share.
 
     Attributes:
-        join: what acts behind the block; None with these options at their defaults.
+        join: the module that acts after the block; None if these options are at their defaults.
     """
 
     def __init__(self, spec: StackSpec) -> None:
@@ -52,11 +52,11 @@ class StackBlock(Block):
         self.join = None if is_plain else Join(spec)
 
     def joined(self, x: Tensor, new: Tensor) -> Tensor:
-        """The state behind the block, from the state before it and the one that its formula gives."""
+        """The state after the block, from the state before it and the new state that its formula gives."""
         result: Tensor = new if self.join is None else self.join(x, new)
         return result
 
 
 def make_context_norm(spec: StackSpec) -> nn.Module:
-    """The norm before a block's sublayer; with `norm_position: post` there is none."""
+    """Build the norm before a block's sublayer; the identity with `norm_position: post`."""
     return make_norm("none" if spec.norm_position == "post" else spec.norm, spec.width, spec.eps)

@@ -1,4 +1,4 @@
-"""Layers that torsos of all families are made of: activations, norms, the sublayer and the channel compressor."""
+"""Layers shared by all torso families: activations, norms, the sublayer and the channel compressor."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class BatchRenorm(BatchRenorm1d):
-    """sb3-contrib's batch renormalisation, its statistics under the names that target networks follow.
+    """sb3-contrib's batch renormalisation, with its statistics renamed so that target networks follow them.
 
-    Stable-Baselines3 copies a buffer to a target network only if it is called `running_*`.
+    Stable-Baselines3 copies a buffer to a target network only if its name contains `running_`.
     """
 
     running_mean: Tensor
@@ -61,7 +61,7 @@ class BatchRenorm(BatchRenorm1d):
 
 
 def make_norm(name: Norm, width: int, eps: float) -> nn.Module:
-    """The norm of that name over `width` features; the identity for `none`."""
+    """Build the norm of that name over `width` features; the identity for `none`."""
     if name == "none":
         return nn.Identity()
     if name == "batch_renorm":
@@ -75,11 +75,11 @@ class Sublayer(nn.Sequential):
 
     Args:
         width: of the input.
-        hidden: of what lies within.
+        hidden: inner width.
         activation: a key of `ACTIVATIONS`.
         out: width of the output; that of the input if not given.
-        groups: above 1, F is so many groups of Linear, norm and activation instead (arXiv 2503.14858).
-        norm: within these groups, and behind the sublayer.
+        groups: if above 1, F is this number of groups of Linear, norm and activation (arXiv 2503.14858).
+        norm: norm in the groups and after the sublayer.
         eps: guard inside the norms.
         normalized: whether a norm follows the sublayer.
     """
@@ -124,8 +124,8 @@ def drop_path(step: Tensor, rate: float, state_dims: int) -> Tensor:
 
     Args:
         step: what the block adds, `[..., *state]`.
-        rate: probability that a sample's step is left out, in [0, 1); those that stay are divided by 1 - rate.
-        state_dims: number of dimensions of a sample's state; each sample is drawn for alone.
+        rate: probability of dropping a sample's step, in [0, 1); the others are divided by 1 - rate.
+        state_dims: number of dimensions of one sample's state; each sample is dropped independently.
     """
     samples = step.shape[: step.ndim - state_dims]
     kept = step.new_empty((*samples, *[1] * state_dims)).bernoulli_(1 - rate)
@@ -158,8 +158,8 @@ def sublayer_norm(width: int, heads: int) -> float:
 class ChannelCompressor(nn.Module):
     """Mixes the value channels of each feature, `[..., d, d_v]` to `[..., d]` (paper, DDL-CC, appendix A.2).
 
-    It starts at random weights whose squares sum to 1 in expectation, which keeps the size of the state and gives each
-    channel a gradient of its own; with a mean over channels, those that start equal would stay so.
+    The initial weights are random and their squares sum to 1 in expectation. This keeps the scale of the state and
+    gives the channels different gradients; under a mean over channels, channels that start equal would stay equal.
     """
 
     def __init__(self, width: int, channels: int) -> None:

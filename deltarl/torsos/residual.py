@@ -1,4 +1,4 @@
-"""Residual blocks, and the same blocks with no shortcut."""
+"""Residual blocks, and the same blocks without the shortcut."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PlainBlock(StackBlock):
 class ResidualBlock(PlainBlock):
     """x + F(Norm(x)): the pre-norm residual block. Maps `[..., width]` to `[..., width]`.
 
-    At the start the last layer of F is `spec.init_scale` times what a plain block's is.
+    The last layer of F starts at `spec.init_scale` times that of a plain block.
     """
 
     def __init__(self, spec: ResidualTorsoSpec) -> None:

@@ -18,7 +18,7 @@ from deltarl.torsos.layers import ACTIVATIONS
 class SimbaV2TorsoSpec(StackSpec):
     """Hyperspherical blocks, unit(X + a (unit(F(X)) - X)); states and rows of weights have length 1 (arXiv 2502.15280).
 
-    The embedding appends a constant to the features, so that their length is not lost. There is no final norm.
+    The embedding appends a constant to the features before normalising, which preserves their length. No final norm.
     """
 
     formula: ClassVar[str] = (
@@ -39,7 +39,7 @@ class SimbaV2TorsoSpec(StackSpec):
 
 
 class UnitLinear(nn.Linear):
-    """W x with rows of length 1, no bias. `project_` puts them back to it; policies do so after each optimizer step."""
+    """W x with unit rows and no bias. Policies call `project_` after each optimizer step to restore them."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
@@ -50,14 +50,14 @@ class UnitLinear(nn.Linear):
 
     @torch.no_grad()
     def project_(self) -> None:
-        """Divide each row of the weight by its length, in place."""
+        """Normalise each row of the weight, in place."""
         self.weight.copy_(normalize(self.weight, dim=-1))
 
 
 class Scaler(nn.Module):
-    """A learned factor for each feature that starts at `start`, and is learned as `start / scale` times a parameter.
+    """A learned factor per feature: `start / scale` times a parameter that starts at `scale`.
 
-    The parameter starts at `scale`, which sets how fast an optimizer with steps of one size, as Adam, moves the factor.
+    The factor starts at `start`; `scale` sets how fast an optimizer with normalised steps, such as Adam, changes it.
     """
 
     def __init__(self, features: int, start: float, scale: float) -> None:
@@ -94,7 +94,7 @@ class Embedding(nn.Module):
 class SimbaV2Block(Block):
     """unit(X + a (unit(F(X)) - X)), F(X) = W2 (relu(s * W1 X) + eps); maps `[..., width]` to `[..., width]`.
 
-    a starts at 1 / (depth + 1). The eps within keeps F(X) away from 0 where no unit is active.
+    a starts at 1 / (depth + 1). The eps keeps F(X) away from 0 where no unit is active.
     """
 
     def __init__(self, spec: SimbaV2TorsoSpec) -> None:

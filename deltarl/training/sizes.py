@@ -1,4 +1,4 @@
-"""How large the networks of a run are."""
+"""Sizes of a run's networks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from deltarl.training.spec import RunSpec
 
 
 def parameters_by_role(spec: RunSpec) -> dict[str, int]:
-    """Trainable parameters of the networks of each role, heads included; several critics are added up.
+    """Count the trainable parameters of each role's networks, heads included, summed over critics.
 
-    Targets, extractors of features and what stands beside the networks, as a standard deviation, are left out.
+    Target networks, features extractors and parameters outside the networks, such as a standard deviation, are left
+    out.
 
     Raises:
         ConfigError: if the environment or the policy cannot be made.
