@@ -16,13 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # Not MuJoCo: what it draws with is chosen when it is imported. The first optimizer of a process imports torch._dynamo.
 _COMMANDS = ["deltarl.cli", "deltarl.comparison.report", "deltarl.launch.runs"]
 CONTEXT.set_forkserver_preload([*_COMMANDS, "matplotlib.backends.backend_agg", "torch._dynamo"])
+
+
+def launched(patch: pytest.MonkeyPatch) -> None:
+    """Have launchers fork their processes in the same way; that they begin new ones is what tests/launch says."""
+    patch.setattr("deltarl.launch.local.multiprocessing", SimpleNamespace(get_context=lambda _: CONTEXT))
 
 
 @dataclass(frozen=True)

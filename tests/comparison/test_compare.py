@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import forked
 import pytest
@@ -53,12 +52,9 @@ SMALL = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _imported_once() -> Iterator[None]:
-    """Runs have processes of their own, forked from one that has imported deltarl.
-
-    A process that begins with nothing is what tests/launch/test_local.py has, and `begin` below.
-    """
+    """`begin` below begins with nothing."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deltarl.launch.local.multiprocessing", SimpleNamespace(get_context=lambda _: forked.CONTEXT))
+        forked.launched(patch)
         yield
 
 

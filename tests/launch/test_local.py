@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import forked
 import pytest
 
 from deltarl.errors import ConfigError
@@ -61,7 +62,8 @@ def test_results_come_in_the_order_of_the_seeds_from_processes_of_their_own() ->
     ]
 
 
-def test_a_config_error_is_raised_as_it_is() -> None:
+def test_a_config_error_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked.launched(monkeypatch)
     with pytest.raises(ConfigError, match=r"^seed 1 is wrong$"):
         run_seeds(partial(wrong_where, 1, "config"), [0, 1], Processes(2))
 
@@ -69,7 +71,8 @@ def test_a_config_error_is_raised_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("error", "message"), [("bug", "ZeroDivisionError: a bug"), ("death", "its process ended with status 7")]
 )
-def test_a_seed_that_fails_takes_no_other_with_it(error: str, message: str) -> None:
+def test_a_seed_that_fails_takes_no_other_with_it(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked.launched(monkeypatch)
     with pytest.raises(SeedFailedError, match="seed 0 failed, 2 of 3 seeds have finished") as caught:
         run_seeds(partial(wrong_where, 0, error), [0, 1, 2], Processes(2))
     assert message in str(caught.value)
@@ -102,7 +105,8 @@ def until_stopped(seed: int, report: Report, stop: StopRequest) -> int:
     raise TrainingStopped(f"seed {seed}: {stop.reason}")
 
 
-def test_a_stop_reaches_the_running_jobs_and_begins_no_others() -> None:
+def test_a_stop_reaches_the_running_jobs_and_begins_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked.launched(monkeypatch)
     stop = StopRequest()
     seen: set[str] = set()
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -182,7 +183,8 @@ def test_infinities_in_an_environments_options_are_kept(tmp_path: Path) -> None:
     assert evaluate(result.folder).return_mean == result.final_return_mean
 
 
-def test_seeds_differ_and_each_has_its_folder(tmp_path: Path) -> None:
+def test_seeds_differ_and_each_has_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forked.launched(monkeypatch)
     first, second = run(quick(tmp_path, "seeds=[3,4]"))
     assert (first.folder.name, second.folder.name) == ("seed-3", "seed-4")
     ours, theirs = weights(first.folder), weights(second.folder)
@@ -342,7 +344,7 @@ def test_progress_falls_silent_when_its_reader_leaves(tmp_path: Path) -> None:
 
 def test_the_number_of_threads_is_the_callers_again_afterwards(tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    run(quick(tmp_path, "threads=2"))
+    run(quick(tmp_path, "threads=2", "agent.n_epochs=1", "total_timesteps=32"))
     assert torch.get_num_threads() == before
 
 
