@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from deltarl import envpool_tasks, plugins, yaml_text
 from deltarl.drift import DriftSpec
 from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
+from deltarl.task_packages import PACKAGES
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -222,10 +224,10 @@ def is_registered(env_id: str) -> bool:
 
 
 def _known_ids() -> list[str]:
-    # Importing it is slow, and prints a notice about one family of its environments.
+    # Importing them is slow, and gymnasium_robotics prints a notice about one family of its environments.
     with contextlib.redirect_stderr(io.StringIO()):
-        import gymnasium_robotics  # noqa: PLC0415
-    gym.register_envs(gymnasium_robotics)
+        for package in PACKAGES:
+            gym.register_envs(import_module(package))
     return list(gym.registry)
 
 

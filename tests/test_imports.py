@@ -12,7 +12,19 @@ import deltarl
 PACKAGE = Path(deltarl.__file__).parent
 # The rooms, each of which may import those before it.
 ORDER = (
-    ("lazily", "schema_kinds", "errors", "functional", "places", "yaml_text", "reading", "plugins", "disk", "aliases"),
+    (
+        "lazily",
+        "schema_kinds",
+        "errors",
+        "functional",
+        "places",
+        "yaml_text",
+        "reading",
+        "plugins",
+        "disk",
+        "aliases",
+        "task_packages",
+    ),
     ("specs", "blocks", "torso", "torsos"),
     ("encoders",),
     ("policies",),

@@ -12,13 +12,14 @@ from deltarl.agents.off_policy import (
     DDPGSpec,
     DQNSpec,
     HERSpec,
+    OffPolicyAgentSpec,
     OffPolicySpec,
     QRDQNSpec,
     SACSpec,
     TD3Spec,
     TQCSpec,
 )
-from deltarl.agents.on_policy import A2CSpec, PPOSpec, RecurrentPPOSpec, TRPOSpec
+from deltarl.agents.on_policy import A2CSpec, OnPolicyAgentSpec, PPOSpec, RecurrentPPOSpec, TRPOSpec
 
 if TYPE_CHECKING:
     from deltarl.agents.build import build_agent, build_policy, policy_name, roles_of
@@ -27,19 +28,7 @@ else:
         __name__, dict.fromkeys(("build_agent", "build_policy", "policy_name", "roles_of"), "deltarl.agents.build")
     )
 
-AnyAgentSpec = (
-    A2CSpec
-    | PPOSpec
-    | TRPOSpec
-    | RecurrentPPOSpec
-    | SACSpec
-    | TD3Spec
-    | DDPGSpec
-    | TQCSpec
-    | CrossQSpec
-    | DQNSpec
-    | QRDQNSpec
-)
+AnyAgentSpec = OnPolicyAgentSpec | OffPolicyAgentSpec
 AgentSpec = Annotated[AnyAgentSpec, Field(discriminator="algorithm")]
 
 __all__ = [

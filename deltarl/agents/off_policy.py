@@ -307,3 +307,6 @@ class QRDQNSpec(QLearningSpec):
 
     def optimizer_defaults(self) -> dict[str, Any]:
         return {"eps": 0.01 / self.batch_size}
+
+
+OffPolicyAgentSpec = SACSpec | TD3Spec | DDPGSpec | TQCSpec | CrossQSpec | DQNSpec | QRDQNSpec

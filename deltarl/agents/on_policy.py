@@ -189,3 +189,6 @@ class TRPOSpec(GSDESpec, OnPolicySpec):
 def _last_batch(rollout: int, batch_size: int) -> int:
     """Rows of the last batch of an update, which is the smallest."""
     return rollout % batch_size or batch_size
+
+
+OnPolicyAgentSpec = A2CSpec | PPOSpec | TRPOSpec | RecurrentPPOSpec

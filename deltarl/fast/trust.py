@@ -14,8 +14,9 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.utils import FloatSchedule
 
 from deltarl.fast.libraries import LIBRARIES
+from deltarl.task_packages import PACKAGES
 
-_TRUSTED = {*LIBRARIES, "gymnasium", "gymnasium_robotics"}
+_TRUSTED = {*LIBRARIES, "gymnasium", *PACKAGES}
 
 
 def is_trusted(called: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from deltarl import plugins
+from deltarl.task_packages import PACKAGES
 
 RECORDED_PACKAGES = (
     "deltarl",
@@ -21,7 +22,7 @@ RECORDED_PACKAGES = (
     "stable-baselines3",
     "sb3-contrib",
     "gymnasium",
-    "gymnasium-robotics",
+    *(name.replace("_", "-") for name in PACKAGES),
     "mujoco",
     "numpy",
 )

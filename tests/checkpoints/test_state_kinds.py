@@ -5,15 +5,11 @@ from __future__ import annotations
 import array
 import collections
 import contextvars
-import copy
 import dataclasses
 import datetime
-import enum
 import functools
 import io
 import itertools
-import json
-import logging
 import math
 import pathlib
 import queue
@@ -23,232 +19,50 @@ import threading
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
-import mujoco  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 import torch
 
-from deltarl.checkpoints.state import capture, restore
-
-
-class Holder:
-    """Any object with attributes."""
-
-    def __init__(self, **attributes: Any) -> None:
-        vars(self).update(attributes)
-
-
-def resumed(value: Any, fresh: Any) -> tuple[Any, list[str]]:
-    """What comes of `value` in the place of `fresh`, by way of JSON, and what is named."""
-    snapshot = capture(Holder(value=value))
-    snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
-    snapshot.tensors = {path: tensor.clone() for path, tensor in snapshot.tensors.items()}
-    back, missing = restore(Holder(value=fresh), snapshot)
-    return back.value, [*snapshot.unsupported, *missing]
-
-
-class Bag(dict[Any, Any]):
-    """A dict with more to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = 0
-
-
-class Row(list[Any]):
-    """A list by another name."""
-
-
-class Names(set[Any]):
-    """A set by another name."""
-
-
-class Line(collections.deque[Any]):
-    """A deque by another name."""
-
-
-class Level(int):
-    """A number by another name."""
-
-
-class Slotted:
-    """Its attributes lie in slots."""
-
-    __slots__ = ("_hidden", "n", "never")
-
-    def __init__(self) -> None:
-        self.n, self._hidden = 0, [0]
-
-
-class SlottedChild(Slotted):
-    """Slots, and attributes as well."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.more = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Frozen:
-    """Not to be changed, so it is replaced."""
-
-    n: int
-    where: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FrozenSlots:
-    """The same in slots."""
-
-    n: int
-
-
-class Pair(NamedTuple):
-    """A named tuple."""
-
-    x: Any
-    y: Any
-
-
-class Mode(enum.Enum):
-    """One of two."""
-
-    walk = 1
-    run = 2
-
-
-class Bits(enum.Flag):
-    """Some of two."""
-
-    a = 1
-    b = 2
-
-
-class Machine:
-    """Its state is a method."""
-
-    total = 0
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.act = self.idle
-
-    def idle(self) -> str:
-        return f"idle {self.n}"
-
-    def move(self) -> str:
-        self.n += 1
-        return f"move {self.n}"
-
-    @classmethod
-    def count(cls) -> int:
-        return cls.total
-
-
-def one() -> int:
-    return 1
-
-
-def two() -> int:
-    return 2
-
-
-def counter() -> Callable[[], int]:
-    n = 0
-
-    def count() -> int:
-        nonlocal n
-        n += 1
-        return n
-
-    return count
-
-
-def remembering() -> Callable[[int], list[int]]:
-    def remember(item: int, seen: list[int] = []) -> list[int]:  # noqa: B006
-        seen.append(item)
-        return list(seen)
-
-    return remember
-
-
-def attributed() -> Any:
-    def calls() -> int:
-        calls.n += 1  # type: ignore[attr-defined]
-        return calls.n  # type: ignore[attr-defined,no-any-return]
-
-    calls.n = 0  # type: ignore[attr-defined]
-    return calls
-
-
-def own() -> Holder:
-    holder = Holder(n=0)
-    holder.own = holder  # type: ignore[attr-defined]
-    return holder
-
-
-def let(value: Any, build: Callable[[Any], Any]) -> Any:
-    """What is built of a value."""
-    return build(value)
-
-
-def does(*actions: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A change of a value: all of these, and the value that is left."""
-
-    def change(value: Any) -> Any:
-        for action in actions:
-            action(value)
-        return value
-
-    return change
-
-
-def becomes(make: Callable[[], Any]) -> Callable[[Any], Any]:
-    return lambda _: make()
-
-
-def layout(value: Any) -> Any:
-    own = isinstance(value.base, np.ndarray)
-    return value.dtype.str, value.dtype.descr, value.shape, value.strides, value.flags.writeable, own, value.tolist()
-
-
-def tensor_layout(t: torch.Tensor) -> Any:
-    size = t.untyped_storage().nbytes()
-    return t.dtype, t.shape, t.stride(), t.storage_offset(), size, t.requires_grad, t.tolist(), vars(t)
-
-
-def shared(pair: Any) -> Any:
-    """What writing into one does to the other."""
-    one, other = copy.deepcopy(pair)
-    one[0] = 9
-    return one.tolist(), other.tolist()
-
-
-def shared_tensors(pair: Any) -> Any:
-    pair[0][0] = 9
-    return [each.tolist() for each in pair]
-
-
-def drawn(generator: Any) -> Any:
-    return [float(generator.random()) for _ in range(3)]
-
-
-def popped(items: Any) -> list[Any]:
-    return [items.pop() for _ in range(len(items))]
-
-
-def pop_and_add(items: set[int]) -> None:
-    items.add(items.pop())
-
-
-def same_nan(value: Any) -> Any:
-    return value["nan"] is value["again"], value["nan"] in [value["again"]], len(value)
+from tests.checkpoints.objects import (
+    Bag,
+    Bits,
+    Frozen,
+    FrozenSlots,
+    Holder,
+    Level,
+    Line,
+    Machine,
+    Mode,
+    Names,
+    Pair,
+    Row,
+    Slotted,
+    SlottedChild,
+    attributed,
+    becomes,
+    counter,
+    does,
+    drawn,
+    layout,
+    let,
+    one,
+    own,
+    pop_and_add,
+    popped,
+    remembering,
+    resumed,
+    same_nan,
+    shared,
+    shared_tensors,
+    tensor_layout,
+    two,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -595,258 +409,3 @@ def test_a_kind_that_was_made_later_comes_back_or_is_named(name: str) -> None:
     if not named:
         assert type(back) is type(trained)
         assert kind.look(back) == kind.look(trained)
-
-
-class Windowed:
-    """It draws; what it draws with is no state."""
-
-    __transient__ = ("window",)
-
-    def __init__(self, n: int, window: list[int]) -> None:
-        self.n, self.window = n, window
-
-
-class Titled(Windowed):
-    """The same, with a title that is no state either."""
-
-    __transient__ = frozenset({"title"})
-    title = ""
-
-
-def test_what_a_class_calls_transient_is_not_stored() -> None:
-    trained, fresh = Titled(1, [1]), Titled(0, [])
-    trained.title, fresh.title = "trained", "fresh"
-    back, named = resumed(trained, fresh)
-    assert named == []
-    assert (back.n, back.window, back.title) == (1, [], "fresh")
-
-
-class Counted:
-    """What it counts, its class counts."""
-
-    total = 0
-    seen: list[int] = []  # noqa: RUF012
-    levels = (Holder(n=1), Holder(n=2))
-
-    def __init__(self) -> None:
-        self.level = self.levels[0]
-
-    @staticmethod
-    def reward() -> int:
-        return 1
-
-    def step(self) -> None:
-        type(self).total += 1
-        self.seen.append(self.total)
-
-
-@pytest.fixture
-def counted() -> Iterator[Counted]:
-    before = {name: getattr(Counted, name) for name in ("total", "levels")}
-    yield Counted()
-    for name, held in before.items():
-        setattr(Counted, name, held)
-    Counted.reward = staticmethod(one)  # type: ignore[method-assign]
-    Counted.seen.clear()
-
-
-def test_what_a_class_counts_comes_back(counted: Counted) -> None:
-    counted.step()
-    snapshot = capture(counted)
-    counted.step()
-    assert restore(Counted(), snapshot)[1] == []
-    assert (Counted.total, Counted.seen) == (1, [1])
-
-
-def test_what_an_object_has_from_its_class_stays_the_same_object(counted: Counted) -> None:
-    counted.level = counted.levels[1]
-    back, named = resumed(counted, Counted())
-    assert named == []
-    assert back.level is Counted.levels[1]
-    assert [level.n for level in Counted.levels] == [1, 2]  # type: ignore[attr-defined]
-
-
-def test_a_function_that_a_class_has_instead_of_its_own_is_named(counted: Counted) -> None:
-    before = vars(Counted)["reward"]
-    Counted.reward = staticmethod(two)  # type: ignore[method-assign]
-    snapshot = capture(Holder(value=counted))
-    Counted.reward = before  # type: ignore[method-assign]
-    assert restore(Holder(value=Counted()), snapshot)[1] != []
-
-
-class Remembers:
-    """A descriptor that holds what is put into it."""
-
-    def __init__(self) -> None:
-        self.held = 0
-
-    def __get__(self, owner: object, kind: type | None = None) -> int:
-        return self.held
-
-    def __set__(self, owner: object, new: int) -> None:
-        self.held = new
-
-
-class Described:
-    """Its attribute lies in a descriptor of its class."""
-
-    x = Remembers()
-
-
-def test_what_a_descriptor_holds_comes_back() -> None:
-    described = Described()
-    described.x = 3
-    snapshot = capture(described)
-    described.x = 4
-    assert restore(Described(), snapshot)[1] == []
-    assert Described().x == 3
-
-
-def test_an_attribute_of_a_member_of_an_enum_comes_back() -> None:
-    Mode.run.visits = 1  # type: ignore[attr-defined]
-    snapshot = capture(Holder(mode=Mode.run))
-    Mode.run.visits = 2  # type: ignore[attr-defined]
-    assert restore(Holder(mode=Mode.walk), snapshot)[1] == []
-    assert Mode.run.visits == 1  # type: ignore[attr-defined]
-    del Mode.run.visits  # type: ignore[attr-defined]
-
-
-def test_the_arguments_of_an_environments_spec_come_back() -> None:
-    env, other = gym.make("CartPole-v1"), gym.make("CartPole-v1")
-    assert env.spec is not None
-    assert other.spec is not None
-    env.spec.kwargs["level"] = 3
-    back, named = resumed(env, other)
-    assert named == []
-    assert back.spec.kwargs["level"] == 3
-
-
-def test_a_sentinel_that_cannot_be_told_from_another_is_named() -> None:
-    sentinel = object()
-    back, named = resumed([sentinel], [sentinel])
-    assert back == [sentinel]
-    assert named != []
-
-
-LEVELS = {"easy": Holder(n=1), "hard": Holder(n=2)}
-UNSET = object()
-GRID = np.zeros(3)
-
-
-class Levelled:
-    """It holds what its module holds."""
-
-    def __init__(self) -> None:
-        self.level, self.grid, self.row, self.last = LEVELS["easy"], GRID, GRID[1:], UNSET
-
-
-def test_what_a_module_holds_stays_the_modules() -> None:
-    trained = Levelled()
-    trained.level = LEVELS["hard"]
-    back, named = resumed(trained, Levelled())
-    assert named == []
-    assert back.level is LEVELS["hard"]
-    assert back.grid is GRID
-    assert back.row.base.base is GRID or back.row.base is GRID
-    assert back.last is UNSET
-    assert [vars(level) for level in LEVELS.values()] == [{"n": 1}, {"n": 2}]
-
-
-def test_another_object_in_the_place_of_a_modules_is_named() -> None:
-    trained = Levelled()
-    trained.level = Holder(n=7)
-    _, named = resumed(trained, Levelled())
-    assert named == ["/value/level"]
-    assert vars(LEVELS["easy"]) == {"n": 1}
-
-
-def test_no_more_is_named_than_anybody_reads() -> None:
-    snapshot = capture([iter([]) for _ in range(1000)])
-    assert len(snapshot.unsupported) == 100
-
-
-class Maker(type):
-    """The class of a class, which counts too."""
-
-    made = 0
-
-
-class Odd(metaclass=Maker):
-    """What it counts, its class has under names that look like Python's or PyTorch's own."""
-
-    __level__ = 0
-    _parameters = {"mass": 1}  # noqa: RUF012
-    mode = Mode.walk
-
-    def look(self) -> tuple[Any, ...]:
-        return Maker.made, self.__level__, dict(self._parameters), self.mode
-
-    def count(self, n: int, mode: Mode) -> None:
-        Maker.made = type(self).__level__ = self._parameters["mass"] = n
-        type(self).mode = mode
-
-
-def test_what_a_class_holds_comes_back_whatever_its_name() -> None:
-    odd = Odd()
-    odd.count(5, Mode.run)
-    snapshot = capture(Holder(odd=odd))
-    trained = odd.look()
-    odd.count(0, Mode.walk)
-    assert restore(Holder(odd=odd), snapshot)[1] == []
-    assert odd.look() == trained
-
-
-def test_a_private_attribute_of_a_member_of_an_enum_comes_back() -> None:
-    Mode.run._visits = 1  # type: ignore[attr-defined]
-    snapshot = capture(Holder(mode=Mode.run))
-    Mode.run._visits = 2  # type: ignore[attr-defined]
-    assert restore(Holder(mode=Mode.run), snapshot)[1] == []
-    assert Mode.run._visits == 1  # type: ignore[attr-defined]
-    del Mode.run._visits  # type: ignore[attr-defined]
-
-
-def test_a_module_of_the_users_own_may_begin_with_mujoco() -> None:
-    class Phase(Holder):
-        __module__ = "mujoco_tasks"
-
-    back, named = resumed(Phase(n=3), Phase(n=0))
-    assert (back.n, named) == (3, [])
-
-
-class Log(logging.Logger):
-    """A logger that counts."""
-
-    n = 0
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        mujoco.MjOption,
-        mujoco.MjvPerturb,
-        lambda: types.ModuleType("own"),
-        lambda: np.frompyfunc(abs, 1, 1),
-        lambda: let(bytearray(8), lambda memory: [memory, np.frombuffer(memory, np.uint8)]),
-    ],
-    ids=["MjOption", "MjvPerturb", "module", "ufunc", "memory of a bytearray"],
-)
-def test_what_was_taken_for_something_else_is_named(make: Callable[[], Any]) -> None:
-    assert resumed(make(), make())[1] != []
-
-
-def test_a_logger_of_a_class_of_the_users_own_is_state() -> None:
-    trained = Log("own")
-    trained.n = 3
-    back, named = resumed(trained, Log("own"))
-    assert (back.n, named) == (3, [])
-
-
-@pytest.mark.parametrize("make", [np.int64, Fraction, complex, lambda n: frozenset([n])])
-def test_the_order_of_a_set_of_numbers_comes_back(make: Callable[[int], Any]) -> None:
-    items = [make(n) for n in (24, 8, 0, 16)]
-    back, named = resumed(set(items), set())
-    assert (list(back), named) == (list(set(items)), [])
-
-
-def test_a_number_of_any_length_comes_back() -> None:
-    assert resumed(-(7**9000), 0) == (-(7**9000), [])

@@ -23,12 +23,13 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from deltarl.fast.override import Override
+from deltarl.task_packages import PACKAGES
 
 # Packages whose versions a checkpoint names: their classes and functions are the same wherever it goes on.
 _KNOWN = sys.stdlib_module_names | {
+    *PACKAGES,
     "deltarl",
     "gymnasium",
-    "gymnasium_robotics",
     "mujoco",
     "numpy",
     "sb3_contrib",

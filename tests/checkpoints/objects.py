@@ -1,0 +1,230 @@
+"""Objects of many classes, and what the tests of the state of objects do to them."""
+
+from __future__ import annotations
+
+import collections
+import copy
+import dataclasses
+import enum
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from deltarl.checkpoints.state import capture, restore
+
+
+class Holder:
+    """Any object with attributes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+def resumed(value: Any, fresh: Any) -> tuple[Any, list[str]]:
+    """What comes of `value` in the place of `fresh`, by way of JSON, and what is named."""
+    snapshot = capture(Holder(value=value))
+    snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
+    snapshot.tensors = {path: tensor.clone() for path, tensor in snapshot.tensors.items()}
+    back, missing = restore(Holder(value=fresh), snapshot)
+    return back.value, [*snapshot.unsupported, *missing]
+
+
+class Bag(dict[Any, Any]):
+    """A dict with more to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+
+class Row(list[Any]):
+    """A list by another name."""
+
+
+class Names(set[Any]):
+    """A set by another name."""
+
+
+class Line(collections.deque[Any]):
+    """A deque by another name."""
+
+
+class Level(int):
+    """A number by another name."""
+
+
+class Slotted:
+    """Its attributes lie in slots."""
+
+    __slots__ = ("_hidden", "n", "never")
+
+    def __init__(self) -> None:
+        self.n, self._hidden = 0, [0]
+
+
+class SlottedChild(Slotted):
+    """Slots, and attributes as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.more = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Not to be changed, so it is replaced."""
+
+    n: int
+    where: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrozenSlots:
+    """The same in slots."""
+
+    n: int
+
+
+class Pair(NamedTuple):
+    """A named tuple."""
+
+    x: Any
+    y: Any
+
+
+class Mode(enum.Enum):
+    """One of two."""
+
+    walk = 1
+    run = 2
+
+
+class Bits(enum.Flag):
+    """Some of two."""
+
+    a = 1
+    b = 2
+
+
+class Machine:
+    """Its state is a method."""
+
+    total = 0
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.act = self.idle
+
+    def idle(self) -> str:
+        return f"idle {self.n}"
+
+    def move(self) -> str:
+        self.n += 1
+        return f"move {self.n}"
+
+    @classmethod
+    def count(cls) -> int:
+        return cls.total
+
+
+def one() -> int:
+    return 1
+
+
+def two() -> int:
+    return 2
+
+
+def counter() -> Callable[[], int]:
+    n = 0
+
+    def count() -> int:
+        nonlocal n
+        n += 1
+        return n
+
+    return count
+
+
+def remembering() -> Callable[[int], list[int]]:
+    def remember(item: int, seen: list[int] = []) -> list[int]:  # noqa: B006
+        seen.append(item)
+        return list(seen)
+
+    return remember
+
+
+def attributed() -> Any:
+    def calls() -> int:
+        calls.n += 1  # type: ignore[attr-defined]
+        return calls.n  # type: ignore[attr-defined,no-any-return]
+
+    calls.n = 0  # type: ignore[attr-defined]
+    return calls
+
+
+def own() -> Holder:
+    holder = Holder(n=0)
+    holder.own = holder  # type: ignore[attr-defined]
+    return holder
+
+
+def let(value: Any, build: Callable[[Any], Any]) -> Any:
+    """What is built of a value."""
+    return build(value)
+
+
+def does(*actions: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A change of a value: all of these, and the value that is left."""
+
+    def change(value: Any) -> Any:
+        for action in actions:
+            action(value)
+        return value
+
+    return change
+
+
+def becomes(make: Callable[[], Any]) -> Callable[[Any], Any]:
+    return lambda _: make()
+
+
+def layout(value: Any) -> Any:
+    own = isinstance(value.base, np.ndarray)
+    return value.dtype.str, value.dtype.descr, value.shape, value.strides, value.flags.writeable, own, value.tolist()
+
+
+def tensor_layout(t: torch.Tensor) -> Any:
+    size = t.untyped_storage().nbytes()
+    return t.dtype, t.shape, t.stride(), t.storage_offset(), size, t.requires_grad, t.tolist(), vars(t)
+
+
+def shared(pair: Any) -> Any:
+    """What writing into one does to the other."""
+    one, other = copy.deepcopy(pair)
+    one[0] = 9
+    return one.tolist(), other.tolist()
+
+
+def shared_tensors(pair: Any) -> Any:
+    pair[0][0] = 9
+    return [each.tolist() for each in pair]
+
+
+def drawn(generator: Any) -> Any:
+    return [float(generator.random()) for _ in range(3)]
+
+
+def popped(items: Any) -> list[Any]:
+    return [items.pop() for _ in range(len(items))]
+
+
+def pop_and_add(items: set[int]) -> None:
+    items.add(items.pop())
+
+
+def same_nan(value: Any) -> Any:
+    return value["nan"] is value["again"], value["nan"] in [value["again"]], len(value)
