@@ -107,10 +107,10 @@ def test_an_orthogonal_step_leaves_out_what_lies_along_the_state(batch: tuple[in
 
 
 @quickly
-@given(st.integers(1, 5), st.integers(0, 2**32), st.floats(0, 5))
+@given(st.integers(1, 5), st.integers(0, 2**32), st.floats(0, 2))
 def test_sinkhorn_makes_any_matrix_doubly_stochastic(n: int, seed: int, spread: float) -> None:
     logits = spread * torch.randn(2, n, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    found = sinkhorn(logits, 2_000)
+    found = sinkhorn(logits, 200)
     assert (found > 0).all()
     torch.testing.assert_close(found.sum(-1), torch.ones(2, n, dtype=torch.float64))
     torch.testing.assert_close(found.sum(-2), torch.ones(2, n, dtype=torch.float64), rtol=0.02, atol=0)
