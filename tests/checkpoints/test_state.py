@@ -178,7 +178,9 @@ def test_parameters_of_another_shape_are_a_misfit() -> None:
         restore(torch.nn.Linear(3, 5), snapshot)
 
 
-@pytest.mark.parametrize("env_id", ["HalfCheetah-v5", "Humanoid-v5", "Pusher-v5", "InvertedDoublePendulum-v5"])
+@pytest.mark.parametrize(
+    "env_id", ["HalfCheetah-v5", "Humanoid-v5", "Ant-v5", "Pusher-v5", "InvertedDoublePendulum-v5"]
+)
 def test_a_simulation_goes_on_to_the_last_bit(env_id: str) -> None:
     env, other = gym.make(env_id), gym.make(env_id)
     env.reset(seed=1)
