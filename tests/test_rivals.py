@@ -72,7 +72,7 @@ def sigmoid(x: Array) -> Array:
 
 @pytest.mark.parametrize("spec", SIMBAV2, ids=name_of)
 def test_simbav2_is_its_formula(spec: SimbaV2TorsoSpec) -> None:
-    """Sections 4.1 and 4.2: s_init and s_scale are sqrt(2 / d), of the hidden layer sqrt(2 / hidden)."""
+    """Scalers start at and are learned in units of sqrt(2 / d), those of the hidden layer of sqrt(2 / hidden)."""
     torso, w, features = made(spec)
     x = np.concatenate([features.numpy(), np.full((5, 1), spec.shift)], -1)
     x = unit(w["stem.scaler.gain"] * (unit(x) @ w["stem.linear.weight"].T))
@@ -148,10 +148,10 @@ def _connections(state: Array, w: Weights, name: str, spec: HyperTorsoSpec) -> t
     pre, post, mix = (w[f"{name}.{part}"] for part in ("pre", "post", "mix"))
     if spec.connections == "dynamic":
         read, gain = w[f"{name}.read.weight"], w[f"{name}.gain"]
-        if spec.mixing == "free":  # equations 10 to 13 of arXiv 2409.19606
+        if spec.mixing == "free":  # arXiv 2409.19606; equation 5 of arXiv 2512.24880 sums it up
             each = np.tanh(standard(state.T) @ read.T)
             pre, post, mix = pre + gain[0] * each[:, 0], post + gain[1] * each[:, 1], mix + gain[2] * each[:, 2:].T
-        else:  # equation 7 of arXiv 2512.24880
+        else:  # equations 7 and 8 of arXiv 2512.24880
             flat = state.T.reshape(-1)
             logits = read @ (flat / np.sqrt((flat**2).mean() + spec.eps))
             pre, post = pre + gain[0] * logits[:n], post + gain[1] * logits[n : 2 * n]
@@ -167,7 +167,7 @@ def _connections(state: Array, w: Weights, name: str, spec: HyperTorsoSpec) -> t
 
 @pytest.mark.parametrize("spec", [each for each in HYPER if each.mixing == "free"], ids=name_of)
 def test_free_hyper_connections_start_as_pre_norm_residual_blocks(spec: HyperTorsoSpec) -> None:
-    """Section 3.3: with the same output, as long as no block has written, stream by stream."""
+    """As long as the streams are equal, in each of them."""
     block = spec.make_block().double()
     x = torch.randn(4, 8, 1, dtype=torch.float64).expand(-1, -1, spec.channels)
     torch.testing.assert_close(block(x)[..., -1], x[..., 0] + block.sublayer(block.norm(x[..., 0])))
