@@ -1,4 +1,4 @@
-"""Comparisons: arms of equal size, trained side by side on the same tasks and seeds, and what their scores allow."""
+"""Comparisons: arms of equal size, trained on the same tasks and seeds, and what their scores support."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""From the records of a comparison to estimates, intervals, tests, and words that go no further than these."""
+"""From the records of a comparison to estimates, intervals, tests and verdicts."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from deltarl.comparison.spec import Metric
 from deltarl.comparison.statistics import Array, Interval
 from deltarl.comparison.verdicts import Verdict, verdict
 
-SEED = 0  # of the resampling; the same records give the same report
+SEED = 0  # for resampling; the same records give the same report
 METRICS: Mapping[Metric, str] = {"final": "return of the final policy", "area": "mean return over training"}
 PROFILE_POINTS = 101
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One arm on one task; its intervals by the names of `estimates.OF_AN_ARM`."""
+    """One arm on one task; intervals are keyed by the names of `estimates.OF_AN_ARM`."""
 
     task: str
     arm: str
@@ -40,17 +40,17 @@ class Summary:
 
 @dataclass(frozen=True)
 class Pair:
-    """An arm against the reference on one task.
+    """An arm compared with the reference on one task.
 
     Attributes:
-        seeds: of the arm that has fewer.
+        seeds: number of seeds of the arm that has fewer.
         intervals: by the names of `estimates.OF_A_PAIR`.
-        detectable: the smallest true difference that the test, adjusted, shows four times in five; None without a
+        detectable: the smallest true difference that the adjusted test detects four times in five; None without a
             planned standard deviation.
-        p_welch: as the test gives it; None where there is no spread to test with.
-        p_permutation: as the test gives it.
-        p: of Welch's test, or of the permutation test where that is None, adjusted; None where the comparison names
-            contrasts, and tests these alone.
+        p_welch: unadjusted p-value; None if the scores have no spread.
+        p_permutation: unadjusted p-value.
+        p: adjusted p-value of Welch's test, or of the permutation test if that is None; None if the comparison names
+            contrasts, because then only these are tested.
         verdict: higher, lower, no difference shown, or not tested.
     """
 
@@ -73,15 +73,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One arm over all tasks, in normalised scores, of the seeds that every arm has on every task.
+    """One arm over all tasks, in normalised scores, for the seeds that every arm has on every task.
 
     Attributes:
         statistics: by the names of `estimates.OVER_TASKS`.
-        improvement: chance that a run of the arm scores above one of the reference; None for the reference itself.
-        p: of that chance's permutation test against a half, adjusted; None for the reference, and where contrasts are
-            tested in its place.
-        verdict: of the chance against a half; None for the reference.
-        profile: share of runs above each threshold, and the ends of its interval.
+        improvement: probability that a run of the arm scores above one of the reference; None for the reference.
+        p: adjusted p-value of the permutation test of that probability against 0.5; None for the reference, or if
+            contrasts are tested instead.
+        verdict: on that probability compared with 0.5; None for the reference.
+        profile: fraction of runs above each threshold, and the ends of its interval.
     """
 
     arm: str
@@ -95,16 +95,16 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that a report says.
+    """Everything that a report shows.
 
     Attributes:
-        reference: what the other arms are compared with.
-        contrasts: those that the comparison names; its tests are of them alone if there are any.
-        families: of tests that are adjusted together.
-        aggregates: empty where a task has no scores to normalise with, or no seed is common to all.
-        common_seeds: of the aggregates: those that every arm has finished on every task.
-        not_aggregated: tasks without such scores.
-        thresholds: of the profiles.
+        reference: the arm that the others are compared with.
+        contrasts: those that the comparison names; if there are any, only they are tested.
+        families: families of tests, each adjusted together.
+        aggregates: empty if a task has no scores to normalise with, or no seed is common to all arms and tasks.
+        common_seeds: the seeds that every arm has finished on every task; aggregates use these.
+        not_aggregated: tasks without scores to normalise with.
+        thresholds: thresholds of the performance profiles.
     """
 
     study: Study
@@ -125,10 +125,10 @@ class Analysis:
 
     @cached_property
     def covered(self) -> Mapping[str, Mapping[str, float | None]]:
-        """By the name of an interval and of a simulated world, the share of intervals that cover the truth.
+        """The fraction of intervals that contain the true value, by interval and simulated world.
 
-        At this number of seeds (over tasks, of common ones) and tasks; None where there is no interval, and empty with
-        one seed.
+        It is for this number of seeds (common seeds, for intervals over tasks) and tasks; None if there is no interval,
+        and empty with one seed.
         """
         if self.seeds[0] < 2:
             return {}
@@ -142,11 +142,11 @@ class Analysis:
 
 
 def analyse(study: Study, reference: str | None = None) -> Analysis:
-    """All estimates and tests of a study, on the tasks on which every arm has finished.
+    """Compute all estimates and tests of a study, for the tasks on which every arm has finished.
 
     Args:
         study: the records.
-        reference: the arm that the others are compared with, the comparison's own if not given.
+        reference: the arm that the others are compared with; default: the comparison's.
     """
     reference = study.spec.reference if reference is None else reference
     rng = np.random.default_rng(SEED)
@@ -190,8 +190,8 @@ def analyse(study: Study, reference: str | None = None) -> Analysis:
 
 
 def _families(study: Study, pairs: Sequence[Pair], aggregates: Sequence[Aggregate], common: int) -> tuple[Family, ...]:
-    """Where no contrast is named: the arms beside the reference in the primary metric, over all tasks where there are
-    several, else on the one; and everything else."""
+    """The families if no contrast is named: the comparisons with the reference in the primary metric (over all tasks
+    if there are several), and everything else."""
     chances = {each.arm: each for each in aggregates if each.improvement is not None}
     over_tasks = bool(chances) and len(study.tasks) > 1
     floor = floor_of_chance([common] * len(study.tasks))

@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison that have not finished, side by side."""
+"""Runs the unfinished cells of a comparison, side by side."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Ran:
     """How the cells of a comparison ended.
 
     Attributes:
-        before: those that had finished before.
-        now: those that finished now.
-        failed: what was said of each that failed, by its label.
-        stopped: what was said of each that stopped of itself and can be gone on with, by its label.
+        before: cells that had already finished.
+        now: cells that finished now.
+        failed: error of each failed cell, by label.
+        stopped: message of each cell that stopped by itself and can be resumed, by label.
     """
 
     before: tuple[Cell, ...]
@@ -54,15 +54,15 @@ def run_cells(
     jobs: int | None,
     shard: tuple[int, int],
 ) -> Ran:
-    """Train every cell that has not finished, each in a process of its own, and go on with those that were begun.
+    """Train every unfinished cell in its own process, resuming those that were interrupted.
 
-    A cell that fails takes no other with it.
+    A cell that fails does not stop the others.
 
     Args:
         comparison: from `load_comparison`.
-        console: where progress goes.
-        command: what the provenance names as the command.
-        jobs: processes at once; as many as the cores allow if not given.
+        console: where progress is shown.
+        command: the command to record in the provenance.
+        jobs: processes at once; default: as many as the cores allow.
         shard: (i, n) for the i-th of n machines, from 1.
 
     Raises:
@@ -97,7 +97,7 @@ def run_cells(
     if stop:
         ended = len(done) + sum(outcome.kind == "result" for outcome in outcomes.values())
         raise TrainingStopped(
-            f"{stop.reason}: stopped with {ended} of {len(cells)} runs finished; the same command goes on"
+            f"{stop.reason}: stopped with {ended} of {len(cells)} runs finished; repeat the command to resume"
         )
     return Ran(
         tuple(done),
@@ -109,7 +109,7 @@ def run_cells(
 
 def train_cell(cell: Cell, command: list[str], report: Report, stop: StopRequest) -> RunResult:
     """Train a cell, or resume it; the result of one that has finished in the meantime is read."""
-    # Looked up again: another process on the same folder may have come to it first.
+    # Looked up again, because another process on the same folder may have started it first.
     found = _found(cell)
     if found is not None and has_finished(found, cell.spec):
         return result_in(found)
@@ -117,10 +117,10 @@ def train_cell(cell: Cell, command: list[str], report: Report, stop: StopRequest
 
 
 def _found(cell: Cell) -> Path | None:
-    """The folder of a cell that was begun.
+    """The folder of a cell that was started; None if it was not.
 
     Raises:
-        ConfigError: if it is of another config.
+        ConfigError: if it has another config.
     """
     if not (cell.folder / files.CONFIG).exists():
         return None
@@ -130,18 +130,18 @@ def _found(cell: Cell) -> Path | None:
 
 
 def _check_alike(done: Sequence[Cell]) -> None:
-    """What may change when a run goes on may not where others have finished: the report would refuse them together."""
+    """Refuse changes that resuming would allow but the report would not, because other runs have finished without."""
     for cell in done:
         for key, (there, here) in files.differences(files.load_spec(cell.folder), cell.spec).items():
             if key.partition(".")[0] not in FREE:
                 raise ConfigError(
-                    f"{cell.folder}: has finished with {key} {there}, and it is {here} by now; put it back, or give "
+                    f"{cell.folder}: has finished with {key} {there}, but it is now {here}; change it back, or give "
                     "the comparison another name="
                 )
 
 
 def _check(todo: Sequence[Cell]) -> None:
-    """Make one run of each task and arm: what cannot be made is said once, and before any process starts."""
+    """Build one run of each task and arm, so that errors are reported once, before any process starts."""
     for cell in {(cell.task, cell.arm): cell for cell in todo}.values():
         if cell.spec.device.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"device: PyTorch finds no CUDA device for '{cell.spec.device}'; use device=cpu")
@@ -152,7 +152,7 @@ def _check(todo: Sequence[Cell]) -> None:
 
 
 def placed_on_a_device(spec: RunSpec, number: int) -> RunSpec:
-    """Runs that name no GPU of several take turns on them."""
+    """Distribute runs that do not name a GPU over the available ones, in turn."""
     count = torch.cuda.device_count()
     if count < 2 or spec.device not in {"auto", "cuda"}:
         return spec
@@ -160,7 +160,7 @@ def placed_on_a_device(spec: RunSpec, number: int) -> RunSpec:
 
 
 def _write(comparison: Comparison) -> None:
-    """What the folder says of itself: the comparison, and how large its arms are."""
+    """Write the description of the comparison, and the sizes of its arms, into its folder."""
     sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}
     with files.usable(comparison.folder):
         comparison.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A comparison from beginning to end: its runs, what its arms cost, and its report."""
+"""A whole comparison: its runs, the costs of its arms, and its report."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Compared:
     """How a comparison ended.
 
     Attributes:
-        folder: of all its runs.
-        finished: how many runs of this call's share have finished, now or before.
-        failed: what was said of each run that failed, by its label.
-        stopped: what was said of each that stopped for want of room on the disk and can be gone on with, by its label.
-        report: the page; None where there is no task yet on which every arm has a finished run.
+        folder: the comparison's folder.
+        finished: number of finished runs in this call's share, now or before.
+        failed: error of each failed run, by label.
+        stopped: message of each run that stopped because the disk was full and can be resumed, by label.
+        report: path of the page; None if there is no task yet on which every arm has a finished run.
     """
 
     folder: Path
@@ -53,23 +53,23 @@ def compare(
     jobs: int | None = None,
     shard: tuple[int, int] = (1, 1),
 ) -> Compared:
-    """Train every run of a comparison that has not finished, and write the report.
+    """Train every unfinished run of a comparison, and write the report.
 
-    Runs that were interrupted go on; one that fails takes no other with it, and the next call begins it again. When all
-    have finished, the arms' costs are measured once; policies that erase are scored without their erasure once. Where
-    nothing is left to do, nothing is written. A script needs Python's usual guard, `if __name__ == "__main__":`.
+    Interrupted runs are resumed. A run that fails does not stop the others; the next call starts it again. When all
+    have finished, the arms' costs are measured once, and policies that erase are evaluated once without erasing. If
+    there is nothing left to do, nothing is written. A script needs the guard `if __name__ == "__main__":`.
 
     Args:
         comparison: from `load_comparison`.
-        console: where progress goes, stderr if not given.
-        command: what the provenance names as the command, this process's own if not given.
-        jobs: processes at once; as many as the cores allow if not given.
-        shard: (i, n) for the i-th of n machines, from 1; their folders can be copied into one.
+        console: where progress is shown; default: stderr.
+        command: the command to record in the provenance; default: this process's.
+        jobs: processes at once; default: as many as the cores allow.
+        shard: (i, n) for the i-th of n machines, from 1; their folders can be copied into one afterwards.
 
     Raises:
-        ConfigError: before anything is written, if the folder holds runs of another config, or if a run cannot be made
-            as its config says.
-        TrainingStopped: if a signal asked for it, when all is stored; or if the disk has no room for the report.
+        ConfigError: before anything is written, if the folder contains runs of another config, or if a run cannot be
+            built from its config.
+        TrainingStopped: if a signal requested it, once everything is stored; or if the disk has no room for the report.
     """
     console = console or default_console()
     ran = run_cells(comparison, console, command or sys.argv, jobs=jobs, shard=shard)
@@ -81,17 +81,17 @@ def compare(
         if not disk.is_full(error):
             raise
         raise TrainingStopped(
-            f"no space left on the disk: {finished} of {len(comparison.cells)} runs have finished; when there is room "
-            "again, the same command goes on"
+            f"no space left on the disk: {finished} of {len(comparison.cells)} runs have finished; when there is room, "
+            "repeat the command to resume"
         ) from error
     return Compared(comparison.folder, finished, ran.failed, ran.stopped, page)
 
 
 def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:
-    """The report, written anew unless it is of these very records; None where there is too little for one."""
+    """Write the report unless it is up to date; None if there is too little for one."""
     folder, finished = comparison.folder, (*ran.before, *ran.now)
     if len(finished) == len(comparison.cells) and not _has_costs(comparison):
-        console.print("measuring what the arms cost, in turns in this process", highlight=False)
+        console.print("measuring the costs of the arms, interleaved in this process", highlight=False)
         _measure_costs(comparison)
     have = {(cell.task, cell.arm) for cell in finished}
     if not any(all((task, arm) in have for arm in comparison.spec.arms) for task in comparison.spec.tasks):
@@ -109,9 +109,9 @@ def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:
 
 
 def write_summary(analysis: Analysis) -> None:
-    """For TensorBoard's HParams: a row for each task and arm, whose scores rank the arms.
+    """Write a row for each task and arm for TensorBoard's HParams, whose scores rank the arms.
 
-    It has the columns of the runs' own rows too, since TensorBoard shows those of one row for all.
+    The rows also have the columns of the runs' own rows, because TensorBoard uses one row's columns for all.
     """
     study = analysis.study
     for task in study.tasks:

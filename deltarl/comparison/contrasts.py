@@ -1,4 +1,4 @@
-"""Contrasts of arms that a comparison's file names: weighted sums of their means, on each task and over all."""
+"""The contrasts that a comparison names: weighted sums of the arms' means, on each task and over all tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deltarl.comparison.records import Study
 from deltarl.comparison.statistics import Interval
 from deltarl.comparison.verdicts import Verdict, verdict
 
-# From so many tasks on, what they differ by is told as an interval for other tasks; fewer say nothing of others.
+# With at least this many tasks, their differences give an interval for other tasks; fewer say nothing about others.
 TASKS_FOR_OTHERS = 6
 Unit = Literal["standard deviations", "of the normalised score", "of the return"]
 
@@ -27,19 +27,19 @@ class Contrast:
     """A contrast, estimated.
 
     Attributes:
-        family: which its tests are adjusted in; None for the metric that is not the primary one, which is not tested.
-        unit: of the estimate over all tasks, of its intervals and of the bound: planned standard deviations of each
-            task, the normalised score, or with one task its return.
-        found: over all tasks, each with the same weight.
-        by_task: in returns.
-        between: over tasks like these, from what they differ by; None for fewer than `TASKS_FOR_OTHERS`.
-        detectable: the smallest true contrast that its test, adjusted, shows four times in five; None without planned
+        family: the family in which its tests are adjusted; None for the metric that is not primary and not tested.
+        unit: unit of the estimate over all tasks, its intervals and the bound: planned standard deviations of each
+            task, the normalised score, or the return if there is one task.
+        found: the estimate over all tasks, with equal weights.
+        by_task: the estimate on each task, in returns.
+        between: interval for tasks like these, from their differences; None for fewer than `TASKS_FOR_OTHERS`.
+        detectable: the smallest true contrast that the adjusted test detects four times in five; None without planned
             standard deviations.
-        bound: declared beforehand for the equivalence test; None where none was.
-        p: of Welch's test, adjusted; None where it is not tested.
-        p_equivalence: of two one-sided Welch tests, adjusted; None without a bound.
-        verdict: of the test.
-        small: whether the equivalence test shows that the contrast is no larger than the bound, either way.
+        bound: bound of the equivalence test, declared beforehand; None without one.
+        p: adjusted p-value of Welch's test; None if not tested.
+        p_equivalence: adjusted p-value of two one-sided Welch tests; None without a bound.
+        verdict: verdict of the test.
+        small: whether the equivalence test shows that the contrast is no larger than the bound in either direction.
     """
 
     name: str
@@ -64,9 +64,10 @@ class Contrast:
 
 
 def contrasts(study: Study, metrics: Sequence[str]) -> tuple[tuple[Contrast, ...], tuple[Family, ...]]:
-    """All contrasts of a comparison, those of its primary metric tested, and the families of these tests.
+    """All contrasts of a comparison (tested in its primary metric), and the families of their tests.
 
-    Differences and equivalences are adjusted each on their own: of one contrast, only one of both hypotheses is true.
+    Tests of difference and equivalence are adjusted separately, because for one contrast only one of the two null
+    hypotheses can be true.
     """
     spec = study.spec
     if not spec.contrasts or unit_of(study) is None:
@@ -91,7 +92,7 @@ def contrasts(study: Study, metrics: Sequence[str]) -> tuple[tuple[Contrast, ...
 
 
 def unit_of(study: Study) -> Unit | None:
-    """What contrasts over all tasks are measured in; None where several tasks have nothing in common."""
+    """The unit of contrasts over all tasks; None if several tasks have no unit in common."""
     if study.spec.sigma:
         return "standard deviations"
     if len(study.tasks) == 1:
@@ -101,7 +102,7 @@ def unit_of(study: Study) -> Unit | None:
 
 
 def _scale(study: Study, task: str) -> float:
-    """Returns of a task in one unit."""
+    """The return of a task that corresponds to one unit."""
     if study.spec.sigma:
         return study.spec.sigma[task]
     if len(study.tasks) == 1:

@@ -1,4 +1,4 @@
-"""What an arm costs: FLOPs and time of real training steps, the arms in turns in one process."""
+"""The cost of each arm: FLOPs and time of real training steps, interleaved in one process."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from deltarl.training.build import built
 from deltarl.training.spec import RunSpec
 
 ROUNDS = 5
-# Of an algorithm with replay, in each round; an on-policy algorithm learns from one rollout.
+# Steps per round of an algorithm with replay; an on-policy algorithm trains on one rollout.
 OFF_POLICY_STEPS = 200
 MOST_STEPS_BEFORE = 1_000
 
 
 @dataclass
 class Cost:
-    """What was measured of one arm on one task.
+    """The measurements of one arm on one task.
 
     Attributes:
-        flops_per_step: of inference, for one step of one environment: matrix products, as PyTorch counts them.
-        flops_per_update: of training, for one update as Stable-Baselines3 counts them: a gradient step of an algorithm
-            with replay, an epoch of PPO.
-        updates_per_step: of the networks, for one step of one environment.
-        seconds_per_1000_steps: of training with all that belongs to it, environments too; one entry a round.
+        flops_per_step: FLOPs of inference for one step of one environment: matrix products, as PyTorch counts them.
+        flops_per_update: FLOPs of one update as Stable-Baselines3 counts updates: a gradient step of an algorithm with
+            replay, an epoch of PPO.
+        updates_per_step: network updates per step of one environment.
+        seconds_per_1000_steps: time of training, including the environments; one entry per round.
     """
 
     flops_per_step: float = 0.0
@@ -44,13 +44,13 @@ class Cost:
 
 
 def measure_costs(arms: Mapping[str, RunSpec], rounds: int = ROUNDS) -> dict[str, Cost]:
-    """Train each arm of a task for a little while, in turns, so that what else the machine does meets all alike.
+    """Train the arms of a task briefly and in turn, so that other load on the machine affects all of them equally.
 
-    A first turn counts FLOPs, and warms up; the others are timed. Seed 0, the arms' own number of threads.
+    A first round counts FLOPs and warms up; the others are timed. Uses seed 0 and the arms' own number of threads.
 
     Args:
         arms: runs of one task by arm.
-        rounds: timed turns of each arm.
+        rounds: timed rounds of each arm.
     """
     threads = torch.get_num_threads()
     costs = {arm: Cost() for arm in arms}
@@ -78,7 +78,7 @@ def measure_costs(arms: Mapping[str, RunSpec], rounds: int = ROUNDS) -> dict[str
 
 
 def _count(model: BaseAlgorithm, cost: Cost) -> None:
-    """One turn under PyTorch's FLOP counter."""
+    """Train one round under PyTorch's FLOP counter."""
     counters = {"collect_rollouts": FlopCounterMode(display=False), "train": FlopCounterMode(display=False)}
     before, updates = model.num_timesteps, _updates(model)
     counted: dict[str, int] = dict.fromkeys(counters, 0)
@@ -127,7 +127,7 @@ def _synchronize(model: BaseAlgorithm) -> None:
 
 
 def _without_waiting(spec: RunSpec) -> RunSpec:
-    """The run with few steps before its first update, unless it needs whole episodes for hindsight."""
+    """The run with few steps before its first update, unless hindsight replay needs whole episodes."""
     if not isinstance(spec.agent, OffPolicySpec) or spec.agent.her is not None:
         return spec
     starts = min(spec.agent.learning_starts, MOST_STEPS_BEFORE)

@@ -1,4 +1,4 @@
-"""How often the intervals of `statistics` cover the truth, by simulation."""
+"""Simulates how often the intervals of `statistics` contain the true value."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from deltarl.comparison.statistics import Array, Interval
 
 SIMULATIONS = 1_000
 RESAMPLES = 499
-POPULATION = (200_000,)  # to know the truth by
+POPULATION = (200_000,)  # sample size for the true value
 LEVELS_APART = 3.0  # in standard deviations of the normal scores
-FAILING = 0.2  # share of seeds that fail in the second world
-FAILED_SCORE, FAILED_SPREAD = -6.0, 2.0  # in standard deviations of those that do not
+FAILING = 0.2  # fraction of seeds that fail in the second world
+FAILED_SCORE, FAILED_SPREAD = -6.0, 2.0  # in standard deviations of the others
 
 
 def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Scores that are normal."""
+    """Normally distributed scores."""
     return rng.normal(size=shape)
 
 
 def with_failures(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Scores of which one in five is far below: seeds that never learned to walk."""
+    """Scores of which one in five is far lower, like seeds that never learn to walk."""
     fails = rng.random(shape) < FAILING
     return np.where(fails, rng.normal(FAILED_SCORE, FAILED_SPREAD, shape), rng.normal(size=shape))
 
@@ -49,7 +49,7 @@ OVER_TASKS: Mapping[str, Callable[..., Any]] = {
 
 
 def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> float | None:
-    """Share of simulated samples whose interval covers the truth; None where there is no interval at so few seeds."""
+    """Fraction of simulated samples whose interval contains the true value; None if so few seeds give no interval."""
     interval, statistic = OF_ONE_TASK[name]
     truth = float(statistic(WORLDS[world](rng, POPULATION)))
     samples = WORLDS[world](rng, (SIMULATIONS, seeds))
@@ -59,16 +59,16 @@ def of_one_task(name: str, seeds: int, world: str, rng: np.random.Generator) -> 
 
 
 def of_difference(seeds: int, world: str, rng: np.random.Generator) -> float:
-    """The same of Welch's interval, between an arm whose scores are normal and one whose scores are of the world."""
+    """The same for Welch's interval between an arm with normal scores and one with scores of the world."""
     truth = -float(np.mean(WORLDS[world](rng, POPULATION)))
     pairs = [(normal(rng, (seeds,)), WORLDS[world](rng, (seeds,))) for _ in range(SIMULATIONS)]
     return float(np.mean([not statistics.difference(*pair).excludes(truth) for pair in pairs]))
 
 
 def of_effect(seeds: int, world: str, rng: np.random.Generator) -> float:
-    """The same of the interval of Hedges' g, of an arm that is one standard deviation better.
+    """The same for the interval of Hedges' g, for an arm that is one standard deviation better.
 
-    In fewer samples: each takes two root findings.
+    It uses fewer samples, because each needs two root searches.
     """
     every = WORLDS[world](rng, POPULATION)
     shift = float(np.std(every))
@@ -77,7 +77,7 @@ def of_effect(seeds: int, world: str, rng: np.random.Generator) -> float:
 
 
 def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator) -> float:
-    """The same of the interval of the chance to score above, of an arm that is one standard deviation better."""
+    """The same for the probability of scoring above, for an arm that is one standard deviation better."""
     ours, theirs = WORLDS[world](rng, POPULATION) + 1, WORLDS[world](rng, POPULATION)
     truth = float(np.mean(ours > theirs))
     covered = 0
@@ -88,7 +88,7 @@ def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator)
 
 
 def of_contrast(seeds: int, tasks: int, world: str, rng: np.random.Generator) -> float:
-    """The same of Welch's interval of a contrast over tasks, between arms as those of `of_difference`."""
+    """The same for Welch's interval of a contrast over tasks, between arms like those of `of_difference`."""
     truth = -float(np.mean(WORLDS[world](rng, POPULATION)))
     weights = np.repeat([1.0, -1.0], tasks) / tasks
     covered = 0
@@ -101,15 +101,15 @@ def of_contrast(seeds: int, tasks: int, world: str, rng: np.random.Generator) ->
 def of_aggregate(
     name: str, seeds: int, tasks: int, world: str, rng: np.random.Generator, *, widen: bool = True
 ) -> float:
-    """The same of the stratified bootstrap over tasks, each of which is `LEVELS_APART` above the last.
+    """The same for the stratified bootstrap over tasks, each `LEVELS_APART` above the previous one.
 
     Args:
         name: one of `OVER_TASKS`.
-        seeds: of each task.
-        tasks: how many.
+        seeds: seeds of each task.
+        tasks: number of tasks.
         world: one of `WORLDS`.
         rng: draws the samples.
-        widen: take the percentiles as `statistics.aggregate` does; otherwise plainly at the level, as is usual.
+        widen: widen the percentiles as `statistics.aggregate` does; otherwise use the plain percentiles, as is common.
     """
     draw, statistic = WORLDS[world], OVER_TASKS[name]
     levels = LEVELS_APART * np.arange(tasks)[:, None]

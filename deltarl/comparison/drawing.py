@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from deltarl.comparison.statistics import Array, Interval
 
 INK, RULE = "#1f2933", "#d5dbe1"
-# Okabe and Ito's colours, which stay apart for colour-blind readers, less those that a white or a dark page swallows.
+# Okabe and Ito's palette for colour-blind readers, without the colours that are hard to see on white or dark pages.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*Xhd"
@@ -22,7 +22,7 @@ ROW = 0.34  # height of one arm among intervals
 
 
 def styles(arms: list[str]) -> dict[str, tuple[str, str, str]]:
-    """Colour, dash and marker of each arm; of more arms than colours, those of one colour differ in the others."""
+    """Colour, dash and marker of each arm; if there are more arms than colours, dash and marker tell them apart."""
     dashes = [DASHES[(index // len(COLOURS)) % len(DASHES)] for index in range(len(arms))]
     return dict(
         zip(
@@ -34,7 +34,7 @@ def styles(arms: list[str]) -> dict[str, tuple[str, str, str]]:
 
 
 def common_grid(steps: Sequence[Array]) -> Array:
-    """All steps at which a run was looked at, from the last run's first one to the first run's last one."""
+    """All steps at which runs were evaluated, within the range that every run covers."""
     grid = np.unique(np.concatenate(list(steps)))
     inside = (grid >= max(each[0] for each in steps)) & (grid <= min(each[-1] for each in steps))
     found: Array = grid[inside] if inside.any() else grid

@@ -1,4 +1,4 @@
-"""What erasing is worth to final policies: their returns without it, on the episodes of their final evaluation."""
+"""What erasing contributes to final policies: their returns without it, on the episodes of the final evaluation."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Run = TypeVar("Run", Record, Cell)
 
 @dataclass(frozen=True)
 class Worth:
-    """What erasing is worth to an arm on a task.
+    """What erasing contributes to an arm on a task.
 
     Attributes:
-        difference: return without erasing less that with it, paired by seed; None where no seed was measured.
-        seeds: that were measured.
-        of: finished seeds.
+        difference: return without erasing minus return with it, paired by seed; None if no seed was measured.
+        seeds: number of measured seeds.
+        of: number of finished seeds.
     """
 
     task: str
@@ -48,7 +48,7 @@ class Worth:
 
 
 def worths(study: Study) -> list[Worth]:
-    """A row for each task and arm whose policies erase."""
+    """One entry for each task and arm whose policies erase."""
     found = []
     for task in study.tasks:
         for arm in study.arms:
@@ -62,7 +62,7 @@ def worths(study: Study) -> list[Worth]:
 
 
 def unmeasured(runs: Sequence[Run]) -> list[Run]:
-    """Those of finished runs whose policies erase and have weights, and were not measured yet."""
+    """The finished runs with weights whose policies erase and have not been measured yet."""
     return [
         run
         for run in runs
@@ -71,24 +71,24 @@ def unmeasured(runs: Sequence[Run]) -> list[Run]:
 
 
 def measure_erasure(records: Sequence[Record], console: Console) -> None:
-    """Evaluate each policy that was not measured yet without erasing, and store its returns beside it.
+    """Evaluate each unmeasured policy without erasing, and store its returns in its run.
 
-    It takes one final evaluation a run. What was measured before a stop is kept; a run that cannot be read back, played
-    or written to is told of and left out.
+    This takes the time of one final evaluation per run. Measurements made before a stop are kept. A run that cannot be
+    loaded, played or written to is reported and skipped.
 
     Raises:
-        TrainingStopped: if a signal asked for it.
+        TrainingStopped: if a signal requested it.
     """
     todo = unmeasured(records)
     if not todo:
         return
-    console.print(f"scoring {len(todo)} policies without their erasure", highlight=False)
+    console.print(f"evaluating {len(todo)} policies without erasing", highlight=False)
     threads = torch.get_num_threads()
     with stop_on_signals() as stop:
 
         def watch(_: object) -> None:
             if stop:
-                raise TrainingStopped(f"{stop.reason}: stopped while policies are scored; the same command goes on")
+                raise TrainingStopped(f"{stop.reason}: stopped while evaluating policies; repeat the command to resume")
 
         try:
             for record in todo:
@@ -96,7 +96,7 @@ def measure_erasure(records: Sequence[Record], console: Console) -> None:
                 try:
                     _measure(record, watch)
                 except ConfigError as error:
-                    console.print(f"note: not scored without erasure: {error}", markup=False, soft_wrap=True)
+                    console.print(f"note: not evaluated without erasing: {error}", markup=False, soft_wrap=True)
         finally:
             torch.set_num_threads(threads)
 

@@ -1,6 +1,6 @@
-"""The estimates of a report, each with its name, its interval, and how often that covers the truth.
+"""The estimates of a report: names, intervals, and how often the intervals contain the true value.
 
-Tables, CSV, coverage and the words about both follow from these: an estimate that is added here is in all of them.
+Tables, CSV, coverage and their wording follow from these, so an estimate that is added here appears in all of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Samples:
     """Scores of two arms on one task.
 
     Attributes:
-        ours: of all finished seeds of the arm.
-        theirs: of all finished seeds of the other.
-        common: of the seeds that both have, `[2, seeds]`.
+        ours: scores of all finished seeds of the arm.
+        theirs: scores of all finished seeds of the other arm.
+        common: scores of the seeds that both have, `[2, seeds]`.
     """
 
     ours: Array
@@ -33,16 +33,16 @@ class Samples:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is estimated from scores.
+    """An estimate with its interval.
 
     Attributes:
-        name: of its columns in CSV, and of its row in the coverage.
-        label: what the tables call it.
-        method: how its interval is made.
-        compute: from scores `[seeds]` of an arm, from `Samples` of a pair, from a sequence of scores over tasks.
-        simulate: the share of simulated samples whose interval covers the truth, given seeds, tasks, world and
-            generator; None where it is that of another estimate.
-        over_tasks: whether it is of all tasks, of the seeds that all arms have on all of them.
+        name: name of its columns in CSV, and of its row in the coverage.
+        label: its name in tables.
+        method: how its interval is constructed.
+        compute: takes the scores `[seeds]` of an arm, the `Samples` of a pair, or a sequence of scores over tasks.
+        simulate: returns the fraction of simulated samples whose interval contains the true value, given seeds, tasks,
+            world and generator; None if it is that of another estimate.
+        over_tasks: whether it is over all tasks, for the seeds that all arms have on all of them.
     """
 
     name: str
@@ -134,13 +134,13 @@ ESTIMATES: Mapping[str, Estimate] = {
 def covered(
     seeds: int, common: int, tasks: int, *, contrasts: bool, rng: np.random.Generator
 ) -> Mapping[str, Mapping[str, float | None]]:
-    """By estimate and simulated world, the share of intervals that cover the truth.
+    """The fraction of intervals that contain the true value, by estimate and simulated world.
 
     Args:
-        seeds: of an arm on a task.
+        seeds: seeds of an arm on a task.
         common: seeds that all arms have on all tasks.
-        tasks: how many.
-        contrasts: whether there are any.
+        tasks: number of tasks.
+        contrasts: whether there are any contrasts.
         rng: draws the samples.
     """
     over_tasks = (OF_A_CHANCE, *((OF_A_CONTRAST,) if contrasts else ()), *OVER_TASKS) if common > 1 else ()

@@ -1,4 +1,4 @@
-"""Families of tests, each adjusted for its number after Holm, and what could not have passed whatever came out."""
+"""Families of tests, each adjusted with Holm's method, and tests that could not have passed whatever the results."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Hypothesis:
     """One test of a family.
 
     Attributes:
-        key: what it is of.
-        p: as the test gives it; None where it could not be made.
-        floor: the smallest p that it could have given at these numbers of seeds.
+        key: identifies what it tests.
+        p: unadjusted p-value; None if the test is impossible.
+        floor: the smallest possible p-value with these numbers of seeds.
     """
 
     key: Key
@@ -32,11 +32,11 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Family:
-    """Tests that are adjusted together: the chance of any false claim among them stays below 0.05.
+    """Tests that are adjusted together, so that the probability of any false claim among them stays below 0.05.
 
     Attributes:
-        adjusted: p after Holm, by the test's key.
-        hopeless: keys of tests that could not have passed, had everything come out at its most extreme.
+        adjusted: p-values adjusted with Holm's method, by the test's key.
+        hopeless: keys of tests that could not have passed even with the most extreme results.
     """
 
     name: Name
@@ -45,7 +45,7 @@ class Family:
 
     @property
     def level(self) -> float:
-        """Of the interval that belongs to Holm's first step."""
+        """The level of the interval that corresponds to the first step of Holm's method."""
         return 1 - SIGNIFICANT / max(1, len(self.adjusted))
 
 
@@ -63,15 +63,16 @@ def family(name: Name, tests: Iterable[Hypothesis]) -> Family:
 
 
 def floor_of_welch(*seeds: int) -> float:
-    """Any difference can be shown once every arm has two seeds, if it is large enough; below, none."""
+    """The smallest p-value of Welch's test: 0 if every arm has two seeds, otherwise 1."""
     return 0.0 if min(seeds) > 1 else 1.0
 
 
 def floor_of_chance(tasks: Sequence[int]) -> float:
-    """The smallest p of the permutation test of the chance to score above, for so many common seeds of each task.
+    """The smallest p-value of the permutation test of the probability of scoring above, given the common seeds per
+    task.
 
-    Two of all exchanges of the arms within tasks and seeds are the most extreme ones. It is 1 where even then the
-    interval reaches to a half.
+    Two of all exchanges of the arms within tasks and seeds are the most extreme. It is 1 if even then the interval
+    reaches 0.5.
     """
     if sum(tasks) < 2:
         return 1.0

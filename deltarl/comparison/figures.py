@@ -1,4 +1,4 @@
-"""Figures of a report, one panel each so that a phone shows them as well as a page does."""
+"""Figures of a report, with one panel each so that they are readable on a phone as well."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _minutes(study: Study, record: Record) -> Array:
 
 
 def flops(study: Study, record: Record) -> Array:
-    """FLOPs of inference and training up to each evaluation of a run, `[T]`; NaN where they were not measured."""
+    """FLOPs of inference and training up to each evaluation of a run, `[T]`; NaN if they were not measured."""
     cost = study.costs.get(record.task, {}).get(record.arm)
     if cost is None:
         return np.full_like(record.steps, np.nan)
@@ -60,7 +60,7 @@ AXES: Mapping[str, tuple[str, Axis]] = {
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
-    """Name, description and figure of all that a report shows, in its order."""
+    """Name, description and figure of everything that a report shows, in order."""
     study = analysis.study
     yield "learning", "Learning curves of all tasks", learning(analysis)
     for kind, (label, _) in AXES.items():
@@ -81,7 +81,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
 
 
 def learning(analysis: Analysis) -> Figure:
-    """Learning curves of all tasks side by side: the figure to show elsewhere."""
+    """Learning curves of all tasks side by side; the figure to use outside the report."""
     study = analysis.study
     columns = min(3, len(study.tasks))
     rows = -(-len(study.tasks) // columns)
@@ -96,7 +96,7 @@ def learning(analysis: Analysis) -> Figure:
 
 
 def curves(study: Study, task: str, kind: str) -> Figure | None:
-    """Mean and pointwise interval over seeds against one of `AXES`; None where that was not measured."""
+    """Mean and pointwise interval over seeds against one of `AXES`; None if that was not measured."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axis = figure.subplots()
     if not _draw_curves(axis, study, task, kind):
@@ -140,7 +140,7 @@ def aggregates(analysis: Analysis, metric: Metric) -> Figure:
 
 
 def improvement(analysis: Analysis) -> Figure:
-    """Chance that a run of an arm scores above one of the reference, over all tasks, for the final policy."""
+    """Probability that a run of an arm scores above one of the reference, over all tasks, for the final policy."""
     found = [each for each in analysis.aggregates if each.metric == "final" and each.improvement is not None]
     figure, axis = rows_of(len(found))
     looks = styles(analysis.study.arms)
@@ -156,7 +156,7 @@ def improvement(analysis: Analysis) -> Figure:
 
 
 def profile(analysis: Analysis) -> Figure:
-    """Share of runs whose normalised final score is above each threshold."""
+    """Fraction of runs whose normalised final score is above each threshold."""
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     axis = figure.subplots()
     plain(axis)
@@ -175,13 +175,13 @@ def profile(analysis: Analysis) -> Figure:
 
 
 def gates(study: Study, task: str, arm: str) -> Figure | None:
-    """Mean beta of each block over training, and its erase share below: seeds thin, their mean thick. None without."""
+    """Mean beta and erase share of each block over training: seeds thin, their mean thick. None without gates."""
     records: list[Mapping[str, Array]] = []
     for each in study.of(task, arm):
         if (found := _gates_of(each)) is not None:
             records.append(found)
             if _depths(found) != _depths(records[0]):
-                raise ConfigError(f"{each.folder / files.GATES}: is of other networks than the arm's first run")
+                raise ConfigError(f"{each.folder / files.GATES}: has different networks than the arm's first run")
     nets = gated_networks(records[0]) if records else []
     if not nets:
         return None
@@ -223,16 +223,16 @@ def _depths(record: Mapping[str, Array]) -> dict[str, int]:
 
 def _gates_of(record: Record) -> Mapping[str, Array] | None:
     path = record.folder / files.GATES
-    return files.read_gates(record.folder) if path.exists() else None  # of a run without gates, or not kept
+    return files.read_gates(record.folder) if path.exists() else None  # a run without gates, or without its record
 
 
 def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
-    """Draw the arms' curves; whether there was anything to draw against."""
+    """Draw the arms' curves; return whether anything could be drawn."""
     label, along = AXES[kind]
     plain(axis)
     drawn = False
     every = np.concatenate([run.returns for arm in study.arms for run in study.of(task, arm)])
-    # What has been seen fills the panel; the intervals of few seeds would leave it to themselves.
+    # Scale the panel to the scores; wide intervals of few seeds would otherwise dominate it.
     margin = 0.05 * (np.ptp(every) or 1.0)
     axis.set_ylim(every.min() - margin, every.max() + margin)
     for arm, (colour, dash, marker) in styles(study.arms).items():
@@ -246,7 +246,7 @@ def _draw_curves(axis: Axes, study: Study, task: str, kind: str) -> bool:
         axis.plot(
             x, [each.estimate for each in found], color=colour, linestyle=dash, marker=marker, markersize=3, label=arm
         )
-        # NaN where a single seed allows no interval, which matplotlib leaves out.
+        # NaN if a single seed gives no interval; matplotlib skips it.
         ends = np.array([(each.low, each.high) for each in found], float)
         axis.fill_between(x, ends[:, 0], ends[:, 1], color=colour, alpha=0.12, linewidth=0)
         drawn = True

@@ -1,4 +1,4 @@
-"""Returns of a policy with changed Delta blocks beside those of the untouched one, on the same episodes."""
+"""Returns of a policy with and without changes to its Delta blocks, on the same episodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Effect:
 
     @property
     def difference(self) -> Interval:
-        """Changed less untouched, paired by episode, with Student's t interval over episodes."""
+        """Changed minus original, paired by episode, with Student's t interval over episodes."""
         return paired_difference(np.array(self.changed.returns), np.array(self.untouched.returns))
 
 
@@ -40,18 +40,18 @@ def effect_of(
 
     Args:
         run: from `load_run`.
-        changes: as in `deltarl.gates.intervene`; means are over the states of the untouched policy's first episode.
-        block: the only block to change.
-        episodes: how many, the config's `eval.episodes` if not given.
-        seed: of the first episode.
+        changes: as for `deltarl.gates.intervene`; means are over the states of the original policy's first episode.
+        block: the only block to change; default: all.
+        episodes: number of episodes; default: the config's `eval.episodes`.
+        seed: seed of the first episode.
 
     Raises:
-        ConfigError: as `intervene`, before anything is played; or if the environment fails.
+        ConfigError: if `intervene` refuses the changes, before anything is played; or if the environment fails.
     """
     measured = None
     if parse_changes(changes).means:
         with intervene(run.policy, {"beta": 1}, block=block):
-            pass  # only to know that there are blocks to change
+            pass  # only to check that there are blocks to change
         with one_message(f"env: {run.spec.env.id} cannot be played"):
             episode = play_episode(run.policy, run.spec.env, run.normalizer, seed, run.spec.eval.max_episode_steps)
             measured = episode.networks

@@ -17,8 +17,8 @@ class Combination:
     """A weighted sum of means, with Welch's standard error and Satterthwaite's degrees of freedom.
 
     Attributes:
-        error: None where a sample has fewer than 2 scores, or where none of them spreads.
-        freedom: of the error.
+        error: standard error; None if a sample has fewer than 2 scores, or if no sample has any spread.
+        freedom: degrees of freedom of the error.
     """
 
     estimate: float
@@ -26,22 +26,22 @@ class Combination:
     freedom: float
 
     def interval(self, level: float = LEVEL) -> Interval:
-        """Of two samples with weights 1 and -1, Welch's interval."""
+        """The confidence interval; for two samples with weights 1 and -1, Welch's interval."""
         if self.error is None:
             return Interval(self.estimate, None, None)
         reach = float(scipy.stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
         return Interval(self.estimate, self.estimate - reach, self.estimate + reach)
 
     def p(self) -> float | None:
-        """Two-sided p of Welch's test against 0."""
+        """Two-sided p-value of Welch's test against 0."""
         if self.error is None:
             return None
         return float(2 * scipy.stats.t.sf(abs(self.estimate) / self.error, self.freedom))
 
     def equivalence_p(self, bound: float) -> float | None:
-        """p of two one-sided Welch tests (Schuirmann 1987) against true values of at least `bound` either way.
+        """p-value of two one-sided Welch tests (Schuirmann 1987) against true values of at least `bound` either way.
 
-        It is below 0.05 where the 90% interval lies within the bounds.
+        It is below 0.05 if the 90% interval lies within the bounds.
         """
         if self.error is None:
             return None
@@ -52,8 +52,8 @@ def combination(weights: Sequence[float] | Array, samples: Sequence[Array]) -> C
     """The sum of each sample's mean times its weight.
 
     Args:
-        weights: one a sample.
-        samples: independent scores, each `[seeds]` with a number of its own.
+        weights: one per sample.
+        samples: independent scores, each `[seeds]`; their numbers may differ.
     """
     estimate = float(sum(weight * np.mean(each) for weight, each in zip(weights, samples, strict=True)))
     if min(map(len, samples)) < 2:

@@ -1,4 +1,4 @@
-"""When results were looked at: seeds added afterwards, or another plan, make tests say more than they may."""
+"""Records when results were looked at: adding seeds or changing the plan afterwards invalidates tests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from deltarl.reading import read_json, readable
 from deltarl.training import folder as files
 
 LOOKS = "looks.json"
-# What is decided before the results are known.
+# What must be decided before the results are known.
 _PLANNED = ("reference", "metric", "contrasts", "primary", "sigma", "equivalence")
 
 
 def record_look(study: Study) -> None:
-    """Note in the comparison's folder what is being looked at, unless the last look was at the same."""
+    """Record in the comparison's folder what is being looked at, unless the last look was at the same."""
     looks, look = read_looks(study.folder), _look(study)
     if not looks or looks[-1] != look:
         with files.usable(study.folder):
@@ -24,7 +24,7 @@ def record_look(study: Study) -> None:
 
 
 def read_looks(folder: Path) -> list[dict[str, Any]]:
-    """All looks so far, the first one first.
+    """All looks so far, oldest first.
 
     Raises:
         ConfigError: if the record is damaged.
@@ -42,15 +42,15 @@ def read_looks(folder: Path) -> list[dict[str, Any]]:
 
 
 def since_the_first(study: Study) -> Iterator[str]:
-    """What has changed since the results were looked at first, a sentence each."""
+    """What has changed since the results were first looked at, one sentence each."""
     looks = read_looks(study.folder)
     if not looks:
         return
     first, now = looks[0], _look(study)
     if added := [seed for seed in now["seeds"] if seed not in first["seeds"]]:
         yield (
-            f"Seeds {_listed(added)} were added after a look at the results of {_listed(first['seeds'])}: the chance "
-            "of a false claim is larger than the tests say."
+            f"Seeds {_listed(added)} were added after a look at the results of {_listed(first['seeds'])}: the "
+            "probability of a false claim is larger than the tests say."
         )
     for key in _PLANNED:
         if first["plan"].get(key) != now["plan"][key]:

@@ -1,4 +1,4 @@
-"""Arms of equal size: the inner widths that give every arm the parameters, or the FLOPs, of the reference."""
+"""Matches the sizes of arms: inner widths that give every arm the parameters or FLOPs of the reference."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Match = Literal["width", "parameters", "flops"]
 
 @dataclass(frozen=True)
 class Size:
-    """How large an arm's networks are.
+    """The size of an arm's networks.
 
     Attributes:
-        parameters: trainable parameters of the policy, target networks left out.
-        flops: of one forward pass of every network, for one observation: twice the multiplications of all matrix
-            products, as PyTorch counts them; what is done elementwise, the rank-1 update too, is not in it.
+        parameters: trainable parameters of the policy, without target networks.
+        flops: FLOPs of one forward pass of every network for one observation: twice the multiplications of all matrix
+            products, as PyTorch counts them, without elementwise operations such as the rank-1 update.
         inner: inner width of the actor's and the critic's blocks, or widths of an MLP's layers.
-        mismatch: how much larger than the reference it is in what is matched; None where nothing is.
+        mismatch: relative excess over the reference in the matched quantity; None if nothing is matched.
     """
 
     parameters: int
@@ -46,7 +46,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Counted:
-    """A run, and the size of its networks; as in `Size`."""
+    """A run, with `parameters` and `flops` of its networks as in `Size`."""
 
     spec: RunSpec
     parameters: int
@@ -54,7 +54,7 @@ class Counted:
 
 
 def parameters_of(policy: BasePolicy) -> int:
-    """Trainable parameters, each once; those of target networks follow others and are left out."""
+    """Number of trainable parameters; those of target networks are not counted."""
     found = {
         id(parameter): parameter.numel()
         for name, parameter in policy.named_parameters()
@@ -64,7 +64,7 @@ def parameters_of(policy: BasePolicy) -> int:
 
 
 def flops_of(policy: BasePolicy) -> int:
-    """FLOPs of one forward pass of every network for one observation, features extractors apart."""
+    """FLOPs of one forward pass of every network for one observation, without features extractors."""
     policy.set_training_mode(False)
     total = 0
     for network in networks(policy).values():
@@ -79,26 +79,26 @@ def flops_of(policy: BasePolicy) -> int:
 def match_sizes(
     arms: Mapping[str, RunSpec], reference: str, match: Match
 ) -> tuple[dict[str, RunSpec], dict[str, Size]]:
-    """The runs of one task's arms, their inner widths chosen, and how large they then are.
+    """Choose the inner widths of one task's arms; return their runs and sizes.
 
-    One factor scales the inner widths of an arm's actor and critic, of those that are other than the reference's: arms
-    that differ in their critics alone have the same actor. An MLP whose `net_arch` is not given is
+    One factor scales the inner widths of an arm's actor and critic, or only of the one that differs from the
+    reference's: arms that differ only in their critics keep the same actor. An MLP without `net_arch` is
     Stable-Baselines3's own and stays as it is, whatever its size.
 
     Args:
         arms: runs of one task by arm.
         reference: the arm that the others are matched to.
-        match: what they are to have in common.
+        match: the quantity to match.
 
     Raises:
-        ConfigError: if an arm cannot come within 2% of the reference, or has inner widths in one of its torsos alone;
-            if the environment or a policy cannot be made.
+        ConfigError: if an arm cannot come within 2% of the reference, or only one of its torsos has inner widths; if
+            the environment or a policy cannot be built.
     """
     env = next(iter(arms.values())).env
     with one_message(f"env: {env.id} cannot be built from the config"):
         envs = build_envs(env, 0, 1)
     with closing(envs):
-        known: dict[Any, tuple[int, int]] = {}  # arms that differ in how they learn alone have the same networks
+        known: dict[Any, tuple[int, int]] = {}  # arms that differ only in how they learn have the same networks
 
         def measured(spec: RunSpec) -> Counted:
             networks_of = (spec.agent.algorithm, spec.agent.policy, spec.actor_torso, spec.critic_torso)
@@ -123,8 +123,8 @@ def match_sizes(
                     found[arm] = _solve(start, roles, measured, amount, goal)
                     if abs(left := amount(found[arm]) / goal - 1) > MOST_MISMATCH:
                         raise ConfigError(
-                            f"arm {arm}: its {match} cannot come nearer to those of {reference} than {left:+.1%}, and "
-                            f"{MOST_MISMATCH:.0%} is the most; give other widths or match: width"
+                            f"arm {arm}: its {match} cannot come closer to those of {reference} than {left:+.1%}, but "
+                            f"at most {MOST_MISMATCH:.0%} is allowed; give other widths or match: width"
                         )
     sizes = {
         arm: Size(
@@ -139,10 +139,12 @@ def match_sizes(
 
 
 def _is_scalable(arm: str, spec: RunSpec, roles: Sequence[str]) -> bool:
-    """Whether it has inner widths to choose: an MLP whose widths are not given has none."""
+    """Whether a run has inner widths to choose; an MLP without `net_arch` has none."""
     given = [getattr(spec, role).inner is not None for role in roles]
     if any(given) and not all(given):
-        raise ConfigError(f"arm {arm}: one torso is an mlp of no given size; give its net_arch, or set match: width")
+        raise ConfigError(
+            f"arm {arm}: one torso is an mlp without a given size; give its net_arch, or set match: width"
+        )
     return bool(given) and all(given)
 
 
@@ -151,7 +153,7 @@ def _torsos(spec: RunSpec) -> tuple[TorsoSpec, ...]:
 
 
 def _scaled(spec: RunSpec, roles: Sequence[str], factor: float) -> RunSpec:
-    """The run with the inner widths of these roles times a factor, and at least 1."""
+    """The run with the inner widths of these roles multiplied by a factor, and at least 1."""
 
     return spec.model_copy(update={role: getattr(spec, role).scaled(factor) for role in roles})
 
@@ -163,9 +165,9 @@ def _solve(
     amount: Callable[[Counted], int],
     goal: int,
 ) -> Counted:
-    """What comes nearest to the goal, by the secant method over the factor of the inner widths.
+    """Find the run closest to the goal, with the secant method over the factor of the inner widths.
 
-    Sizes are linear in the inner width of a block, and all but quadratic in the widths of an MLP.
+    Sizes are linear in the inner width of a block, and nearly quadratic in the widths of an MLP.
     """
     tried = {tuple(_widths(start.spec)): start}
     before, factor = (0.0, 0), 1.0

@@ -1,7 +1,7 @@
-"""The power of Welch's test of a weighted sum of means, from standard deviations that were planned beforehand.
+"""The power of Welch's test of a weighted sum of means, from planned standard deviations.
 
-The test's degrees of freedom follow from the variances of the sample, so that its power has no closed form. Given these
-variances it is that of a normal variable; they are drawn, always the same ones.
+The test's degrees of freedom depend on the sample variances, so its power has no closed form. Given the variances, it
+follows from a normal distribution; the variances are drawn, with a fixed seed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ DRAWS = 4_000
 def welch_power(
     effect: float, deviations: Sequence[float], seeds: Sequence[int], level: float = LEVEL, *, bound: float = 0.0
 ) -> float:
-    """The chance that Welch's two-sided test shows a true effect.
+    """The probability that Welch's two-sided test detects a true effect.
 
     Args:
         effect: true value of the sum of means.
         deviations: planned standard deviation of each term's scores, times its weight.
-        seeds: of each term, at least 2.
-        level: of the test; one of k tests, after Bonferroni or for Holm's first step, has 1 - (1 - level) / k.
-        bound: above 0, the chance that two one-sided tests show that the effect lies within it, in place of that.
+        seeds: seeds of each term, at least 2.
+        level: confidence level; for one of k tests with Bonferroni or the first step of Holm's method, use
+            1 - (1 - level) / k.
+        bound: if above 0, compute the probability that two one-sided tests show that the effect lies within it.
     """
     return _power(effect, _spreads(tuple(deviations), tuple(seeds), level, bound > 0), bound)
 
@@ -36,13 +37,9 @@ def welch_power(
 def detectable_effect(
     deviations: Sequence[float], seeds: Sequence[int], level: float = LEVEL, power: float = POWER
 ) -> float | None:
-    """The smallest true effect that the test shows with probability `power`; None with a term of fewer than 2 seeds.
+    """The smallest true effect detected with probability `power`; None if a term has fewer than 2 seeds.
 
-    Args:
-        deviations: as in `welch_power`.
-        seeds: as in `welch_power`.
-        level: as in `welch_power`.
-        power: the probability.
+    The other arguments are those of `welch_power`.
     """
     if min(seeds) < 2:
         return None
@@ -57,7 +54,7 @@ def detectable_effect(
 def _spreads(
     deviations: tuple[float, ...], seeds: tuple[int, ...], level: float, one_sided: bool
 ) -> tuple[float, Array]:
-    """The standard error, and how far the test reaches in each of the samples whose variances are drawn."""
+    """The standard error, and the half-width of the test's interval for each draw of the variances."""
     variances = np.square(deviations) / np.array(seeds)
     freedoms = np.array(seeds) - 1
     drawn = variances * np.random.default_rng(0).chisquare(freedoms, (DRAWS, len(seeds))) / freedoms

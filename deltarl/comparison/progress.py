@@ -1,4 +1,4 @@
-"""How far a comparison has come: a live table on a terminal, a line a finished run elsewhere."""
+"""The progress of a comparison: a live table on a terminal, one line per finished run elsewhere."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ REFRESHES_A_SECOND = 2
 
 
 class Board:
-    """Tasks by arms: how many runs of each have finished; below it, those that are under way.
+    """A table of tasks by arms with the numbers of finished runs, and below it the running ones.
 
     Args:
         cells: all runs.
-        done: those that had finished before.
+        done: runs that had already finished.
         console: where to print.
     """
 
@@ -45,7 +45,7 @@ class Board:
 
     def __enter__(self) -> Board:
         if done := len(self._finished):
-            self._say(f"{done} of {len(self.cells)} runs had finished before")
+            self._say(f"{done} of {len(self.cells)} runs had already finished")
         if self._live is not None:
             self._live.start()
         return self

@@ -1,4 +1,4 @@
-"""What the finished runs of a comparison left behind, read from their folders."""
+"""Reads the records of a comparison's finished runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from deltarl.training.records import evaluations_in
 from deltarl.training.result import check_complete, result_in
 from deltarl.training.spec import Part, fields_of
 
-# What may differ between runs that are compared: it changes how they were kept and watched, not what they are.
+# What may differ between compared runs: it changes how they were stored and measured, not what they are.
 FREE = fields_of(Part.PLACE, Part.CADENCE, Part.MACHINE, Part.ROUNDING)
 
 
@@ -33,10 +33,10 @@ class Record:
     """One finished run.
 
     Attributes:
-        steps: training steps at its T evaluations, the last one of the final policy.
+        steps: training steps at its T evaluations; the last one is of the final policy.
         returns: mean return of each evaluation, `[T]`.
-        seconds: since the start of the training, evaluations included, `[T]`.
-        updates: of the networks, as Stable-Baselines3 counts them, `[T]`; NaN where it had not counted yet.
+        seconds: time since the start of training, including evaluations, `[T]`.
+        updates: network updates as Stable-Baselines3 counts them, `[T]`; NaN if it had not counted yet.
     """
 
     task: str
@@ -64,7 +64,7 @@ class Record:
         return float(np.trapezoid(self.returns, self.steps) / (self.steps[-1] - self.steps[0]))
 
     def normalized(self, score: float) -> float | None:
-        """0 for the random policy's score and 1 for the environment's reference score; None without them."""
+        """The score scaled to 0 for the random policy and 1 for the reference score; None if these are missing."""
         random, reference = self.spec.env.random_score, self.spec.env.reference_score
         if random is None or reference is None or random.mean >= reference.mean:
             return None
@@ -78,8 +78,8 @@ class Study:
     Attributes:
         missing: labels of the runs that have not finished.
         unlisted: labels of finished runs in the folder that the comparison does not list.
-        sizes: what was counted of each task's arms; the fields of `matching.Size`.
-        costs: what was measured of each task's arms; the fields of `costs.Cost`. Empty if that was not done.
+        sizes: sizes of each task's arms; the fields of `matching.Size`.
+        costs: costs of each task's arms; the fields of `costs.Cost`. Empty if they were not measured.
     """
 
     folder: Path
@@ -105,15 +105,15 @@ class Study:
 
 
 def read_study(folder: Path | str) -> Study:
-    """The records of a comparison's folder.
+    """Read the records in a comparison's folder.
 
     Raises:
-        ConfigError: if it is none, if a record is damaged, if there is no task on which every arm has finished, or if
-            runs differ in what a comparison must not compare.
+        ConfigError: if it is not a comparison, if a record is damaged, if there is no task on which every arm has
+            finished, or if runs differ in ways that make a comparison meaningless.
     """
     folder = Path(folder)
     if not (folder / COMPARISON).is_file():
-        what = "no comparison there" if folder.is_dir() else "no such folder"
+        what = "contains no comparison" if folder.is_dir() else "no such folder"
         raise ConfigError(f"{folder}: {what}; deltarl compare makes them")
     check_plain(folder)
     spec, _ = read_comparison(folder / COMPARISON)
@@ -144,7 +144,7 @@ def read_study(folder: Path | str) -> Study:
 
 
 def _check_alike(study: Study) -> None:
-    """The runs of a task differ in their arms' keys alone, and those of an arm not even in these."""
+    """Check that the runs of a task differ only in their arms' keys, and those of an arm not at all."""
     for task in study.spec.tasks:
         firsts: list[Record] = []
         for arm in study.spec.arms:
@@ -157,11 +157,11 @@ def _check_alike(study: Study) -> None:
 
 
 def _check_pair(first: Record, record: Record, *, of_the_arm: bool) -> None:
-    """Refuse two runs that differ in the keys of an arm, or in all others."""
+    """Refuse two runs that differ in the keys of an arm, or in all other keys."""
     for key, (one, other) in files.differences(first.spec, record.spec).items():
         if key.partition(".")[0] not in FREE and key.startswith(ARM_KEYS) == of_the_arm:
             raise ConfigError(
-                f"{record.folder}: {key} is {other}, and {one} in {first.folder}; these runs are not to be compared "
+                f"{record.folder}: {key} is {other}, but {one} in {first.folder}; these runs cannot be compared "
                 "with each other"
             )
 
@@ -170,14 +170,14 @@ def _read_run(folder: Path, task: str, arm: str, seed: int) -> Record:
     result, evaluations = result_in(folder), evaluations_in(folder)
     spec = files.load_spec(folder)
     if (spec.seeds, result.seed) != ((seed,), seed):
-        raise ConfigError(f"{folder}: is of seed {spec.seeds[0]}, and its result of seed {result.seed}")
+        raise ConfigError(f"{folder}: has seed {spec.seeds[0]}, but its result has seed {result.seed}")
     check_complete(result, spec)
     if (spec.name, Path(spec.out).name) != (arm, task):
         raise ConfigError(
             f"{folder}: is a run of arm {spec.name} on task {Path(spec.out).name}, as {files.CONFIG} says"
         )
     path = folder / files.METRICS
-    metrics = metrics_in(path) if path.exists() else []  # without it, time and FLOPs alone are not known
+    metrics = metrics_in(path) if path.exists() else []  # without it, only time and FLOPs are unknown
     with readable(path):
         steps = sorted(evaluations)
         seconds = {row["step"]: row["wall_seconds"] for row in metrics if "eval/return_mean" in row}
@@ -216,7 +216,7 @@ def _newest(counted: Sequence[tuple[int, float]], step: int) -> float:
 
 
 def read_measured(path: Path, kind: type[Size] | type[Cost]) -> dict[str, dict[str, dict[str, Any]]]:
-    """What was counted or measured of each task's arms; nothing where there is no such file.
+    """The sizes or costs of each task's arms; empty if there is no such file.
 
     Raises:
         ConfigError: if it is damaged.

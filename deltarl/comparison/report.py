@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML page that needs nothing else, its figures as files, its numbers as CSV."""
+"""The report of a comparison: a self-contained HTML page, its figures as files, its numbers as CSV."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ from deltarl.training.spec import Part, fields_of
 
 PAGE = "report.html"
 SOURCES = "sources.sha256"
-# Of a run, what the report is made of; the last two are there for runs that measure their gates, and that erase.
+# The files of a run that the report uses; the last two exist for runs that measure gates, and that erase.
 _OF_A_RUN = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.METRICS, files.RESULT, files.GATES, ERASURE)
 PIXELS_AN_INCH = 160
 _OPTIONS: Any = {"svg.fonttype": "none", "svg.hashsalt": "deltarl", "font.family": "sans-serif", "font.size": 9}
-# What a run is called and where it stands says nothing of what it is.
+# The name and place of a run do not describe what it is.
 _OF_THE_CELL = fields_of(Part.PLACE, Part.MACHINE)
 
 
 def write_report(folder: Path | str, reference: str | None = None, out: Path | str | None = None) -> Path:
     """Write the report of a comparison's finished runs.
 
-    The same records give the same bytes. Policies that erase are scored without their erasure first, where their
-    weights are at hand and that was not done before.
+    The same records give the same bytes. Policies that erase are first evaluated without erasing, if their weights are
+    available and this has not been done before.
 
     Args:
-        folder: of the comparison.
-        reference: the arm that the others are compared with, the comparison's own if not given.
-        out: where it goes, `report/` in the folder if not given.
+        folder: the comparison's folder.
+        reference: the arm that the others are compared with; default: the comparison's.
+        out: the output folder; default: `report/` in the comparison's folder.
 
     Returns:
-        The page's path; beside it are the tables as CSV, and `figures/` as SVG and PNG.
+        The page's path; next to it are the tables as CSV, and `figures/` as SVG and PNG.
 
     Raises:
-        ConfigError: if the folder holds no comparison, no task on which every arm has finished, or a damaged record; if
-            there is no such arm; if `out` cannot be written.
+        ConfigError: if the folder contains no comparison, no task on which every arm has finished, or a damaged record;
+            if there is no such arm; if `out` cannot be written.
     """
     sources, study = sources_of(Path(folder)), read_study(folder)
     if reference is not None and reference not in study.spec.arms:
@@ -74,7 +74,7 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
 
 
 def sources_of(folder: Path) -> str:
-    """A digest of all that a report is made of: the records of the finished runs, the comparison, and this version."""
+    """A digest of everything a report depends on: the records of finished runs, the comparison, and this version."""
     runs = [path.parent for path in folder.glob(f"*/*/seed-*/{files.RESULT}")]
     of_runs = [run / name for run in runs for name in _OF_A_RUN]
     digests = [version("deltarl")]
@@ -85,7 +85,7 @@ def sources_of(folder: Path) -> str:
 
 
 def is_of(report: Path, sources: str, reference: str) -> bool:
-    """Whether the report in a folder is whole, of these sources, and compares with this arm."""
+    """Whether the report in a folder is complete, made from these sources, and compares with this arm."""
     path = report / SOURCES
     return (report / PAGE).exists() and path.is_file() and path.read_bytes() == _stamp(sources, reference)
 
@@ -95,12 +95,12 @@ def _stamp(sources: str, reference: str) -> bytes:
 
 
 def write_analysis(analysis: Analysis, out: Path, sources: str) -> Path:
-    """The report of what has been analysed already; as `write_report`.
+    """Write the report of an existing analysis; return the page's path.
 
     Args:
-        analysis: of the records.
-        out: where the report goes.
-        sources: from `sources_of`, before the records were read: what has come since makes it an old report.
+        analysis: the analysis.
+        out: the output folder.
+        sources: from `sources_of`, called before the records were read, so that later records make the report stale.
     """
     try:
         (out / "figures").mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def write_analysis(analysis: Analysis, out: Path, sources: str) -> Path:
 
 
 def save_figure(figure: Figure, path: Path) -> str:
-    """Write a figure as SVG and PNG, and give its SVG."""
+    """Write a figure as SVG and PNG, and return its SVG."""
     figure.savefig(
         path.with_name(f"{path.name}.png"), dpi=PIXELS_AN_INCH, facecolor="white", metadata={"Software": None}
     )
@@ -130,7 +130,7 @@ def save_figure(figure: Figure, path: Path) -> str:
 
 
 def _inline(svg: str, name: str, description: str) -> Markup:
-    """An SVG as part of a page: in the page's colours, as wide as there is room, its ids its own."""
+    """An SVG to embed in a page: in the page's colours, as wide as available, and with unique ids."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
     body = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
@@ -187,7 +187,7 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
 
 
 def _differences(study: Study, reference: str) -> Iterator[tuple[str, str]]:
-    """What each arm's config has other than the reference's, on the first task, as YAML."""
+    """How each arm's config differs from the reference's on the first task, as YAML."""
     task = study.tasks[0]
     base = files.leaves(study.of(task, reference)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
     for arm in study.arms:
@@ -211,7 +211,7 @@ def _count(value: float | None) -> str:
 
 
 def _signed(weights: Mapping[str, float]) -> str:
-    """A contrast as a sum, such as `0.5 a + 0.5 b` less `c`."""
+    """A contrast as a signed sum, such as `0.5 a + 0.5 b` minus `c`."""
     terms = [
         f"{'+' if weight > 0 else words.MINUS} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{arm}"
         for arm, weight in sorted(weights.items(), key=lambda item: -item[1])

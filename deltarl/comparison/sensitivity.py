@@ -1,4 +1,4 @@
-"""How much the settings that arms are run with matter: the table that settings are chosen from."""
+"""How much the arms' settings matter: the table from which settings are chosen."""
 
 from __future__ import annotations
 

@@ -160,14 +160,14 @@ def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> flo
 
 
 def improvement_p(tasks: Sequence[Array], others: Sequence[Array], rng: np.random.Generator) -> float | None:
-    """Two-sided p of the permutation test of `probability_of_improvement` against a half.
+    """Two-sided p-value of the permutation test of `probability_of_improvement` against 0.5.
 
-    Under the hypothesis that arms make no difference they can be exchanged within each task and seed.
+    Under the null hypothesis that arms make no difference, they can be exchanged within each task and seed.
 
     Args:
         tasks: scores of one arm on each task.
         others: of the other, of the same seeds.
-        rng: draws permutations where they are too many to try all.
+        rng: draws permutations if there are too many to try all.
 
     Returns:
         p; None with fewer than 2 pairs of runs in all.
@@ -194,9 +194,9 @@ def improvement_p(tasks: Sequence[Array], others: Sequence[Array], rng: np.rando
 
 
 def holm(values: Sequence[float | None]) -> list[float]:
-    """p values adjusted for their number (Holm 1979), so that the chance of any false claim stays below the level.
+    """Adjust p-values for their number (Holm 1979), so that the probability of any false claim stays below the level.
 
-    A test that could not be made counts as one that found nothing.
+    An impossible test counts as one that found nothing.
     """
     found = np.array([1.0 if p is None else p for p in values])
     order = np.argsort(found)
@@ -227,17 +227,17 @@ def aggregate(
     level: float = LEVEL,
     resamples: int = RESAMPLES,
 ) -> Interval:
-    """A statistic over tasks, with the stratified bootstrap's interval: seeds are drawn anew within each task.
+    """A statistic over tasks with a stratified bootstrap interval: seeds are resampled within each task.
 
-    The percentiles are widened for the number of seeds (Hesterberg 2014, arXiv 1411.5279, section 3.2): the plain
-    percentile interval is too narrow at few.
+    The percentiles are widened for the number of seeds (Hesterberg 2014, arXiv 1411.5279, section 3.2), because the
+    plain percentile interval is too narrow with few seeds.
 
     Args:
         tasks: normalised scores of each task.
         statistic: takes the tasks' scores and `axis`.
         rng: draws the resamples.
-        level: of the interval.
-        resamples: how many.
+        level: confidence level.
+        resamples: number of resamples.
     """
     estimate = float(statistic(*tasks, axis=-1))
     if min(map(len, tasks)) < 2:
@@ -257,14 +257,14 @@ def aggregate(
 
 
 def widened(level: float, seeds: Sequence[int]) -> float:
-    """The level that percentiles are taken at, so that of normal scores' means the interval is Student's t interval."""
+    """The level of the percentiles for which the interval of a mean of normal scores equals Student's t interval."""
     shrunk = math.sqrt(min(seeds) / (min(seeds) - 1))
     freedom = sum(n - 1 for n in seeds)
     return float(1 - 2 * scipy.stats.norm.cdf(-shrunk * scipy.stats.t.ppf((1 + level) / 2, freedom)))
 
 
 def probability_of_improvement(tasks: Sequence[Array], others: Sequence[Array], level: float = LEVEL) -> Interval:
-    """The chance that a run of one arm scores above a run of the other, ties as half, averaged over tasks.
+    """The probability that a run of one arm scores above a run of the other, ties counting half, averaged over tasks.
 
     That is Mann and Whitney's U over the number of pairs (Agarwal et al. 2021, arXiv 2108.13264). The interval is
     Newcombe's score interval (2006, Statistics in Medicine 25, 559-573, method 5), its variance that of the mean over
@@ -280,7 +280,7 @@ def probability_of_improvement(tasks: Sequence[Array], others: Sequence[Array], 
     def beyond(chance: float) -> float:
         return abs(estimate - chance) - reach * math.sqrt(_variance_of_chance(chance, sizes))
 
-    # At 0 and 1 the variance is 0: the ends lie between these and the estimate, and it is itself no end.
+    # At 0 and 1 the variance is 0, so each end lies between the estimate and 0 or 1.
     low = 0.0 if estimate == 0 else float(scipy.optimize.brentq(beyond, 0, estimate * (1 - ROUNDING)))
     high = 1.0 if estimate == 1 else float(scipy.optimize.brentq(beyond, estimate + (1 - estimate) * ROUNDING, 1))
     return Interval(estimate, low, high)
@@ -309,7 +309,7 @@ def _variance_of_chance(chance: float, sizes: Sequence[tuple[int, int]]) -> floa
 def performance_profile(
     tasks: Sequence[Array], thresholds: Array, rng: np.random.Generator, level: float = LEVEL
 ) -> tuple[Array, Array, Array]:
-    """Share of runs that score above each threshold, averaged over tasks, and the ends of its pointwise interval."""
+    """Fraction of runs above each threshold, averaged over tasks, and the ends of its pointwise interval."""
 
     def statistic(*samples: Any, axis: int = -1) -> Any:
         shares = [np.mean(sample[..., None, :] > thresholds[:, None], axis=axis) for sample in samples]
@@ -336,7 +336,7 @@ def _standard_error(scores: Array) -> float:
 
 
 def _have_spread(scores: Array, others: Array) -> bool:
-    """Whether there are scores enough to tell a spread, and there is one beyond rounding."""
+    """Whether there are enough scores to estimate a spread, and it is larger than rounding."""
     if min(len(scores), len(others)) < 2:
         return False
     return bool(_pooled_deviation(scores, others) > ROUNDING * max(np.abs(scores).max(), np.abs(others).max()))

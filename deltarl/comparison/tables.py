@@ -1,4 +1,4 @@
-"""A report's tables as CSV: every number that it shows, and those that it is made of."""
+"""A report's tables as CSV: every number that it shows, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = dict[str, Any]
 
 
 def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
-    """One file a table; None and NaN are empty cells."""
+    """Write one file per table; None and NaN are empty cells."""
     tables: Mapping[str, list[Row]] = {
         "scores": list(scores(analysis.study)),
         "curves": list(curves(analysis.study)),
@@ -44,7 +44,7 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
 
 
 def scores(study: Study) -> Iterator[Row]:
-    """One row a run."""
+    """One row per run."""
     for record in study.records:
         yield {
             "task": record.task,
@@ -64,7 +64,7 @@ def scores(study: Study) -> Iterator[Row]:
 
 
 def curves(study: Study) -> Iterator[Row]:
-    """One row an evaluation."""
+    """One row per evaluation."""
     for record in study.records:
         spent = flops(study, record)
         for index, step in enumerate(record.steps):
@@ -80,7 +80,7 @@ def curves(study: Study) -> Iterator[Row]:
 
 
 def summary(analysis: Analysis) -> Iterator[Row]:
-    """One row an arm, task and metric."""
+    """One row per arm, task and metric."""
     for each in analysis.summaries:
         yield {
             "task": each.task,
@@ -92,7 +92,7 @@ def summary(analysis: Analysis) -> Iterator[Row]:
 
 
 def pairs(analysis: Analysis) -> Iterator[Row]:
-    """One row an arm, task and metric, against the reference."""
+    """One row per arm, task and metric, compared with the reference."""
     for each in analysis.pairs:
         yield {
             "task": each.task,
@@ -110,7 +110,7 @@ def pairs(analysis: Analysis) -> Iterator[Row]:
 
 
 def aggregates(analysis: Analysis) -> Iterator[Row]:
-    """One row an arm and metric, over all tasks."""
+    """One row per arm and metric, over all tasks."""
     for each in analysis.aggregates:
         row: Row = {"arm": each.arm, "metric": each.metric}
         row |= _all_ends({name.removesuffix(" over tasks"): found for name, found in each.statistics.items()})
@@ -119,7 +119,7 @@ def aggregates(analysis: Analysis) -> Iterator[Row]:
 
 
 def contrasts(analysis: Analysis) -> Iterator[Row]:
-    """One row a contrast and metric over all tasks, and one for each task in returns."""
+    """One row per contrast and metric over all tasks, and one per task, in returns."""
     for each in analysis.contrasts:
         row: Row = {
             "contrast": each.name,
@@ -147,7 +147,7 @@ def contrasts(analysis: Analysis) -> Iterator[Row]:
 
 
 def sensitivity(study: Study) -> Iterator[Row]:
-    """One row an arm and variant: means by task, and the score that variants are chosen by."""
+    """One row per arm and variant: means by task, and the score to choose variants by."""
     for each in sensitivities(study):
         for variant, score in each.scores.items():
             means = {task: found[variant] for task, found in each.by_task.items()}
@@ -155,13 +155,13 @@ def sensitivity(study: Study) -> Iterator[Row]:
 
 
 def deviations(study: Study) -> Iterator[Row]:
-    """One row a task: the standard deviation over seeds within its arms."""
+    """One row per task: the standard deviation over seeds within its arms."""
     for task, (deviation, freedom) in pooled_deviations(study).items():
         yield {"task": task, "metric": study.spec.metric, "deviation": deviation, "degrees_of_freedom": freedom}
 
 
 def costs(study: Study) -> Iterator[Row]:
-    """One row an arm and task."""
+    """One row per arm and task."""
     for task in study.tasks:
         for arm in study.arms:
             size, cost = study.sizes.get(task, {}).get(arm, {}), study.costs.get(task, {}).get(arm, {})
@@ -185,7 +185,7 @@ def costs(study: Study) -> Iterator[Row]:
 
 
 def erasure(study: Study) -> Iterator[Row]:
-    """One row a task and an arm whose policies erase."""
+    """One row per task and arm whose policies erase."""
     for each in worths(study):
         found = each.difference or Interval(float("nan"), None, None)
         yield {
@@ -197,7 +197,7 @@ def erasure(study: Study) -> Iterator[Row]:
 
 
 def coverage(analysis: Analysis) -> Iterator[Row]:
-    """One row an interval and simulated world."""
+    """One row per interval and simulated world."""
     for name, worlds in analysis.covered.items():
         seeds = len(analysis.common_seeds) if ESTIMATES[name].over_tasks else analysis.seeds[0]
         for world, share in worlds.items():
@@ -211,7 +211,7 @@ def _training_flops(cost: Mapping[str, Any]) -> float | None:
 
 
 def _over_reference(study: Study, task: str, arm: str) -> float | None:
-    """Median over rounds of the time beside the reference's in the same round."""
+    """Median over rounds of the time divided by the reference's in the same round."""
     costs = study.costs.get(task, {})
     ours, theirs = (costs.get(name, {}).get("seconds_per_1000_steps", []) for name in (arm, study.spec.reference))
     if not ours or len(ours) != len(theirs) or not all(theirs):

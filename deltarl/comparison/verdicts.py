@@ -1,4 +1,4 @@
-"""What an interval and an adjusted test allow to say of a difference."""
+"""What an interval and an adjusted test support saying about a difference."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Verdict = Literal["higher", "lower", "no difference shown", "not tested"]
 
 
 def verdict(interval: Interval, nothing: float, p: float | None) -> Verdict:
-    """A difference is claimed only where its interval excludes none and its test, adjusted for their number, agrees.
+    """Claim a difference only if its interval excludes the null value and its adjusted test agrees.
 
     Args:
-        interval: of the difference.
-        nothing: its value where there is none.
-        p: adjusted.
+        interval: interval of the difference.
+        nothing: the null value.
+        p: adjusted p-value.
     """
     if p is None or p >= SIGNIFICANT or not interval.excludes(nothing):
         return "no difference shown"

@@ -1,4 +1,4 @@
-"""Sentences and cells of tables: what the intervals allow to say, and not more."""
+"""The report's sentences and table cells; they claim only what the statistics support."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: float | None) -> str:
-    """Three significant digits or all before the point, and thousands apart."""
+    """Format with three significant digits, or all before the point, and thousands separators."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
     size = abs(value)
@@ -30,7 +30,7 @@ def number(value: float | None) -> str:
 
 
 def probability(p: float | None) -> str:
-    """A test's p."""
+    """Format a p-value."""
     return "\N{EN DASH}" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -42,7 +42,7 @@ def interval(found: Interval) -> str:
 
 
 def headline(analysis: Analysis) -> list[str]:
-    """What the whole comparison shows in its primary metric, a sentence each."""
+    """What the comparison shows in its primary metric, one sentence each."""
     metric = analysis.study.spec.metric
     if analysis.study.spec.contrasts:
         return [_of_a_contrast(each, analysis) for each in analysis.contrasts if each.family is not None]
@@ -63,9 +63,13 @@ def caution(analysis: Analysis) -> str:
     tests = {each.name: len(each.adjusted) for each in analysis.families}
     counted = " and ".join(f"{count} {name} test{'s' if count > 1 else ''}" for name, count in tests.items())
     text = (
-        "A difference is claimed only where its 95% interval excludes none and its test agrees. There "
+        "A difference is claimed only if its 95% interval excludes zero and its test agrees. There "
         f"{'is' if sum(tests.values()) == 1 else 'are'} {counted or 'no tests'}"
-        + (", each family adjusted after Holm on its own" if len(tests) > 1 else ", adjusted after Holm")
+        + (
+            ", each family adjusted separately with Holm's method"
+            if len(tests) > 1
+            else ", adjusted with Holm's method"
+        )
         + ": on a task Welch's test, over all tasks "
         + ("Welch's of the contrast." if analysis.contrasts else "the permutation test of the chance to score above.")
     )
@@ -73,58 +77,56 @@ def caution(analysis: Analysis) -> str:
     if level is not None and not analysis.contrasts and analysis.seeds[0] > 1:
         size = detectable_effect((1.0, 1.0), (analysis.seeds[0],) * 2, level)
         text += (
-            f" With {seeds(analysis)} an arm, adjusted, Welch's test shows a true difference of {number(size)} "
-            "standard deviations four times in five: no claim is no proof of equality."
+            f" With {seeds(analysis)} per arm, the adjusted Welch test detects a true difference of {number(size)} "
+            "standard deviations four times in five: the absence of a claim does not prove equality."
         )
     return text
 
 
 def seeds(analysis: Analysis) -> str:
-    """`5 seeds`, or `3 to 5 seeds` where some have not finished."""
+    """`5 seeds`, or `3 to 5 seeds` if some have not finished."""
     low, high = analysis.seeds
     return f"{low} seed{'s' if low > 1 else ''}" if low == high else f"{low} to {high} seeds"
 
 
 def covered(analysis: Analysis, name: str) -> str:
-    """How often the interval of that name covers the truth at this number of seeds, in simulated samples."""
+    """How often the interval of that name contains the true value with this number of seeds, in simulated samples."""
     shares = analysis.covered.get(name, {})
     told = [
         f"{share:.2f} of simulated samples {'with normal scores' if world == 'normal' else f'of which {world}'}"
         for world, share in shares.items()
         if share is not None
     ]
-    return f"covers the truth in {' and '.join(told)}" if told else "has no 95% interval at so few seeds"
+    return f"contains the true value in {' and '.join(told)}" if told else "has no 95% interval with so few seeds"
 
 
 def warnings(analysis: Analysis) -> Iterator[str]:
-    """What makes the comparison less than it seems to be."""
+    """Caveats of the comparison."""
     study = analysis.study
     if study.missing:
         total = len(study.missing) + len(study.records)
         yield f"{len(study.missing)} of {total} runs have not finished: {_listed(study.missing)}."
     if study.unlisted:
         count = len(study.unlisted)
-        yield f"{count} finished runs in the folder are not of this comparison: {_listed(study.unlisted)}."
+        yield f"{count} finished runs in the folder do not belong to this comparison: {_listed(study.unlisted)}."
     if absent := [task for task in study.spec.tasks if task not in study.tasks]:
-        yield f"Left out, since an arm has no finished run there: {_listed(absent)}."
+        yield f"Left out, because an arm has no finished run there: {_listed(absent)}."
     yield from _of_the_tests(analysis)
     if not analysis.common_seeds:
         yield "No aggregate over tasks: no seed has finished for every arm on every task."
     elif analysis.seeds[0] < analysis.seeds[1]:
-        yield f"Aggregates over tasks are of the seeds that all have: {_listed(map(str, analysis.common_seeds))}."
+        yield f"Aggregates over tasks use the seeds that all arms have: {_listed(map(str, analysis.common_seeds))}."
     if analysis.not_aggregated:
         yield (
             f"No aggregate over tasks: there are no scores to normalise with for {_listed(analysis.not_aggregated)} "
             "(random_score and reference_score in its environment's file)."
         )
     if untimed := [str(record.folder) for record in study.records if not np.isfinite(record.seconds).all()]:
-        yield f"Time and FLOPs are not known of {len(untimed)} runs without metrics.jsonl: {_listed(untimed)}."
+        yield f"Time and FLOPs are unknown for {len(untimed)} runs without metrics.jsonl: {_listed(untimed)}."
     for fact, values in differing(analysis).items():
         yield f"Runs differ in {fact}: {_listed(values)}."
     if continued := [str(record.folder) for record in study.records if record.result.continued]:
-        yield (
-            f"{len(continued)} runs were interrupted and gone on with, and not to the last bit: {_listed(continued)}."
-        )
+        yield (f"{len(continued)} runs were interrupted and resumed, but not exactly: {_listed(continued)}.")
     for arm in study.arms:
         left = {task: study.sizes.get(task, {}).get(arm, {}).get("mismatch") for task in study.tasks}
         if apart := [f"{share:+.0%} on {task}" for task, share in left.items() if share and abs(share) > MOST_MISMATCH]:
@@ -138,25 +140,26 @@ def _of_the_tests(analysis: Analysis) -> Iterator[str]:
     if analysis.reference != study.spec.reference:
         yield (
             f"The reference, {analysis.reference}, was chosen for this report; that of the comparison is "
-            f"{study.spec.reference}. Claims beside a reference that was chosen after a look at results are worth less."
+            f"{study.spec.reference}. Claims relative to a reference that was chosen after a look at results are "
+            "worth less."
         )
     yield from since_the_first(study)
     if study.spec.contrasts and not analysis.contrasts:
         yield (
-            "The contrasts were not tested: scores of several tasks are put together by planned standard deviations "
-            "(sigma) or by the reference scores of their environments, and there are neither."
+            "The contrasts were not tested: combining scores of several tasks needs planned standard deviations "
+            "(sigma) or the reference scores of their environments, and there are neither."
         )
     for each in analysis.families:
         if each.hopeless:
             yield (
                 f"{len(each.hopeless)} of {len(each.adjusted)} {each.name} tests could not have shown anything, "
-                f"whatever the results: with {seeds(analysis)} an arm, their smallest possible p, adjusted for "
+                f"whatever the results: with {seeds(analysis)} per arm, their smallest possible p, adjusted for "
                 f"their number, is not below {SIGNIFICANT:g}."
             )
 
 
 def differing(analysis: Analysis) -> dict[str, list[str]]:
-    """Facts of the runs' provenance that are not the same for all, with their values."""
+    """Facts in the runs' provenance that differ between runs, with their values."""
     found: dict[str, dict[str, None]] = {}
     for record in analysis.study.records:
         for fact, value in _facts(record):
@@ -165,7 +168,7 @@ def differing(analysis: Analysis) -> dict[str, list[str]]:
 
 
 def common(analysis: Analysis) -> dict[str, str]:
-    """Facts of the runs' provenance that are the same for all."""
+    """Facts in the runs' provenance that are the same for all runs."""
     apart = differing(analysis)
     return {fact: value for fact, value in _facts(analysis.study.records[0]) if fact not in apart}
 
@@ -176,7 +179,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     for fact in ("git", "python", "processor", "cores", "threads", "gpus", "platform"):
         value = provenance.get(fact)
         if value is not None and value != []:
-            yield {"git": "commit", "threads": "PyTorch's threads"}.get(fact, fact), str(value)
+            yield {"git": "commit", "threads": "PyTorch threads"}.get(fact, fact), str(value)
     packages = provenance.get("packages")
     if isinstance(packages, dict):
         for name, value in packages.items():

@@ -100,7 +100,7 @@ def merged(machines: tuple[Path, Compared, str]) -> Path:
     out, _, _ = machines
     compared, shown = run(small(out / "2"), (2, 2))
     assert (compared.finished, compared.failed) == (2, {})
-    assert "1 of 2 runs had finished before" in shown
+    assert "1 of 2 runs had already finished" in shown
     for index in (1, 2):
         shutil.copytree(out / str(index) / "small", out / "runs" / "small", dirs_exist_ok=True)
     return out / "runs" / "small"
@@ -121,7 +121,7 @@ def test_the_shards_of_a_comparison_make_a_whole(merged: Path) -> None:
     compared, shown = run(small(merged.parent))
     assert (compared.finished, compared.failed) == (4, {})
     assert compared.report == merged / "report" / "report.html"
-    assert "4 of 4 runs had finished before" not in shown
+    assert "4 of 4 runs had already finished" not in shown
     assert records(merged) == before
     costs = json.loads((merged / "costs.json").read_text())["reacher"]
     assert costs["residual"].keys() == costs["delta"].keys()
@@ -157,7 +157,7 @@ def test_a_report_of_other_sources_is_written_anew(merged: Path, monkeypatch: py
 
     monkeypatch.setattr("deltarl.comparison.report.version", lambda _: "later still")
     monkeypatch.setattr(sys.modules[compare.__module__], "analyse", full)
-    with pytest.raises(TrainingStopped, match="4 of 4 runs have finished; when there is room again"):
+    with pytest.raises(TrainingStopped, match="4 of 4 runs have finished; when there is room"):
         run(small(merged.parent))
 
 
@@ -198,7 +198,7 @@ def test_fewer_seeds_make_a_report_that_says_what_it_leaves_out(merged: Path, tm
     assert compared.report is not None
     text = compared.report.read_text()
     assert "1 seed an arm" in text
-    assert "2 finished runs in the folder are not of this comparison: reacher/delta/seed-0" in text
+    assert "2 finished runs in the folder do not belong to this comparison: reacher/delta/seed-0" in text
 
 
 def test_tensorboard_ranks_the_arms(merged: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     begun = tmp_path / "small" / "reacher" / "delta" / "seed-1"
     shutil.rmtree(begun)
     process = begin(tmp_path)
-    wait_for("3 of 4 runs had finished before", process)
+    wait_for("3 of 4 runs had already finished", process)
     while not list((begun / "checkpoints").glob("*/manifest.json")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -253,7 +253,7 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
 
     compared, shown = run(small(tmp_path))
     assert compared.finished == 4
-    assert "3 of 4 runs had finished before" in shown
+    assert "3 of 4 runs had already finished" in shown
     assert {path: path.stat().st_mtime_ns for path in finished} == before
     assert records(tmp_path / "small") == records(merged)
 
@@ -265,7 +265,7 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
         # A run may go on with it, but the report compares none that differ in it.
         (
             "eval.episodes=3",
-            r"has finished with eval\.episodes 2, and it is 3 by now.*give the comparison another name=",
+            r"has finished with eval\.episodes 2, but it is now 3.*give the comparison another name=",
         ),
     ],
 )

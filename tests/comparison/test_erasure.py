@@ -65,7 +65,7 @@ def said(study: Study) -> str:
 def test_policies_that_erase_are_scored_once_without_erasure(study: Study) -> None:
     assert [(run.arm, run.seed) for run in unmeasured(study.records)] == [("delta", 0)]
     unscored = sources_of(study.folder)
-    assert said(study) == "scoring 1 policies without their erasure\n"
+    assert said(study) == "evaluating 1 policies without erasing\n"
     [path] = study.folder.rglob(ERASURE)
     assert path.parent == study.folder / "reacher" / "delta" / "seed-0"
     returns = json.loads(path.read_text())["returns_without_erasure"]
@@ -110,7 +110,7 @@ def test_a_run_that_cannot_be_read_back_is_told_of_and_a_stop_is_heeded(
     weights = study.folder / "reacher" / "delta" / "seed-0" / files.POLICY
     content = weights.read_bytes()
     weights.write_bytes(b"damaged")
-    assert "note: not scored without erasure:" in said(study)
+    assert "note: not evaluated without erasing:" in said(study)
     weights.write_bytes(content)
 
     @contextmanager
@@ -120,6 +120,6 @@ def test_a_run_that_cannot_be_read_back_is_told_of_and_a_stop_is_heeded(
         yield request
 
     monkeypatch.setattr(erasure, "stop_on_signals", stopped)
-    with pytest.raises(TrainingStopped, match="SIGTERM: stopped while policies are scored"):
+    with pytest.raises(TrainingStopped, match="SIGTERM: stopped while evaluating policies"):
         said(study)
     assert not list(study.folder.rglob(ERASURE))

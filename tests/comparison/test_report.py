@@ -156,7 +156,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     told = list(warnings(analysis))
     assert analysis.study.tasks == ["reacher"]
     assert told[0].startswith("6 of 20 runs have not finished: reacher/delta/seed-4, pusher/delta/seed-0")
-    assert told[1] == "Left out, since an arm has no finished run there: pusher."
+    assert told[1] == "Left out, because an arm has no finished run there: pusher."
     [pair] = [pair for pair in analysis.pairs if pair.metric == "final"]
     assert (pair.seeds, pair.intervals["paired_difference"].estimate) == (
         4,
@@ -171,7 +171,7 @@ def test_runs_of_different_versions_threads_or_machines_are_told_of(tmp_path: Pa
     provenance["packages"]["mujoco"], provenance["threads"], provenance["processor"] = "3.2.0", 7, "another"
     path.write_text(json.dumps(provenance))
     told = " ".join(warnings(analyse(read_study(folder))))
-    assert re.search(r"Runs differ in PyTorch's threads: [17], [17]\.", told)
+    assert re.search(r"Runs differ in PyTorch threads: [17], [17]\.", told)
     assert "Runs differ in processor" in told
     assert "Runs differ in mujoco" in told
     assert "Runs differ in numpy" not in told
@@ -199,10 +199,10 @@ def test_runs_that_are_not_alike_are_not_compared(tmp_path: Path) -> None:
     path = folder / "reacher" / "delta" / "seed-3" / "config.yaml"
     text = path.read_text()
     for old, new, key in (
-        ("total_timesteps: 50000", "total_timesteps: 40000", "total_timesteps is 40000, and 50000 in"),
-        ("gamma: 0.99", "gamma: 0.5", r"agent\.gamma is 0\.5, and 0\.99 in"),
-        ("5000\n  episodes: 10", "5000\n  episodes: 2", r"eval\.episodes is 2, and 10 in"),
-        ("mean: -2.6", "mean: -1.0", r"env\.reference_score\.mean is -1\.0, and -2\.6 in"),
+        ("total_timesteps: 50000", "total_timesteps: 40000", "total_timesteps is 40000, but 50000 in"),
+        ("gamma: 0.99", "gamma: 0.5", r"agent\.gamma is 0\.5, but 0\.99 in"),
+        ("5000\n  episodes: 10", "5000\n  episodes: 2", r"eval\.episodes is 2, but 10 in"),
+        ("mean: -2.6", "mean: -1.0", r"env\.reference_score\.mean is -1\.0, but -2\.6 in"),
     ):
         assert old in text
         path.write_text(text.replace(old, new))
@@ -218,7 +218,9 @@ def test_finished_runs_that_are_not_listed_are_told_of(tmp_path: Path) -> None:
     fewer = comparison(tmp_path, "seeds=[1,2]")
     (fewer.folder / "comparison.yaml").write_text(fewer.text)
     told = list(warnings(analyse(read_study(fewer.folder))))
-    assert told[0].startswith("12 finished runs in the folder are not of this comparison: pusher/delta/seed-0, pusher/")
+    assert told[0].startswith(
+        "12 finished runs in the folder do not belong to this comparison: pusher/delta/seed-0, pusher/"
+    )
 
 
 def test_aggregates_are_of_the_seeds_that_all_have(tmp_path: Path) -> None:
@@ -229,7 +231,7 @@ def test_aggregates_are_of_the_seeds_that_all_have(tmp_path: Path) -> None:
     [delta] = [each for each in analysis.aggregates if (each.arm, each.metric) == ("delta", "final")]
     pooled = [run.normalized(run.final) for run in analysis.study.records if run.arm == "delta" and run.seed < 3]
     assert delta.statistics["mean over tasks"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
-    assert "Aggregates over tasks are of the seeds that all have: 0, 1, 2." in list(warnings(analysis))
+    assert "Aggregates over tasks use the seeds that all arms have: 0, 1, 2." in list(warnings(analysis))
     [pair] = [each for each in analysis.pairs if (each.task, each.metric) == ("reacher", "final")]
     assert pair.seeds == 5
 
@@ -238,7 +240,7 @@ def test_without_metrics_time_alone_is_not_known(tmp_path: Path) -> None:
     folder = write_runs(comparison(tmp_path), APART)
     (folder / "reacher" / "delta" / "seed-3" / "metrics.jsonl").unlink()
     analysis = analyse(read_study(folder))
-    assert any("Time and FLOPs are not known of 1 runs" in told for told in warnings(analysis))
+    assert any("Time and FLOPs are unknown for 1 runs" in told for told in warnings(analysis))
     assert analysis.summary("reacher", "delta").mean.estimate == pytest.approx(-4.04)
 
 
@@ -370,7 +372,7 @@ def test_another_reference(report: Path) -> None:
 
 
 def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no comparison there"):
+    with pytest.raises(ConfigError, match="contains no comparison"):
         write_report(tmp_path)
     with pytest.raises(ConfigError, match="no such folder"):
         write_report(tmp_path / "none")
@@ -418,7 +420,7 @@ DAMAGES: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("result.json", of_json(final_return_mean=None), "final_return_mean"),
     ("result.json", of_json(final_return_mean=99999.0), "contradicts evaluations.csv: final_return_mean is 99999.0"),
     ("result.json", of_json(final_return_mean=math.nan), "NaN is not a JSON number"),
-    ("result.json", of_json(seed=4), "is of seed 3, and its result of seed 4"),
+    ("result.json", of_json(seed=4), "has seed 3, but its result has seed 4"),
     ("evaluations.csv", lambda _: b"step,episode,return,length,success\n", "contradicts evaluations.csv: steps is"),
     ("evaluations.csv", replaced(r"^step,", "steps,"), "'step' is missing"),
     ("evaluations.csv", replaced(r"^12500,0", "twelve,0"), "invalid literal"),
@@ -447,7 +449,7 @@ DAMAGES: list[tuple[str, Callable[[bytes], bytes], str]] = [
     (
         "gates.npz",
         of_arrays(**dict.fromkeys(("policy/beta_mean", "policy/erase_share"), np.ones((4, 3)))),
-        "is of other networks",
+        "has different networks",
     ),
     ("../../../costs.json", lambda _: b"[]", "expected an object"),
     ("../../../costs.json", lambda _: b'{"pusher": {"delta": {"flops_per_step": "many"}}}', "flops_per_step"),

@@ -190,7 +190,7 @@ def test_there_is_no_shard_beyond_the_last() -> None:
         (["arms.delta.agent={torso: {hidden: 9}}"], r"arms\.delta\.agent\.torso\.hidden: match parameters chooses it"),
         (["arms.delta.agent=sac"], r"arms\.delta\.agent: an arm may change hyperparameters, and not the agent"),
         (["arms.delta.agent.base=ppo"], r"arms\.delta\.agent: an arm may change hyperparameters, and not the agent"),
-        (["arms.delta.critic_torso=mlp"], r"arm delta: one torso is an mlp of no given size"),
+        (["arms.delta.critic_torso=mlp"], r"arm delta: one torso is an mlp without a given size"),
         (["tasks.reacher.seeds=3"], r"tasks\.reacher\.seeds: seeds holds for all tasks"),
         (["tasks.reacher.out=x"], r"tasks\.reacher\.out: out holds for all tasks"),
         (["tasks.report.env=hopper"], r"tasks\.report: no task can be called so"),
