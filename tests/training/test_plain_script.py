@@ -79,7 +79,7 @@ SCRIPTS: dict[str, tuple[Any, tuple[Any, Any], str, tuple[str, ...]]] = {
         plain_tqc_her,
         (TQC, fast.TQC),
         "fetch_push_tqc_her",
-        ("env=fetch_reach", "agent=tqc_her", "agent.learning_starts=60", *OFF_POLICY),
+        ("env=fetch_reach", "agent.learning_rate=3.0e-4", "agent.learning_starts=60", *OFF_POLICY),
     ),
 }
 
