@@ -6,6 +6,7 @@ a module of the libraries holds, and a function whose code lies elsewhere is a u
 
 from __future__ import annotations
 
+import builtins
 import sys
 import sysconfig
 from abc import ABC
@@ -58,6 +59,8 @@ def is_theirs(space: type | ModuleType) -> bool:
     for name, value in vars(space).items():
         if name.startswith("__") and not callable(value):
             continue
+        if isinstance(space, ModuleType) and remembered and name not in remembered and not hasattr(builtins, name):
+            continue  # a new name, which nothing in the module calls: PyTorch's compiler leaves some in others' modules
         is_known = remembered.get(name) is value
         if is_fixed and name in remembered and not is_known:
             return False

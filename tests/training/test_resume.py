@@ -484,7 +484,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_touched(interr
         shutil.copy(whole.folder / "result.json", interrupted / "result.json")
         return load_config(str(config))
 
-    with pytest.raises(ConfigError, match="has finished"):
+    with pytest.raises(ConfigError, match="already finished at 128 steps"):
         resume(interrupted, finished_now, quiet())
 
 
