@@ -1,1 +1,1 @@
-"""Checkpoints of runs: the state of objects as data, and how it is kept on disk."""
+"""Checkpoints of runs: the state of objects as data, and its storage on disk."""

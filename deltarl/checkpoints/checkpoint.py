@@ -1,14 +1,14 @@
-"""Checkpoints on disk, read: a folder each, which is there as a whole or not at all.
+"""Reads checkpoints: each is a folder that exists as a whole or not at all.
 
-    checkpoints/50000/          state at step 50,000, all that a run goes on from
-      manifest.json             what it was made with and by; size and SHA-256 of each file, and of itself
-      state.json                the state as a tree; arrays stand in it by name
+    checkpoints/50000/          the state at step 50,000, complete for resuming
+      manifest.json             versions and settings; size and SHA-256 of each file and of the manifest
+      state.json                the state as a tree that names its arrays
       state.safetensors         the arrays
-      replay/00000.safetensors  transitions in segments of fixed length, linked where they have not changed
-      replay/parity             their exclusive or, from which one damaged segment is made again
-    checkpoints/best-40000/     policy.safetensors, normalizer.npz of the best evaluation, and their manifest
+      replay/00000.safetensors  transitions in segments of fixed length, hard links if they have not changed
+      replay/parity             their exclusive or, from which one damaged segment can be rebuilt
+    checkpoints/best-40000/     policy.safetensors and normalizer.npz of the best evaluation, and their manifest
 
-A folder is written under a name that begins with a dot, its manifest last, and renamed when all is on the disk.
+A folder is written under a name that begins with a dot, the manifest last, and renamed once everything is on the disk.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 
 
 class DamagedError(Exception):
-    """A checkpoint does not hold what its manifest says; the message names file and fault."""
+    """A checkpoint does not match its manifest; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that has its manifest; `verify` tells whether it has its files too."""
+    """A checkpoint with a valid manifest; `verify` checks its files."""
 
     folder: Path
     manifest: Mapping[str, Any]
@@ -57,10 +57,10 @@ class Checkpoint:
         return dict(self.manifest["files"])
 
     def read(self, name: str) -> bytes:
-        """A file's content, held against the manifest.
+        """Read a file and check it against the manifest.
 
         Raises:
-            DamagedError: if it is another than what was written.
+            DamagedError: if the content is not what was written.
         """
         entry = self.files[name]
         try:
@@ -70,26 +70,26 @@ class Checkpoint:
         except (ValueError, MemoryError) as error:
             raise DamagedError(f"{name}: {error}") from None
         if len(content) != entry["bytes"]:
-            raise DamagedError(f"{name}: {len(content)} bytes, {entry['bytes']} were written")
+            raise DamagedError(f"{name}: expected {entry['bytes']} bytes, got {len(content)}")
         if disk.digest(content) != entry["sha256"]:
             raise DamagedError(f"{name}: its content is not what was written (SHA-256 differs)")
         return content
 
     def snapshot(self) -> Snapshot:
-        """The state, replay transitions apart."""
+        """The state, without the replay transitions."""
         tensors = safetensors.torch.load(self.read(TENSORS))
         tree, unsupported = json.loads(self.read(TREE)), dict(self.manifest["unsupported"])
         return Snapshot(tree, tensors, unsupported, self.manifest["state"])
 
     def fill(self, transitions: Transitions, nothing: bool = False) -> int:
-        """Put the replay transitions back, and say how many; with `nothing`, see whether that can be done.
+        """Restore the replay transitions and return their number; with `nothing`, only check that they fit.
 
         Raises:
-            DamagedError: if they are of a buffer of another shape.
+            DamagedError: if they come from a buffer of another shape.
         """
         transitions.adopt(self.manifest["replay"])
         if self.manifest["replay"] != transitions.layout:
-            raise DamagedError("replay: the transitions are of a buffer of another size or of other observations")
+            raise DamagedError("replay: the transitions come from a buffer of another size or with other observations")
         rows = 0
         for index, name in enumerate(() if nothing else self.segments):
             try:
@@ -106,22 +106,22 @@ class Checkpoint:
 
 
 def newest(run: Path) -> Checkpoint | None:
-    """The newest checkpoint of a run that verifies; what is passed over or mended is said as a warning."""
+    """The newest valid checkpoint of a run; warns about checkpoints that are skipped or repaired."""
     return _first_sound(numbered(run / FOLDER))
 
 
 def best(run: Path) -> Checkpoint | None:
-    """The policy of a run's best evaluation, as `newest`."""
+    """The policy of a run's best evaluation, with the warnings of `newest`."""
     return _first_sound(best_folders(run / FOLDER))
 
 
 def steps_of(run: Path) -> list[int]:
-    """The steps of which a run has checkpoints, newest first; whether they verify is not looked at."""
+    """The steps at which a run has checkpoints, newest first; they are not verified."""
     return [int(folder.name) for folder in numbered(run / FOLDER)]
 
 
 def verify(folder: Path) -> Checkpoint:
-    """A checkpoint whose files are what was written; a single damaged replay segment is made anew.
+    """Verify a checkpoint's files; a single damaged replay segment is rebuilt.
 
     Raises:
         DamagedError: if it cannot be used.
@@ -136,9 +136,9 @@ def verify(folder: Path) -> Checkpoint:
     lost = [name for name in faults if name in checkpoint.segments]
     if len(lost) == 1 == len(faults):
         _mend(checkpoint, lost[0])
-        log.warning("%s: %s; made anew from the others and their parity", folder, faults[lost[0]])
+        log.warning("%s: %s; rebuilt from the others and their parity", folder, faults[lost[0]])
     elif list(faults) == [PARITY]:
-        log.warning("%s: %s; the state itself is sound", folder, faults[PARITY])
+        log.warning("%s: %s; the state itself is undamaged", folder, faults[PARITY])
     elif faults:
         raise next(iter(faults.values()))
     return checkpoint
@@ -149,7 +149,7 @@ def _first_sound(folders: list[Path]) -> Checkpoint | None:
         try:
             return verify(folder)
         except DamagedError as error:
-            log.warning("%s: passed over, it is damaged: %s", folder, error)
+            log.warning("%s: skipped, it is damaged: %s", folder, error)
     return None
 
 
@@ -165,7 +165,7 @@ def _opened(folder: Path) -> Checkpoint:
     except ConfigError as error:
         raise DamagedError(str(error)) from None
     if folder.name not in {str(manifest["steps"]), f"{BEST}{manifest['steps']}"}:
-        raise DamagedError(f"{MANIFEST}: is of step {manifest['steps']:,}, as its folder is not")
+        raise DamagedError(f"{MANIFEST}: is of step {manifest['steps']:,}, but its folder is not")
     return Checkpoint(folder, manifest)
 
 
@@ -176,27 +176,27 @@ def _mend(checkpoint: Checkpoint, lost: str) -> None:
             parity.add(checkpoint.read(name))
     content = parity.content()[: checkpoint.files[lost]["bytes"]]
     if disk.digest(content) != checkpoint.files[lost]["sha256"]:
-        raise DamagedError(f"{lost}: damaged, and its parity is not of these segments")
-    # Another inode: checkpoints that share the damaged file keep it, and mend their own.
+        raise DamagedError(f"{lost}: damaged, and its parity does not match these segments")
+    # A new inode: checkpoints that share the damaged file keep it, and repair their own.
     try:
         disk.replace(checkpoint.folder / lost, content)
     except OSError as error:
-        raise DamagedError(f"{lost}: damaged, and cannot be made anew: {error.strerror}") from None
+        raise DamagedError(f"{lost}: damaged, and cannot be rebuilt: {error.strerror}") from None
 
 
 def digest_of(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest without its own."""
+    """SHA-256 of a manifest without its `sha256` entry."""
     return disk.digest(json.dumps(manifest, sort_keys=True, allow_nan=False).encode())
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The checkpoints' folders, newest first; whether they verify is not looked at."""
+    """The checkpoints' folders, newest first; they are not verified."""
     found = [path for path in folder.glob("*") if _is_number(path.name)]
     return sorted(found, key=lambda path: int(path.name), reverse=True)
 
 
 def best_folders(folder: Path) -> list[Path]:
-    """The folders of best policies, newest first; there are two only where a process was killed between them."""
+    """The folders of best policies, newest first; there are two only if a process was killed while replacing one."""
     found = [path for path in folder.glob(f"{BEST}*") if _is_number(path.name.removeprefix(BEST))]
     return sorted(found, key=lambda path: int(path.name.removeprefix(BEST)), reverse=True)
 

@@ -1,4 +1,4 @@
-"""What the manifest of a checkpoint may say: it may come from elsewhere, and its names become paths."""
+"""The schema of a checkpoint's manifest, strict because manifests may come from elsewhere and name paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REPLAY = "replay"
 PARITY = f"{REPLAY}/parity"
 POLICY = "policy.safetensors"
 NORMALIZER = "normalizer.npz"
-# Of a checkpoint, and of the policy of the best evaluation: what must be there, and what may be.
+# The required and the allowed files of a checkpoint, and of the policy of the best evaluation.
 STATE_FILES = {TREE, TENSORS}, {TREE, TENSORS, PARITY}
 BEST_FILES = {POLICY}, {POLICY, NORMALIZER}
 
@@ -28,7 +28,7 @@ def segment(index: int) -> str:
 
 
 class File(BaseModel):
-    """A file as it was written."""
+    """Size and digest of a file."""
 
     model_config = ConfigDict(strict=True)
 
@@ -37,7 +37,7 @@ class File(BaseModel):
 
 
 class Layout(BaseModel):
-    """Of the replay transitions: rows of a segment, and of each array its dtype and shape."""
+    """Layout of the replay transitions: rows per segment, dtype and shape of each array."""
 
     model_config = ConfigDict(strict=True)
 
@@ -46,7 +46,7 @@ class Layout(BaseModel):
 
 
 class TrainingStep(BaseModel):
-    """Whose training step the run took, and why where it was not the lean one."""
+    """The implementation of the training step, and the reason if it is not the lean one."""
 
     model_config = ConfigDict(strict=True)
 
@@ -55,7 +55,7 @@ class TrainingStep(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The manifest; the names of its files are a closed set, and all below the checkpoint's own folder."""
+    """The manifest; its file names are a closed set, all within the checkpoint's folder."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -81,7 +81,7 @@ class Manifest(BaseModel):
         segments = set() if is_best else {segment(index) for index in range(len(others))}
         if others != segments:
             raise complaint(
-                f"names files that it cannot have: {', '.join(sorted(others - segments))[:80]}", key="files"
+                f"names files that do not belong in it: {', '.join(sorted(others - segments))[:80]}", key="files"
             )
         if lacking := needed - self.files.keys():
             raise complaint(f"does not name {', '.join(sorted(lacking))}", key="files")

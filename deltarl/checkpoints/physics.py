@@ -1,7 +1,7 @@
 """The state of a MuJoCo simulation as arrays.
 
-`qpos` and `qvel` are not enough: a simulation that got only these back goes on differently in its last bits, since it
-warm-starts its solver and since tasks read quantities that were derived at the last step.
+`qpos` and `qvel` are not enough: MuJoCo warm-starts its solver, and tasks read quantities derived at the last step.
+A simulation restored from these two alone would continue with different last bits.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 Arrays = dict[str, NDArray[np.generic]]
 
-# What is drawn or looked up, and never simulated: megabytes that no task changes.
+# Drawn or looked up but never simulated: megabytes that no task changes.
 _APPEARANCE = ("mesh_", "tex_", "mat_", "skin_", "bvh_", "oct_", "name", "text_", "paths")
-# Of the integers of a model, those that tasks change; all others tell where in memory something is, and are no file's
-# to say: MuJoCo does not look whether they are within bounds.
+# The integers of a model that tasks change. All others are indices into memory and are never read from a file, because
+# MuJoCo does not check their bounds.
 _FLAGS = {"geom_contype", "geom_conaffinity", "body_contype", "body_conaffinity"}
-# The solver's, of a size that comes and goes with contacts; mj_forward makes them.
+# The solver's workspace, whose size varies with the contacts; mj_forward fills it.
 _WORKSPACE = ("efc_", "efm_", "iefc_", "island_", "map_", "iacc", "ifrc_", "dof_island", "tree_island")
 
 
 def is_data(value: object) -> bool:
-    """Whether this is an MjData; asked by name, since importing MuJoCo settles how it renders."""
+    """Whether this is an MjData; tested by name, because importing MuJoCo fixes how it renders."""
     return (type(value).__module__, type(value).__name__) == ("mujoco._structs", "MjData")
 
 
@@ -36,10 +36,10 @@ def is_model(value: object) -> bool:
 
 
 def read_data(model: mujoco.MjModel, data: mujoco.MjData) -> Arrays:
-    """Everything that the next step depends on, and the arrays that a task may read before it.
+    """Read everything that the next step depends on, and the arrays that a task may read before it.
 
-    Contacts and constraint forces (`contact`, `efc_*`) are not among them: `write_data` computes those of the present
-    state, while after a step MuJoCo has those of the state before.
+    Contacts and constraint forces (`contact`, `efc_*`) are not included: `write_data` computes them for the current
+    state, while after a step MuJoCo holds those of the previous state.
     """
     import mujoco  # noqa: PLC0415
 
@@ -50,11 +50,11 @@ def read_data(model: mujoco.MjModel, data: mujoco.MjData) -> Arrays:
 
 
 def write_data(model: mujoco.MjModel, data: mujoco.MjData, arrays: Arrays) -> None:
-    """Fill `data`, of the same model, with what `read_data` gave; the next step is then the same to the last bit."""
+    """Fill `data`, of the same model, from `read_data`; the next step is then the same bit for bit."""
     import mujoco  # noqa: PLC0415
 
     mujoco.mj_setState(model, data, arrays["integration"], mujoco.mjtState.mjSTATE_INTEGRATION)
-    mujoco.mj_forward(model, data)  # contacts, which are no array of a fixed shape
+    mujoco.mj_forward(model, data)  # computes contacts, which have no fixed shape
     for name, array in _derived(data).items():
         array[...] = arrays[name]
 
@@ -68,9 +68,9 @@ def read_model(model: mujoco.MjModel) -> Arrays:
 
 
 def write_model(model: mujoco.MjModel, arrays: Arrays) -> None:
-    """Fill `model`, built from the same description, with what `read_model` gave."""
+    """Fill `model`, built from the same description, from `read_model`."""
     for name, array in _parameters(model).items():
-        # Older checkpoints have nothing of the statistics, and of the options the arrays alone.
+        # Older checkpoints have no statistics, and only the arrays of the options.
         if (not _is_index(array) or name in _FLAGS) and (name in arrays or not name.startswith("stat.")):
             array[...] = arrays[name]
     for part in _PARTS:
@@ -97,7 +97,7 @@ _PARTS = ("opt", "stat")
 
 
 def _numbers(owner: object) -> dict[str, int | float]:
-    """The attributes that are single numbers: of the options the time step, viscosity, solver and flags."""
+    """The attributes that are single numbers, such as the options' time step, viscosity, solver and flags."""
     names = [name for name in dir(owner) if not name.startswith("_")]
     values = {name: getattr(owner, name) for name in names}
     return {name: value for name, value in values.items() if type(value) in {int, float}}

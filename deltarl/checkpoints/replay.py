@@ -1,8 +1,8 @@
 """The transitions of a replay buffer in segments of fixed length, each a file, and their parity.
 
-A buffer of a million transitions is gigabytes, of which the steps between two checkpoints change little. Segments that
-did not change are linked into the next checkpoint; so that one damaged file cannot take all checkpoints with it, each
-checkpoint has the parity (exclusive or) of its segments, from which any single one can be made again.
+A buffer of a million transitions takes gigabytes, and little of it changes between two checkpoints. Unchanged segments
+are hard-linked into the next checkpoint. Since one damaged file would then damage all checkpoints, each has the parity
+(exclusive or) of its segments, from which any single one can be rebuilt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from deltarl.fast.off_policy.shared_replay import SharedReplayBuffer
 
 SEGMENT_BYTES = 8 * 2**20
 
-# Not written row by row, a row a step: stored as a whole with the rest of the state.
+# Not filled one row per step; stored as a whole with the rest of the state.
 _REWRITTEN = {"ep_start", "ep_length", "apart"}
 
 
@@ -46,10 +46,10 @@ class Transitions:
         return {"rows": self.rows, "arrays": arrays}
 
     def adopt(self, layout: Mapping[str, Any] | None) -> None:
-        """Give the buffer's arrays the precision of a stored layout, where they differ in that alone.
+        """Give the buffer's arrays the precision of a stored layout, if they differ only in precision.
 
-        Observations are stored once now, and in single precision; a run that began otherwise goes on as it began. Where
-        next observations are of their own there, `buffer` is another one afterwards.
+        Observations are now stored once, in single precision, but a run that began otherwise keeps its format. If the
+        layout has separate next observations, `buffer` is replaced by a plain buffer.
         """
         stored = layout["arrays"] if layout else {}
         if isinstance(self.buffer, SharedReplayBuffer) and "next_observations" in stored:
@@ -65,10 +65,10 @@ class Transitions:
 
     @property
     def filled(self) -> int:
-        """Rows that hold something."""
+        """Number of rows in use."""
         if self.buffer.full:
             return int(self.buffer.buffer_size)
-        # Where observations are stored once, the next one stands ahead of the position.
+        # If observations are stored once, the next one is one row ahead of the position.
         return min(int(self.buffer.pos) + int(self.buffer.optimize_memory_usage), int(self.buffer.buffer_size))
 
     @property
@@ -76,10 +76,10 @@ class Transitions:
         return -(-self.filled // self.rows)
 
     def changed(self, added: int) -> set[int]:
-        """The segments that the last `added` rows have touched."""
+        """The segments changed by the last `added` rows."""
         size = self.buffer.buffer_size
         ahead = int(self.buffer.optimize_memory_usage)
-        # What follows the slot before may have been found to be another only now.
+        # Adding a row may also change the previous slot's next observation.
         behind = int(isinstance(self.buffer, SharedReplayBuffer))
         first = self.buffer.pos - min(added + behind, size)
         touched = np.arange(first, self.buffer.pos + ahead) % size // self.rows
@@ -95,10 +95,10 @@ class Transitions:
         return safetensors.numpy.save({name: array[rows] for name, array in self.arrays.items()})
 
     def fill(self, index: int, content: bytes) -> int:
-        """Put a segment back where `read` found it; how many rows it has.
+        """Restore a segment to its place and return its number of rows.
 
         Raises:
-            ValueError: if it has other arrays than the buffer, or more rows than its place.
+            ValueError: if its arrays differ from the buffer's, or it has too many rows.
         """
         parts = safetensors.numpy.load(content)
         if parts.keys() != self.arrays.keys():
@@ -115,13 +115,13 @@ class Transitions:
 
 
 class Parity:
-    """Exclusive or of files' contents, the shorter ones taken as continued with zeros."""
+    """Exclusive or of files' contents; shorter ones are padded with zeros."""
 
     def __init__(self, content: bytes = b"") -> None:
         self._bytes: NDArray[np.uint8] = np.frombuffer(content, np.uint8).copy()
 
     def add(self, content: bytes) -> None:
-        """Add a file; adding it again takes it out."""
+        """Add a file; adding it again removes it."""
         if len(content) > len(self._bytes):
             self._bytes = np.pad(self._bytes, (0, len(content) - len(self._bytes)))
         self._bytes[: len(content)] ^= np.frombuffer(content, np.uint8)

@@ -1,4 +1,4 @@
-"""Writes checkpoints: into a folder whose name begins with a dot, which is renamed once everything is on the disk."""
+"""Writes checkpoints, each into a hidden folder that is renamed once everything is on the disk."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Store:
 
     Args:
         run: the run's folder.
-        keep: how many of the newest are kept.
+        keep: number of checkpoints to keep.
     """
 
     def __init__(self, run: Path, keep: int) -> None:
@@ -115,7 +115,7 @@ class Store:
             disk.sync(self.folder.parent)
 
     def sweep(self) -> None:
-        """Remove what a killed process left half written or half removed; log what cannot be removed."""
+        """Remove folders that a killed process left half written or half removed; log those that cannot be removed."""
         for prefix in (WRITING, REMOVING, PASSED_OVER):
             for folder in self.folder.glob(f"{prefix}*"):
                 try:
@@ -125,18 +125,18 @@ class Store:
 
     def _look_at_space(self, needed: int) -> None:
         if (free := disk.free(self.folder)) < needed:
-            raise OSError(errno.ENOSPC, f"{needed / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free")
+            raise OSError(errno.ENOSPC, f"{needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free")
 
     def _prune(self, folders: list[Path]) -> None:
-        # A folder that is half removed must not look like a checkpoint.
+        # A half-removed folder must not look like a checkpoint.
         for folder in folders:
-            with suppress(OSError):  # the checkpoint that takes its place is written all the same
+            with suppress(OSError):  # the new checkpoint is complete in any case
                 folder.rename(folder.with_name(f"{REMOVING}{folder.name}"))
         self.sweep()
 
 
 class _Replay:
-    """The replay transitions of a new checkpoint; the previous one may have most of them."""
+    """The replay transitions of a new checkpoint, most of which the previous one may already have."""
 
     def __init__(self, transitions: Transitions, steps: int, before: Checkpoint | None) -> None:
         self.transitions = transitions
@@ -165,7 +165,7 @@ class _Replay:
         disk.sync(writing.folder / REPLAY)
 
     def _exchanged(self, parity: Parity | None, writing: _Writing) -> Parity | None:
-        """Write the changed segments; return the updated parity, None if the previous one was not sound."""
+        """Write the changed segments; return the updated parity, or None if the previous one was damaged."""
         is_sound = parity is not None
         parity = parity or Parity()
         lock = Lock()

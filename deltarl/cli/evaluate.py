@@ -17,7 +17,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder
 RunsArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="A run's folder, .../seed-<n>, or the one that holds its seeds.", show_default=False
+        metavar="RUN", help="A run's folder, .../seed-<n>, or the folder that holds its seeds.", show_default=False
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones count up from it.")]
@@ -53,17 +53,17 @@ def evaluate(
 
 
 def seeds_of(run: Path) -> list[Path]:
-    """The runs that a path names: itself, or the `seed-<n>` in it by their numbers."""
+    """The runs that a path names: the path itself, or the `seed-<n>` folders in it, in order."""
     if (run / "config.yaml").exists():
         return [run]
     seeds = {folder: folder.name.removeprefix("seed-") for folder in run.glob("seed-*") if folder.is_dir()}
     numbered = {folder: int(number) for folder, number in seeds.items() if number.isdecimal()}
-    # Where there are none, reading the path itself says what is wrong with it.
+    # If there are none, reading the path itself reports the error.
     return sorted(numbered, key=numbered.__getitem__) or [run]
 
 
 def over_seeds(means: list[float]) -> str:
-    """The mean over seeds with its interval, in one line."""
+    """One line with the mean over seeds and its interval."""
     import numpy as np
 
     from deltarl.comparison.statistics import mean
@@ -71,12 +71,12 @@ def over_seeds(means: list[float]) -> str:
     found = mean(np.array(means))
     mean_of = f"{len(means)} seeds: mean return {found.estimate:,.1f}"
     if found.low is None or found.high is None:
-        return mean_of  # all the same
+        return mean_of  # no interval: all means are the same
     return f"{mean_of}, 95% interval [{found.low:,.1f}, {found.high:,.1f}] (Student's t over seeds)"
 
 
 def describe(evaluation: Evaluation, *, note: bool = True) -> str:
-    """An evaluation in one line, with what has to be known of it unless `note` is false."""
+    """One line about an evaluation, with its note unless `note` is false."""
     count = len(evaluation.returns)
     score = score_text(evaluation.return_mean, evaluation.return_std, count, evaluation.success_rate)
     return f"return {score}{f'; {evaluation.note}' if note and evaluation.note else ''}"

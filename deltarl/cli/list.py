@@ -34,17 +34,21 @@ def list_(
     *,
     out: Annotated[Path | None, typer.Option(help="Folder that holds runs; default: runs.", show_default=False)] = None,
     sort: Annotated[
-        Order | None, typer.Option(help="Order of runs; return and steps from the highest.", show_default=False)
+        Order | None,
+        typer.Option(help="Order of runs; return and steps are sorted from the highest.", show_default=False),
     ] = None,
     filters: Annotated[
         list[str] | None,
         typer.Option(
-            "--filter", metavar="TEXT", help="Only rows that contain TEXT; all of several.", show_default=False
+            "--filter",
+            metavar="TEXT",
+            help="Only rows that contain TEXT; repeat it to require several.",
+            show_default=False,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all digits.")] = False,
 ) -> None:
-    """List what can be trained, or what has been: runs with their scores, also unfinished and damaged ones.
+    """List what can be trained, or the runs in a folder with their scores, including unfinished and damaged ones.
 
     Example: deltarl list runs --sort return --filter hopper
     """
@@ -84,7 +88,7 @@ def _has_all(row: Mapping[str, Any], texts: Iterable[str]) -> bool:
 def _print(rows: list[dict[str, Any]], columns: list[str]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        # On a narrow terminal the text that is for reading gives way; what is for typing never does.
+        # On a narrow terminal descriptions are shortened, but never names, which users type.
         widest = 0 if column in {"new state", "about"} else max((len(row[column]) for row in rows), default=0)
         table.add_column(column, no_wrap="torso" not in columns, min_width=widest)  # a formula is shown in full
     for row in rows:

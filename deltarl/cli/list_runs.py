@@ -1,4 +1,4 @@
-"""The runs of `deltarl list runs`, as rows."""
+"""The rows of `deltarl list runs`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deltarl.reading import check_plain
 
 
 class Order(StrEnum):
-    """What runs can be sorted by."""
+    """The columns that runs can be sorted by."""
 
     run = "run"
     score = "return"
@@ -25,11 +25,11 @@ class Order(StrEnum):
 
 @dataclass(frozen=True)
 class Row:
-    """One run; what it does not have, or what cannot be read, is None.
+    """One run; missing or unreadable values are None.
 
     Attributes:
-        status: finished, training, unfinished, unregistered (its environment is) or damaged.
-        steps: of training that are in its result, or in its newest checkpoint.
+        status: finished, training, unfinished, unregistered (its environment is not registered) or damaged.
+        steps: training steps in its result, or in its newest checkpoint.
         reason: why the run cannot be read.
     """
 
@@ -44,11 +44,11 @@ class Row:
     reason: str | None = None
 
     def told(self) -> dict[str, Any]:
-        """All of it, with all digits."""
+        """All fields, with all digits."""
         return asdict(self)
 
     def shown(self) -> dict[str, str]:
-        """The cells of a row that fits into 80 columns with a name of ordinary length."""
+        """The cells of a row, which fits into 80 columns if the name has ordinary length."""
         score = self.status
         if self.return_mean is not None:
             success = "" if self.success_rate is None else f", {self.success_rate:.0%}"
@@ -63,7 +63,7 @@ class Row:
 
 
 def found_in(out: Path) -> Iterator[Row]:
-    """The runs below a folder, by their paths.
+    """Find the runs below a folder, in the order of their paths.
 
     Raises:
         ConfigError: if there is no such folder.
@@ -82,7 +82,7 @@ def found_in(out: Path) -> Iterator[Row]:
 
 
 def ordered(rows: Iterator[Row], by: Order) -> Sequence[Row]:
-    """The rows in an order: numbers from the highest, texts from A, and last those that have none."""
+    """Sort rows: numbers from the highest, text from A, rows without a value last."""
     key = {Order.score: "return_mean", Order.run: "run"}.get(by, by.value)
     having: list[Row] = []
     lacking: list[Row] = []

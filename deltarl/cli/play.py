@@ -50,7 +50,7 @@ def play(
     seed: SeedOption = FIRST_EVALUATION_SEED,
     best: BestOption = False,
 ) -> None:
-    """Play the final policy of a run, or of each of its seeds, in a window, or write it to a video file.
+    """Play the final policy of a run, or of each of its seeds, in a window or into a video file.
 
     Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
     """
@@ -65,7 +65,7 @@ def play(
     else:
         for name, given in (("--fps", fps), ("--size", size)):
             if given is not None:
-                raise ConfigError(f"play: {name} applies to films only; give --video FILE.mp4")
+                raise ConfigError(f"play: {name} applies to videos only; give --video FILE.mp4")
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("play: no screen to open a window on; give --video FILE.mp4")
     runs = [training.load_run(folder, best=best) for folder in seeds_of(run)]
@@ -109,10 +109,10 @@ def _described(evaluation: Evaluation, steps: int | None) -> str:
 
 
 def _pixels(size: str, *, even: bool) -> tuple[int, int]:
-    """Width and height.
+    """Parse width and height.
 
     Raises:
-        ConfigError: for anything but two numbers of pixels; `even` where both have to be.
+        ConfigError: if `size` is not two numbers of pixels, or not two even ones although `even` is set.
     """
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
     if match is None:
@@ -129,7 +129,7 @@ def _sized(env: EnvSpec, width: int, height: int) -> EnvSpec:
     """The environment with frames of another size.
 
     Raises:
-        ConfigError: if it does not take one.
+        ConfigError: if it does not accept a size.
     """
     from deltarl.envs import build_envs
 
@@ -137,13 +137,13 @@ def _sized(env: EnvSpec, width: int, height: int) -> EnvSpec:
     try:
         build_envs(sized, FIRST_EVALUATION_SEED, n_envs=1).close()
     except TypeError:
-        raise ConfigError(f"--size: {env.id} takes no width and height; leave it out") from None
+        raise ConfigError(f"--size: {env.id} does not accept width and height; leave it out") from None
     return sized
 
 
 @contextmanager
 def _ends_tidily() -> Iterator[None]:
-    """SIGTERM ends the verb as Ctrl-C does, so that no unfinished file is left."""
+    """Let SIGTERM end the verb as Ctrl-C does, so that no unfinished file is left."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -157,7 +157,7 @@ def _ends_tidily() -> Iterator[None]:
 
 @contextmanager
 def _progress(film: Any) -> Iterator[Any]:
-    """What adds frames to a film and shows how many there are, where the error stream is a terminal."""
+    """Give a function that adds frames to a film, and show its progress if stderr is a terminal."""
     from rich.console import Console
     from rich.status import Status
 

@@ -21,7 +21,7 @@ WINDOWLESS = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}  # matplotl
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold some.", show_default=False),
+        typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold runs.", show_default=False),
     ],
     to: Annotated[
         Path | None,
@@ -33,19 +33,19 @@ def plot(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="A number of metrics.jsonl; the return of the evaluations, or of training episodes, if not given.",
+            help="Key in metrics.jsonl; default: the return of the evaluations, or of the training episodes.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Draw learning curves of runs, the seeds of each config together with a 95% interval.
+    """Draw learning curves; the seeds of each config form one curve with a 95% interval.
 
     Example: deltarl plot runs/quickstart runs/quickstart+residual-1a2b3c --to curves.png
     """
     if to is not None:
         _check(to)
     elif not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ConfigError("plot: there is no screen for a window; give --to FILE.png")
+        raise ConfigError("plot: no screen to open a window on; give --to FILE.png")
     from deltarl.comparison import runs as curves
 
     folders = curves.runs_in(runs)
@@ -74,8 +74,8 @@ def _show(figure: Figure) -> None:
     import matplotlib.pyplot as plt
 
     if plt.get_backend().lower() in WINDOWLESS:
-        raise ConfigError("plot: matplotlib can open no window here; give --to FILE.png")
-    # A window of pyplot's, in which the figure takes the place of an empty one.
+        raise ConfigError("plot: matplotlib cannot open a window here; give --to FILE.png")
+    # Open a pyplot window and put the figure in the place of its empty one.
     canvas = plt.figure().canvas
     canvas.figure = figure
     figure.set_canvas(canvas)

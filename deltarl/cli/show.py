@@ -12,7 +12,7 @@ from deltarl.errors import ConfigError
 def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Print a config in full, with its agent, environment and overrides, as YAML that `train` accepts.
 
-    The number of parameters of each role's networks is in comments above.
+    Comments at the top give the number of parameters of each role's networks.
 
     Example: deltarl show quickstart torso=residual > mine.yaml
     """
@@ -26,6 +26,6 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
         for role, count in parameters_by_role(resolution.spec).items():
             typer.echo(f"# {role}: {count:,} parameters")
     except ConfigError as error:
-        typer.echo(f"note: parameters are not counted: {error}", err=True)
-    # Named after the file that it is written to.
+        typer.echo(f"note: cannot count parameters: {error}", err=True)
+    # Without a name: the config is named after the file that it is saved to.
     typer.echo(yaml_text.dump(resolution.spec.model_dump(exclude={"name"})), nl=False)

@@ -1,10 +1,10 @@
-"""What is said of options that other programs have, and this one spells otherwise."""
+"""Hints for options of other programs that deltarl spells differently."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-# Of RL Baselines3 Zoo and of scripts that train; verbs that take KEY=VALUE have them as keys.
+# Options of RL Baselines3 Zoo and of training scripts; verbs that take KEY=VALUE have them as keys.
 KEYS: Mapping[str, str] = {
     "agent": "agent={}",
     "algo": "agent={}",
@@ -38,14 +38,14 @@ VERBS = ("train", "compare", "show")
 
 
 def as_key(option: str, arguments: Sequence[str]) -> str | None:
-    """How an unknown option is written as KEY=VALUE.
+    """Translate an unknown option to KEY=VALUE.
 
     Args:
-        option: as it was typed, `--seed`.
-        arguments: of the command line, the verb first.
+        option: as it was typed, such as `--seed`.
+        arguments: the command line, the verb first.
 
     Returns:
-        `seeds=[3]` for `train quickstart --seed 3`; None for options and verbs that have no such key.
+        For instance `seeds=[3]` for `train quickstart --seed 3`; None if the option or verb has no such key.
     """
     key = KEYS.get(option.lstrip("-").replace("_", "-"))
     if key is None or not arguments or arguments[0] not in VERBS:

@@ -1,4 +1,4 @@
-"""How the figures of comparisons and runs look: colours, axes, legends."""
+"""The style of figures of comparisons and runs: colours, axes, legends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def common_grid(steps: Sequence[Array]) -> Array:
 
 
 def rows_of(count: int) -> tuple[Figure, Axes]:
-    """A figure with `count` rows, the first on top."""
+    """Make a figure with `count` rows, the first at the top."""
     figure = Figure(figsize=(WIDTH, 0.9 + ROW * count), layout="constrained")
     axis = figure.subplots()
     plain(axis)
@@ -51,14 +51,14 @@ def rows_of(count: int) -> tuple[Figure, Axes]:
 
 
 def draw_interval(axis: Axes, row: float, interval: Interval, colour: str, marker: str) -> None:
-    """An estimate with its interval, if it has one, in a row."""
+    """Draw an estimate in a row, with its interval if it has one."""
     if interval.low is not None and interval.high is not None:
         axis.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
     axis.plot([interval.estimate], [row], marker, color=colour, markersize=6, markeredgecolor=INK, markeredgewidth=0.5)
 
 
 def plain(axis: Axes) -> None:
-    """Axes without a frame, on a page of any colour."""
+    """Remove the frame and background of the axes, to fit pages of any colour."""
     axis.grid(color=RULE, linewidth=0.6)
     axis.set_axisbelow(True)
     axis.tick_params(colors=INK, labelsize=8, length=0)
@@ -71,14 +71,14 @@ def plain(axis: Axes) -> None:
 
 
 def thousands(axis: Axes) -> None:
-    """Few round steps along the x axis, 100k for 100,000."""
+    """Put a few round ticks on the x axis, with 100k for 100,000."""
     if axis.get_xlim()[1] > 1_000:
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
 
 
 def with_legend(figure: Figure, axis: Axes) -> Figure:
-    """The figure with the legend of one of its axes below."""
+    """Add the legend of one of its axes below a figure."""
     handles, labels = axis.get_legend_handles_labels()
     columns = max(1, min(len(labels), int(figure.get_figwidth() / 1.25)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)

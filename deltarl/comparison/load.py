@@ -1,4 +1,4 @@
-"""From a comparison's file, and overrides of it, to the runs that it is made of."""
+"""Loads comparisons: from a file and overrides to the runs."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 KIND = "configs/compare"
 assert KIND in KINDS
-# What a bare word means where a mapping may stand.
+# The key that a string stands for in the place of a mapping.
 BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
-# What every cell gets of the comparison itself.
+# Set by the comparison itself for every cell.
 OF_THE_COMPARISON = fields_of(Part.PLACE)
 RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS)
 
 
 def load_comparison(name: str, *overrides: str) -> Comparison:
-    """The comparison of a name or path, with `key.path=value` overrides of what stands in its file.
+    """Load a comparison by name or path, with `key.path=value` overrides of its file.
 
-    `arms.NAME=null` and `tasks.NAME=null` leave one out.
+    `arms.NAME=null` and `tasks.NAME=null` remove an arm or a task.
 
     Raises:
-        ConfigError: naming file or command line, key, and what would be right.
+        ConfigError: names the file or command line, the key, and what is expected.
     """
     spec, layer = read_comparison(find(KIND, name, f"{COMMAND_LINE}: comparison"), *overrides)
     if not any(text.startswith("name=") for text in overrides):
@@ -58,10 +58,10 @@ def load_comparison(name: str, *overrides: str) -> Comparison:
 
 
 def read_comparison(path: Path, *overrides: str) -> tuple[ComparisonSpec, Layer]:
-    """What a comparison's file says, its overrides laid over it; the runs are not looked at.
+    """Read a comparison's file and apply the overrides; the runs are not checked.
 
     Raises:
-        ConfigError: naming file or command line, key, and what would be right.
+        ConfigError: names the file or command line, the key, and what is expected.
     """
     layer = read_yaml(path)
     _spell_out(layer)
@@ -97,7 +97,7 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
             resolution = compose([base, common, own, *(layer.under(*part) for part in spec.parts(arm))], arm)
             notes |= dict.fromkeys(resolution.notes)
             arms[arm] = resolution.spec
-        from deltarl.comparison.matching import MOST_MISMATCH, match_sizes  # noqa: PLC0415 - what is wrong is said first
+        from deltarl.comparison.matching import MOST_MISMATCH, match_sizes  # noqa: PLC0415 - errors come before slow imports
 
         try:
             by_task[task], sizes[task] = match_sizes(arms, spec.reference, spec.match)
@@ -119,7 +119,7 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
 
 
 def _own(layer: Layer, name: str) -> ComparisonSpec:
-    """The part of the file that is the comparison's own."""
+    """The keys of the file that belong to the comparison rather than to its runs."""
     own = {key: value for key, value in layer.data.items() if key in ComparisonSpec.model_fields}
     try:
         return ComparisonSpec.model_validate({"name": name, **own})
@@ -131,14 +131,14 @@ def _own(layer: Layer, name: str) -> ComparisonSpec:
 def _check_tasks(spec: ComparisonSpec, layer: Layer) -> None:
     for task, changes in spec.tasks.items():
         if task in RESERVED:
-            raise _complaint(layer, ("tasks", task), "no task can be called so; the folder has another use for it")
+            raise _complaint(layer, ("tasks", task), "reserved name; call the task something else")
         for key in OF_THE_COMPARISON:
             if key in changes:
-                raise _complaint(layer, ("tasks", task, key), f"{key} holds for all tasks; set it above them")
+                raise _complaint(layer, ("tasks", task, key), f"{key} applies to all tasks; set it at the top level")
 
 
 def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
-    """An arm that changed the task, the budget, the evaluation or the algorithm would be compared with nothing."""
+    """Refuse arms that change the task, the budget, the evaluation or the algorithm: they would not be comparable."""
     for arm in spec.arms:
         for part in spec.parts(arm):
             _check_arm(layer, part, matched=spec.match != "width" and arm != spec.reference, match=spec.match)
@@ -151,18 +151,17 @@ def _check_arm(layer: Layer, part: tuple[str, ...], *, matched: bool, match: str
             raise _complaint(
                 layer,
                 (*part, key),
-                f"an arm may change {', '.join(ARM_KEYS)} alone; what holds for all arms stands above them, or in a "
-                "task",
+                f"an arm may change only {', '.join(ARM_KEYS)}; set options for all arms at the top level or in a task",
             )
     agent = changes.get("agent", {})
     for key in ("base", "algorithm"):
         if isinstance(agent, str) or key in agent:
-            raise _complaint(
-                layer, (*part, "agent"), "an arm may change hyperparameters, and not the agent they are of"
-            )
+            raise _complaint(layer, (*part, "agent"), "an arm may change hyperparameters, but not the agent")
     for path in _keys(changes):
         if matched and path[-1] == "hidden":
-            raise _complaint(layer, (*part, *path), f"match {match} chooses it; leave it out, or set match: width")
+            raise _complaint(
+                layer, (*part, *path), f"match: {match} chooses this value; leave it out, or set match: width"
+            )
 
 
 def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
@@ -170,7 +169,7 @@ def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
 
 
 def _spell_out(layer: Layer) -> None:
-    """A bare word is a torso's kind as an arm, and a config as a task; null leaves one out."""
+    """Spell out short forms: a string is a torso's kind in an arm and a config in a task; null removes an entry."""
     for group, key in (("arms", "torso"), ("variants", "torso"), ("tasks", "config"), ("contrasts", None)):
         if isinstance(held := layer.data.get(group), dict):
             layer.data[group] = {
@@ -181,7 +180,7 @@ def _spell_out(layer: Layer) -> None:
 
 
 def _lay_over(layer: Layer, change: Layer) -> None:
-    """Merge an override into the comparison's own data: mappings add to each other, anything else replaces."""
+    """Merge an override into the comparison's data: mappings are merged, anything else is replaced."""
     _merge(layer.data, deepcopy(change.data))
     for key in _keys(change.data):
         layer.places[key] = change.source

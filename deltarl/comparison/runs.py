@@ -1,4 +1,4 @@
-"""Learning curves of any runs, those of one config grouped over their seeds."""
+"""Learning curves of runs; the seeds of each config form a group."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from deltarl.training import folder as files
 from deltarl.training.records import evaluations_in
 
 EVALUATIONS, ROLLOUTS = "eval/return_mean", "rollout/ep_rew_mean"
-DENSE = 30  # points of a curve from which on they are not marked one by one
+DENSE = 30  # curves with at least this many points have no markers
 SIZE = (6.4, 4.2)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One number of a run while it learned.
+    """One number of a run over training.
 
     Attributes:
         steps: environment steps, `[T]`, increasing.
@@ -38,7 +38,7 @@ class Curve:
 
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:
-    """The folders of runs that paths name: runs themselves, or folders that hold some at any depth.
+    """The run folders that paths name: runs themselves, or folders that hold runs at any depth.
 
     Raises:
         ConfigError: if a path does not exist or holds no run.
@@ -66,7 +66,7 @@ def curve_of(run: Path, key: str) -> Curve:
         key: as in metrics.jsonl; `eval/return_mean` is read from evaluations.csv.
 
     Raises:
-        ConfigError: if the run has no such number, with the nearest that it has.
+        ConfigError: if the run has not recorded `key`; names the nearest key that it has.
     """
     check_plain(run)
     if key == EVALUATIONS:
@@ -78,31 +78,31 @@ def curve_of(run: Path, key: str) -> Curve:
         points = {row["step"]: row[key] for row in rows if row.get(key) is not None}
         known = {name for row in rows for name in row} - {"step"}
     if not points:
-        raise ConfigError(f"{run}: has recorded no {key!r}{suggestion(key, sorted(known)) if known else ''}")
+        raise ConfigError(f"{run}: has not recorded {key!r}{suggestion(key, sorted(known)) if known else ''}")
     steps = np.array(sorted(points), float)
     return Curve(run, steps, np.array([points[step] for step in steps], float))
 
 
 def default_key(runs: Sequence[Path]) -> str:
-    """Returns of the evaluations where each run has at least two, else those of its training episodes."""
+    """The return of the evaluations if every run has at least two, else that of the training episodes."""
     several = all((run / files.EVALUATIONS).exists() and len(evaluations_in(run)) > 1 for run in runs)
     return EVALUATIONS if several else ROLLOUTS
 
 
 def grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
-    """The curves of each config, named by what of their folders differs."""
+    """The curves of each config, named by the part of the folder names that differs."""
     groups: dict[Path, list[Curve]] = {}
     for curve in curves:
         groups.setdefault(curve.folder.absolute().parent, []).append(curve)
-    # Of a single group the name is the folder's own.
+    # A single group is named after its folder.
     shared = Path(os.path.commonpath([folder.parent for folder in groups]))
     return {str(folder.relative_to(shared)): own for folder, own in groups.items()}
 
 
 def learning_curves(groups: dict[str, list[Curve]], key: str) -> Figure:
-    """Mean over seeds of each group with a pointwise 95% interval (Student's t), or the curve of its only seed.
+    """Draw each group's mean over seeds with a pointwise 95% interval (Student's t), or the curve of a single seed.
 
-    Seeds are drawn from the first step that all of a group have to the last one.
+    A group is drawn over the range of steps that all of its seeds cover.
     """
     figure = Figure(figsize=SIZE, layout="constrained")
     axis = figure.subplots()

@@ -1,9 +1,9 @@
 """Stable-Baselines3's algorithms with lean training steps: the same numbers, in less time.
 
-Each class derives from Stable-Baselines3's or sb3-contrib's, with the same constructor, the same `learn`, and files
-that both read. Where a lean step would not compute the same, Stable-Baselines3's own is taken: learned features,
-state-dependent exploration, discrete actions in PPO and A2C, code that the user has changed. `DummyVecEnv` is
-Stable-Baselines3's with cheaper copies.
+Each class derives from Stable-Baselines3's or sb3-contrib's, has the same constructor and the same `learn`, and reads
+and writes the same files. Stable-Baselines3's own step runs where a lean step would not compute the same: with learned
+features, state-dependent exploration, discrete actions in PPO and A2C, or code that the user has changed. `DummyVecEnv`
+is Stable-Baselines3's with cheaper copies.
 """
 
 from deltarl.fast.off_policy.crossq import CrossQ

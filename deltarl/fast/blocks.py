@@ -1,4 +1,4 @@
-"""Chains of layers, and blocks of torsos, with gradients by hand."""
+"""Chains of layers and blocks of torsos, with hand-written gradients."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Chain(Layer):
         return by_input, [each for own in reversed(found) for each in own]
 
     def __call__(self, x: Tensor) -> Tensor:
-        # Nothing is kept, so that a layer reuses the memory of the one before the last, which is still in the caches.
+        # Nothing is kept, so a layer can reuse memory of the layer before the previous one, which is still cached.
         for part in self.parts:
             x = part(x)
         return x
@@ -70,9 +70,9 @@ class Residual(Layer):
 class Delta(Layer):
     """X + beta k (v - k^T X) with k = unit(F(c)), v and beta linear in c = Norm(X); without the erasure, + beta k v.
 
-    A residual block that erases, X + h - beta k k^T X with h = F(c), has v = 0, and 1 + t l for the reach.
+    For a residual block that erases, X + h - beta k k^T X with h = F(c), v = 0 and the reach is 1 + t l.
 
-    k = s h with s = 1 / sqrt(|h|^2 + eps^2) is never made: s goes into the factors of h, one number a row and head.
+    k = s h with s = 1 / sqrt(|h|^2 + eps^2) is never computed: s goes into factors of h, one number per row and head.
     With p = s h^T X, lacking l = v - p, step t = beta s and reach r = t l, the output is X + r h, and its gradient g
     gives, with u = t s h^T g,
 
@@ -80,8 +80,8 @@ class Delta(Layer):
         by X: g - u h, and what comes through c
         by h: r g - u (X + s (l - p) h); without the erasure r g - u (s v h)
 
-    For few rows an operation takes as long as any other, and one of a kind that was not called for a while takes
-    longer: there are few, and of few kinds.
+    With few rows all operations take about the same time, and kinds that were not called for a while take longer. So
+    there are few operations, of few kinds.
     """
 
     def __init__(self, block: DeltaBlock | ResidualEraseBlock, norm: Layer, sublayer: Layer) -> None:
@@ -106,7 +106,7 @@ class Delta(Layer):
         h, kept_sublayer = self.sublayer.forward(context)
         written, kept_write = self.write.forward(context)
         state, h = self.split(x), self.split(h)
-        # Gates first, then values, each one number a head.
+        # Gates first, then values, one number per head each.
         if not self.has_value:
             logits = written if self.heads == 1 else written.view(len(x), self.heads, 1)
             value = torch.zeros_like(logits)

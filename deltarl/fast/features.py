@@ -1,4 +1,4 @@
-"""Features of observations, from an extractor without weights."""
+"""Features of observations from extractors without weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor, nn
 
-# They compute the same features for every network, and have nothing to learn if they hold no weights.
+# Without weights they compute the same features for every network and have nothing to learn.
 EXTRACTORS: set[type[nn.Module]] = {FlattenExtractor, CombinedExtractor}
 
 

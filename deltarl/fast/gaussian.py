@@ -1,4 +1,4 @@
-"""Samples, log probabilities and gradients of Gaussian policies, by hand."""
+"""Samples, log probabilities and hand-written gradients of Gaussian policies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checked(actions: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     Raises:
         ValueError: with the message of PyTorch's distributions.
     """
-    # One sum is enough in most cases; two infinities also make it NaN.
+    # One sum settles most cases. Infinities of both signs also make it NaN, so look closer.
     if math.isnan(actions.sum().item()):
         for name, tensor in (("loc", mean), ("scale", log_std)):
             if tensor.isnan().any():
@@ -70,8 +70,8 @@ class Squashed:
     def backward(self, by_actions: Tensor, by_log_prob: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of the mean and the unclamped log standard deviation, given those of actions and log probability.
 
-        The latter may be one number for all rows. At fixed noise, -e^2 / 2 has none; -log s has -1 by log s; and
-        -log(1 - a^2) has 2 a / (1 - a^2) by a.
+        `by_log_prob` may be one number for all rows. With the noise fixed, -e^2 / 2 has no gradient, -log s has -1 by
+        log s, and -log(1 - a^2) has 2 a / (1 - a^2) by a.
         """
         by_sample = torch.addcmul(by_actions, by_log_prob, self.actions / self._guarded, value=2)
         by_mean = _tanh_backward(by_sample, self.actions)
@@ -80,7 +80,7 @@ class Squashed:
 
 
 def log_probability(mean: Tensor, log_std: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Log probability of actions `[n, actions]` under a Gaussian of that mean `[n, actions]`, log std `[actions]`.
+    """Log probability of actions `[n, actions]` under a Gaussian with mean `[n, actions]` and log std `[actions]`.
 
     Returns:
         The log probability `[n]`, and z = (a - m) / s `[n, actions]`, by which its gradients are z / s by m and

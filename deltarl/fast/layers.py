@@ -2,9 +2,9 @@
 
 PyTorch records every operation of a forward pass and replays the record backwards. For networks as small as those of
 control tasks, this costs more than their arithmetic. Here each layer states what it computes, what it keeps, and what
-its gradient is; a layer that is not known is recorded by PyTorch, without affecting the others.
+its gradient is. PyTorch records a layer that has no such definition, without affecting the others.
 
-They read the parameters of the modules that they were made from: optimizers and files need not know of them.
+Layers read the parameters of the modules that they were made from, so optimizers and files need not know about them.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Dense(Layer):
     def __init__(self, linear: nn.Linear) -> None:
         self.weight, self.bias = linear.weight, linear.bias
         self.parameters = [each for each in (self.weight, self.bias) if each is not None]
-        # For the few rows of a gate or a head, MKL takes about half the time with the transposed product.
+        # For the few outputs of a gate or a head, the transposed product takes MKL about half the time.
         self.thin = self.bias is not None and 1 < len(self.weight) <= THIN
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -99,7 +99,7 @@ class Activation(Layer):
 
     def __init__(self, activation: nn.Module) -> None:
         self.is_relu = type(activation) is nn.ReLU
-        # Set by a chain: behind a layer that does not look at its output again, and before one whose gradient is new.
+        # Set by a chain: after a layer that does not need its output again, and before one that returns a new gradient.
         self.in_place = self.gradient_in_place = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
@@ -172,10 +172,10 @@ class Norm(Layer):
 
 
 class Renorm(Layer):
-    """sb3-contrib's batch renormalisation (Ioffe, arXiv 1702.03275), its running statistics included.
+    """sb3-contrib's batch renormalisation (Ioffe, arXiv 1702.03275), including its running statistics.
 
     With a batch's mean m and variance v of a feature, its output is w (x - m + t) s + b, where s = 1 / sqrt(c + eps).
-    c = v / r^2 and t = d sqrt(v) / r take m and v towards the running ones; r = 1 and d = 0 while it warms up, and
+    c = v / r^2 and t = d sqrt(v) / r move m and v towards the running statistics; r = 1 and d = 0 during warm-up, and
     neither passes a gradient. With sums over the batch, the gradient g of the output gives
 
         by b: sum g;  by w: s a, with a = sum g (x - m + t)
@@ -244,7 +244,7 @@ class Recorded(Layer):
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        # A module that may write to its input gets a copy: PyTorch forbids writing to leaves that require gradients.
+        # Modules that may write to their input get a copy: PyTorch forbids writing to leaves that require gradients.
         theirs = all(type(each).__module__.partition(".")[0] in {"torch", "deltarl"} for each in module.modules())
         self.writes = not theirs or any(getattr(each, "inplace", False) for each in module.modules())
 
@@ -273,7 +273,7 @@ class Recorded(Layer):
 
 
 def _of_their_own(gradients: Sequence[Tensor | None], gradient: Tensor) -> Gradients:
-    """Gradients in separate contiguous memory, as PyTorch leaves them in `.grad`, not as it passes them on."""
+    """Copy gradients into separate contiguous memory where needed, as PyTorch does for `.grad`."""
     taken = {gradient.data_ptr()}
     own: Gradients = []
     for each in gradients:

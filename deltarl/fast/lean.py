@@ -1,4 +1,4 @@
-"""The choice between a lean training step and Stable-Baselines3's own, and what follows from it during rollouts."""
+"""Chooses between a lean training step and Stable-Baselines3's own, also during rollouts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from deltarl.fast.override import Override
 from deltarl.fast.seal import AROUND, Seal, is_unchanged
 from deltarl.fast.trust import called_by_learn, is_trusted, is_trusted_callback, schedules_of
 
-# Where only the libraries' code runs, nothing but another thread could change anything.
+# If only the libraries' code runs, only another thread could change anything.
 ALONE_LOOKS_EVERY = 100
 
 
 @dataclass
 class Plan:
-    """Which training step an algorithm takes, and the state that was decided from.
+    """Which training step an algorithm takes, and the state that this was decided from.
 
     Attributes:
-        seal: of the algorithm at that moment.
+        seal: the state of the algorithm at that moment.
         update: None for Stable-Baselines3's own step.
         has_modes: whether any module may behave differently in training and evaluation mode.
         reason: why the step is Stable-Baselines3's own; None for a lean one.
@@ -46,21 +46,21 @@ class Plan:
     passed: int = 0
 
     def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """A copy of an algorithm makes its own plan."""
+        """None: a copy of an algorithm makes its own plan."""
 
 
 class Lean(ABC):
-    """An algorithm with a lean update where that computes the same, and Stable-Baselines3's step otherwise."""
+    """An algorithm that takes lean steps where they compute the same, and Stable-Baselines3's steps otherwise."""
 
-    # Made of the algorithm's networks whenever it is needed.
+    # Rebuilt from the algorithm's networks when needed.
     __transient__: ClassVar[frozenset[str]] = frozenset({"_lean"})
     update_class: ClassVar[Any]
     _lean: Plan | None = None
 
     def lean_update(self) -> Any:
-        """The update of the algorithm as it is now, or None where Stable-Baselines3's own step is needed.
+        """The update of the algorithm as it is now, or None if Stable-Baselines3's own step is needed.
 
-        It is rebuilt by each `learn`, and when anything that it is made of has been replaced.
+        It is rebuilt by each `learn`, and when anything that it depends on has been replaced.
         """
         return self._plan().update
 
@@ -75,36 +75,36 @@ class Lean(ABC):
             reason = next(self.obstacles(), None) if seal.is_theirs() else replaced
             update = self.update_class(self) if reason is None else None
             has_modes = update is None or not update.features.flat or any(layer.has_modes for layer in update.networks)
-            # Whoever has changed something may do so again: the new plan is watched, and not alone.
+            # Code that has changed something may do so again, so the new plan is watched and not alone.
             plan = self._lean = Plan(seal, update, has_modes, reason)
         plan.passed = 0
         return plan
 
     def _plan_after_schedules(self) -> Plan:
-        """The plan, compared again if a schedule of the user's has been called since."""
+        """The plan, checked again if a schedule of the user has been called since."""
         assert self._lean is not None
         return self._lean if all(map(is_trusted, schedules_of(self))) else self._plan()
 
     def _plan_within_a_rollout(self) -> Plan:
-        """The plan, compared again if code that is given the algorithm is called at each step."""
+        """The plan, checked again if code that has access to the algorithm runs at each step."""
         return self._plan() if self._lean is None or self._lean.watched else self._lean
 
     def obstacles(self) -> Iterator[str]:
-        """What a lean update would not honour in the algorithm as it is now; nothing if it honours everything."""
+        """The reasons why a lean update would not compute the same for the algorithm as it is now."""
         if overrides(type(self), AROUND):
             yield f"{type(self).__name__} overrides methods of the algorithm"
         if self.use_sde:  # type: ignore[attr-defined]
             yield "exploration depends on the state (use_sde)"
         if not is_unchanged(self.policy):  # type: ignore[attr-defined]
-            yield "the policy has methods, hooks, parameters or random layers that its class does not give it"
+            yield "the policy has methods, hooks, parameters or random layers that its class does not define"
         if torch.is_anomaly_enabled():
-            yield "PyTorch looks for NaN in its own backward passes (detect_anomaly)"
+            yield "PyTorch checks its own backward passes for NaN (detect_anomaly)"
 
     def learn(self, *args: Any, **options: Any) -> Any:
         try:
             return super().learn(*args, **options)  # type: ignore[misc]
         finally:
-            self._lean = None  # outside `learn` anyone may change anything
+            self._lean = None  # outside `learn`, anything may be changed
 
     def _setup_learn(self, *args: Any, **options: Any) -> Any:
         self._lean = None
@@ -153,7 +153,7 @@ class Lean(ABC):
 
 
 def training_step(model: BaseAlgorithm) -> dict[str, str]:
-    """Which training step an algorithm takes now, under the names of `agent.implementation`.
+    """Which training step an algorithm takes now, named as in `agent.implementation`.
 
     Returns:
         `{"implementation": "deltarl"}` for a lean one, `{"implementation": "sb3", "reason": ...}` otherwise.

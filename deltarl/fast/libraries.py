@@ -1,7 +1,7 @@
-"""Whether code is the libraries' own, and nobody has replaced it.
+"""Tells the libraries' own code from code that has been replaced.
 
-A lean step stands in for many methods. None of them is listed here: `is_theirs` looks at all functions that a class or
-a module of the libraries holds, and a function whose code lies elsewhere is a user's.
+A lean step stands in for many methods. They are not listed here: `is_theirs` checks all functions that a class or a
+module of the libraries holds, and a function whose code is in another place is a user's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Generic, Protocol
 
-import sb3_contrib  # noqa: F401 - whose modules are remembered, too
+import sb3_contrib  # noqa: F401 - its modules are remembered below
 import stable_baselines3  # noqa: F401
 import torch
 from torch.nn import functional
@@ -24,10 +24,10 @@ from torch.nn import functional
 LIBRARIES = ("stable_baselines3", "sb3_contrib", "torch", "deltarl")
 _STDLIB = (f"{sysconfig.get_path('stdlib')}/", "<frozen ")
 _ROOTS = tuple(f"{Path(str(sys.modules[name].__file__)).parent}/" for name in LIBRARIES)
-# What has no code of its own: values, annotations and what is written in C.
+# Modules of types without Python code: values, annotations and functions written in C.
 _CODELESS = {"builtins", "typing", "types", "collections", "collections.abc", "abc", "_abc", "torch._jit_internal"}
-# What the libraries' functions call each other by, and the constants beside them, before anyone could have replaced
-# them. Modules of layers and optimizers also keep counts and switches of their own: of these, functions alone.
+# The names by which the libraries' functions call each other, and their constants, before anyone could have replaced
+# them. Modules of layers and optimizers also hold counters and switches, so only their functions are remembered.
 _OF_TORCH = ("torch.nn.modules.", "torch.optim.", "torch.distributions.")
 AT_IMPORT: Mapping[ModuleType, Mapping[str, Any]] = {
     module: {each: value for each, value in vars(module).items() if not name.startswith(_OF_TORCH) or callable(value)}
@@ -36,11 +36,11 @@ AT_IMPORT: Mapping[ModuleType, Mapping[str, Any]] = {
     or name.startswith(_OF_TORCH)
     or module in {functional, torch.nn.utils, torch.optim}
 }
-# The same for their classes: some have a method under two names.
+# The same for their classes; some have a method under two names.
 _CLASSES_AT_IMPORT: Mapping[type, Mapping[str, Any]] = {
     value: dict(vars(value)) for module in AT_IMPORT.values() for value in module.values() if isinstance(value, type)
 }
-# What every class has.
+# Attributes that every class has.
 _ABOUT_A_CLASS = set(vars(type("", (), {}))) | {
     "__annotations__", "__qualname__", "__abstractmethods__", "_abc_impl", "__orig_bases__", "__parameters__",
 }  # fmt: skip
@@ -50,11 +50,11 @@ BARE = {object, ABC, Generic, Protocol}
 def is_theirs(space: type | ModuleType) -> bool:
     """Whether all functions that a class or a module of the libraries holds are the libraries' own.
 
-    That is decided by where their code lies, and the code that they wrap, since a name can be copied. A function in the
-    place of another one is not their own, nor is one written in C that was not there at import.
+    This is decided by the file of their code, and of the code that they wrap, because a name can be copied. A function
+    in the place of another one is not the libraries' own, nor is one written in C that was added after import.
     """
     remembered = AT_IMPORT.get(space, {}) if isinstance(space, ModuleType) else _CLASSES_AT_IMPORT.get(space, {})
-    # PyTorch's compiler replaces functions of PyTorch by its own, under the same names.
+    # PyTorch's compiler replaces functions of PyTorch with its own, under the same names.
     is_fixed = isinstance(space, ModuleType) and not space.__name__.startswith(_OF_TORCH)
     for name, value in vars(space).items():
         if name.startswith("__") and not callable(value):
@@ -66,7 +66,7 @@ def is_theirs(space: type | ModuleType) -> bool:
             return False
         homes = [space]
         if space in _CLASSES_AT_IMPORT and name not in remembered:
-            # PyTorch puts a wrapper around the `step` that the first optimizer of a process has, inherited or not.
+            # PyTorch wraps the `step` of the first optimizer of a process, inherited or not.
             assert isinstance(space, type)
             homes += [base for base in space.__mro__[1:] if name in vars(base)][:1]
         if not any(all(_is_at_home(each, home, name, is_known) for each in _functions(value)) for home in homes):
@@ -83,7 +83,7 @@ def _functions(value: Any) -> list[Any]:
 
 
 def _is_at_home(function: Any, space: type | ModuleType, name: str, is_known: bool) -> bool:
-    """Whether a function belongs in a class or module under that name; it was there at import if `is_known`."""
+    """Whether a function belongs in a class or module under this name; `is_known` says that it was there at import."""
     while isinstance(function, FunctionType):
         file = function.__code__.co_filename
         in_stdlib = file.startswith(_STDLIB) and "-packages" not in file
@@ -92,20 +92,20 @@ def _is_at_home(function: Any, space: type | ModuleType, name: str, is_known: bo
         if (inner := getattr(function, "__wrapped__", None)) is None:
             within = function.__module__, function.__qualname__.rpartition(".")[0]
             is_named = is_known or function.__name__ == name
-            # PyTorch's compiler puts functions that it makes in the place of its own, for all of the process.
+            # PyTorch's compiler replaces PyTorch's functions with generated ones, for the whole process.
             made = within[1].endswith("<locals>")
             if isinstance(space, ModuleType):
                 return is_named or made
             return made or not within[1] or (is_named and within == (space.__module__, space.__qualname__))
         function = inner
     if isinstance(function, BuiltinFunctionType):
-        # Some are in `functional` under a name with other underscores.
+        # Some names in `functional` differ in their underscores.
         return is_known if isinstance(space, type) else function.__name__.replace("_", "") == name.replace("_", "")
     return type(function).__module__ in _CODELESS
 
 
 def is_of_a_library(kind: type) -> bool:
-    """Whether a class is what a module of the libraries holds under its name; the name alone proves nothing."""
+    """Whether a module of the libraries holds this very class under its name; the name alone can be copied."""
     if kind.__module__.partition(".")[0] not in LIBRARIES:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Layers with gradients by hand, made from PyTorch's modules: which modules are known, and under which options."""
+"""Builds layers with hand-written gradients from PyTorch's modules; says which modules and options are supported."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from deltarl.torsos.residual import PlainBlock, ResidualBlock
 
 
 def network_of(module: nn.Module) -> Layer:
-    """The layer of a module: by hand if all of it is known and it has no hooks, else recorded by PyTorch."""
+    """The layer of a module: hand-written if all of it is supported and it has no hooks, else recorded by PyTorch."""
     if any(each._forward_hooks or each._forward_pre_hooks or each._backward_hooks for each in module.modules()):
         return Recorded(module)
-    # Of these classes exactly: a subclass may compute anything.
+    # Exactly these classes: a subclass may compute anything.
     if (known := _KNOWN.get(type(module))) is None or not known.covers(module):
         return Recorded(module)
     network = known.network(module)
@@ -32,7 +32,7 @@ def network_of(module: nn.Module) -> Layer:
 
 
 def chain_of(*modules: nn.Module) -> Chain:
-    """The chain of several modules, without those that do nothing, and with chains inside it flattened."""
+    """The chain of several modules, without identities and with nested chains flattened."""
     parts: list[Layer] = []
     for module in modules:
         if type(module) is not nn.Identity:
@@ -48,15 +48,15 @@ def chain_of(*modules: nn.Module) -> Chain:
 
 @dataclass(frozen=True)
 class Known:
-    """How the layer of a module is made, and what of the module it honours; anything else is left to PyTorch.
+    """How to make the layer of a module, and which options of the module it supports.
 
     Args:
         network: makes the layer, or lists the modules that the module calls one after the other.
-        honours: names of the attributes, parameters, buffers and children that the layer heeds, or that only matter
-            when the module is constructed. A module with any other option is never trained as if it had none.
+        honours: names of the attributes, parameters, buffers and children that the layer supports, or that only matter
+            when the module is constructed. A module with any other is left to PyTorch.
         of_spec: the same for the fields of a spec that the module keeps. If another field differs from its default,
             the module is left to PyTorch.
-        only: attributes that are honoured at one value only.
+        only: attributes that are supported at one value only.
         when: a further condition on the module.
     """
 
@@ -151,7 +151,7 @@ _KNOWN: Mapping[type[nn.Module], Known] = {
     DeltaBlock: _DELTA,
     WriteOnlyBlock: _DELTA,
     ResidualEraseBlock: _ERASING,
-    # What a torso's spec says of the stem, the blocks and the norm is in these modules, which are looked at in turn.
+    # The spec's options of the stem, the blocks and the norm are checked in those modules.
     Torso: Known(
         _network_of_torso,
         "spec in_features expand output_scale stem blocks compress norm",

@@ -1,4 +1,4 @@
-"""Steps of optimizers and target networks, in as few calls as possible and under `torch.no_grad()`."""
+"""Steps of optimizers and target networks in as few calls as possible; call them under `torch.no_grad()`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deltarl.fast.scalars import number
 
 
 class Rule(ABC):
-    """How the parameters of a group are stepped; the state stays the optimizer's, in its own format.
+    """How to step the parameters of a group. The state stays in the optimizer, in its own format.
 
     Attributes:
         averages: names of the averages in a parameter's state; they start at 0.
@@ -46,19 +46,19 @@ class Rule(ABC):
         averages: Sequence[list[Tensor]],
         steps: list[Tensor],
     ) -> None:
-        """One step, in place; `steps` count it already."""
+        """Take a step, in place; `steps` already count it."""
 
 
 class AdamRule(Rule):
     """Adam (Kingma and Ba, arXiv 1412.6980) by PyTorch's fused kernel, without the bookkeeping around it.
 
     Args:
-        decoupled: whether the decay is, as in AdamW.
+        decoupled: whether the weight decay is decoupled, as in AdamW.
     """
 
     averages = ("exp_avg", "exp_avg_sq")
     options = ("amsgrad", "maximize", "capturable", "differentiable")
-    # Elsewhere the fused kernel wants the counts of steps on the device, and Adam keeps them on the CPU.
+    # On other devices the fused kernel needs the step counts on the device, but Adam keeps them on the CPU.
     cpu_only = True
 
     def __init__(self, decoupled: bool) -> None:
@@ -95,7 +95,7 @@ class AdamRule(Rule):
 
 
 class RMSpropRule(Rule):
-    """RMSprop, A2C's: p -= lr g / (sqrt(s) + eps) with s the average of g^2."""
+    """RMSprop, as A2C uses it: p -= lr g / (sqrt(s) + eps), where s is the average of g^2."""
 
     averages = ("square_avg",)
     options = ("centered", "momentum", "maximize", "capturable", "differentiable")
@@ -118,7 +118,7 @@ class RMSpropRule(Rule):
         torch._foreach_addcdiv_(parameters, gradients, roots, value=-group["lr"])
 
 
-# Of these classes exactly: a subclass may do anything.
+# Exactly these classes: a subclass may do anything.
 RULES: Mapping[type[Optimizer], Rule] = {Adam: AdamRule(False), AdamW: AdamRule(True), RMSprop: RMSpropRule()}
 
 
@@ -127,13 +127,13 @@ _GLOBAL_HOOKS = (module._global_optimizer_pre_hooks, module._global_optimizer_po
 
 
 class Step:
-    """A step of an optimizer from gradients in a list.
+    """Takes an optimizer's steps from a list of gradients.
 
-    Optimizers in `RULES` are stepped by hand, with state and options kept in the optimizer as it would write them
-    itself; others make the step themselves.
+    Optimizers in `RULES` are stepped here, with state and options kept in the optimizer in its own format; others take
+    the step themselves.
 
     Args:
-        optimizer: whose step it is.
+        optimizer: the optimizer.
         parameters: in the order of the gradients; those that the optimizer does not hold are left alone.
     """
 
@@ -170,7 +170,7 @@ class Step:
         return all(not isinstance(group["lr"], Tensor) and rule.knows(group) for group in optimizer.param_groups)
 
     def _is_known(self) -> bool:
-        """Whether groups and state are still those that were gathered: loading replaces them, and a callback may."""
+        """Whether groups and state are still those that were gathered: loading or a callback may replace them."""
         found = self._look()
         return len(found) == len(self._known) and all(map(is_, found, self._known))
 

@@ -1,4 +1,4 @@
-"""A method, overridden on one instance for a while."""
+"""Temporary overrides of a method on one instance."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Override:
-    """Stands in for a method of an object, on the instance, until `end`. It is in no checkpoint.
+    """Replaces a method of an object, on the instance, until `end`. It is never stored.
 
-    Code that has wrapped it in the meantime keeps a method that works: afterwards it calls the class's own.
+    Code that has wrapped it in the meantime keeps a working method: after `end` it calls the method of the class.
     """
 
     def __init__(self, thing: Any, name: str, instead: Callable[..., Any]) -> None:
@@ -30,5 +30,5 @@ class Override:
             del vars(self.thing)[self.name]
 
     def __reduce__(self) -> Any:
-        # A copy of the object that is made in the meantime has the method of its class.
+        # A copy of the object made in the meantime gets the method of its class.
         return getattr, (self.thing, self.name)

@@ -11,8 +11,8 @@ from torch import Tensor
 def number(value: float, like: Tensor) -> Tensor:
     """A number as a tensor `[]` with the dtype and device of `like`; it is shared, so do not write to it.
 
-    In each operation PyTorch makes a tensor of a Python number and casts it, which takes longer than adding it to the
-    few rows of a minibatch. Here it is made once and cached.
+    PyTorch converts a Python number to a tensor in every operation, which takes longer than adding it to the few rows
+    of a minibatch. Here the tensor is made once and cached.
     """
     return _made(value, like.dtype, like.device)
 

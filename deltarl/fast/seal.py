@@ -1,7 +1,7 @@
-"""Whether an algorithm is made as its classes make it, and whether it still is.
+"""Tells whether an algorithm is as its classes made it, and whether it has changed since.
 
-A lean step stands in for methods, and for the modules, tensors and optimizers that they reach. `Seal` remembers all of
-these by identity, and tells when any of them has been replaced: then everything is looked at again.
+A lean step stands in for methods and for the modules, tensors and optimizers that they use. `Seal` remembers all of
+these by identity and tells when any of them has been replaced; then everything is checked again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ALWAYS: tuple[type | ModuleType, ...] = (
     torch.nn.utils,
     *Normal.__mro__[:2],
 )
-# What a user's class may override: what builds a policy, and what a lean step calls or leaves alone.
+# Methods that a user's class may override: those that build a policy, and those that a lean step calls or leaves alone.
 _MAKES = {
     "__init__", "_build", "_build_mlp_extractor", "make_actor", "make_critic", "make_features_extractor", "save",
     "_get_constructor_parameters",
@@ -48,16 +48,15 @@ AROUND = {
     "collect_rollouts", "_sample_action", "_store_transition", "_on_step", "_update_learning_rate", "dump_logs",
     "_update_info_buffer", "_update_current_progress_remaining", "_excluded_save_params", "_get_torch_save_params",
 }  # fmt: skip
-# These are called where somebody else has made them.
+# Optimizer methods that a user's class may override: the optimizer then takes its own steps.
 STEPS = {"__init__", "__setstate__", "_init_group", "step"}
 
 
 def is_unchanged(policy: nn.Module) -> bool:
     """Whether a policy and all of its modules are as their classes made them.
 
-    Not so with methods that a class of the user's or an instance has of its own, hooks, compiled modules, frozen
-    parameters, a parameter in two places, or layers that draw random numbers, which they do in the order in which they
-    are called.
+    It has changed if a user's class or an instance overrides methods, or if there are hooks, compiled modules, frozen
+    parameters, a parameter in two places, or layers that draw random numbers, which depend on the order of calls.
     """
     parameters = [parameter for _, parameter in policy.named_parameters(remove_duplicate=False)]
     return (
@@ -80,7 +79,7 @@ def _is_changed(module: nn.Module) -> bool:
 
 
 def is_learned(parameter: Any) -> bool:
-    """Whether a parameter, if there is one, is neither frozen nor hooked into."""
+    """Whether a parameter is neither frozen nor hooked; True for None."""
     if parameter is None:
         return True
     hooked = parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
@@ -93,18 +92,18 @@ _flags = attrgetter("requires_grad", "dtype", "_backward_hooks", "_post_accumula
 
 
 class Seal:
-    """Everything that a lean step of an algorithm is made of, remembered by identity.
+    """Everything that a lean step of an algorithm depends on, remembered by identity.
 
-    That is what the algorithm holds of modules, tensors, optimizers and buffers; the modules of its policy, with their
-    attributes, children, parameters and hooks; what the optimizers step; what the classes of all of these hold, and the
-    modules that these classes were written in. Numbers are read when they are used, and are not in it; nor is what
-    optimizers keep, which comes to be in the first step, and which `Step` looks at itself.
+    This includes the algorithm's modules, tensors, optimizers and buffers; the modules of its policy with their
+    attributes, children, parameters and hooks; the parameters of the optimizers; the members of all their classes, and
+    the Python modules that define these classes. Numbers are not included, because they are read when used, nor is the
+    optimizers' state, which appears in the first step and which `Step` checks itself.
 
     Args:
         model: an algorithm.
 
     Attributes:
-        objects: what has methods among all this.
+        objects: those of the objects that have methods.
     """
 
     def __init__(self, model: Any) -> None:
@@ -154,12 +153,12 @@ class Seal:
         self._found, self._sizes = self._look(), self._count()
 
     def is_theirs(self) -> bool:
-        """Whether all that the algorithm would run is the libraries' own."""
+        """Whether all code that the algorithm would run is the libraries' own."""
         is_own = any(overrides(type(optimizer), STEPS) for optimizer in self._optimizers)
         return not is_own and all(map(is_theirs, self._spaces)) and self._has_methods_of_its_classes()
 
     def holds(self) -> bool:
-        """Whether all is what it was."""
+        """Whether nothing has changed."""
         try:
             found = self._look()
             return (
@@ -169,7 +168,11 @@ class Seal:
                 and self._has_methods_of_its_classes()
                 and all(map(eq, self._maps, self._snapshots))
             )
-        except (KeyError, RuntimeError, ValueError):  # gone; or compared with tensors or arrays, which have no truth
+        except (
+            KeyError,
+            RuntimeError,
+            ValueError,
+        ):  # removed, or compared with tensors or arrays, whose truth is undefined
             return False
 
     def _look(self) -> list[Any]:
@@ -194,7 +197,7 @@ class Seal:
 
 
 def _picker(names: Iterable[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """All values of these names; with one name, `itemgetter` gives no tuple."""
+    """Get the values of these names as a tuple, which `itemgetter` does not give for a single name."""
     names = list(names)
     return itemgetter(*names, names[0])
 

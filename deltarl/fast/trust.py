@@ -1,6 +1,6 @@
-"""Whether only the libraries' code runs within `learn`.
+"""Tells whether only the libraries' code runs within `learn`.
 
-How often a plan is compared with the algorithm depends on it: code of the user's may change anything whenever it runs.
+This decides how often a plan is compared with the algorithm: a user's code may change anything whenever it runs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _TRUSTED = {*LIBRARIES, "gymnasium", *PACKAGES}
 
 
 def is_trusted(called: Any) -> bool:
-    """Whether an object or function comes from a library that knows nothing of lean steps, or allows for them."""
+    """Whether an object or function comes from a library that does not interfere with lean steps."""
     written_in = called if isinstance(called, FunctionType | MethodType) else type(called)
     return str(written_in.__module__).partition(".")[0] in _TRUSTED
 
 
 def is_trusted_callback(callback: Any) -> bool:
-    """Whether a callback, and every callback that it calls, is Stable-Baselines3's or deltarl's."""
+    """Whether a callback, and every callback that it calls, is from Stable-Baselines3 or deltarl."""
     if not isinstance(callback, BaseCallback):
         return callback is None
     own = vars(callback)
@@ -48,7 +48,7 @@ def called_by_learn(model: Any) -> Iterator[Any]:
 
 
 def schedules_of(model: Any) -> Iterator[Any]:
-    """The schedules of an algorithm, and any other function that it holds."""
+    """The schedules and other callables that an algorithm holds."""
     held = [value for value in vars(model).values() if not isinstance(value, type)]
     yield from (value for value in held if callable(value))
     yield from (value.value_schedule for value in held if isinstance(value, FloatSchedule))

@@ -15,9 +15,9 @@ _IMMUTABLE = (float, int, str, np.number, np.bool_, type(None))  # a bool is an 
 
 
 class DummyVecEnv(StockDummyVecEnv):
-    """Stable-Baselines3's `DummyVecEnv`, which copies what it returns without looking into every number of an info.
+    """Stable-Baselines3's `DummyVecEnv` with cheaper copies of infos.
 
-    The original deep-copies all infos at each step (`copy.deepcopy`).
+    The original deep-copies all infos at each step (`copy.deepcopy`); this one deep-copies only mutable entries.
     """
 
     __stored_as__ = StockDummyVecEnv
@@ -42,11 +42,11 @@ class DummyVecEnv(StockDummyVecEnv):
 
 
 def copied(info: dict[str, Any], known: dict[int, Any]) -> dict[str, Any]:
-    """A copy of an info that shares nothing mutable.
+    """Copy an info so that nothing mutable is shared.
 
     Args:
         info: what an environment returned.
-        known: the memo of `deepcopy`, for objects that are in several infos.
+        known: the memo of `deepcopy`, for objects that several infos hold.
     """
     if type(info) is not dict:
         return deepcopy(info, known)

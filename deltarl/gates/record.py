@@ -1,4 +1,4 @@
-"""The record of a run's gates: one file of arrays, whose first axis is time."""
+"""The record of a run's gates: one file of arrays with time as the first axis."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from deltarl.gates.figures import Record, gated_networks
 from deltarl.gates.statistics import OF_ERASURE
 from deltarl.reading import read_arrays, readable
 
-BINS = 41  # of the record's histograms, from 0 to BETA_END; odd, so that beta = 1 is in the middle of one
+BINS = 41  # of the histograms, from 0 to BETA_END; odd, so that beta = 1 is in the middle of a bin
 BETA_END = 2.0
-# The current batch and the fixed one: a change in the first only comes from the data, in both from the network.
+# The current batch and the fixed one: a change only in the first comes from the data, in both from the network.
 SOURCES = ("gates", "gates_probe")
 
 
 def appended(record: dict[str, NDArray[Any]], row: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The record with another entry along time; what either of them lacks, as between versions, is NaN or 0."""
+    """Append an entry along time; names that only the record or only the entry has are filled with NaN or 0."""
     length = len(record.get("steps", ()))
 
     def column(name: str) -> NDArray[Any]:
@@ -66,12 +66,14 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
             shape = "" if (kind := _NAME.fullmatch(name)) is None else kind.lastgroup
             dimensions = {"time": 1, "network": 1, "blocks": 2, "counts": 4}.get(shape or "")
             if array.dtype.kind not in "iuf" or array.ndim != dimensions or len(array) != times or not array.size:
-                raise ValueError(f"'{name}', {array.dtype} {array.shape}, is none of {times} measurements of gates")
+                raise ValueError(f"'{name}', {array.dtype} {array.shape}, is not an array of {times} measurements")
             network = name.rpartition("/")[0]
             if array.ndim > 1 and blocks.setdefault(network, array.shape[1]) != array.shape[1]:
-                raise ValueError(f"'{name}' has {array.shape[1]} blocks, and others of {network} {blocks[network]}")
+                raise ValueError(
+                    f"'{name}' has {array.shape[1]} blocks, other arrays of {network} have {blocks[network]}"
+                )
         if record["steps"].dtype.kind not in "iu" or (np.diff(record["steps"].astype(np.int64)) <= 0).any():
-            raise ValueError("steps: do not increase")
+            raise ValueError("steps: not increasing")
     return record
 
 
@@ -87,7 +89,7 @@ def without_erasure(record: Record, only_writes: Callable[[str], bool]) -> Recor
 
     Args:
         record: from `read_record`.
-        only_writes: whether the blocks of the network with that name write but do not erase.
+        only_writes: takes the name of a network; whether its blocks write but do not erase.
     """
     gone = {
         f"{source}/{net}/{name}"
@@ -100,6 +102,6 @@ def without_erasure(record: Record, only_writes: Callable[[str], bool]) -> Recor
 
 
 def counts_of(beta: torch.Tensor) -> NDArray[np.uint32]:
-    """Histograms of beta, one per head; the ends of the range belong to the outer bins, NaN to none."""
+    """Histograms of beta, one per head; the outer bins include the ends of the range, and NaN is not counted."""
     columns = np.clip(beta.double().cpu().numpy(), 0, BETA_END).T
     return np.stack([np.histogram(c[np.isfinite(c)], BINS, (0, BETA_END))[0] for c in columns]).astype(np.uint32)

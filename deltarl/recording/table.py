@@ -1,4 +1,4 @@
-"""progress.csv: what was logged, a row a dump, as Stable-Baselines3 writes it."""
+"""progress.csv: one row per dump of the logger, as Stable-Baselines3 writes it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FILE = "progress.csv"
 
 
 class Table(Sink):
-    """A CSV file with a column for each tag, in the order in which they first came.
+    """A CSV file with a column for each tag, in the order in which the tags first came.
 
-    Stable-Baselines3's own output writes the same cells, but in an order of columns that differs from one process to
-    the next (it takes them from a set).
+    Stable-Baselines3's output writes the same cells, but takes the columns from a set, so that their order differs
+    between processes.
 
     Args:
-        file: opened for reading and writing, empty.
+        file: an empty file, opened for reading and writing.
     """
 
     name = "csv"
@@ -32,10 +32,9 @@ class Table(Sink):
 
     @classmethod
     def open(cls, folder: Path, elapsed_seconds: float = 0.0) -> Self:
-        """The table; if the run has a metrics.jsonl already, the table begins with the rows of that.
+        """Open the table; if the run already has a metrics.jsonl, the table begins with its rows.
 
-        A new column changes all rows. So the file is not added to, but written again from the record that everything
-        is derived from.
+        A new column changes all rows, so the file is rewritten from that record instead of continued.
         """
         del elapsed_seconds
         record = folder / metrics.FILE
@@ -47,14 +46,14 @@ class Table(Sink):
         return table
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
-        del step  # among the values, as time/total_timesteps
+        del step  # the values include it as time/total_timesteps
         if new := [key for key in values if key not in self._columns]:
             self._add(new)
         self._file.write(",".join(_cell(values.get(key)) for key in self._columns) + "\n")
         self._file.flush()
 
     def _add(self, columns: list[str]) -> None:
-        """Write the header again with more columns, and the rows, which have nothing in them."""
+        """Rewrite the file with more columns, which are empty in the existing rows."""
         self._file.seek(0)
         rows = self._file.read().splitlines()[1:]
         self._columns += columns

@@ -28,7 +28,7 @@ class Film:
     Use it as a context manager: if the body raises, nothing is left behind.
 
     Args:
-        path: ends in `.mp4` (H.264) or `.gif`; a file that is there is replaced.
+        path: ends in `.mp4` (H.264) or `.gif`; an existing file is replaced.
         fps: frames a second.
         shrink: make the frames of a GIF at most 240 pixels wide and high.
 
@@ -50,7 +50,7 @@ class Film:
         return self.frames / self.fps
 
     def add(self, frame: Frame) -> None:
-        """Append a frame, `[height, width, 3]`; of an MP4 with even numbers of pixels."""
+        """Append a frame, `[height, width, 3]`; for an MP4, height and width must be even."""
         self.frames += 1
         if self._is_gif:
             self._kept.append(small(frame) if self._shrink else frame)
@@ -83,13 +83,13 @@ class Film:
             self._beside.unlink(missing_ok=True)
 
     def _unwritten(self, error: OSError) -> ConfigError:
-        # Of ffmpeg's own errors, which quote its command line and its output, only the first words say something.
+        # ffmpeg's errors quote its command line and output; only their first line is useful.
         said = error.strerror or str(error).partition("\n")[0].strip() or type(error).__name__
         return ConfigError(f"--video: {self.path} cannot be written: {said}")
 
 
 def check_path(path: Path) -> None:
-    """Refuse the path of a film that could not be written, before anything is drawn.
+    """Check that a film can be written to `path`, before anything is drawn.
 
     Raises:
         ConfigError: for an unknown format, a folder that does not exist or is not writable, or a missing package.
@@ -109,14 +109,14 @@ def check_path(path: Path) -> None:
 
 
 def small(frame: Frame) -> Frame:
-    """The frame at the size of a GIF: at most 240 pixels wide and high, in its own proportions."""
+    """Shrink a frame for a GIF to at most 240 pixels wide and high, keeping its proportions."""
     image = Image.fromarray(frame)
     image.thumbnail((GIF_WIDTH, GIF_WIDTH))
     return np.asarray(image)
 
 
 def gif(frames: Sequence[Frame], fps: float) -> bytes:
-    """At least one frame as an endless GIF."""
+    """Encode one or more frames as a GIF that loops forever."""
     first, *rest = (Image.fromarray(frame) for frame in frames)
     file = io.BytesIO()
     options: dict[str, Any] = {"append_images": rest, "save_all": True, "loop": 0, "duration": 1000 / fps}

@@ -1,4 +1,4 @@
-"""Episodes of a policy as frames: in a window, for a film, in a run's records."""
+"""Plays and draws episodes of a policy: in a window, for a film, in a run's records."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.films import FPS, GIF_FPS, Frame, gif, small
 from deltarl.training.spec import RunSpec
 
-DEFAULT_RATE = 30  # steps a second of a task that does not say
+DEFAULT_RATE = 30  # steps per second, if the task does not give render_fps
 CLIP_SECONDS = 10
-HIGHEST_RATE = 125  # of Gymnasium's tasks
+HIGHEST_RATE = 125  # steps per second, the highest among Gymnasium's tasks
 
 
 def record(
@@ -35,20 +35,20 @@ def record(
     max_episode_steps: int = LONGEST_EPISODE,
     check: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Play evaluation episodes and draw `fps` frames a second of simulated time.
+    """Play evaluation episodes and draw `fps` frames per second of simulated time.
 
-    Drawing a frame without a graphics card takes a hundred times as long as a step, and shadows take half of that: so
-    only the frames that are shown are drawn, without shadows where MuJoCo draws. A task of fewer steps a second gives a
-    frame more than once. Rendering has to be set up (`deltarl.rendering.set_up`).
+    Without a graphics card, drawing a frame takes a hundred times as long as a step, and shadows take half of that. So
+    only the frames that are shown are drawn, and MuJoCo draws them without shadows. A task with fewer steps per second
+    repeats frames. Call `deltarl.rendering.set_up` first.
 
     Args:
         write: called with each frame, `[height, width, 3]` of uint8, in order.
-        fps: frames a second of simulated time; a step's length is that which the task's `metadata` gives
-            (`render_fps`), or else a thirtieth of a second.
-        most: draw no more frames than that.
-        check: called before each step; whatever it raises ends the episodes.
+        fps: frames per second of simulated time; the task's `metadata` gives the steps per second (`render_fps`),
+            30 if missing.
+        most: the largest number of frames to draw.
+        check: called before each step; it may raise to end the episodes.
 
-    The other arguments, and the scores that are returned, are those of `evaluate_policy`.
+    The other arguments and the returned scores are those of `evaluate_policy`.
     """
     steps = drawn = 0
 
@@ -56,7 +56,7 @@ def record(
         nonlocal steps, drawn
         check()
         rate = envs.get_attr("metadata")[0].get("render_fps") or DEFAULT_RATE
-        # The step k is seen from time k / rate to (k + 1) / rate.
+        # Step k is visible from time k / rate to (k + 1) / rate.
         due = -int(-(steps + 1) * fps // rate)  # frames that begin before the end of this step
         if most is not None:
             due = min(due, most)
@@ -85,11 +85,11 @@ def record(
 
 
 def _follow(env: Any) -> None:
-    """Look through the model's own camera that follows the body, if it has one and no other was chosen.
+    """Select the model's camera that follows the body, if it has one and no other was chosen.
 
-    Gymnasium's renderer stands still by default, and what moves is soon out of its sight.
+    Gymnasium's default camera stands still, so a moving body is soon out of sight.
     """
-    import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415  (MUJOCO_GL has to be set before it is)
+    import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415  (MUJOCO_GL must be set first)
 
     renderer = getattr(env, "mujoco_renderer", None)
     if renderer is not None and renderer.camera_id == -1:
@@ -97,7 +97,7 @@ def _follow(env: Any) -> None:
 
 
 def _without_shadows(env: Any) -> None:
-    """Draw no shadows, where Gymnasium's renderer draws the frames."""
+    """Switch off shadows in Gymnasium's MuJoCo renderer, if the environment uses it."""
     import mujoco  # noqa: PLC0415
 
     viewer_of = getattr(getattr(env, "mujoco_renderer", None), "_get_viewer", None)

@@ -1,4 +1,4 @@
-"""What of a run a checkpoint holds: how it is taken from an algorithm, and put back into one."""
+"""The state of a run: captures it from an algorithm for a checkpoint, and restores it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from deltarl.training.formats import shapes_of
 
 
 def begin_episodes(model: BaseAlgorithm) -> None:
-    """Begin new episodes in all environments, where the interrupted ones cannot be restored (EnvPool's).
+    """Begin new episodes in all environments if the interrupted ones cannot be restored (EnvPool).
 
-    The restored observations and returns so far would not belong to the episodes that follow.
+    The restored observations and episode returns would not belong to the new episodes.
     """
     assert model.env is not None
     model._last_obs = model.env.reset()  # type: ignore[assignment]
@@ -37,7 +37,7 @@ def begin_episodes(model: BaseAlgorithm) -> None:
 
 
 def take(model: BaseAlgorithm, also: Mapping[str, object], replay: Transitions | None) -> Snapshot:
-    """A snapshot of an algorithm with its environments, of `also`, the log and all random state."""
+    """Capture an algorithm with its environments, `also`, the log and all random state."""
     everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": _random_state()}
     return capture(everything, _elsewhere(replay))
 
@@ -54,13 +54,13 @@ def put(
         transitions: whether to read the transitions of a replay buffer; their shapes are checked in any case.
 
     Raises:
-        ConfigError: if the checkpoint is of another algorithm, other networks or other environments.
+        ConfigError: if the checkpoint was made with another algorithm, other networks or other environments.
     """
     replay = transitions_of(model)
     everything = {"model": model, "also": dict(also), "log": _log_of(model), "random": {}}
     normalizer = model.get_vec_normalize_env()
     shapes = None if normalizer is None else shapes_of(normalizer)
-    # Whatever a foreign checkpoint holds, it ends in one message.
+    # Any fault of a foreign checkpoint is reported in one message.
     with readable(checkpoint.folder):
         try:
             if replay is not None:
@@ -70,7 +70,7 @@ def put(
             if normalizer is not None and shapes_of(normalizer) != shapes:
                 raise MisfitError("the statistics of the observations have other shapes")
             if replay is not None and transitions and replay.filled != rows:
-                raise MisfitError(f"replay: {rows:,} rows are stored, and the buffer had {replay.filled:,}")
+                raise MisfitError(f"replay: {rows:,} rows are stored, but the buffer had {replay.filled:,}")
         except (MisfitError, DamagedError) as error:
             raise ConfigError(
                 f"{checkpoint.folder}: does not fit the config as this version reads it: {error}"
@@ -80,7 +80,7 @@ def put(
 
 
 def transitions_of(model: BaseAlgorithm) -> Transitions | None:
-    """The transitions of an algorithm's replay buffer, None if it has none."""
+    """The transitions of an algorithm's replay buffer; None if it has no buffer."""
     buffer = getattr(model, "replay_buffer", None)
     return Transitions(buffer) if isinstance(buffer, ReplayBuffer) else None
 
@@ -101,7 +101,7 @@ def _log_of(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def learned(snapshot: Snapshot) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of the algorithm; those of the environments may rightly hold infinity."""
+    """The tensors of the algorithm, without those of the environments, which may hold infinity."""
     return (item for item in snapshot.tensors.items() if item[0].startswith("/model/") and "/envs/" not in item[0])
 
 

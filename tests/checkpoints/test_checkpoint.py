@@ -228,7 +228,7 @@ def _as_of(run: Run, steps: int) -> ReplayBuffer:
 def test_space_is_looked_at_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path).on()
     monkeypatch.setattr(disk, "free", lambda _: 1000)
-    with pytest.raises(OSError, match=r"1 MiB are needed, 0 MiB are free"):
+    with pytest.raises(OSError, match=r"1 MiB needed, 0 MiB free"):
         run.on()
     holds(tmp_path, 10, _as_of(run, 10))
 
@@ -266,13 +266,13 @@ def test_a_damaged_file_costs_at_most_the_checkpoint_that_holds_it(
                 file.write(content)
                 file.truncate()
         caplog.clear()
-        # A segment is made anew, and parity is not needed; anything else costs the checkpoint.
+        # A segment is rebuilt, and parity is not needed; any other damage costs the checkpoint.
         lost = not name.startswith("replay/")
         steps = 40 if lost else 50
         holds(run, steps, _as_of(whole, steps))
         said = caplog.messages[0]
         assert name.removeprefix("replay/") in said
-        assert ("passed over" in said) == lost
+        assert ("skipped" in said) == lost
         if name.startswith("replay/0"):
             verify(run / "checkpoints" / "40")  # which shares some of the segments, and mends its own
         shutil.rmtree(run)
@@ -346,7 +346,7 @@ def test_a_manifest_names_what_a_checkpoint_has_and_nothing_else(name: str, tmp_
         manifest["files"][entry] = {"bytes": len(content), "sha256": disk.digest(content)}
     sign(folder, manifest)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(DamagedError, match=r"^manifest\.json: .*names files that it cannot have"):
+    with pytest.raises(DamagedError, match=r"^manifest\.json: .*names files that do not belong in it"):
         verify(folder)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -386,7 +386,7 @@ def test_a_segment_is_mended_only_into_what_was_written(tmp_path: Path) -> None:
     manifest["files"]["replay/parity"] = {"bytes": len(content), "sha256": disk.digest(content)}
     sign(replay.parent, manifest)
     (replay / "00001.safetensors").unlink()
-    with pytest.raises(DamagedError, match="its parity is not of these segments"):
+    with pytest.raises(DamagedError, match="its parity does not match these segments"):
         verify(replay.parent)
     assert not (replay / "00001.safetensors").exists()
 

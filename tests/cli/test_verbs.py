@@ -222,7 +222,7 @@ def test_plot_draws_runs_into_a_file(finished: RunResult, deltarl: Deltarl) -> N
 def test_show_says_why_parameters_are_not_counted(deltarl: Deltarl) -> None:
     status, out, err = deltarl("show", "hopper_sac", "env.kwargs={no_such: 1}")
     assert status == 0
-    assert err.startswith("note: parameters are not counted: env: Hopper-v5 cannot be built")
+    assert err.startswith("note: cannot count parameters: env: Hopper-v5 cannot be built")
     assert yaml.safe_load(out)["env"]["kwargs"] == {"no_such": 1}
 
 
@@ -363,7 +363,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--video", "a.mp4", "--size", "big"), "--size: expected WIDTHxHEIGHT, such as 640x480"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "8x8"), "--size: expected 16 to 4096 pixels each way"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "641x480"), "--size: an MP4 needs even numbers of pixels"),
-        (("play", "nowhere", "--fps", "30"), "play: --fps applies to films only; give --video FILE.mp4"),
+        (("play", "nowhere", "--fps", "30"), "play: --fps applies to videos only; give --video FILE.mp4"),
         (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'torsos', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),

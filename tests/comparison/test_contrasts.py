@@ -247,7 +247,7 @@ def test_each_arm_is_run_with_each_variant(tmp_path: Path) -> None:
 
 
 def test_a_variant_changes_what_an_arm_may(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"variants\.x\.env: an arm may change torso"):
+    with pytest.raises(ConfigError, match=r"variants\.x\.env: an arm may change only torso"):
         load_comparison("quick", f"out={tmp_path}", "reference=residual+x", "variants.x.env=hopper")
 
 

@@ -71,7 +71,10 @@ def test_seeds_are_drawn_as_a_mean_with_its_interval_where_all_were_looked_at(tm
 
 @pytest.mark.parametrize(
     ("key", "message"),
-    [("train/los", "has recorded no 'train/los'; did you mean 'train/loss'"), (EVALUATIONS, "has recorded no 'eval/")],
+    [
+        ("train/los", "has not recorded 'train/los'; did you mean 'train/loss'"),
+        (EVALUATIONS, "has not recorded 'eval/"),
+    ],
 )
 def test_what_was_not_recorded_is_named(key: str, message: str, tmp_path: Path) -> None:
     folder = run(tmp_path / "seed-0", {}, [{"step": 1, "train/loss": 2.0}])

@@ -300,7 +300,7 @@ STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "no rewards": (replayed(lambda content: content.pop("rewards")), "arrays .* there and .*rewards.* here"),
     "fewer rows": (
         replayed(cut),
-        r"\d+ rows are stored, and the buffer had 4\d",
+        r"\d+ rows are stored, but the buffer had 4\d",
     ),
     "statistics of one": (rewritten(shrunk, "state.safetensors"), "statistics .* have other shapes"),
     "no tensors": (rewritten(lambda content: content.clear(), "state.safetensors"), "missing or damaged"),
