@@ -1,8 +1,8 @@
-"""What a Delta block costs beside a residual one and a plain one of equal width, depth and hidden width.
+"""Cost of Delta blocks compared with residual and plain ones of equal width, depth and hidden width.
 
-Times forward plus backward of three torsos in one process, interleaved: each repeat times all three one after the
-other, in an order that rotates, and gives one pair of ratios. Whatever slows the machine down for longer than a repeat
-slows all three, so that the median of the paired ratios holds on a busy machine too.
+Times forward plus backward of three torsos, interleaved in one process: each repeat times all three in turn, in an
+order that rotates, and gives one pair of ratios. Load that lasts longer than a repeat slows all three, so the median of
+the paired ratios is meaningful on a busy machine, too.
 
     .venv/bin/python benchmarks/block_cost.py --readme    # measure, write block_cost.json and README.md's tables
     .venv/bin/python benchmarks/block_cost.py --table     # print the tables of block_cost.json, without measuring
@@ -42,7 +42,7 @@ MIN_REPEATS = 7
 MIN_SAMPLE_S = 5e-3
 CLOCKS: dict[str, Callable[[], float]] = {"cpu": time.process_time, "wall": time.perf_counter}
 
-# What the library promises: parameters at every shape, and times at the width and batch that SimBa's agents use.
+# The library's promises: parameters at every shape, and times at the width and batch that SimBa's agents use.
 MAX_EXCESS_PERCENT = 1.0
 MAX_RATIO = {"eager": 1.25, "compiled": 1.09}
 BOUND_WIDTH, BOUND_BATCH, BOUND_DEPTHS = 256, 256, (2, 8)
@@ -60,7 +60,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Median and quartiles of the ratios to the residual torso, one ratio a repeat."""
+    """Median and quartiles of the ratios to the residual torso, one ratio per repeat."""
 
     median: float
     q1: float
@@ -69,7 +69,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Row:
-    """The result for one shape; times in milliseconds for one forward and backward."""
+    """The result for one shape; times in milliseconds per forward and backward."""
 
     mode: str
     shape: Shape
@@ -83,7 +83,7 @@ class Row:
 
 
 def build_torso(kind: str, shape: Shape) -> Torso:
-    """A torso of `kind`, its options at their defaults."""
+    """A torso of `kind` with default options."""
     return Torso(IN_FEATURES, SPECS[kind](width=shape.width, depth=shape.depth, hidden=shape.hidden))
 
 
@@ -101,7 +101,7 @@ def make_step(torso: Torso, module: Callable[[Tensor], Tensor], features: Tensor
 
 
 def time_steps(step: Callable[[], None], inner: int, clock: Callable[[], float]) -> float:
-    """Seconds a step, over `inner` steps."""
+    """Seconds per step, over `inner` steps."""
     begin = clock()
     for _ in range(inner):
         step()
@@ -125,10 +125,10 @@ def interleave(
         estimates[kind] = time_steps(step, 1, clock)
     inner = max(1, round(MIN_SAMPLE_S / max(min(estimates.values()), 1e-6) + 0.5))
     if repeats is None:
-        # A multiple of the number of kinds lets each kind stand as often first as last.
+        # With a multiple of the number of kinds, each kind is first as often as last.
         rounds = int(budget_s / (inner * sum(estimates.values()))) // len(steps) * len(steps)
         repeats = max(MIN_REPEATS, rounds)
-    if inner > 1:  # A step long enough to be a sample by itself is warm by now.
+    if inner > 1:  # Otherwise a single step is a sample, and is warm by now.
         for step in steps.values():
             time_steps(step, inner, clock)
     samples: dict[str, list[float]] = {kind: [] for kind in steps}
@@ -141,7 +141,7 @@ def interleave(
 
 
 def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ratio:
-    """Median and quartiles of the ratios of samples that were taken side by side."""
+    """Median and quartiles of the ratios of paired samples."""
     ratios = [above / below for above, below in zip(numerator, denominator, strict=True)]
     q1, median, q3 = statistics.quantiles(ratios, n=4, method="inclusive")
     return Ratio(round(median, 4), round(q1, 4), round(q3, 4))
@@ -153,7 +153,7 @@ def compile_steps(torsos: dict[str, Torso], features: Tensor) -> tuple[dict[str,
     Each starts from an empty cache, for the kinds share kernels, which the first of them alone would pay for.
     """
     torch.compiler.reset()
-    torch.compile(nn.Linear(2, 2))(torch.zeros(1, 2)).sum().backward()  # The compiler's own start is no kind's cost.
+    torch.compile(nn.Linear(2, 2))(torch.zeros(1, 2)).sum().backward()  # so that no kind pays for the compiler's start
     steps, seconds = {}, {}
     for kind, torso in torsos.items():
         steps[kind] = make_step(torso, torch.compile(torso, dynamic=False), features)
@@ -188,7 +188,7 @@ def measure(mode: str, shape: Shape, budget_s: float, repeats: int | None, clock
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its columns aligned to the right."""
+    """A Markdown table with right-aligned columns."""
     lines = [header, ["---:"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -230,7 +230,7 @@ def parameters_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def bounds_table(rows: Sequence[dict[str, Any]]) -> str:
-    """What the library promises beside what was measured."""
+    """The library's promises beside the measurements."""
     excess = max(row["excess_percent"] for row in rows)
     cells = [["parameters over residual, largest", f"{MAX_EXCESS_PERCENT:.2f} %", f"{excess:.2f} %"]]
     met = [excess <= MAX_EXCESS_PERCENT]
@@ -329,7 +329,7 @@ def chosen_rows(arguments: argparse.Namespace) -> list[tuple[str, Shape]]:
 
 
 def measure_all(arguments: argparse.Namespace, command: Sequence[str]) -> dict[str, Any]:
-    """Measure every chosen row, one line of output each."""
+    """Measure every chosen row and print a line for each."""
     torch.set_num_threads(arguments.threads)
     rows = []
     for mode, shape in chosen_rows(arguments):
@@ -341,7 +341,7 @@ def measure_all(arguments: argparse.Namespace, command: Sequence[str]) -> dict[s
 
 
 def main(command: Sequence[str] | None = None) -> None:
-    """Measure, or read what was measured; then print the tables, and put them into the README if asked to."""
+    """Measure, or read earlier measurements; print the tables, and write them to the README if asked to."""
     command = list(sys.argv[1:] if command is None else command)
     arguments = parse_arguments(command)
     if arguments.table:

@@ -1,11 +1,11 @@
-"""What a checkpoint costs beside Stable-Baselines3's own `save` and `save_replay_buffer`, with a full replay buffer.
+"""Cost of checkpoints compared with Stable-Baselines3's `save` and `save_replay_buffer`, with a full replay buffer.
 
     python benchmarks/checkpoint_cost.py [--transitions 1000000] [--later 10000] [--repeats 5] [--write FILE]
 
-SAC on Humanoid-v5: real transitions of random actions fill the buffer, repeated until it is full. Then, in one process
-and one after the other: the first checkpoint and SB3's save; some steps later, and again, a later checkpoint and SB3's
-save. A checkpoint is forced to the disk (fsync) before it counts; SB3 returns when the system has taken the bytes, so
-that its save is also timed until they are on the disk. Needs memory and twice the disk for the buffer: 6 and 12 GB.
+SAC on Humanoid-v5: transitions of random actions are repeated until the buffer is full. Then, in one process: the first
+checkpoint and SB3's save; and, repeatedly and some steps later, a later checkpoint and SB3's save. A checkpoint counts
+as written once it is on the disk (fsync). SB3 returns when the system has taken the bytes, so its save is also timed
+until they are on the disk. Needs memory for the buffer and twice that on the disk: 6 and 12 GB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PAGE = 4096
 
 
 class PeakMemory:
-    """Samples this process's resident memory; `growth` is the highest above the first, in MiB."""
+    """Samples this process's resident memory; `growth` is the highest sample minus the first, in MiB."""
 
     def __enter__(self) -> PeakMemory:
         self._first = self._peak = self._now()
@@ -62,7 +62,7 @@ class PeakMemory:
 
 
 def measured(save: Callable[[], None], folder: Path) -> dict[str, float]:
-    """Of one save: seconds until it returns and until it is on the disk, new bytes in `folder`, growth of memory."""
+    """Measure a save: seconds until it returns and until it is on the disk, new bytes in `folder`, growth of memory."""
     before = _sizes(folder)
     with PeakMemory() as memory:
         start = time.perf_counter()
@@ -81,13 +81,13 @@ def measured(save: Callable[[], None], folder: Path) -> dict[str, float]:
 
 
 def _sizes(folder: Path) -> dict[tuple[int, int], int]:
-    """Sizes by inode and time of writing: a linked file is the one that it was, a removed one's number comes again."""
+    """Sizes by inode and time of writing: linked files keep both, and the inodes of removed files are reused."""
     files = [path.stat() for path in folder.rglob("*") if path.is_file()]
     return {(file.st_ino, file.st_mtime_ns): file.st_size for file in files}
 
 
 def fill(model: OffPolicyAlgorithm) -> None:
-    """Repeat the transitions that are there until the buffer is full."""
+    """Repeat the transitions in the buffer until it is full."""
     buffer = model.replay_buffer
     assert buffer is not None
     there = buffer.pos
@@ -147,7 +147,7 @@ def measure(transitions: int, later: int, repeats: int, folder: Path) -> dict[st
 
 
 def ratios(rows: list[dict[str, Any]], clock: str) -> dict[str, Any]:
-    """SB3's time over ours for each later save, and the median."""
+    """The ratio of SB3's time to deltarl's for each later save, and the median."""
     ours, sb3 = ([r[clock] for r in rows if (r["save"], r["when"]) == (save, "later")] for save in ("deltarl", "sb3"))
     each = [round(b / a, 1) for a, b in zip(ours, sb3, strict=True)]
     return {"median": float(np.median(each)), "each": each}

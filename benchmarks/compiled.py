@@ -1,9 +1,9 @@
-"""What `torch.compile` would give: SAC's update as it is, and with its critics and its actor's torso compiled.
+"""Would `torch.compile` help? SAC's update as it is, and with its critics and its actor's torso compiled.
 
     python benchmarks/compiled.py [--rounds 9] [--write FILE]
 
-Both in turns in one process, on one thread, with the networks of `deltarl bench sac`. The optimizers' steps and what
-comes between are not compiled. It needs a C++ compiler.
+Both take turns in one process, on one thread, with the networks of `deltarl bench sac`. Only the networks are compiled,
+not the optimizers' steps or the rest of the update. It needs a C++ compiler.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from deltarl.bench.cases import NETWORKS, Case, build
 from deltarl.bench.clock import in_turns, seconds, threads
 from deltarl.bench.measure import machine
 
-ROWS, FIRST = 256, 3  # of a batch; updates until all is compiled
+ROWS, FIRST = 256, 3  # of a batch; updates until everything is compiled
 
 
 def compile_update(update: Any) -> None:
-    """Compile what an update of SAC spends its time in."""
+    """Compile the parts that take most of the time of SAC's update."""
     for owner, names in (
         (update, ("aim", "value_of")),
         (update.critics, ("fit",)),
@@ -37,7 +37,7 @@ def compile_update(update: Any) -> None:
 
 
 def measure(network: str, rounds: int) -> dict[str, Any]:
-    """Seconds of an update both ways, and those that compiling takes."""
+    """Seconds per update both ways, and the seconds of compiling."""
     models: dict[str, Any] = {way: build(Case("sac", network), "deltarl", "cpu") for way in ("eager", "compiled")}
     for model in models.values():
         model.train(FIRST, ROWS)
@@ -53,12 +53,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="timings of each")
     parser.add_argument("--write", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
-    # Of PyTorch's: that a cache of constants is passed over.
+    # PyTorch warns that it bypasses a cache of constants.
     warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
     results: dict[str, Any] = {"machine": machine("cpu", 1), "rounds": arguments.rounds, "rows": []}
     with threads(1):
         for network in ("mlp", *NETWORKS[2:]):
-            with fresh_cache():  # or compiling would cost what was not compiled before
+            with fresh_cache():  # else only what was not compiled before would be timed
                 results["rows"].append(measure(network, arguments.rounds))
             print(json.dumps(results["rows"][-1]), flush=True)
     if arguments.write is not None:

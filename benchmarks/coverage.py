@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py
 
-writes results/coverage.json. It takes about a minute.
+Writes results/coverage.json. It takes about a minute.
 """
 
 from __future__ import annotations

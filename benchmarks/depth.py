@@ -1,8 +1,8 @@
-"""What depth does to torsos at initialisation: states, gradients, rank and how linear they are.
+"""Effects of depth on torsos at initialisation: states, gradients, rank and linearity.
 
     .venv/bin/python benchmarks/depth.py [--depths 2 8 16 32] [--seeds 0 1 2]
 
-Measures every kind, every update and the options that bear on depth, at width 64 on standard normal features. Writes
+Measures every kind, every update and the options that matter for depth, at width 64 on standard normal features. Writes
 `results/depth.json` and docs/figures/depth.png. Nothing is trained.
 """
 
@@ -68,7 +68,7 @@ def linear_share(inputs: Tensor, outputs: Tensor) -> float:
 
 
 def measured(spec: StackSpec, seed: int) -> dict[str, Any]:
-    """One torso at initialisation, behind which a random head fits random targets."""
+    """Measure one torso at initialisation, with a random head and random targets."""
     torch.manual_seed(seed)
     torso = Torso(FEATURES, spec)
     inputs, head, targets = torch.randn(ROWS, FEATURES), torch.randn(WIDTH) / WIDTH**0.5, torch.randn(ROWS)
@@ -90,7 +90,7 @@ def measured(spec: StackSpec, seed: int) -> dict[str, Any]:
 
 
 def _norm(state: Tensor, spec: StackSpec) -> float:
-    """Mean length of a state, of one of its channels."""
+    """Mean length of a state, per channel."""
     return float(state.detach().flatten(1).norm(dim=-1).mean()) / math.sqrt(spec.state_channels)
 
 
@@ -101,7 +101,7 @@ def spec_of(arm: Mapping[str, Any], depth: int) -> StackSpec:
 
 
 def mean_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over seeds, of the lists geometric ones, as they are of norms; to four digits."""
+    """Means over seeds, to four digits; geometric means for lists, which hold norms."""
     means: dict[str, Any] = {}
     for name, value in found[0].items():
         each = np.array([one[name] for one in found])
@@ -111,7 +111,7 @@ def mean_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def draw(cells: Mapping[str, Mapping[str, Any]], depth: int, path: Path) -> None:
-    """States and gradients block by block."""
+    """Draw states and gradients block by block."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415  (only where something is drawn)
 

@@ -1,4 +1,4 @@
-"""Steps a second of EnvPool's and of Gymnasium's environments, alone and in training, measured in turn in one process.
+"""Steps per second of EnvPool's and Gymnasium's environments, alone and in training, in turns in one process.
 
 .venv/bin/python benchmarks/envpool_speed.py
 """

@@ -1,9 +1,9 @@
-"""What whole training steps with a block that erases cost beside those with a residual block, at the sizes of `bench`.
+"""Cost of whole training steps with a block that erases, compared with a residual block, at the sizes of `bench`.
 
     .venv/bin/python benchmarks/erasing_speed.py [--rounds 20] --write results/erasing_speed.json
 
-One thread, one process, in turns of a fraction of a second, in seconds of the processor: what else the machine does
-takes none of it, but the caches it does share.
+One thread, one process, in turns of a fraction of a second, in CPU seconds: other work on the machine is not counted,
+but it shares the caches.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ TORSOS: dict[str, dict[str, Any]] = {
     "4 heads, start 0.25": {**SMALL, "heads": 4},
     "heads of 16 features, start 0.25": {**SMALL, "head_width": 16},
 }
-STEPS = {"ppo": 2_048, "sac": 8}  # of a turn
+STEPS = {"ppo": 2_048, "sac": 8}  # per turn
 
 
 def build(algorithm: str, torso: dict[str, Any]) -> Any:
-    """The algorithm with lean steps, its first random steps taken."""
+    """Make the algorithm with lean steps, and take its first random steps."""
     spec = ALGORITHMS[algorithm]
     env = make_vec_env(TASK, ENVS[algorithm], seed=0, vec_env_cls=DummyVecEnv)
     policy_kwargs = {"torso": {"width": WIDTHS.get(algorithm, 256), **torso}}
@@ -50,7 +50,7 @@ def build(algorithm: str, torso: dict[str, Any]) -> Any:
 
 
 def turns(models: dict[str, Any], steps: int, rounds: int) -> dict[str, list[float]]:
-    """Processor seconds of a step of each, once a round in an order that rotates."""
+    """CPU seconds per step of each, once per round in an order that rotates."""
     found: dict[str, list[float]] = {name: [] for name in models}
     names = list(models)
     for turn in range(-1, rounds):
@@ -59,7 +59,7 @@ def turns(models: dict[str, Any], steps: int, rounds: int) -> dict[str, list[flo
             learn = partial(model.learn, max(steps, _unit(model)), reset_num_timesteps=False)
             begun = time.process_time()
             learn()
-            if turn >= 0:  # the first is for what is made once
+            if turn >= 0:  # the first is a warm-up
                 found[name].append((time.process_time() - begun) / steps)
     return found
 

@@ -1,9 +1,9 @@
-"""What every update and kind of block costs beside the residual one, at one shape, measured as `block_cost.py` does.
+"""Cost of every update and kind of block compared with the residual one at one shape, measured as in `block_cost.py`.
 
     .venv/bin/python benchmarks/family_cost.py [--seconds 60]
 
 Times forward plus backward of all torsos in turns in one process, in an order that rotates, and writes
-`family_cost.json`; `make docs` puts it into README.md.
+`family_cost.json`; `make docs` writes it to README.md.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def torso_of(arm: dict[str, Any]) -> Torso:
 
 
 def measured(seconds: float) -> dict[str, Any]:
-    """Parameters, milliseconds and paired ratios of each arm."""
+    """Measure parameters, milliseconds and paired ratios of each arm."""
     torch.manual_seed(0)
     torsos = {name: torso_of(arm) for name, arm in ARMS.items()}
     features = torch.randn(SHAPE.batch, block_cost.IN_FEATURES)

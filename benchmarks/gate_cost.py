@@ -1,9 +1,9 @@
-"""What measuring the gates costs: seconds in `GateCallback` beside those of the whole training, at the default cadence.
+"""Cost of measuring the gates: seconds in `GateCallback` and in the whole training, at the default cadence.
 
     python benchmarks/gate_cost.py [--steps 100000 20000] [--write FILE]
 
-PPO on Hopper (the quickstart) and SAC on HalfCheetah, each trained once on one thread; the callback's own time is taken
-inside the run. Both are of the processor, so that other work on the machine enters neither.
+Trains PPO on Hopper (the quickstart) and SAC on HalfCheetah once each, on one thread, and times the callback within the
+run. Both times are CPU times, so other work on the machine is not counted.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CASES = {
 
 
 def measure(config: str, overrides: tuple[str, ...], steps: int, folder: str) -> dict[str, Any]:
-    """Processor seconds of a training, and of the callback in it."""
+    """CPU seconds of a training, and of the callback in it."""
     spent = 0.0
     original = GateCallback._on_rollout_end
 

@@ -1,4 +1,4 @@
-"""What trained policies lose without their erasure, and with other changes to their Delta blocks.
+"""Returns that trained policies lose without their erasure, and with other changes to their Delta blocks.
 
     .venv/bin/deltarl train quickstart name=default "seeds=[0,1,2]"
     .venv/bin/deltarl train quickstart name=erasing "seeds=[0,1,2]" \\
@@ -6,8 +6,8 @@
     .venv/bin/python benchmarks/interventions.py default=runs/default erasing=runs/erasing \\
         --write results/interventions.json
 
-Each policy plays the same evaluation episodes untouched and with each change, as `deltarl gates RUN --set` has them.
-What FILE has already is kept, so that runs can be added.
+Each policy plays the same evaluation episodes unchanged and with each change of `deltarl gates RUN --set`. Results
+already in the file are kept, so that runs can be added.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def effects(folder: Path, episodes: int) -> dict[str, Any]:
-    """Returns of one run's policy, one number an episode, and the mean erase shares of its blocks in the first one."""
+    """Returns of one run's policy by episode, and the mean erase shares of its blocks in the first episode."""
     run = deltarl.load_run(folder)
     seen = play_episode(run.policy, run.spec.env, run.normalizer, FIRST_EVALUATION_SEED)
     [acting] = [name for name in seen.erase_share if name in {"policy", "actor"}]

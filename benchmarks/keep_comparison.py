@@ -25,7 +25,7 @@ WHOLE = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.RESUMES, files
 
 
 def keep(source: Path, target: Path) -> None:
-    """Copy the records of every finished run that the target does not have yet."""
+    """Copy the records of every finished run that is not in the target yet."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (COMPARISON, SIZES, COSTS, LOOKS):
         if (source / name).exists():

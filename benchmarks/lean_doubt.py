@@ -1,14 +1,14 @@
-"""Do lean training steps learn as Stable-Baselines3's do? The experiment that docs/fast.md defines.
+"""Do lean training steps learn as well as Stable-Baselines3's? The experiment defined in docs/fast.md.
 
     python benchmarks/lean_doubt.py
 
-PPO on Hopper as in `deltarl compare lean`: 100,000 steps, seeds 100 to 159, three arms: lean steps,
-Stable-Baselines3's, and Stable-Baselines3's after every parameter was multiplied by 1 + 6e-8 z once at the start, z
-standard normal. The outcome is a final return above 1,250. Fisher's exact test of lean steps against
-Stable-Baselines3's decides at 0.05. Nothing is said before all runs have finished.
+PPO on Hopper as in `deltarl compare lean`, with 100,000 steps, seeds 100 to 159 and three arms: lean steps,
+Stable-Baselines3's steps, and Stable-Baselines3's steps after every parameter was multiplied once by 1 + 6e-8 z at the
+start, with z standard normal. The outcome is a final return above 1,250. Fisher's exact test of lean steps against
+Stable-Baselines3's decides at the level 0.05. Nothing is reported before all runs have finished.
 
-Each run adds a line to runs/lean_doubt.jsonl with the commit and the versions; given again, it continues. All runs are
-of one commit, and none of changed files. `--report` says what came out.
+Each run adds a line with the commit and the versions to runs/lean_doubt.jsonl; run the command again to continue. All
+runs must come from the same commit, without changed files. `--report` prints the result.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ RUNS = Path(__file__).resolve().parent.parent / "runs" / "lean_doubt.jsonl"
 SEEDS = range(100, 160)
 STEPS = 100_000
 ABOVE = 1_250.0
-DISTURBANCE = 6e-8  # half of the gap between 1 and the next number of single precision
+DISTURBANCE = 6e-8  # half the gap between 1 and the next single-precision number
 ARMS = {"lean": "deltarl", "sb3": "sb3", "sb3_disturbed": "sb3"}
 Row = dict[str, Any]
 
 
 def spec_of(arm: str, steps: int = STEPS) -> RunSpec:
-    """The run of an arm, as `configs/compare/lean.yaml` has it."""
+    """The run of an arm of `configs/compare/lean.yaml`."""
     return load_config(
         "quickstart",
         "torso.kind=delta",
@@ -51,7 +51,7 @@ def spec_of(arm: str, steps: int = STEPS) -> RunSpec:
 
 
 def disturb(policy: torch.nn.Module, seed: int) -> None:
-    """Move every parameter by about its last bit; PyTorch's own generator stays where it is."""
+    """Move every parameter by about its last bit, without drawing from PyTorch's default generator."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -71,7 +71,7 @@ def train(arm: str, seed: int, steps: int = STEPS, episodes: int | None = None) 
 
 
 def todo(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
-    """What has not been run, all arms of a seed before the next one."""
+    """The runs still to do, with all arms of a seed before the next seed."""
     done = {(row["seed"], row["arm"]) for row in rows}
     for seed in SEEDS:
         for arm in ARMS:
@@ -80,7 +80,7 @@ def todo(rows: Sequence[Row]) -> Iterator[tuple[int, str]]:
 
 
 def verdict(rows: Sequence[Row]) -> str:
-    """What all runs together say.
+    """Summarise all runs.
 
     Raises:
         SystemExit: while any is missing: nobody looks before.
@@ -101,7 +101,7 @@ def read(path: Path) -> list[Row]:
 
 
 def check_commit(rows: Sequence[Row], commit: str | None) -> None:
-    """Refuse to mix runs of several commits, or of files that no commit holds.
+    """Refuse to mix runs of several commits, or with uncommitted changes.
 
     Raises:
         SystemExit: naming the commits.

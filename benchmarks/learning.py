@@ -1,10 +1,10 @@
-"""Does it learn? PPO and SAC with every kind of torso at equal steps; PPO in full, and TQC with HER, beside what is
-published.
+"""Does it learn? PPO and SAC with every kind of torso at equal steps; full-length PPO and TQC beside
+published scores.
 
     python benchmarks/learning.py [--jobs 2] [--runs runs/learning] [--results results/learning]
 
-Each cell is one `deltarl train`; its small records are copied to the results folder. Finished cells are skipped, so
-that the command can be stopped and started again. `python docs/tables.py` makes the tables of the results.
+Each cell is one `deltarl train`; its small records are copied to the results folder. Finished cells are skipped, so the
+command can be stopped and started again. `python docs/tables.py` writes the tables of the results.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ RECORDS = ("config.yaml", "result.json", "evaluations.csv", "progress.csv", "pro
 
 @dataclass(frozen=True)
 class Study:
-    """One pairing, its budget, kinds of torso and seeds."""
+    """An agent in an environment, with budget, kinds of torso and seeds."""
 
     config: str
     total_timesteps: int
     seeds: tuple[int, ...] = (0, 1)
     kinds: tuple[str, ...] = ("delta", "residual", "plain", "mlp")
-    more_seeds: tuple[int, ...] = ()  # of the delta torso alone
+    more_seeds: tuple[int, ...] = ()  # for the Delta torso only
     overrides: tuple[str, ...] = ()
-    name: str = ""  # the config's, if not given
-    published: str = ""  # what others report, with its source
+    name: str = ""  # default: the config's
+    published: str = ""  # the published score, with its source
 
     @property
     def folder(self) -> str:
-        """Where its results are, below the folder of all results."""
+        """The folder of its results, relative to that of all results."""
         return self.name or self.config
 
     def cells(self) -> Iterator[tuple[str, int]]:
@@ -47,8 +47,8 @@ class Study:
 
 
 STUDIES = (
-    Study("quickstart", 300_000, more_seeds=(2,)),  # the third is for what `make train` promises
-    # Of so short a budget, less is spent on random actions.
+    Study("quickstart", 300_000, more_seeds=(2,)),  # the third seed is one that `make train` promises
+    # With so short a budget, take fewer random actions.
     Study("half_cheetah_sac", 30_000, overrides=("agent.learning_starts=5000",)),
     Study("half_cheetah_ppo_quick", 300_000),
     Study(
@@ -72,7 +72,7 @@ STUDIES = (
 
 
 def train_cell(study: Study, kind: str, seed: int, runs: Path, results: Path) -> None:
-    """Train one cell, unless its result is there, and keep its records."""
+    """Train one cell unless its result exists, and keep its records."""
     kept = results / study.folder / kind / f"seed-{seed}"
     if (kept / "result.json").exists():
         return

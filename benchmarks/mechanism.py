@@ -1,12 +1,12 @@
-"""Which Delta block erases, and where erasing helps: supervised probes on transitions of MuJoCo tasks.
+"""Which Delta blocks erase, and where does erasing help? Supervised probes on transitions of MuJoCo tasks.
 
     .venv/bin/python benchmarks/mechanism.py [--only DEPTH] [--results results/mechanism.json]
 
-The question, the arms and the rule are in docs/mechanism.md. Two probes, each a torso with a linear head that sees
-observation and action: `stationary` learns the change of the observation and the reward, and is scored on transitions
-that it has not seen; `moving` learns 0.3 r + 0.99 V(s') as a critic does, where V is a random network and another one
-every 200 steps, and is scored on each batch before it learns from it. Arms differ in their blocks alone. The learning
-rate of each arm is chosen on seeds of its own. Cells that the results hold already are not run again.
+The question, the arms and the decision rule are in docs/mechanism.md. Both probes train a torso with a linear head on
+observation and action. `stationary` learns the change of the observation and the reward, and is scored on unseen
+transitions. `moving` learns 0.3 r + 0.99 V(s'), as a critic does, where V is a random network that is replaced every
+200 steps; it is scored on each batch before it learns from it. Arms differ only in their blocks. Each arm's learning
+rate is chosen on separate seeds. Cells that are already in the results are not run again.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ TUNING_SEEDS, SEEDS = (1_000, 1_001), (0, 1, 2, 3, 4)
 
 
 def delta(heads: int, depth: int, **options: Any) -> dict[str, Any]:
-    """A candidate: a quarter of the value's start, and gates at 0.5 or as far below as many erasures in a row ask."""
+    """A candidate: value_start 0.25, and gates that start at 0.5, or lower if many erasures follow one another."""
     beta = min(0.5, 0.25 * WIDTH / (heads * depth))
     return {"kind": "delta", "heads": heads, "value_start": 0.25, "beta_init": beta, **options}
 
 
 def arms(depth: int) -> dict[str, dict[str, Any]]:
-    """Torsos by name; an arm and its twin, which writes and does not erase, differ in `update` alone."""
+    """Torsos by name; an arm and its twin, which writes but does not erase, differ only in `update`."""
     twin = {"update": "write_only"}
     found: dict[str, dict[str, Any]] = {
         "mlp": {"kind": "mlp"},
@@ -79,7 +79,7 @@ def arms(depth: int) -> dict[str, dict[str, Any]]:
 
 
 class Data(NamedTuple):
-    """Standardised transitions of one task: `inputs` `[n, observation + action]`, the rest by the same rows."""
+    """Standardised transitions of one task: `inputs` `[n, observation + action]`; all arrays share their rows."""
 
     inputs: Tensor
     changes: Tensor
@@ -88,7 +88,7 @@ class Data(NamedTuple):
 
 
 def transitions(task: str) -> Data:
-    """Episodes of actions that are drawn anew every few steps, so that the agent gets somewhere."""
+    """Play episodes of random actions, each held for a few steps so that the agent gets somewhere."""
     env = gym.make(task)
     env.action_space.seed(0)
     rng = np.random.default_rng(0)
@@ -113,12 +113,12 @@ def transitions(task: str) -> Data:
 
 
 def standard(values: Tensor) -> Tensor:
-    """To mean 0 and standard deviation 1, and within 5 of it: contacts have heavy tails."""
+    """Scale to mean 0 and standard deviation 1, and clip at 5, because contacts have heavy tails."""
     return ((values - values.mean(0)) / (values.std(0) + 1e-8)).clamp(-5, 5)
 
 
 def targets(data: Data, probe: str, seed: int) -> Tensor:
-    """`[phases, n, outputs]`, of one phase where the targets stay."""
+    """Targets `[phases, n, outputs]`; one phase if they do not move."""
     if probe == "stationary":
         return torch.cat([data.changes, data.rewards], 1).unsqueeze(0)
     generator = torch.Generator().manual_seed(seed)
@@ -134,7 +134,7 @@ def targets(data: Data, probe: str, seed: int) -> Tensor:
 
 
 def network(spec: TorsoSpec, depth: int, inputs: int, outputs: int, seed: int) -> nn.Sequential:
-    """Torso and head; an MLP has two layers of tanh, as Stable-Baselines3's, and the residual torso's parameters."""
+    """Build torso and head; an MLP has two tanh layers, as in SB3, and as many parameters as the residual torso."""
     torch.manual_seed(seed)
     if isinstance(spec, MLPTorsoSpec):
         residual = Torso(inputs, ResidualTorsoSpec(width=WIDTH, depth=depth))
@@ -147,11 +147,11 @@ def network(spec: TorsoSpec, depth: int, inputs: int, outputs: int, seed: int) -
     return nn.Sequential(torso, nn.Linear(WIDTH, outputs))
 
 
-Build = Callable[[int, int, int], nn.Sequential]  # of numbers of inputs and outputs, and a seed
+Build = Callable[[int, int, int], nn.Sequential]  # takes the numbers of inputs and outputs, and a seed
 
 
 class Trained(NamedTuple):
-    """Networks after their training, one a seed: modules, their weights stacked, and the error of each `[seeds]`."""
+    """Trained networks, one per seed: modules, their stacked weights, and their errors `[seeds]`."""
 
     modules: list[nn.Sequential]
     weights: dict[str, Tensor]
@@ -159,7 +159,7 @@ class Trained(NamedTuple):
 
 
 def trained(build: Build, data: Data, probe: str, seeds: Sequence[int], rates: Sequence[float]) -> Trained:
-    """Train one network for each seed and rate, side by side (Adam, its rate falling to 0 in a straight line)."""
+    """Train one network for each seed and rate, side by side (Adam, with a rate that falls linearly to 0)."""
     wanted = [targets(data, probe, seed) for seed in seeds]
     modules = [build(data.inputs.shape[1], wanted[0].shape[2], seed) for seed in seeds]
     weights, _ = stack_module_state(modules)
@@ -183,7 +183,7 @@ def trained(build: Build, data: Data, probe: str, seeds: Sequence[int], rates: S
             [own[min(index // MOVES_EVERY, len(own) - 1)][place] for own, place in zip(wanted, rows, strict=True)]
         )
         gradients, losses = step(weights, x, y)
-        if index >= MOVES_EVERY:  # the first targets are learned from nothing by all
+        if index >= MOVES_EVERY:  # skip the first targets, which every network learns from scratch
             total, counted = total + losses, counted + 1
         now = rate * (1 - index / STEPS)
         for name, weight in weights.items():
@@ -197,7 +197,7 @@ def trained(build: Build, data: Data, probe: str, seeds: Sequence[int], rates: S
 
 
 def held_out(modules: list[nn.Sequential], weights: Mapping[str, Tensor], data: Data, wanted: list[Tensor]) -> Tensor:
-    """Mean squared error of each network on transitions that none has learned from, `[networks]`."""
+    """Mean squared error of each network on unseen transitions, `[networks]`."""
     x = data.inputs[:HELD_OUT]
     with torch.no_grad():
         errors = [
@@ -228,14 +228,14 @@ def erase_shares(module: nn.Sequential, x: Tensor) -> list[float]:
 
 
 def without_erasure(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The torso that computes with the same weights what one of these options does without its erasure."""
+    """The torso that, with the same weights, computes the block of these options without its erasure."""
     if options.get("update") == "residual_erase":
         return {"kind": "residual", **{name: options[name] for name in ("width", "depth")}}
     return {**options, "update": "write_only"}
 
 
 def cell(options: Mapping[str, Any], depth: int, data: Data, probe: str) -> dict[str, Any]:
-    """One arm on one task in one probe: the rate that is best on the tuning seeds, and the errors with it."""
+    """Run one arm on one task in one probe: the best rate on the tuning seeds, and the errors with it."""
     build = partial(network, parse_torso(options, "torso"), depth)
     pairs = [(seed, rate) for rate in RATES for seed in TUNING_SEEDS]
     tuned = trained(build, data, probe, [seed for seed, _ in pairs], [rate for _, rate in pairs]).errors

@@ -2,7 +2,7 @@
 
     python benchmarks/random_scores.py [NAME ...] [--episodes 100] [--write]
 
-Prints the line that stands as `random_score` in the environment's file, and with --write puts it there.
+Prints the `random_score` line of the environment's file; --write updates the file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def random_episodes(env: EnvSpec, episodes: int) -> tuple[list[float], list[bool
 
 
 def random_score(name: str, env: EnvSpec, episodes: int) -> dict[str, Any]:
-    """The score as it stands in the environment's file."""
+    """The score as a line of the environment's file."""
     returns, successes = random_episodes(env, episodes)
     success = {} if env.success is None else {"success_rate": float(np.mean(successes))}
     return {

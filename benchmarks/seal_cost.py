@@ -1,11 +1,11 @@
-"""What it costs to look whether all is still Stable-Baselines3's own: training steps with and without the looks.
+"""Cost of checking that nothing of Stable-Baselines3 was changed: training steps with and without the checks.
 
     .venv/bin/python benchmarks/seal_cost.py [--rounds 30] [--write results/seal_cost.json]
 
-SAC with one gradient step a call, the hardest case, and PPO, both at Stable-Baselines3's default sizes on
-HalfCheetah-v5: in turns in one process, by the time that the process itself had, so that other work on the machine
-does not enter. Whose code runs within `learn` decides how often one looks: the libraries' alone, a user's environment,
-or a user's callback, which is given the algorithm.
+SAC with one gradient step per call, the hardest case, and PPO, both at Stable-Baselines3's default sizes on
+HalfCheetah-v5, take turns in one process. Times are CPU times, so other work on the machine is not counted. The number
+of checks depends on whose code runs within `learn`: only the libraries', a user's environment, or a user's callback,
+which has access to the algorithm.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WAYS = ("libraries", "environment", "callback")
 
 
 class OfAUser(gym.Wrapper[Any, Any, Any, Any]):
-    """Does nothing, and is none of the libraries'."""
+    """Does nothing, but is not from one of the libraries."""
 
 
 def measure(case: str, rounds: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""How long commands that train nothing take to start, in CPU time, beside an import of Stable-Baselines3.
+"""CPU time that commands without training take to start, compared with an import of Stable-Baselines3.
 
     .venv/bin/python benchmarks/start.py [--rounds 5] [--write results/start.json]
 
-Each is a process of its own, and all take turns; a ratio is of the same round.
+Each is a separate process, and all take turns; ratios are within a round.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How torsos start: what a Delta block erases and writes, how far channels lie apart, how far a first step moves.
+"""Torsos at initialisation: what Delta blocks erase and write, how channels differ, how far the first step moves.
 
     .venv/bin/python benchmarks/torso_start.py [--results results/torso_start.json]
 
-On normalised observations of Hopper under the policy that PPO starts with, 20 initialisations. The step is PPO's first
-one, of Adam, on a whole rollout of 2,048 steps; how far it moves the policy is the mean KL divergence over the rollout
-(10 seeds). It takes two minutes.
+Uses normalised observations of Hopper under PPO's initial policy, and 20 initialisations. The first step is PPO's, with
+Adam, on a whole rollout of 2,048 steps; the distance is the mean KL divergence over the rollout (10 seeds). It takes
+two minutes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ WIDTH = 64
 
 
 class Rollout(BaseCallback):
-    """Keeps the policy as it was when the rollout was made."""
+    """Keeps a copy of the policy that made the rollout."""
 
     before: ActorCriticPolicy
 
@@ -89,7 +89,7 @@ def first_step(torso: Mapping[str, Any], seed: int) -> tuple[float, float, Tenso
 
 @torch.no_grad()
 def blocks_at_the_start(options: Mapping[str, Any], observations: Tensor) -> dict[str, list[float]]:
-    """For each block |v|, |k^T X| and the erase share, means over rows, heads and initialisations."""
+    """|v|, |k^T X| and the erase share of each block, means over rows, heads and initialisations."""
     rows = []
     for seed in range(INITIALISATIONS):
         torch.manual_seed(seed)
@@ -109,7 +109,7 @@ def blocks_at_the_start(options: Mapping[str, Any], observations: Tensor) -> dic
 
 @torch.no_grad()
 def between_channels(options: Mapping[str, Any], observations: Tensor) -> float:
-    """Share of the state's norm, before the last compressor, that lies between its channels."""
+    """Share of the state's norm, before the last compressor, in the differences between channels."""
     shares = []
     for seed in range(INITIALISATIONS):
         torch.manual_seed(seed)

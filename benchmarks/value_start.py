@@ -1,10 +1,10 @@
-"""What the start of a Delta block's value changes: at the norm of the sublayer's output, as it is, or near 0.
+"""Effect of the start of a Delta block's value: at the norm of the sublayer's output (the default), or near 0.
 
     .venv/bin/python benchmarks/value_start.py [--seeds 0 1 2] [--runs runs/value_start]
 
 Measures torsos at initialisation (how much of their features a linear map of the observation explains, and how far a
 block moves the state), then trains the quickstart with values that start near 0, PyTorch's own start of a Linear. The
-quickstart as it is stands in `results/learning`. Writes `results/value_start.json`.
+unchanged quickstart is in `results/learning`. Writes `results/value_start.json`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OBSERVATIONS, ROWS, INITIALISATIONS = 11, 4096, 20  # Hopper observes 11 numbers
 
 @contextmanager
 def value_near_zero() -> Iterator[None]:
-    """Delta blocks that leave the value's Linear as PyTorch starts it, but for its bias, which is 0."""
+    """Delta blocks whose value's Linear keeps PyTorch's initialisation, with zero bias."""
     with patch("deltarl.blocks.sublayer_norm", return_value=0.0):
         yield
 
@@ -45,7 +45,7 @@ def linear_share(observations: Tensor, features: Tensor) -> float:
 
 @torch.no_grad()
 def at_initialisation(spec: DeltaTorsoSpec | ResidualTorsoSpec) -> dict[str, list[float]]:
-    """One entry an initialisation: the linear share, and |X' - X| / |X| of the first block, its mean over rows."""
+    """The linear share, and the mean |X' - X| / |X| of the first block, for each initialisation."""
     shares, moves = [], []
     for seed in range(INITIALISATIONS):
         torch.manual_seed(seed)
