@@ -10,10 +10,12 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -29,6 +31,8 @@ CONTEXT.set_forkserver_preload([*_COMMANDS, "matplotlib.backends.backend_agg", "
 
 def launched(patch: pytest.MonkeyPatch) -> None:
     """Have launchers fork their processes in the same way; that they begin new ones is what tests/launch says."""
+    # A launcher blocks signals while it starts processes: the one that all are forked from must not begin then.
+    forkserver.ensure_running()
     patch.setattr("deltarl.launch.local.multiprocessing", SimpleNamespace(get_context=lambda _: CONTEXT))
 
 
@@ -99,6 +103,7 @@ def module(name: str, arguments: Sequence[str], cwd: Path) -> Ended:
 
 def _enter(argv: list[str], code: Path | str, cwd: Path, written: list[Path], group: bool) -> None:
     """What a new Python would have found when it began."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if group:
         os.setsid()
     for number, target in enumerate(written, 1):
