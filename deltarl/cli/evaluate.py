@@ -40,9 +40,10 @@ def evaluate(
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """
     from deltarl import training
+    from deltarl.training.folder import runs_in
 
     means = []
-    for folder in seeds_of(run):
+    for folder in runs_in(run):
         loaded = training.load_run(folder, best=best)
         typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {folder}")
         evaluation = training.evaluate(loaded, episodes, seed)
@@ -50,16 +51,6 @@ def evaluate(
         means.append(evaluation.return_mean)
     if len(means) > 1:
         typer.echo(over_seeds(means))
-
-
-def seeds_of(run: Path) -> list[Path]:
-    """The runs that a path names: the path itself, or the `seed-<n>` folders in it, in order."""
-    if (run / "config.yaml").exists():
-        return [run]
-    seeds = {folder: folder.name.removeprefix("seed-") for folder in run.glob("seed-*") if folder.is_dir()}
-    numbered = {folder: int(number) for folder, number in seeds.items() if number.isdecimal()}
-    # If there are none, reading the path itself reports the error.
-    return sorted(numbered, key=numbered.__getitem__) or [run]
 
 
 def over_seeds(means: list[float]) -> str:

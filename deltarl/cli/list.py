@@ -57,8 +57,10 @@ def list_(
             if given is not None:
                 raise ConfigError(f"list: {name} applies to runs only, not to {kind}")
     rows: list[dict[str, Any]]
+    columns: tuple[str, ...]
     if kind is Kind.runs:
         found = list_runs.ordered(list_runs.found_in(out or Path("runs")), sort or Order.run)
+        columns = tuple(list_runs.Row("", "").shown())
         rows = [row.shown() for row in found]
         full = [row.told() for row in found]
     else:
@@ -74,7 +76,7 @@ def list_(
     if as_json:
         typer.echo(json.dumps([full[index] for index in chosen], indent=2))
         return
-    _print([rows[index] for index in chosen], list(rows[0]) if rows else [])
+    _print([rows[index] for index in chosen], columns)
     for index in chosen:
         if reason := full[index].get("reason"):
             typer.echo(f"deltarl: {reason}", err=True)
@@ -85,7 +87,7 @@ def _has_all(row: Mapping[str, Any], texts: Iterable[str]) -> bool:
     return all(text.casefold() in line for text in texts)
 
 
-def _print(rows: list[dict[str, Any]], columns: list[str]) -> None:
+def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         # On a narrow terminal descriptions are shortened, but never names, which users type.

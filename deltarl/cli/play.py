@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltarl import rendering
-from deltarl.cli.evaluate import BestOption, RunsArgument, SeedOption, describe, seeds_of
+from deltarl.cli.evaluate import BestOption, RunsArgument, SeedOption, describe
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 
@@ -57,6 +57,7 @@ def play(
     from deltarl import training
     from deltarl.training import films, playback
     from deltarl.training.build import one_message
+    from deltarl.training.folder import runs_in
 
     if video is not None:
         films.check_path(video)
@@ -68,7 +69,7 @@ def play(
                 raise ConfigError(f"play: {name} applies to videos only; give --video FILE.mp4")
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("play: no screen to open a window on; give --video FILE.mp4")
-    runs = [training.load_run(folder, best=best) for folder in seeds_of(run)]
+    runs = [training.load_run(folder, best=best) for folder in runs_in(run)]
     scores: list[str] = []
 
     def limits(loaded: Run) -> dict[str, Any]:

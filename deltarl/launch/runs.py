@@ -15,7 +15,6 @@ from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.display import Display, default_console
 from deltarl.launch.launcher import Job, Launcher, Outcome, Result
 from deltarl.launch.local import InTurn, Processes, default_jobs
-from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training.build import built
 from deltarl.training.progress import Report
@@ -102,7 +101,7 @@ def resume(
         NonFiniteError, FullDiskError, TrainingStopped, SeedFailedError: as in `train`.
     """
     run = Path(run)
-    folders = _runs_in(run)
+    folders = files.runs_in(run)
     jobs_to_do: list[_Job] = []
     for folder in folders:
         stored = files.load_spec(folder)
@@ -173,18 +172,3 @@ def _train_seed(  # noqa: PLR0917 - what a launcher calls it with comes last
     spec: RunSpec, seed: int, found: Path | None, command: list[str], report: Report, stop: StopRequest
 ) -> RunResult:
     return train_one(spec, seed, found, command=command, report=report, stop=stop)
-
-
-def _runs_in(folder: Path) -> list[Path]:
-    """The run folders: the given one, or those of the seeds in it."""
-    found = [folder] if (folder / files.CONFIG).is_file() else []
-    for path in () if found else sorted(folder.glob("seed-*")):
-        if path.is_symlink():
-            raise ConfigError(f"{path}: is a link; resume its target instead")
-        if path.name[5:].isdigit() and (path / files.CONFIG).is_file():
-            found.append(path)
-    if not found:
-        raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else f"{folder}: no such folder")
-    for path in found:
-        check_plain(path)
-    return found

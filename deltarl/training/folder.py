@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -96,16 +97,40 @@ def find_run(spec: RunSpec, seed: int) -> Path | None:
     keys = fixed_differences(load_spec(first), spec) if (first / CONFIG).exists() else None
     if keys == []:
         return first
-    # Another folder of that config may hold it: with a digest, where another run had the name first, or with a name
-    # that an older version made of the same overrides.
+    # Another folder of that config may hold it: with a digest, if another run had the name first, or with the name that
+    # an older version gave to a config with overrides.
     base = spec.name.partition("+")[0]
+    made = re.compile(rf"({re.escape(spec.name)}|{re.escape(base)}\+.*)-[0-9a-f]{{8}}")
     for folder in sorted(first.parent.parent.glob(f"{glob.escape(base)}[-+]*/seed-{seed}")):
+        if not made.fullmatch(folder.parent.name):
+            continue  # a name that a user chose
         with suppress(ConfigError):
             if not fixed_differences(load_spec(folder), spec):
                 return folder
     if keys:
         raise differing(first, keys)
     return None
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs that a path names: the run itself, or those of the seeds in it, in order.
+
+    Raises:
+        ConfigError: if there is none, or if one is a link.
+    """
+    found = [folder] if (folder / CONFIG).is_file() else []
+    if not found:
+        seeds = [path for path in folder.glob("seed-*") if path.name[5:].isdecimal()]
+        for path in sorted(seeds, key=lambda path: int(path.name[5:])):
+            if path.is_symlink():
+                raise ConfigError(f"{path}: is a link; give its target instead")
+            if (path / CONFIG).is_file():
+                found.append(path)
+    if not found:
+        raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else f"{folder}: no such folder")
+    for path in found:
+        check_plain(path)
+    return found
 
 
 def differing(folder: Path, keys: list[str]) -> ConfigError:

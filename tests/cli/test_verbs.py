@@ -167,6 +167,11 @@ def test_list_finds_runs_finished_or_not(finished: RunResult, deltarl: Deltarl) 
     assert re.match(r"[\d.,]+ \+- [\d.,]+ +Hopper-v5 +ppo +64 ", rows[str(finished.folder)])
 
 
+def test_a_folder_without_runs_is_an_empty_table(deltarl: Deltarl) -> None:
+    Path("runs").mkdir()
+    assert deltarl("list", "runs")[1].split() == ["return", "task", "agent", "steps", "run"]
+
+
 def test_runs_are_filtered_and_given_as_json(finished: RunResult, deltarl: Deltarl) -> None:
     for name in ("a", "b"):
         shutil.copytree(finished.folder, f"runs/{name}/seed-0")
