@@ -52,7 +52,7 @@ def _keep_run(source: Path, target: Path) -> None:
         for name, values in read_record(source / files.GATES).items()
         if not name.startswith("gates_probe/") and not name.endswith("/beta_counts")
     }
-    if any(name.endswith("/beta_mean") for name in gates):
+    if len(gates) > 1:  # more than its steps
         write_record(target / files.GATES, gates)
     for name in WHOLE:
         if (source / name).exists():

@@ -38,6 +38,20 @@ def from_buffer(model: BaseAlgorithm, rows: int) -> Fields | None:
     return _from_replay(model, rows)
 
 
+def newest(model: Any, steps: int) -> Fields:
+    """The transitions of the last `steps` steps of every environment in a replay buffer, oldest first.
+
+    Args:
+        model: an algorithm with a replay buffer.
+        steps: at least 1; if the buffer holds fewer, all of them.
+    """
+    buffer = model.replay_buffer
+    held = buffer.buffer_size if buffer.full else buffer.pos
+    back = np.arange(-min(steps, held), 0)
+    step = np.repeat((buffer.pos + back) % buffer.buffer_size, buffer.n_envs)
+    return _of_replay(model, (step, np.tile(np.arange(buffer.n_envs), len(back))))
+
+
 def size(fields: Fields | None) -> int:
     """The number of rows."""
     if fields is None:
@@ -114,7 +128,11 @@ def _from_replay(model: Any, rows: int) -> Fields | None:
     held = buffer.buffer_size if buffer.full else buffer.pos
     if held < buffer.buffer_size and held * buffer.n_envs < rows:
         return None
-    place = _spread(held, buffer.n_envs, rows)
+    return _of_replay(model, _spread(held, buffer.n_envs, rows))
+
+
+def _of_replay(model: Any, place: tuple[NDArray[np.int64], ...]) -> Fields:
+    buffer = model.replay_buffer
     normalizer = model.get_vec_normalize_env()
 
     def seen(arrays: Any) -> Any:

@@ -12,13 +12,15 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl.errors import ConfigError
-from deltarl.gates.batches import Fields, batch_of, from_buffer, joined, size
+from deltarl.gates.batches import Fields, batch_of, from_buffer, joined, newest, size
 from deltarl.gates.figures import figures
+from deltarl.gates.fresh import Sums, added, td_statistics
 from deltarl.gates.gradients import Gradients
-from deltarl.gates.losses import loss_gradients
+from deltarl.gates.losses import loss_gradients, values_and_targets
 from deltarl.gates.measure import NetworkRecord, measure, networks
 from deltarl.gates.record import SOURCES, appended, counts_of, write_record
 from deltarl.gates.statistics import (
@@ -43,6 +45,7 @@ class GateState:
             first.
         policy: parameters of the action distributions there, by name; None if there are none.
         pending: rows of earlier rollouts; None if one rollout is enough.
+        fresh: TD errors on new transitions since the last measurement; None if there are none.
         record: all measurements; the first axis is time.
     """
 
@@ -50,6 +53,7 @@ class GateState:
     outputs: dict[str, torch.Tensor] | None = None
     policy: dict[str, torch.Tensor] | None = None
     pending: Fields | None = None
+    fresh: Sums | None = None
 
     def __init__(self) -> None:
         self.clear()
@@ -59,7 +63,8 @@ class GateState:
         self.next = 0
         self.probe: Fields | None = None
         self.outputs = None
-        vars(self).pop("policy", None)  # older checkpoints lack it, and would not resume exactly with it
+        for name in ("policy", "fresh"):  # older checkpoints lack them, and would not resume exactly with them
+            vars(self).pop(name, None)
         self.pending = None
         self.record: dict[str, NDArray[Any]] = {}
 
@@ -108,6 +113,7 @@ class GateCallback(BaseCallback):
             self.state.clear()
         if old is not None and (old is not new or new.num_timesteps < self._steps):
             self.state.next, self.state.pending, self.state.outputs, self.state.policy = 0, None, None, None
+            self.state.fresh = None
             self._before = int(self.state.record["steps"][-1]) if self.state.record else 0
         self._measured, self._steps = new, new.num_timesteps
         for sink in self._sinks():
@@ -117,7 +123,8 @@ class GateCallback(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        self._steps = self.num_timesteps
+        before, self._steps = self._steps, self.num_timesteps
+        self._watch(self._steps - before)
         if self.num_timesteps < self.state.next:
             return
         fields = from_buffer(self.model, self.rows - size(self.state.pending))
@@ -145,6 +152,11 @@ class GateCallback(BaseCallback):
                     row |= self._network(f"network/{name}", record)
             if source == "gates_probe":
                 row |= self._churn(records)
+            else:
+                row |= self._td("", added({}, values_and_targets(self.model, batch_of(batch))))
+        if self.state.fresh is not None:
+            row |= self._td("fresh_", self.state.fresh)
+            self.state.fresh = None
         if any(name in self.state.record and self.state.record[name].shape[1:] != row[name].shape for name in row):
             self._say("the networks have other shapes than before; starting a new record")
             self.state.record = {}
@@ -203,6 +215,35 @@ class GateCallback(BaseCallback):
         for name, value in values.items():
             self._scalar(f"{tag}/{name}", value)
         return {f"{tag}/{name}": np.array(value, np.float32) for name, value in values.items()}
+
+    def _watch(self, steps: int) -> None:
+        """Note the TD errors on the transitions of the last `steps` steps, if they are among the newest `rows`.
+
+        This is done before any update on them. A rollout may be an episode, of which the newest are taken.
+        """
+        model = self.model
+        if not isinstance(model, OffPolicyAlgorithm) or steps < 1 or self.num_timesteps <= self.state.next - self.rows:
+            return
+        each = max(1, min(steps, self.rows) // model.n_envs)
+        try:
+            found = values_and_targets(model, batch_of(newest(model, each)))
+        except ValueError as error:  # PyTorch's error for a distribution with NaN
+            self._say(f"the TD error cannot be measured: {str(error).splitlines()[0]}")
+            return
+        if found:
+            self.state.fresh = added(self.state.fresh or {}, found)
+
+    def _td(self, prefix: str, sums: Sums) -> dict[str, NDArray[Any]]:
+        """Log statistics of the TD error; return them for the record."""
+        values = {
+            f"network/{net}/{prefix}{name}": value
+            for net, found in td_statistics(sums).items()
+            for name, value in found.items()
+        }
+        for tag, value in values.items():
+            if not math.isnan(value):
+                self._scalar(tag, value)
+        return {tag: np.array(value, np.float32) for tag, value in values.items()}
 
     def _churn(self, records: dict[str, NetworkRecord]) -> dict[str, NDArray[Any]]:
         """How far each network's output on the fixed batch, and the policy itself, moved; NaN the first time."""

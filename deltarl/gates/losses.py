@@ -44,8 +44,7 @@ def loss_gradients(model: BaseAlgorithm, batch: Batch) -> dict[str, Gradients]:
         Gradients by the names of `networks`, for those with a torso. Empty for a batch without `training`, and for an
         algorithm that overrides `train`, because its loss is unknown.
     """
-    known = type(model).train.__module__.partition(".")[0] in _LIBRARIES if hasattr(model, "train") else False
-    if batch.training is None or not known:
+    if batch.training is None or not _is_known(model):
         return {}
     found = networks(model.policy)
     torsos = {name: torso for name, network in found.items() if (torso := _torso(network)) is not None}
@@ -68,6 +67,48 @@ def loss_gradients(model: BaseAlgorithm, batch: Batch) -> dict[str, Gradients]:
                 name: root_mean_squares(torso, squares(torso, calls, by_output), rows) for name, torso in own.items()
             }
     return gradients
+
+
+def values_and_targets(model: BaseAlgorithm, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+    """The values that critics give a batch, and the targets of their training; the difference is the TD error.
+
+    Quantiles are averaged. Networks are in evaluation mode, and the noise of the targets' actions has its own seed.
+
+    Args:
+        model: the algorithm.
+        batch: with `training`.
+
+    Returns:
+        Values and targets `[N]` by the names of `networks`. Empty for on-policy algorithms, for a batch without
+        `training`, and for an algorithm that overrides `train`.
+    """
+    if batch.training is None or not _is_known(model):
+        return {}
+    of: Any = model
+    with torch.no_grad(), evaluating(model.policy), _noise_of_its_own(model.device):
+        if isinstance(model, DQN):
+            values = {"q": of.q_net(batch.observations).gather(1, batch.training["actions"].long())}
+            target = _dqn_aim(model, batch)
+        elif isinstance(model, QRDQN):
+            quantiles = of.quantile_net(batch.observations)
+            values = {"q": _quantiles_of(quantiles, batch.training["actions"].long())}
+            target = _qrdqn_aim(model, batch)
+        elif isinstance(model, (*_SOFT, TD3)):
+            each = of.critic(batch.observations, batch.actions)
+            values = {f"qf{index}": value for index, value in enumerate(each.unbind(1) if _is_stacked(each) else each)}
+            target = _soft_aim(model, batch) if isinstance(model, _SOFT) else _td3_aim(model, batch)
+        else:
+            return {}
+    return {name: (value.mean(1), target.mean(1)) for name, value in values.items()}
+
+
+def _is_stacked(values: Any) -> bool:
+    return isinstance(values, Tensor)  # TQC's critics: [N, critics, quantiles]
+
+
+def _is_known(model: BaseAlgorithm) -> bool:
+    """Whether the loss of its `train` is known."""
+    return type(model).train.__module__.partition(".")[0] in _LIBRARIES if hasattr(model, "train") else False
 
 
 def _torso(network: Network) -> Torso | None:
@@ -178,18 +219,22 @@ def _soft_actor_loss(model: Any, batch: Batch) -> Tensor:
     return loss
 
 
-def _soft_critic_loss(model: Any, batch: Batch) -> Tensor:
+@torch.no_grad()
+def _soft_aim(model: Any, batch: Batch) -> Tensor:
     following = _training(batch)["next_observations"]
     target = model.critic if isinstance(model, CrossQ) else model.critic_target
-    with torch.no_grad():
-        actions, log_prob = model.actor.action_log_prob(following)
-        values = target(following, actions)
-        if isinstance(model, TQC):
-            kept = model.critic.quantiles_total - model.top_quantiles_to_drop_per_net * model.critic.n_critics
-            value = values.flatten(1).sort().values[:, :kept]
-        else:
-            value = torch.cat(values, dim=1).min(dim=1, keepdim=True).values
-        aim = _aim(model, batch, value - _entropy_coefficient(model) * log_prob.reshape(-1, 1))
+    actions, log_prob = model.actor.action_log_prob(following)
+    values = target(following, actions)
+    if isinstance(model, TQC):
+        kept = model.critic.quantiles_total - model.top_quantiles_to_drop_per_net * model.critic.n_critics
+        value = values.flatten(1).sort().values[:, :kept]
+    else:
+        value = torch.cat(values, dim=1).min(dim=1, keepdim=True).values
+    return _aim(model, batch, value - _entropy_coefficient(model) * log_prob.reshape(-1, 1))
+
+
+def _soft_critic_loss(model: Any, batch: Batch) -> Tensor:
+    aim = _soft_aim(model, batch)
     current = model.critic(batch.observations, batch.actions)
     if isinstance(model, TQC):
         return quantile_huber_loss(current, aim.unsqueeze(1), sum_over_quantiles=False)
@@ -201,35 +246,46 @@ def _td3_actor_loss(model: Any, batch: Batch) -> Tensor:
     return loss
 
 
-def _td3_critic_loss(model: Any, batch: Batch) -> Tensor:
+@torch.no_grad()
+def _td3_aim(model: Any, batch: Batch) -> Tensor:
     following = _training(batch)["next_observations"]
     assert batch.actions is not None
-    with torch.no_grad():
-        noise = model.target_policy_noise * torch.randn_like(batch.actions)
-        noise = noise.clamp(-model.target_noise_clip, model.target_noise_clip)
-        actions = (model.actor_target(following) + noise).clamp(-1, 1)
-        aim = _aim(model, batch, torch.cat(model.critic_target(following, actions), 1).min(1, keepdim=True).values)
+    noise = model.target_policy_noise * torch.randn_like(batch.actions)
+    noise = noise.clamp(-model.target_noise_clip, model.target_noise_clip)
+    actions = (model.actor_target(following) + noise).clamp(-1, 1)
+    return _aim(model, batch, torch.cat(model.critic_target(following, actions), 1).min(1, keepdim=True).values)
+
+
+def _td3_critic_loss(model: Any, batch: Batch) -> Tensor:
+    aim = _td3_aim(model, batch)
     current = model.critic(batch.observations, batch.actions)
     return torch.stack([functional.mse_loss(each, aim) for each in current]).sum()
 
 
+@torch.no_grad()
+def _dqn_aim(model: Any, batch: Batch) -> Tensor:
+    following = _training(batch)["next_observations"]
+    return _aim(model, batch, model.q_net_target(following).max(1, keepdim=True).values)
+
+
 def _dqn_loss(model: Any, batch: Batch) -> Tensor:
-    given = _training(batch)
-    with torch.no_grad():
-        aim = _aim(model, batch, model.q_net_target(given["next_observations"]).max(1, keepdim=True).values)
-    current = model.q_net(batch.observations).gather(1, given["actions"].long())
+    aim = _dqn_aim(model, batch)
+    current = model.q_net(batch.observations).gather(1, _training(batch)["actions"].long())
     return functional.smooth_l1_loss(current, aim)
 
 
+def _quantiles_of(quantiles: Tensor, actions: Tensor) -> Tensor:
+    """Quantiles of the actions `[n, 1]`, from those of all actions `[n, quantiles, actions]`."""
+    return quantiles.gather(2, actions[..., None].expand(-1, quantiles.shape[1], 1)).squeeze(2)
+
+
+@torch.no_grad()
+def _qrdqn_aim(model: Any, batch: Batch) -> Tensor:
+    following = model.quantile_net_target(_training(batch)["next_observations"])
+    return _aim(model, batch, _quantiles_of(following, following.mean(1).argmax(1, keepdim=True)))
+
+
 def _qrdqn_loss(model: Any, batch: Batch) -> Tensor:
-    given = _training(batch)
-
-    def of(quantiles: Tensor, actions: Tensor) -> Tensor:
-        """Quantiles of the actions `[n, 1]`, from those of all actions `[n, quantiles, actions]`."""
-        return quantiles.gather(2, actions[..., None].expand(-1, quantiles.shape[1], 1)).squeeze(2)
-
-    with torch.no_grad():
-        following = model.quantile_net_target(given["next_observations"])
-        aim = _aim(model, batch, of(following, following.mean(1).argmax(1, keepdim=True)))
-    current = of(model.quantile_net(batch.observations), given["actions"].long())
+    aim = _qrdqn_aim(model, batch)
+    current = _quantiles_of(model.quantile_net(batch.observations), _training(batch)["actions"].long())
     return quantile_huber_loss(current, aim, sum_over_quantiles=True)

@@ -16,12 +16,14 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import Tensor, nn
+from torch.nn import functional
 
 from deltarl import fast
 from deltarl.gates import Batch, loss_gradients
 from deltarl.gates import losses as module
 from deltarl.gates.batches import batch_of, from_buffer
-from deltarl.gates.measure import networks
+from deltarl.gates.losses import values_and_targets
+from deltarl.gates.measure import evaluating, networks
 from deltarl.torsos import Torso
 from tests.policies.matrix import SUBJECTS, Subject, make, make_env
 
@@ -185,6 +187,52 @@ def _of_one_row(model: Any, batch: Batch, network: str) -> dict[nn.Parameter, Te
     return {each: torch.zeros_like(each) if g is None else g for each, g in zip(own, gradients, strict=True)}
 
 
+OFF_POLICY = [subject for subject in SUBJECTS if not subject.on_policy]
+
+
+@pytest.mark.parametrize("subject", OFF_POLICY, ids=lambda subject: subject.name)
+def test_values_and_targets_are_those_of_the_critics_loss(subject: Subject) -> None:
+    model = learned(subject)
+    batch = batch_from(model)
+    found = values_and_targets(model, batch)
+    critics = [name for name in networks(model.policy) if name != "actor"]
+    assert list(found) == critics
+    [loss] = [
+        loss
+        for names, loss in module._losses(model, batch, tuple(networks(model.policy))).items()
+        if critics[0] in names
+    ]
+    errors = torch.stack([value - target for value, target in found.values()])
+    assert errors.shape == (len(critics), ROWS)
+    if subject.name in {"TQC", "QRDQN"}:  # their loss is of pairs of quantiles
+        return
+    with torch.no_grad():
+        if subject.name == "DQN":
+            expected = functional.huber_loss(errors[0], torch.zeros(ROWS))
+        else:
+            expected = errors.square().mean(1).sum() * (1 if subject.name in {"TD3", "DDPG"} else 0.5)
+    model.policy.set_training_mode(False)
+    with module._noise_of_its_own(model.device):
+        assert float(expected) == pytest.approx(float(loss().detach()), rel=1e-5)
+
+
+def test_values_of_quantiles_are_their_means() -> None:
+    [subject] = [each for each in SUBJECTS if each.name == "TQC"]
+    model = learned(subject)
+    batch = batch_from(model)
+    found = values_and_targets(model, batch)
+    with torch.no_grad(), evaluating(model.policy):
+        quantiles = model.critic(batch.observations, batch.actions)
+    for index, (value, _) in enumerate(found.values()):
+        torch.testing.assert_close(value, quantiles[:, index].mean(1))
+
+
+def test_on_policy_algorithms_have_no_td_error() -> None:
+    [subject] = [each for each in SUBJECTS if each.name == "PPO"]
+    model = learned(subject)
+    assert values_and_targets(model, batch_from(model)) == {}
+
+
 @pytest.mark.parametrize("name", ["PPO", "SAC", "TD3", "CrossQ"])
 def test_nothing_changes(name: str) -> None:
     [subject] = [each for each in SUBJECTS if each.name == name]
@@ -197,6 +245,7 @@ def test_nothing_changes(name: str) -> None:
     numpy_random = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
     first = loss_gradients(model, batch)
     assert first == loss_gradients(model, batch)
+    values_and_targets(model, batch)
     assert torch.equal(torch.get_rng_state(), random)
     assert np.array_equal(np.random.get_state()[1], numpy_random)  # type: ignore[index]
     assert [each.training for each in model.policy.modules()] == modes
