@@ -17,7 +17,7 @@ INK, RULE = "#1f2933", "#d5dbe1"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP*Xhd"
-WIDTH, HEIGHT = 4.6, 3.5
+WIDTH, HEIGHT = 4.6, 3.6
 ROW = 0.34  # height of one arm among intervals
 
 
@@ -61,13 +61,13 @@ def plain(axis: Axes) -> None:
     """Remove the frame and background of the axes, to fit pages of any colour."""
     axis.grid(color=RULE, linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.tick_params(colors=INK, labelsize=8, length=0)
+    axis.tick_params(colors=INK, labelsize=9, length=0)
     axis.patch.set_visible(False)
     for spine in axis.spines.values():
         spine.set_visible(False)
     for text in (axis.xaxis.label, axis.yaxis.label):
         text.set_color(INK)
-        text.set_fontsize(9)
+        text.set_fontsize(10)
 
 
 def thousands(axis: Axes) -> None:
@@ -81,5 +81,5 @@ def with_legend(figure: Figure, axis: Axes) -> Figure:
     """Add the legend of one of its axes below a figure."""
     handles, labels = axis.get_legend_handles_labels()
     columns = max(1, min(len(labels), int(figure.get_figwidth() / 1.25)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8, labelcolor=INK)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
     return figure

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from deltarl import disk, places
 from deltarl.comparison import tables, words
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
-from deltarl.comparison.drawing import INK, RULE
+from deltarl.comparison.coverage import WORLDS
+from deltarl.comparison.drawing import COLOURS, INK, RULE
 from deltarl.comparison.erasure import ERASURE, measure_erasure, unmeasured, worths
-from deltarl.comparison.estimates import OF_A_PAIR, OF_AN_ARM, OVER_TASKS
+from deltarl.comparison.estimates import ESTIMATES, OF_A_PAIR, OF_AN_ARM, OVER_TASKS
 from deltarl.comparison.figures import figures
 from deltarl.comparison.looks import record_look
 from deltarl.comparison.records import Study, read_study
@@ -136,7 +137,8 @@ def _inline(svg: str, name: str, description: str) -> Markup:
     body = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{name}-", body)
     opening, rest = body.split(">", 1)
     body = re.sub(r' (width|height)="[^"]*"', "", opening) + ">" + rest
-    body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)")
+    # The first colour is too dark for a dark page.
+    body = body.replace(INK, "currentColor").replace(RULE, "var(--rule)").replace(COLOURS[0], "var(--blue)")
     label = Markup.escape(description)
     return Markup(body.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
 
@@ -158,7 +160,6 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         "count": _count,
         "percent": _percent,
     }
-    environment.globals |= {"covered": lambda name: words.covered(analysis, name)}
     specs = [study.of(task, arm)[0].spec for task in study.tasks for arm in study.arms]
     return environment.get_template("report.html.jinja").render(
         analysis=analysis,
@@ -171,6 +172,8 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         of_an_arm=OF_AN_ARM,
         of_a_pair=OF_A_PAIR,
         over_tasks=OVER_TASKS,
+        estimates=ESTIMATES,
+        worlds=list(WORLDS),
         metrics=METRICS,
         headline=words.headline(analysis),
         caution=words.caution(analysis),

@@ -89,17 +89,6 @@ def seeds(analysis: Analysis) -> str:
     return f"{low} seed{'s' if low > 1 else ''}" if low == high else f"{low} to {high} seeds"
 
 
-def covered(analysis: Analysis, name: str) -> str:
-    """How often the interval of that name contains the true value with this number of seeds, in simulated samples."""
-    shares = analysis.covered.get(name, {})
-    told = [
-        f"{share:.2f} of simulated samples {'with normal scores' if world == 'normal' else f'of which {world}'}"
-        for world, share in shares.items()
-        if share is not None
-    ]
-    return f"contains the true value in {' and '.join(told)}" if told else "has no 95% interval with so few seeds"
-
-
 def warnings(analysis: Analysis) -> Iterator[str]:
     """Caveats of the comparison."""
     study = analysis.study

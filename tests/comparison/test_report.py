@@ -303,7 +303,7 @@ def test_time_beside_the_reference_is_compared_round_by_round(report: Path) -> N
 
 
 class Page(HTMLParser):
-    """What a page refers to, and whether its elements are closed in order."""
+    """What a page refers to, what stands in what, and whether its elements are closed in order."""
 
     VOID = ("meta", "br", "img", "link", "input", "hr")
 
@@ -312,22 +312,33 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.inside: dict[str, list[list[str]]] = {}  # by tag and class of an element: those that it stands in
+        self.words: list[tuple[str, str]] = []  # a text, and the tag and class of its element
+        self.classed: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found: dict[str, Any] = dict(attrs)
         if tag not in self.VOID:
             self.open.append(tag)
+            named = ".".join([tag, *(found.get("class") or "").split()])
+            self.inside.setdefault(named, []).append([*self.classed])
+            self.classed.append(named)
         self.ids += [found["id"]] if "id" in found else []
         self.links += [found[key] for key in ("href", "src", "xlink:href") if key in found]
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
         if tag not in self.VOID:
-            self.open.pop()
+            self.handle_endtag(tag)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+        self.classed.pop()
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.words.append((data.strip(), self.classed[-1] if self.classed else ""))
 
 
 def test_the_page_needs_nothing_else(report: Path) -> None:
@@ -342,9 +353,46 @@ def test_the_pages_figures_take_its_colours(report: Path) -> None:
     text = report.read_text()
     assert "prefers-color-scheme: dark" in text
     assert "currentColor" in text
-    for figure in re.findall(r"<svg.*?</svg>", text, flags=re.S):
+    drawn = re.findall(r"<svg.*?</svg>", text, flags=re.S)
+    for figure in drawn:
         assert "#1f2933" not in figure
-        assert 'aria-label="' in figure
+        assert "#0072b2" not in figure
+        assert 'role="img"' in figure
+    labels = re.findall(r'<svg[^>]* aria-label="([^"]+)"', text)
+    assert len(set(labels)) == len(drawn) == text.count("<figure>")
+
+
+def test_every_table_scrolls_in_a_box_of_its_own(report: Path) -> None:
+    text = report.read_text()
+    page = Page(text)
+    assert len(page.inside["table"]) == 4 + 1 + 1 + 1 + 1 + 1  # scores, over all tasks, cost, erasing, arms, coverage
+    assert all(found[-1] == "div.table" for found in page.inside["table"])
+    boxes = re.findall(r'<div class="table" ([^>]*)>', text)
+    assert len(boxes) == len(page.inside["table"])
+    assert all('tabindex="0"' in box and re.search(r'aria-label="\w', box) for box in boxes)
+
+
+def test_a_verdict_stands_with_its_arm_in_the_column_that_does_not_scroll(report: Path) -> None:
+    text = report.read_text()
+    verdicts = [words for words, place in Page(text).words if place.startswith("span.verdict")]
+    assert {"higher", "no difference shown", "the reference"} == set(verdicts)
+    assert len(verdicts) == 2 * 2 + 2 * 2  # of pairs on two tasks, and of arms over all tasks, in two metrics
+    firsts = re.findall(r"<tr>\s*<th scope=\"row\">(.*?)</th>", text, flags=re.S)
+    assert sum("verdict" in first for first in firsts) == len(verdicts)
+    assert re.search(r"tr > :first-child \{ position: sticky; left: 0;", text)
+    page = Page(text)
+    assert all("div.table" not in found for found in page.inside["li"])
+
+
+def test_the_coverage_of_all_intervals_is_the_last_table(report: Path) -> None:
+    text = report.read_text()
+    assert re.findall(r'<h2 id="(\w+)">', text)[-1] == "coverage"
+    before, after = text.split('<h2 id="coverage">')
+    assert "simulated" not in before
+    for row in rows(report, "coverage"):
+        told = f"<td>{float(row['covered']):.2f}</td>" if row["covered"] else "<td>no interval</td>"
+        assert told in after
+    assert after.count('<th scope="row">') == len({row["interval"] for row in rows(report, "coverage")})
 
 
 def test_figures_are_files_too(report: Path) -> None:
