@@ -85,3 +85,21 @@ def test_rooms_import_what_comes_before_them() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     # A package's own __init__ collects names of its modules, which import each other directly.
     TopologicalSorter({name: {other for other in others if other != name} for name, others in GRAPH.items()}).prepare()
+
+
+def names_in(path: Path) -> set[str]:
+    """Every name in a file's code: modules and names that it imports, variables and attributes."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.alias):
+            names.update(node.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            names.update((node.module or "").split("."))
+        elif isinstance(node, ast.Name | ast.Attribute):
+            names.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return names
+
+
+def test_only_sinks_know_tensorboard() -> None:
+    writers = {"tensorboard", "TensorBoard", "TensorBoardOutputFormat", "SummaryWriter", "HParam"}
+    assert {room_of(name) for name in GRAPH if names_in(MODULES[name]) & writers} == {"recording"}

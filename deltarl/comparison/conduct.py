@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deltarl import disk
+from deltarl import disk, recording
 from deltarl.comparison.analysis import METRICS, Analysis, analyse
 from deltarl.comparison.cells import Ran, run_cells
 from deltarl.comparison.costs import Cost, measure_costs
@@ -18,7 +18,6 @@ from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
 from deltarl.launch.display import default_console
-from deltarl.recording import TensorBoard
 from deltarl.training import RunSpec, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.records import main_settings
@@ -109,16 +108,14 @@ def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:
 
 
 def write_summary(analysis: Analysis) -> None:
-    """Write a row for each task and arm for TensorBoard's HParams, whose scores rank the arms.
+    """Write the settings and scores of each task and arm where runs are compared, so that the scores rank the arms.
 
-    The rows also have the columns of the runs' own rows, because TensorBoard uses one row's columns for all.
+    The scores include those of the runs, because TensorBoard shows the columns of one row for all.
     """
     study = analysis.study
     for task in study.tasks:
         for arm in study.arms:
             folder = study.folder / SUMMARY / task / arm
-            for old in TensorBoard.growing(folder):
-                old.unlink()
             spec = study.of(task, arm)[0].spec
             settings = main_settings(spec)
             if (size := study.sizes.get(task, {}).get(arm)) is not None:
@@ -128,10 +125,7 @@ def write_summary(analysis: Analysis) -> None:
                 found = analysis.summary(task, arm, metric)
                 scores[f"comparison/{metric}_mean"] = found.mean.estimate
                 scores[f"comparison/{metric}_iqm"] = found.intervals["iqm"].estimate
-            sink = TensorBoard.open(folder)
-            sink.scalars(dict(sorted(scores.items())), spec.total_timesteps)
-            sink.hparams(settings, dict.fromkeys(scores, 0.0))
-            sink.close()
+            recording.write_summary(folder, settings, dict(sorted(scores.items())), spec.total_timesteps)
 
 
 def _has_costs(comparison: Comparison) -> bool:

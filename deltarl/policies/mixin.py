@@ -19,9 +19,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deltarl.errors import ConfigError, Spec, suggestion
-from deltarl.torsos import MLPTorsoSpec, Torso, TorsoSpec, merge_torso, parse_torso, undecayed_parameters
+from deltarl.torsos import Torso, TorsoSpec, merge_torso, parse_torso, undecayed_parameters
 from deltarl.torsos.block import ids
-from deltarl.torsos.layers import ACTIVATIONS
 
 TorsoLike = str | Mapping[str, Any] | Spec
 Widths = Mapping[str, tuple[int, ...]]
@@ -106,14 +105,14 @@ class TorsoMixin:
                 for spec, default in zip(specs, self.mlp_widths.values(), strict=True)
             ]
             options["net_arch"] = dict(zip(self.mlp_widths, widths, strict=True)) if len(widths) > 1 else widths[0]
-        activations = {spec.activation for spec in specs if isinstance(spec, MLPTorsoSpec)}
+        activations = {activation for spec in specs for activation in spec.layer_activations}
         if len(activations) > 1:
             raise ConfigError(
                 "actor_torso.activation and critic_torso.activation: Stable-Baselines3's policies have one activation "
                 "for both roles, so two mlp torsos must name the same one"
             )
         for activation in activations - {None}:
-            options["activation_fn"] = ACTIVATIONS[str(activation)]
+            options["activation_fn"] = activation
         return options
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

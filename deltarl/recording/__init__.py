@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
@@ -27,6 +28,7 @@ __all__ = [
     "sinks_of",
     "sizes",
     "truncate",
+    "write_summary",
 ]
 
 # The table is rewritten from the metrics, so it comes before they are appended to.
@@ -49,6 +51,19 @@ def sinks_of(logger: Logger) -> list[Sink]:
         TensorBoard(each) if isinstance(each, TensorBoardOutputFormat) else each for each in logger.output_formats
     )
     return [each for each in outputs if isinstance(each, Sink)]
+
+
+def write_summary(folder: Path, settings: Mapping[str, Any], scores: Mapping[str, float], step: int) -> None:
+    """Write settings and final scores to the sinks that compare runs; an earlier summary in the folder is replaced."""
+    for kind in SINKS:
+        if not kind.compares_runs:
+            continue
+        for old in kind.growing(folder):
+            old.unlink()
+        sink = kind.open(folder)
+        sink.scalars(scores, step)
+        sink.hparams(settings, dict.fromkeys(scores, 0.0))
+        sink.close()
 
 
 def sizes(folder: Path, logger: Logger) -> dict[str, int]:

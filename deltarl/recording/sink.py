@@ -25,6 +25,8 @@ class Sink(KVWriter, ABC):
     name: ClassVar[str]
     # A table has a column for each value, so it does not get the hundreds of gate statistics.
     is_table: ClassVar[bool] = False
+    # Whether it shows runs side by side, with their settings and scores.
+    compares_runs: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod

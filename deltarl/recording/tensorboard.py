@@ -31,6 +31,7 @@ class TensorBoard(Sink):
     """
 
     name = "tensorboard"
+    compares_runs = True
 
     def __init__(self, output: TensorBoardOutputFormat) -> None:
         self._output, self._writer = output, output.writer

@@ -47,6 +47,11 @@ class TorsoSpec(Spec, ABC):
         """
 
     @property
+    def layer_activations(self) -> tuple[type[nn.Module] | None, ...]:
+        """Activation of those layers, None for the policy's own default; empty if a torso replaces them."""
+        return ()
+
+    @property
     @abstractmethod
     def inner(self) -> int | tuple[int, ...] | None:
         """The widths that a comparison may change to give arms equal sizes; None if there are none."""

@@ -6,9 +6,10 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
+from torch import nn
 
 from deltarl.torsos.base import TorsoSpec
-from deltarl.torsos.layers import Activation
+from deltarl.torsos.layers import ACTIVATIONS, Activation
 
 
 class MLPTorsoSpec(TorsoSpec):
@@ -32,6 +33,10 @@ class MLPTorsoSpec(TorsoSpec):
     @property
     def layers(self) -> tuple[int, ...] | None:
         return self.net_arch
+
+    @property
+    def layer_activations(self) -> tuple[type[nn.Module] | None]:
+        return (None if self.activation is None else ACTIVATIONS[self.activation],)
 
     @property
     def inner(self) -> tuple[int, ...] | None:

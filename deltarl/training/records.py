@@ -129,11 +129,11 @@ def record_evaluation(
         means["eval/success_rate"] = evaluation.success_rate
     if phase is not None:
         means["eval/phase"] = phase
-    # progress.csv has the step under SB3's name for it; TensorBoard stores it with every value.
+    # A table has the step in a column, under SB3's name for it; other sinks store it with every value.
     row = {"time/total_timesteps": steps, **means}
-    excluded = {**dict.fromkeys(means, ()), "time/total_timesteps": ("tensorboard",)}
     for sink in sinks_of(logger):
-        sink.write(row, excluded, steps)
+        sink.scalars(row if sink.is_table else means, steps)
+        sink.flush()
 
 
 def _is_plain(value: Any) -> bool:
