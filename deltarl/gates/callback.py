@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,9 +30,21 @@ from deltarl.gates.statistics import (
     network_statistics,
 )
 from deltarl.places import check_file
-from deltarl.recording import Sink, sinks_of
+from deltarl.recording import MEASURED, sinks_of
 
 log = logging.getLogger(__name__)
+
+Scalars = Literal["main", "all"]
+MAIN = ("beta_mean", "beta_std", "erase_share")
+# Charts with a line for each block: the statistic of each, by title.
+CHARTS = {
+    "beta": "beta_mean",
+    "spread of beta": "beta_std",
+    "erase share": "erase_share",
+    "update ratio": "update_ratio",
+    "readout error": "readout_error",
+    "gate gradient of the loss": "gate_loss_grad_rms",
+}
 
 
 class GateState:
@@ -72,15 +84,16 @@ class GateState:
 class GateCallback(BaseCallback):
     """Measures the networks of a policy at intervals, and writes to TensorBoard and to a compact record.
 
-    It measures on observations spread evenly over the rollout or replay buffer, as the policy sees them (tags
-    `gates/...`), and on a fixed batch, the first of those (`gates_probe/...`). It does not change what is learned.
-    Tables such as progress.csv do not get the values, because there are too many.
+    It measures on observations spread evenly over the rollout or replay buffer, as the policy sees them (`gates/...`),
+    and on a fixed batch, the first of those (`gates_probe/...`). It does not change what is learned. The record has
+    everything; TensorBoard and metrics.jsonl get the statistics chosen by `scalars`, with tags below `torso/`.
 
     Args:
         every: steps between two measurements, at least 1; measurements are made at the ends of rollouts.
         rows: number of observations to measure on, at least 2. If a rollout has fewer, several are combined; with a
             replay buffer, measurements start once it holds as many, or is full.
         path: file of the record, ending in .npz (see `read_record`); its folder is created. None for no record.
+        scalars: `main` for mean and spread of beta and the erase share of each block, or `all` statistics.
 
     If `learn` is called again and counts its steps from 0, or with another model whose spaces and networks have the
     same shapes, it appends to the record and continues its steps; otherwise it starts a new record.
@@ -89,17 +102,23 @@ class GateCallback(BaseCallback):
         ConfigError: if a number is too small; when training starts, if `path` cannot be written.
     """
 
-    def __init__(self, every: int = 10_000, rows: int = 256, path: Path | str | None = None) -> None:
+    def __init__(
+        self, every: int = 10_000, rows: int = 256, path: Path | str | None = None, scalars: Scalars = "main"
+    ) -> None:
         super().__init__()
         for name, value, least in (("every", every, 1), ("rows", rows, 2)):
             if value < least:
                 raise ConfigError(f"GateCallback: expected {name} of at least {least}; got {value}")
+        if scalars not in get_args(Scalars):
+            raise ConfigError(f"GateCallback: expected scalars to be {' or '.join(get_args(Scalars))}; got {scalars!r}")
         self.every, self.rows, self.path = every, rows, None if path is None else Path(path)
+        self._is_complete = scalars == "all"
         self.state = GateState()
         self._said: set[str] = set()
         self._measured: BaseAlgorithm | None = None  # the model that the state belongs to
         self._steps = 0
         self._before = 0  # steps of the record that came before this model's first
+        self._scalars: dict[str, float] = {}  # of the measurement in progress
 
     def _init_callback(self) -> None:
         if self.path is None:
@@ -116,8 +135,9 @@ class GateCallback(BaseCallback):
             self.state.fresh = None
             self._before = int(self.state.record["steps"][-1]) if self.state.record else 0
         self._measured, self._steps = new, new.num_timesteps
-        for sink in self._sinks():
-            sink.charts(layout(list(networks(self.model.policy))))
+        charts = layout(list(networks(self.model.policy)), is_complete=self._is_complete)
+        for sink in sinks_of(self.logger):
+            sink.charts(charts)
 
     def _on_step(self) -> bool:
         return True
@@ -139,6 +159,7 @@ class GateCallback(BaseCallback):
             self.state.probe = _kept(self.model, fields)
         self.state.next = (self.num_timesteps // self.every + 1) * self.every
         row: dict[str, NDArray[Any]] = {"steps": np.array(self._before + self.num_timesteps)}
+        self._scalars = {}
         for source, batch in zip(SOURCES, (fields, self.state.probe), strict=True):
             try:
                 records = measure(self.model.policy, batch_of(batch))
@@ -157,6 +178,7 @@ class GateCallback(BaseCallback):
         if self.state.fresh is not None:
             row |= self._td("fresh_", self.state.fresh)
             self.state.fresh = None
+        self._send_scalars()
         if any(name in self.state.record and self.state.record[name].shape[1:] != row[name].shape for name in row):
             self._say("the networks have other shapes than before; starting a new record")
             self.state.record = {}
@@ -179,10 +201,10 @@ class GateCallback(BaseCallback):
             write_record(self.path, self.state.record)
 
     def draw(self) -> None:
-        """Send figures of the current record to TensorBoard (`gates_figures/...`)."""
+        """Send figures of the current record to TensorBoard (`torso/gates_figures/...`)."""
         for name, figure in figures(self.state.record).items():
-            for sink in self._sinks():
-                sink.figure(f"gates_figures/{name}", figure(self.state.record), self.num_timesteps)
+            for sink in sinks_of(self.logger):
+                sink.figure(f"{MEASURED}gates_figures/{name}", figure(self.state.record), self.num_timesteps)
 
     def _blocks(self, tag: str, record: NetworkRecord, loss: Gradients | None) -> dict[str, NDArray[Any]]:
         """Log the statistics of a network's blocks; return those for the record."""
@@ -268,16 +290,20 @@ class GateCallback(BaseCallback):
     def _scalar(self, tag: str, value: float) -> None:
         if not math.isfinite(value):
             self._say(f"{tag} is {value}; such values are skipped")
-            return
-        for sink in self._sinks():
-            sink.scalars({tag: value}, self.num_timesteps)
+        elif self._is_complete or (tag.startswith("gates/") and tag.rpartition("/")[2] in MAIN):
+            self._scalars[MEASURED + tag] = value
+
+    def _send_scalars(self) -> None:
+        """Send those of a measurement together, which makes them one row of metrics.jsonl."""
+        for sink in sinks_of(self.logger) if self._scalars else ():
+            sink.scalars(self._scalars, self.num_timesteps)
 
     def _histogram(self, tag: str, values: torch.Tensor) -> None:
         if not (values.numel() and torch.isfinite(values).all()):
             self._say(f"{tag} is not finite; no histogram")
             return
-        for sink in self._sinks():
-            sink.histogram(tag, values, self.num_timesteps)
+        for sink in sinks_of(self.logger) if self._is_complete or tag.startswith("gates/") else ():
+            sink.histogram(MEASURED + tag, values, self.num_timesteps)
 
     def _say(self, message: str) -> None:
         """Warn once for each kind of message."""
@@ -286,9 +312,6 @@ class GateCallback(BaseCallback):
             self._said.add(kind)
             log.warning("gates, step %s: %s", f"{self.num_timesteps:,}", message)
 
-    def _sinks(self) -> list[Sink]:
-        return [sink for sink in sinks_of(self.logger) if not sink.is_table]
-
 
 def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
     """The fields kept in the fixed batch; advantages of the first rollout say nothing about the loss later on."""
@@ -296,17 +319,13 @@ def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
     return {name: values for name, values in fields.items() if not (on_policy and name == "training")}
 
 
-def layout(nets: list[str]) -> dict[str, dict[str, str]]:
+def layout(nets: list[str], *, is_complete: bool) -> dict[str, dict[str, str]]:
     """The charts for `Sink.charts`: one for each network and statistic, with a line for each block."""
-    charts = {
-        "beta": "beta_mean",
-        "erase share": "erase_share",
-        "update ratio": "update_ratio",
-        "readout error": "readout_error",
-        "gate gradient of the loss": "gate_loss_grad_rms",
-    }
+    charts = {title: name for title, name in CHARTS.items() if is_complete or name in MAIN}
     return {
-        f"{source} {net}": {f"{net}: {title}": rf"^{source}/{net}/\d+/{name}$" for title, name in charts.items()}
-        for source in SOURCES
+        f"{source} {net}": {
+            f"{net}: {title}": rf"^{MEASURED}{source}/{net}/\d+/{name}$" for title, name in charts.items()
+        }
+        for source in (SOURCES if is_complete else SOURCES[:1])
         for net in nets
     }

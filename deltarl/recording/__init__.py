@@ -13,11 +13,12 @@ from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
 
 from deltarl import disk
 from deltarl.recording.metrics import Metrics, metrics_in
-from deltarl.recording.sink import Sink, cut_back
+from deltarl.recording.sink import MEASURED, Sink, cut_back
 from deltarl.recording.table import Table
 from deltarl.recording.tensorboard import TensorBoard
 
 __all__ = [
+    "MEASURED",
     "SINKS",
     "Metrics",
     "Sink",

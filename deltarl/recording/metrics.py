@@ -19,7 +19,7 @@ OWN_KEYS = {"step", "wall_seconds"}
 
 
 class Metrics(Sink):
-    """Appends one JSON object per dump.
+    """Appends one JSON object per dump, and one per measurement of the gates.
 
     NaN and infinity, which JSON does not have, are written as null.
 

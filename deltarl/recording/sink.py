@@ -14,6 +14,9 @@ from stable_baselines3.common.logger import KVWriter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# What is measured of torsos has tags below this, which sort after evaluations and rollouts.
+MEASURED = "torso/"
+
 
 class Sink(KVWriter, ABC):
     """A destination of a run's numbers and figures. Subclasses override the methods for what they accept.
@@ -23,7 +26,7 @@ class Sink(KVWriter, ABC):
 
     # The name that excludes this sink in `logger.record(..., exclude=...)`.
     name: ClassVar[str]
-    # A table has a column for each value, so it does not get the hundreds of gate statistics.
+    # Whether it writes rows, where the step is also a column under Stable-Baselines3's name for it.
     is_table: ClassVar[bool] = False
     # Whether it shows runs side by side, with their settings and scores.
     compares_runs: ClassVar[bool] = False
@@ -44,7 +47,7 @@ class Sink(KVWriter, ABC):
         self.scalars(kept, step)
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
-        """Accept numbers by tag; a table writes them as one row."""
+        """Accept numbers by tag, those of one step together; files of rows write them as one row."""
 
     def histogram(self, tag: str, values: torch.Tensor, step: int) -> None:
         """Accept values of any shape, whose distribution is of interest."""

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from deltarl.recording import metrics
-from deltarl.recording.sink import Sink
+from deltarl.recording.sink import MEASURED, Sink
 
 FILE = "progress.csv"
 
 
 class Table(Sink):
     """A CSV file with a column for each tag, in the order in which the tags first came.
+
+    Measurements of torsos have no rows here, because each of their tags would be a column.
 
     Stable-Baselines3's output writes the same cells, but takes the columns from a set, so that their order differs
     between processes.
@@ -47,6 +49,8 @@ class Table(Sink):
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:
         del step  # the values include it as time/total_timesteps
+        if values and all(key.startswith(MEASURED) for key in values):
+            return
         if new := [key for key in values if key not in self._columns]:
             self._add(new)
         self._file.write(",".join(_cell(values.get(key)) for key in self._columns) + "\n")

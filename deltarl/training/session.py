@@ -172,8 +172,11 @@ def _learn(
         model.set_logger(logger)
         if not origin.resumes:
             describe(logger, spec, seed)
+        asked = spec.gates
         gates = (
-            None if spec.gates.every is None else GateCallback(spec.gates.every, spec.gates.rows, folder / files.GATES)
+            None
+            if asked.every is None
+            else GateCallback(asked.every, asked.rows, folder / files.GATES, scalars=asked.scalars)
         )
         also = {} if gates is None else {"gates": gates.state}
         boundary = Boundary(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -80,6 +80,11 @@ class GatesSpec(Spec):
             description="Observations to measure on, from the replay buffer or from as many rollouts as needed.",
         ),
     ] = 256
+    scalars: Literal["main", "all"] = Field(
+        "main",
+        description="Statistics in TensorBoard and metrics.jsonl: mean and spread of beta and the erase share of each "
+        "block, or all; gates.npz always has all.",
+    )
 
 
 class CheckpointSpec(Spec):

@@ -21,6 +21,8 @@ from deltarl.gates.callback import GateState, layout
 from deltarl.gates.figures import figures, gated_networks
 from deltarl.gates.record import BINS, appended, without_erasure, write_record
 from deltarl.gates.statistics import OF_ERASURE, block_statistics
+from deltarl.recording import metrics_in
+from deltarl.recording.table import Table
 from deltarl.training.folder import read_gates
 from tests.policies.matrix import SUBJECTS, make
 
@@ -53,7 +55,8 @@ def curves(folder: Path) -> EventAccumulator:
     return events
 
 
-def test_a_run_has_its_gates_in_tensorboard_and_in_a_record(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scalars", ["main", "all"])
+def test_a_run_has_its_gates_in_tensorboard_and_in_its_records(scalars: str, tmp_path: Path) -> None:
     spec = load_config(
         "quickstart",
         "torso.width=12",
@@ -66,6 +69,7 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_a_record(tmp_path: Path) -> N
         "eval.episodes=1",
         "gates.every=32",
         "gates.rows=16",
+        f"gates.scalars={scalars}",
         "device=cpu",
         "name=run",
         f"out={tmp_path}",
@@ -78,18 +82,31 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_a_record(tmp_path: Path) -> N
     assert (record["gates/policy/beta_counts"].sum(-1) == 16).all()
     assert record["network/value/effective_rank"].shape == (4,)
     events = curves(result.folder)
+    rows = [row for row in metrics_in(result.folder / "metrics.jsonl") if any(key.startswith("torso/") for key in row)]
+    assert [row["step"] for row in rows] == [32, 64, 96, 128]
     for net in ("policy", "value"):
         for block in (0, 1):
-            points = events.Scalars(f"gates/{net}/{block}/beta_mean")
-            assert [point.step for point in points] == [32, 64, 96, 128]
-            values = np.float32([point.value for point in points])
-            assert np.array_equal(values, record[f"gates/{net}/beta_mean"][:, block])
-            assert len(events.Histograms(f"gates_probe/{net}/{block}/beta")) == 4
-    assert {f"gates_figures/{name}" for name in ("beta", "regimes", "eigenvalues")} <= set(events.Tags()["images"])
+            for name in ("beta_mean", "beta_std", "erase_share"):
+                values = record[f"gates/{net}/{name}"][:, block]
+                points = events.Scalars(f"torso/gates/{net}/{block}/{name}")
+                assert [point.step for point in points] == [32, 64, 96, 128]
+                assert np.array_equal(np.float32([point.value for point in points]), values)
+                assert np.array_equal(np.float32([row[f"torso/gates/{net}/{block}/{name}"] for row in rows]), values)
+            assert len(events.Histograms(f"torso/gates/{net}/{block}/beta")) == 4
+    images = set(events.Tags()["images"])
+    assert {f"torso/gates_figures/{name}" for name in ("beta", "regimes", "eigenvalues")} <= images
     assert "custom_scalars__config__" in events.Tags()["tensors"]
-    # They are too many for the tables.
-    assert "gates/" not in (result.folder / "progress.csv").read_text()
-    assert "gates/" not in (result.folder / "metrics.jsonl").read_text()
+    measured = {tag for tag in events.Tags()["scalars"] if tag.startswith("torso/")}
+    assert measured == {key for row in rows for key in row} - {"step", "wall_seconds"}
+    tops = {tag.split("/")[1] for tag in measured}
+    assert tops == ({"gates"} if scalars == "main" else {"gates", "gates_probe", "network"})
+    assert len(measured) == 12 or scalars == "all"
+    # Their tags come after those of evaluations and rollouts, and are no columns of the table, also once it is rebuilt.
+    assert max(tag for tag in events.Tags()["scalars"] if tag.split("/")[0] in {"eval", "rollout"}) < min(measured)
+    table = (result.folder / "progress.csv").read_text()
+    assert "torso/" not in table
+    Table.open(result.folder).close()
+    assert (result.folder / "progress.csv").read_text().count("\n") == table.count("\n")
 
 
 def test_the_probe_stays_and_the_batch_moves(tmp_path: Path) -> None:
@@ -117,7 +134,7 @@ def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> Non
     model = make(of("SAC"), torso=DELTA)
     model.learn(40)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
-    callback = GateCallback(every=1, rows=8)
+    callback = GateCallback(every=1, rows=8, scalars="all")
     callback.init_callback(model)
     head = model.policy.actor.mu
     for step in (1, 2, 3):
@@ -140,14 +157,14 @@ def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> Non
     assert kl[1:] == pytest.approx([float(moved.square().sum(1).mean() / 2), 0], rel=1e-4, abs=1e-9)
     assert "network/qf0/kl" not in callback.state.record
     for name in ("churn", "kl"):
-        assert [point.step for point in curves(tmp_path).Scalars(f"network/actor/{name}")] == [2, 3]
+        assert [point.step for point in curves(tmp_path).Scalars(f"torso/network/actor/{name}")] == [2, 3]
 
 
 @pytest.mark.parametrize(("algorithm", "net"), [("PPO", "value"), ("SAC", "qf0")])
 def test_gradients_of_the_loss_are_in_tensorboard_and_in_the_record(algorithm: str, net: str, tmp_path: Path) -> None:
     model = make(of(algorithm), torso=DELTA)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))
-    callback = GateCallback(every=16, rows=8)
+    callback = GateCallback(every=16, rows=8, scalars="all")
     model.learn(48, callback=callback)
     model.logger.close()
     events = curves(tmp_path)
@@ -155,7 +172,7 @@ def test_gradients_of_the_loss_are_in_tensorboard_and_in_the_record(algorithm: s
         values = callback.state.record[f"gates/{net}/{name}"]
         assert values.shape == (len(callback.state.record["steps"]), 2)
         assert (values > 0).all()
-        assert [point.value for point in events.Scalars(f"gates/{net}/1/{name}")] == values[:, 1].tolist()
+        assert [point.value for point in events.Scalars(f"torso/gates/{net}/1/{name}")] == values[:, 1].tolist()
         # Advantages and returns of the first rollout are none of later policies.
         assert (f"gates_probe/{net}/{name}" in callback.state.record) == (algorithm == "SAC")
 
@@ -324,8 +341,8 @@ def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: py
     assert failed[0].startswith("gates, step 4: gates cannot be measured: Expected parameter loc")
     model.logger.close()
     tags = curves(tmp_path).Tags()["scalars"]
-    assert "gates/value/1/beta_mean" not in tags
-    assert "gates/value/0/beta_mean" in tags
+    assert "torso/gates/value/1/beta_mean" not in tags
+    assert "torso/gates/value/0/beta_mean" in tags
     assert callback.state.record["steps"].tolist() == [1, 2, 3]
 
 
@@ -355,10 +372,17 @@ def test_what_older_versions_took_for_erasure_is_not_read_of_runs_that_only_writ
     assert "gates/policy/beta_mean" in read_gates(folder)
 
 
-@pytest.mark.parametrize(("option", "value"), [("every", 0), ("rows", 1)])
-def test_numbers_that_are_too_small_are_refused(option: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"GateCallback: expected {option} of at least"):
-        GateCallback(**{option: value})
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 0}, "expected every of at least"),
+        ({"rows": 1}, "expected rows of at least"),
+        ({"scalars": "most"}, "expected scalars to be main or all; got 'most'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"GateCallback: {message}"):
+        GateCallback(**options)
 
 
 def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
@@ -369,9 +393,11 @@ def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_each_chart_has_a_line_for_each_block() -> None:
-    charts = layout(["actor", "qf0"])
-    assert charts["gates actor"]["actor: beta"] == r"^gates/actor/\d+/beta_mean$"
+    charts = layout(["actor", "qf0"], is_complete=True)
+    assert charts["gates actor"]["actor: beta"] == r"^torso/gates/actor/\d+/beta_mean$"
     assert len(charts) == 4
+    main = layout(["actor", "qf0"], is_complete=False)
+    assert [len(titles) for titles in main.values()] == [3, 3]  # no chart without a line
 
 
 def test_a_checkpoint_from_before_the_policy_was_kept_goes_on_exactly() -> None:

@@ -35,3 +35,11 @@ def test_what_is_left_out_of_the_table_has_no_column(tmp_path: Path) -> None:
     table.write({"a": 1, "b": 2}, {"b": ("csv",)})
     table.close()
     assert (tmp_path / FILE).read_text() == "a\n1\n"
+
+
+def test_measurements_of_torsos_have_no_rows_and_no_value_of_another_dump_is_lost(tmp_path: Path) -> None:
+    table = Table.open(tmp_path)
+    table.scalars({"torso/gates/q/0/beta_mean": 1.0, "torso/gates/q/1/beta_mean": 1.0}, 3)
+    table.scalars({"torso/mine": 2, "time/total_timesteps": 4}, 4)
+    table.close()
+    assert (tmp_path / FILE).read_text() == "torso/mine,time/total_timesteps\n2,4\n"
