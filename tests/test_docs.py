@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -49,6 +50,8 @@ LOOKING = {"evaluate", "play", "list", "tensorboard"}
 # What is shown in full elsewhere; here it has to be understood: comparisons by tests/comparison/test_compare.py, the
 # scoreboard by tests/bench/test_bench.py.
 UNDERSTOOD = {"compare": "--dry-run", "bench": "--help"}
+# Packages that no extra installs: blocks that use them run where they are, and have to compile elsewhere.
+TRACKERS = "wandb"
 # What a verb prints when all is well.
 PRINTED = {
     "train": r"tensorboard --logdir",
@@ -177,14 +180,11 @@ def run_verb(arguments: list[str], cwd: Path) -> None:
 
 
 def run_job(script: str, cwd: Path) -> None:
-    """A Slurm script, with the two commands of Slurm's that it calls: signalled as Slurm does, requeued, and run on."""
-    for name, does in {"srun": 'exec "$@"', "scontrol": f'echo "$@" >> "{cwd}/requeued"'}.items():
-        (cwd / name).write_text(f"#!/bin/bash\n{does}\n")
-        (cwd / name).chmod(0o755)
+    """A Slurm script, signalled as Slurm does, requeued, and run on."""
     brief = "total_timesteps=30000 agent.learning_starts=50000 agent.buffer_size=9000 eval.max_episode_steps=100"
     short = re.sub(r"total_timesteps=\d+", brief, script)
+    env = with_slurm(cwd, srun='exec "$@"')
     (cwd / "job").write_text(short.replace("seeds=[0,1,2]", "seeds=0"))
-    env = {**os.environ, "PATH": f"{cwd}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "OMP_NUM_THREADS": "1"}
     job = subprocess.Popen(["bash", "job"], cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
     metrics = cwd / "runs" / "cheetah" / "seed-0" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text()):
@@ -198,6 +198,28 @@ def run_job(script: str, cwd: Path) -> None:
     again = subprocess.run(["bash", "job"], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert again.returncode == 0, again.stderr
     assert "resumed  1 time, exactly" in again.stdout
+
+
+def run_job_of_an_array(script: str, cwd: Path) -> None:
+    """Its training ends as one that was stopped, so it is requeued; then what it trains is trained, shortened."""
+    (cwd / "job").write_text(script)
+    env = {**with_slurm(cwd, srun=f'printf "%s\\n" "$@" > "{cwd}/step"; exit 75'), "SLURM_ARRAY_TASK_ID": "3"}
+    assert subprocess.run(["bash", "job"], cwd=cwd, env=env, check=False, timeout=60).returncode == 75
+    assert (cwd / "requeued").read_text() == "requeue 7\n"
+    program, *arguments = (cwd / "step").read_text().splitlines()
+    assert program == ".venv/bin/deltarl"
+    short = [f"total_timesteps={SHORT_STEPS}", "agent.buffer_size=9000", "eval.episodes=1", "eval.max_episode_steps=30"]
+    outcome = forked.deltarl([*arguments, *short], cwd)
+    assert outcome.returncode == 0, outcome.stderr
+    assert (cwd / "runs" / "cheetah" / "seed-3" / "result.json").exists()
+
+
+def with_slurm(cwd: Path, srun: str) -> dict[str, str]:
+    """The environment of a job, with the two commands of Slurm's that it calls."""
+    for name, does in {"srun": srun, "scontrol": f'echo "$@" >> "{cwd}/requeued"'}.items():
+        (cwd / name).write_text(f"#!/bin/bash\n{does}\n")
+        (cwd / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{cwd}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "OMP_NUM_THREADS": "1"}
 
 
 def serve(command: list[str], cwd: Path) -> None:
@@ -225,15 +247,19 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
                 if page == "README.md" or not looks_again(line):
                     run_line(line, checkout)
         elif language == "sh":
-            run_job(code, checkout)
+            (run_job_of_an_array if "--array" in code else run_job)(code, checkout)
         elif language == "yaml":
             # The text before it names the file.
             before = (ROOT / page).read_text().split(code)[0]
             (checkout / re.findall(r"`([\w.]+\.ya?ml)`", before)[-1]).write_text(code)
         else:
             assert language == "python", f"no way to test a block of {language}"
+            if any(find_spec(name) is None for name in re.findall(rf"^import ({TRACKERS})$", code, re.MULTILINE)):
+                compile(code, page, "exec")
+                continue
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
             shortened = shortened.replace("seeds=[0,1]", "seeds=[0]")  # a line of docs/guide.md trains two side by side
+            shortened = shortened.replace("seeds=[900,901]", "seeds=[900]").replace("n_trials=20", "n_trials=1")
             # From a file, which processes of its own can import; the line before it may name one.
             before = (ROOT / page).read_text().split(code)[0]
             named = re.search(r"`(\w+\.py)`:\n\n```python\n$", before)
