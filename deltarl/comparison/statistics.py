@@ -98,7 +98,7 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
 
     def end(share: float) -> float:
         if abs(t) > FAR_OUT:
-            return _far_shift(t, freedom, 1 - share)
+            return far_shift(t, freedom, 1 - share)
 
         def lacking(shift: float) -> float:
             return float(scipy.stats.nct.cdf(t, freedom, shift) - share)
@@ -114,14 +114,14 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
     return Interval(float(t / root * unbiased), low / root * unbiased, high / root * unbiased)
 
 
-def _far_shift(t: float, freedom: int, share: float) -> float:
+def far_shift(t: float, freedom: int, share: float) -> float:
     """The shift of a noncentral t distribution that leaves `share` of it above a t far out; at any size of t.
 
     T <= t where the shift is at most t S - Z, with Z standard normal and S the root of chi square over its degrees of
     freedom: it is a quantile of t S + Z, whose distribution is a sum over the values of Z.
     """
     if t < 0:
-        return -_far_shift(-t, freedom, 1 - share)
+        return -far_shift(-t, freedom, 1 - share)
     z = np.linspace(-9, 9, 721)
     weights = scipy.stats.norm.pdf(z) / scipy.stats.norm.pdf(z).sum()
 

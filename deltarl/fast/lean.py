@@ -62,9 +62,10 @@ class Lean(ABC):
 
         It is rebuilt by each `learn`, and when anything that it depends on has been replaced.
         """
-        return self._plan().update
+        return self.lean_plan().update
 
-    def _plan(self) -> Plan:
+    def lean_plan(self) -> Plan:
+        """The current plan, made anew if anything that it was decided from has changed."""
         plan = self._lean
         if plan is not None and plan.alone and plan.passed < ALONE_LOOKS_EVERY:
             plan.passed += 1
@@ -83,11 +84,11 @@ class Lean(ABC):
     def _plan_after_schedules(self) -> Plan:
         """The plan, checked again if a schedule of the user has been called since."""
         assert self._lean is not None
-        return self._lean if all(map(is_trusted, schedules_of(self))) else self._plan()
+        return self._lean if all(map(is_trusted, schedules_of(self))) else self.lean_plan()
 
     def _plan_within_a_rollout(self) -> Plan:
         """The plan, checked again if code that has access to the algorithm runs at each step."""
-        return self._plan() if self._lean is None or self._lean.watched else self._lean
+        return self.lean_plan() if self._lean is None or self._lean.watched else self._lean
 
     def obstacles(self) -> Iterator[str]:
         """The reasons why a lean update would not compute the same for the algorithm as it is now."""
@@ -109,14 +110,14 @@ class Lean(ABC):
     def _setup_learn(self, *args: Any, **options: Any) -> Any:
         self._lean = None
         total, callback = super()._setup_learn(*args, **options)  # type: ignore[misc]
-        plan = self._plan()
+        plan = self.lean_plan()
         plan.watched = not is_trusted_callback(callback)
         plan.alone = not plan.watched and all(map(is_trusted, [*plan.seal.objects, *called_by_learn(self)]))
         return total, callback
 
     def has_modes(self) -> bool:
         """Whether any module of the current update may behave differently in training and evaluation mode."""
-        return self._plan().has_modes
+        return self.lean_plan().has_modes
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -159,5 +160,5 @@ def training_step(model: BaseAlgorithm) -> dict[str, str]:
         `{"implementation": "deltarl"}` for a lean one, `{"implementation": "sb3", "reason": ...}` otherwise.
     """
     stock = f"{type(model).__name__} is not one of deltarl.fast"
-    reason = model._plan().reason if isinstance(model, Lean) else stock
+    reason = model.lean_plan().reason if isinstance(model, Lean) else stock
     return {"implementation": "deltarl"} if reason is None else {"implementation": "sb3", "reason": reason}

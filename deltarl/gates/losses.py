@@ -49,9 +49,9 @@ def loss_gradients(model: BaseAlgorithm, batch: Batch) -> dict[str, Gradients]:
     found = networks(model.policy)
     torsos = {name: torso for name, network in found.items() if (torso := _torso(network)) is not None}
     gradients: dict[str, Gradients] = {}
-    with evaluating(model.policy), _noise_of_its_own(model.device):
+    with evaluating(model.policy), seeded_noise(model.device):
         rows = len(batch.training["actions"])
-        for names, loss in _losses(model, batch, tuple(found)).items():
+        for names, loss in losses(model, batch, tuple(found)).items():
             own = {name: torsos[name] for name in names if name in torsos}
             if not own:
                 continue
@@ -85,7 +85,7 @@ def values_and_targets(model: BaseAlgorithm, batch: Batch) -> dict[str, tuple[Te
     if batch.training is None or not _is_known(model):
         return {}
     of: Any = model
-    with torch.no_grad(), evaluating(model.policy), _noise_of_its_own(model.device):
+    with torch.no_grad(), evaluating(model.policy), seeded_noise(model.device):
         if isinstance(model, DQN):
             values = {"q": of.q_net(batch.observations).gather(1, batch.training["actions"].long())}
             target = _dqn_aim(model, batch)
@@ -116,7 +116,7 @@ def _torso(network: Network) -> Torso | None:
 
 
 @contextmanager
-def _noise_of_its_own(device: torch.device) -> Iterator[None]:
+def seeded_noise(device: torch.device) -> Iterator[None]:
     """Use random numbers of a fixed seed, and restore PyTorch's random states afterwards."""
     on_gpu = device.type == "cuda"
     with torch.random.fork_rng([device] if on_gpu else []):
@@ -128,7 +128,7 @@ def _noise_of_its_own(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _losses(model: Any, batch: Batch, names: tuple[str, ...]) -> Losses:
+def losses(model: Any, batch: Batch, names: tuple[str, ...]) -> Losses:
     """Each loss with the networks it trains; empty for an unknown algorithm."""
     if isinstance(model, (*_CLIPPED, A2C, TRPO)):
         return {("policy",): lambda: _policy_loss(model, batch), ("value",): lambda: _value_loss(model, batch)}

@@ -63,7 +63,7 @@ def record(
         if due > drawn:
             [task] = envs.get_attr("unwrapped")
             if "default_camera_config" not in env.kwargs:
-                _follow(task)
+                follow_body(task)
             _without_shadows(task)
             [frame] = envs.get_images()
             assert frame is not None
@@ -84,7 +84,7 @@ def record(
     )
 
 
-def _follow(env: Any) -> None:
+def follow_body(env: Any) -> None:
     """Select the model's camera that follows the body, if it has one and no other was chosen.
 
     Gymnasium's default camera stands still, so a moving body is soon out of sight.

@@ -119,7 +119,7 @@ def test_of_nearly_constant_scores_the_interval_of_g_is_of_their_spread_alone(sp
 @pytest.mark.parametrize("t", [3.0, -10.0, 30.0])
 def test_far_shifts_are_those_of_scipy_where_it_has_any(t: float, freedom: int) -> None:
     for share in (0.025, 0.975):
-        shift = statistics._far_shift(t, freedom, share)
+        shift = statistics.far_shift(t, freedom, share)
         assert stats.nct.cdf(t, freedom, shift) == pytest.approx(1 - share, abs=1e-7)
 
 

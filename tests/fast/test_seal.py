@@ -488,7 +488,7 @@ def test_what_is_changed_after_learn_is_seen_though_only_the_libraries_ran(name:
 def alone(model: Any, **options: Any) -> bool:
     """Whether an algorithm takes it that nobody changes anything while it learns."""
     model._setup_learn(64, **{"callback": None, **options})
-    return bool(model._plan().alone)
+    return bool(model.lean_plan().alone)
 
 
 class Renamed(fast.PPO):

@@ -114,7 +114,7 @@ def test_losses_are_those_that_train_takes(subject: Subject, monkeypatch: pytest
     model = learned(subject)
     batch = batch_from(model)
     found = networks(model.policy)
-    losses = module._losses(model, batch, tuple(found))
+    losses = module.losses(model, batch, tuple(found))
     assert [name for names in losses for name in names] == list(found)
     gradients: dict[nn.Parameter, Tensor | None] = {}
     torch.manual_seed(0)
@@ -181,7 +181,7 @@ def _rows(batch: Batch) -> Iterator[Batch]:
 
 def _of_one_row(model: Any, batch: Batch, network: str) -> dict[nn.Parameter, Tensor]:
     found = networks(model.policy)
-    [loss] = [loss for names, loss in module._losses(model, batch, tuple(found)).items() if network in names]
+    [loss] = [loss for names, loss in module.losses(model, batch, tuple(found)).items() if network in names]
     own = list(found[network].trunk.parameters())
     gradients = torch.autograd.grad(loss(), own, allow_unused=True)
     return {each: torch.zeros_like(each) if g is None else g for each, g in zip(own, gradients, strict=True)}
@@ -199,7 +199,7 @@ def test_values_and_targets_are_those_of_the_critics_loss(subject: Subject) -> N
     assert list(found) == critics
     [loss] = [
         loss
-        for names, loss in module._losses(model, batch, tuple(networks(model.policy))).items()
+        for names, loss in module.losses(model, batch, tuple(networks(model.policy))).items()
         if critics[0] in names
     ]
     errors = torch.stack([value - target for value, target in found.values()])
@@ -212,7 +212,7 @@ def test_values_and_targets_are_those_of_the_critics_loss(subject: Subject) -> N
         else:
             expected = errors.square().mean(1).sum() * (1 if subject.name in {"TD3", "DDPG"} else 0.5)
     model.policy.set_training_mode(False)
-    with module._noise_of_its_own(model.device):
+    with module.seeded_noise(model.device):
         assert float(expected) == pytest.approx(float(loss().detach()), rel=1e-5)
 
 

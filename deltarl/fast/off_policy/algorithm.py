@@ -140,7 +140,7 @@ class OffPolicyLean(Lean):
         return self.policy.unscale_action(scaled), scaled
 
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
-        plan = self._plan()
+        plan = self.lean_plan()
         if (update := plan.update) is None:
             self._share_only_what_is_theirs()
             super().train(gradient_steps, batch_size)  # type: ignore[misc]

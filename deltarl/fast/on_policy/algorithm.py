@@ -32,7 +32,7 @@ class OnPolicyLean(Lean):
         """Learn from the rollout in the buffer, increment `_n_updates`, and return what is logged under `train/`."""
 
     def train(self) -> None:
-        plan = self._plan()
+        plan = self.lean_plan()
         if (update := plan.update) is None:
             super().train()  # type: ignore[misc]
             return
