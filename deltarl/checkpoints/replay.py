@@ -102,13 +102,13 @@ class Transitions:
         """
         parts = safetensors.numpy.load(content)
         if parts.keys() != self.arrays.keys():
-            raise ValueError(f"arrays {', '.join(sorted(parts))} there and {', '.join(sorted(self.arrays))} here")
+            raise ValueError(f"expected arrays {', '.join(sorted(self.arrays))}; got {', '.join(sorted(parts))}")
         [rows] = {len(part) for part in parts.values()}
         places = {name: array[index * self.rows :][: min(rows, self.rows)] for name, array in self.arrays.items()}
         for name, place in places.items():
             if (parts[name].dtype, parts[name].shape) != (place.dtype, place.shape):
-                there, here = (f"{each.dtype} {each.shape}" for each in (parts[name], place))
-                raise ValueError(f"{name} is {there} there and {here} here")
+                got, expected = (f"{each.dtype} {each.shape}" for each in (parts[name], place))
+                raise ValueError(f"{name}: expected {expected}, got {got}")
         for name, place in places.items():
             place[...] = parts[name]
         return rows

@@ -48,12 +48,13 @@ def misfit(policy: BasePolicy, path: Path) -> str | None:
         for name in stored.keys():  # noqa: SIM118
             shape = stored.get_slice(name).get_shape()
             if name not in own or shape != list(own[name].shape):
-                return f"{name} is {shape} there and {list(own[name].shape) if name in own else 'not'} here"
+                expected = f"shape {list(own[name].shape)}" if name in own else "no such tensor"
+                return f"{name}: expected {expected}, got {shape}"
             tensor = stored.get_tensor(name)
             if tensor.dtype != own[name].dtype:
-                return f"{name} is {tensor.dtype} there and {own[name].dtype} here"
+                return f"{name}: expected {own[name].dtype}, got {tensor.dtype}"
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinity")
+                raise ValueError(f"{name} contains NaN or infinity")
     return None
 
 
@@ -78,11 +79,13 @@ def load_normalizer(normalizer: VecNormalize, path: Path) -> None:
             for part, wanted in (("mean", shape), ("var", shape), ("count", ())):
                 array = arrays[f"{name}/{part}"]
                 if array.shape != wanted or array.dtype != np.float64:
-                    raise ValueError(f"{name}/{part} is {array.dtype} {array.shape} there and float64 {wanted} here")
+                    raise ValueError(f"{name}/{part}: expected float64 {wanted}, got {array.dtype} {array.shape}")
                 if not np.isfinite(array).all() or (part != "mean" and (array < 0).any()):
                     raise ValueError(f"{name}/{part} contains impossible values")
         if others := arrays.keys() - {"returns"} - {f"{name}/{part}" for name in known for part in _PARTS}:
-            raise ValueError(f"contains statistics of entries that are not observed here: {', '.join(sorted(others))}")
+            raise ValueError(
+                f"contains statistics of entries that the environment does not have: {', '.join(sorted(others))}"
+            )
         for name, statistics in known.items():
             statistics.mean, statistics.var, count = (arrays[f"{name}/{part}"] for part in _PARTS)
             statistics.count = float(count)

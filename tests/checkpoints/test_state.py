@@ -174,7 +174,7 @@ def test_a_network_and_its_optimizer_are_filled_in_place() -> None:
 
 def test_parameters_of_another_shape_are_a_misfit() -> None:
     snapshot = capture(torch.nn.Linear(3, 4))
-    with pytest.raises(MisfitError, match=r"_parameters/weight: \(4, 3\) there and \(5, 3\) here"):
+    with pytest.raises(MisfitError, match=r"_parameters/weight: expected shape \(5, 3\), got \(4, 3\)"):
         restore(torch.nn.Linear(3, 5), snapshot)
 
 
@@ -238,7 +238,7 @@ def test_two_windows_on_a_simulation_are_told_apart() -> None:
 def test_another_simulation_is_a_misfit() -> None:
     env, other = gym.make("Hopper-v5"), gym.make("Walker2d-v5")
     snapshot = capture(env.unwrapped.data)  # type: ignore[attr-defined]
-    with pytest.raises(MisfitError, match="the simulation has another model"):
+    with pytest.raises(MisfitError, match="the simulation has a different model"):
         restore(other.unwrapped.data, snapshot)  # type: ignore[attr-defined]
 
 

@@ -216,29 +216,35 @@ def weights(value: torch.Tensor) -> Callable[[Path], None]:
 
 
 MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "mean of one": (statistics(mean=np.zeros(1), var=np.ones(1)), "normalizer.npz: .*observation/mean is float64 "),
-    "mean of many": (statistics(mean=np.zeros((3, 11)), var=np.ones((3, 11))), r"\(3, 11\) there and float64 \(11,\)"),
-    "scalar mean": (statistics(mean=np.zeros(())), r"mean is float64 \(\) there"),
-    "half mean": (statistics(mean=np.zeros(11, np.float16)), "mean is float16"),
-    "complex mean": (statistics(mean=np.zeros(11, complex)), "mean is complex128"),
-    "textual mean": (statistics(mean=np.array(["0"] * 11)), "mean is <U1"),
+    "mean of one": (
+        statistics(mean=np.zeros(1), var=np.ones(1)),
+        r"normalizer.npz: .*observation/mean: .* got float64 \(1,\)",
+    ),
+    "mean of many": (
+        statistics(mean=np.zeros((3, 11)), var=np.ones((3, 11))),
+        r"expected float64 \(11,\), got float64 \(3, 11\)",
+    ),
+    "scalar mean": (statistics(mean=np.zeros(())), r"mean: .* got float64 \(\)"),
+    "half mean": (statistics(mean=np.zeros(11, np.float16)), "mean: .* got float16"),
+    "complex mean": (statistics(mean=np.zeros(11, complex)), "mean: .* got complex128"),
+    "textual mean": (statistics(mean=np.array(["0"] * 11)), "mean: .* got <U1"),
     "NaN": (statistics(mean=np.full(11, np.nan)), "observation/mean contains impossible values"),
     "negative variance": (statistics(var=-np.ones(11)), "observation/var contains impossible values"),
-    "counts": (statistics(count=np.ones(2)), "observation/count is float64"),
+    "counts": (statistics(count=np.ones(2)), r"observation/count: .* got float64 \(2,\)"),
     "other names": (
         statistics(**{"goal/mean": np.zeros(3)}),
-        "entries that are not observed here: observation/goal/mean",
+        "entries that the environment does not have: observation/goal/mean",
     ),
     "no names": (rewritten(lambda content: content.pop("observation/var"), "normalizer.npz"), "'observation/var' is"),
-    "one weight": (weights(torch.zeros(1)), rf"policy.safetensors: .*{WEIGHT} is \[1\] there and \[3\] here"),
-    "rows of weights": (weights(torch.zeros(1, 3)), r"is \[1, 3\] there and \[3\] here"),
-    "double weights": (weights(torch.zeros(3, dtype=torch.float64)), "is torch.float64 there and torch.float32 here"),
-    "integer weights": (weights(torch.zeros(3, dtype=torch.int32)), "is torch.int32 there"),
-    "NaN weights": (weights(torch.full((3,), torch.nan)), f"{WEIGHT} holds NaN or infinity"),
+    "one weight": (weights(torch.zeros(1)), rf"policy.safetensors: .*{WEIGHT}: expected shape \[3\], got \[1\]"),
+    "rows of weights": (weights(torch.zeros(1, 3)), r"expected shape \[3\], got \[1, 3\]"),
+    "double weights": (weights(torch.zeros(3, dtype=torch.float64)), "expected torch.float32, got torch.float64"),
+    "integer weights": (weights(torch.zeros(3, dtype=torch.int32)), "got torch.int32"),
+    "NaN weights": (weights(torch.full((3,), torch.nan)), f"{WEIGHT} contains NaN or infinity"),
     "missing weights": (rewritten(lambda content: content.pop(WEIGHT), "policy.safetensors"), WEIGHT),
     "other weights": (
         rewritten(lambda content: content.update(other=torch.zeros(3)), "policy.safetensors"),
-        r"other is \[3\] there and not here",
+        r"other: expected no such tensor, got \[3\]",
     ),
 }
 
@@ -294,10 +300,13 @@ def shrunk(content: dict[str, Any]) -> None:
 STATES: dict[str, tuple[Callable[[Path], None], str]] = {
     "cast rewards": (
         replayed(lambda content: content.update(rewards=content["rewards"].double())),
-        "rewards is float64",
+        "rewards: expected float32 .*, got float64",
     ),
-    "broadcast rewards": (replayed(lambda content: content.update(rewards=content["rewards"][:, 0])), "rewards is"),
-    "no rewards": (replayed(lambda content: content.pop("rewards")), "arrays .* there and .*rewards.* here"),
+    "broadcast rewards": (
+        replayed(lambda content: content.update(rewards=content["rewards"][:, 0])),
+        "rewards: expected",
+    ),
+    "no rewards": (replayed(lambda content: content.pop("rewards")), "expected arrays .*rewards.*; got"),
     "fewer rows": (
         replayed(cut),
         r"\d+ rows are stored, but the buffer had 4\d",

@@ -46,7 +46,10 @@ def test_it_learns_on(trained: RunResult, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("torso.width=32",), r"init_from: .*, ppo on Hopper-v5, has different networks: .*\] there and \["),
+        (
+            ("torso.width=32",),
+            r"init_from: .*, ppo on Hopper-v5, has different networks: .*: expected shape .*, got \[",
+        ),
         (("torso.width=16", "env=walker2d"), r"init_from: .*, ppo on Hopper-v5, has different networks: "),
         (("torso.width=16", "env.normalize.observations=false"), r"set env\.normalize\.observations=true"),
     ],

@@ -1,10 +1,10 @@
-"""The state of living Python objects as data: JSON and tensors, without pickle.
+"""The state of live Python objects as data: JSON and tensors, without pickle.
 
-`capture` walks everything that can be reached from an object, an SB3 algorithm with its environments for instance,
-and `restore` fills an object that was built in the same way, then captures that one too and names what differs. No list
-of attributes has to be kept: what a wrapper, an environment or an algorithm of somebody else's holds is stored because
-it is there. Nothing is ever constructed from what a file says but numbers, strings, containers, arrays and random
-generators; an object that was not built already is named, and left out.
+`capture` walks everything that is reachable from an object, such as an SB3 algorithm with its environments. `restore`
+fills an object that was built in the same way, then captures it again and reports what differs. There is no list of
+attributes to maintain: whatever a third-party wrapper, environment or algorithm holds is stored. From a file only
+numbers, strings, containers, arrays and random generators are constructed; any other object that does not exist already
+is reported and left out.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["MisfitError", "Snapshot", "capture", "restore"]
 
 
 def capture(root: object, elsewhere: Arrays | None = None) -> Snapshot:
-    """A copy of everything that can be reached from `root`.
+    """Copy everything that is reachable from `root`.
 
     Args:
         root: an object, or a dict of them.
-        elsewhere: arrays, by name, that are stored separately and only referred to here.
+        elsewhere: arrays, by name, that are stored separately; the snapshot only refers to them.
 
     Raises:
-        RecursionError: if objects hold each other some hundred levels deep.
+        RecursionError: if objects are nested several hundred levels deep.
     """
     return Capture(elsewhere or {}).run(root)
 
@@ -40,17 +40,17 @@ def restore(
     """Fill `root`, built as the captured object was, from a snapshot.
 
     Args:
-        root: what to fill.
-        snapshot: what from.
+        root: the object to fill.
+        snapshot: the state to fill it from.
         elsewhere: the arrays that `capture` only referred to.
-        compare: whether to look if all is as it was; snapshots of the first version do not tell enough for that.
+        compare: whether to compare the result with the snapshot; snapshots of version 1 do not contain enough for that.
 
     Returns:
-        `root` itself, or what takes its place if it is a number, a string or a tuple; and the paths of what is not as
-        it was: it had no place to go to in `root` and was left as it is, or could not be made the same.
+        `root`, or its replacement if it is a number, a string or a tuple; and the paths of everything that could not be
+        restored or differs from the snapshot.
 
     Raises:
-        MisfitError: if `root` has another shape; it may then be filled in part.
+        MisfitError: if `root` has a different structure; it may then be partly filled.
     """
     snapshot = replace(snapshot, tree=renamed(snapshot.tree))
     restoring = Restore(snapshot, elsewhere or {})

@@ -1,4 +1,4 @@
-"""Arrays, tensors and simulations, filled or made anew by a walk along a snapshot."""
+"""Restores arrays, tensors and simulations: fills existing ones, or creates new ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def array(walk: Walk, key: str) -> memory.Array:
 
 
 def numbers(walk: Walk, node: dict[str, Any]) -> memory.Array:
-    """An array of its own, as it lay in memory."""
+    """An array that owns its memory, in its original layout."""
     found = array(walk, node["array"])
     if "dtype" in node:
         found = np.frombuffer(found.tobytes(), memory.dtype_of(node["dtype"])).reshape(node["shape"]).copy()
@@ -29,8 +29,8 @@ def numbers(walk: Walk, node: dict[str, Any]) -> memory.Array:
 
 def put_array(walk: Walk, old: Any, node: dict[str, Any]) -> memory.Array:
     new = numbers(walk, node)
-    # A window on memory that is not NumPy's, MuJoCo's for instance, stays a window. Anything else is replaced:
-    # two arrays that happen to be one in a fresh object need not be one in the captured one.
+    # An array that exposes another library's memory, such as MuJoCo's, is filled in place. Any other is replaced,
+    # because one array of the new object may have been two separate arrays in the captured one.
     is_window = memory.is_window(old) and old.shape == new.shape and old.dtype == new.dtype
     if "global" in node and _fits(old, new):
         if old.flags.writeable:
@@ -74,7 +74,7 @@ def put_tensor(walk: Walk, old: Any, new: torch.Tensor, node: dict[str, Any], pa
         or "global" in node
     ):
         if old.shape != new.shape or old.dtype != new.dtype:
-            raise MisfitError(f"{path}: {tuple(new.shape)} there and {tuple(old.shape)} here")
+            raise MisfitError(f"{path}: expected shape {tuple(old.shape)}, got {tuple(new.shape)}")
         with torch.no_grad():
             old.copy_(new)
         new = old
@@ -107,7 +107,7 @@ def simulation(walk: Walk, write: Callable[[physics.Arrays], None], names: list[
     try:
         write(arrays)
     except (KeyError, ValueError, TypeError) as error:
-        raise MisfitError(f"{path}: the simulation has another model: {error}") from error
+        raise MisfitError(f"{path}: the simulation has a different model: {error}") from error
 
 
 def of_objects(items: list[Any], node: dict[str, Any]) -> memory.Array:
@@ -115,12 +115,12 @@ def of_objects(items: list[Any], node: dict[str, Any]) -> memory.Array:
         raise MisfitError(f"{len(items)} objects for an array of {node['shape']}")
     new = np.empty(node["shape"], object)
     flat = new.reshape(-1)
-    for index, item in enumerate(items):  # one at a time: NumPy would look into lists
+    for index, item in enumerate(items):  # one at a time: NumPy would expand lists
         flat[index] = item
     return memory.in_layout(new, node.get("strides"))
 
 
 def _fits(old: Any, new: memory.Array) -> bool:
-    """Whether an array can take another's place, number by number."""
+    """Whether an array can be filled in place with the values of another."""
     is_array = type(old) is np.ndarray
     return is_array and (old.shape, old.dtype, old.strides) == (new.shape, new.dtype, new.strides)

@@ -1,4 +1,4 @@
-"""Reads what older snapshots wrote in another form."""
+"""Restores nodes in formats that only older snapshots use."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, fu
 
 
 def value(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:
-    """What is to stand in the place of `old`, as `Restore.value`.
+    """The object to put in the place of `old`.
 
     Raises:
-        MisfitError: if no version wrote such a node.
+        MisfitError: if no version so far has written such a node.
     """
     kind, content = next(iter(node.items()))
     match kind:
@@ -30,7 +30,7 @@ def value(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:
         case "callable":
             return _put_callable(walk, old, content, node["held"], path)
         case _:
-            raise MisfitError(f"{path}: '{kind}' is of a newer version")
+            raise MisfitError(f"{path}: '{kind}' was written by a newer version")
 
 
 def _put_callable(walk: Walk, old: Any, name: str, nodes: list[Any], path: str) -> Any:

@@ -27,11 +27,11 @@ from deltarl.checkpoints.state.kinds import class_of
 from deltarl.checkpoints.state.snapshot import Arrays, Snapshot, below
 
 _PACKED_LENGTH = 64
-_LONGEST_INT = 10_000  # bits; Python neither writes nor reads decimals of any length
+_LONGEST_INT = 10_000  # bits; Python limits the length of the decimals that it writes and reads
 
 
 def shared_by_all() -> dict[str, Any]:
-    """The random generators that every process starts with; an object that holds one holds that very object."""
+    """The random generators that every process starts with; references to them are restored as references."""
     return {
         "process/numpy": np.random.mtrand._rand,
         "process/python": random.random.__self__,  # type: ignore[attr-defined]
@@ -43,14 +43,14 @@ class Capture(MemoryCapture):
     """One walk through an object graph.
 
     Args:
-        elsewhere: arrays, by name, that are stored separately and only referred to here.
+        elsewhere: arrays, by name, that are stored separately; the snapshot only refers to them.
     """
 
     def __init__(self, elsewhere: Arrays) -> None:
         super().__init__()
         known = {f"elsewhere/{name}": array for name, array in elsewhere.items()} | shared_by_all()
         self.paths = {id(value): name for name, value in known.items()}
-        self.alive: list[Any] = list(known.values())  # an id is an object's own only while it lives
+        self.alive: list[Any] = list(known.values())  # an id is unique only while its object is alive
         self.classes: set[type] = set()
         self.globals = Globals()
         for name, array in elsewhere.items():
@@ -85,7 +85,7 @@ class Capture(MemoryCapture):
         return self.once(value, path) or self.compound(value, path)
 
     def once(self, value: Any, path: str) -> dict[str, str] | None:
-        """The path at which an object has been met before, else None; from now on it has been met."""
+        """The path at which an object was first met, or None if this is the first time, which is then recorded."""
         if id(value) in self.paths:
             return {"same": self.paths[id(value)]}
         self.paths[id(value)] = path
@@ -94,7 +94,7 @@ class Capture(MemoryCapture):
 
     def compound(self, value: Any, path: str) -> Any:  # noqa: PLR0911, PLR0912 - one case a kind
         match value:
-            case float() if type(value) is float:  # NaN, which is itself and equals nothing
+            case float() if type(value) is float:  # NaN, which does not equal itself
                 return {"nan": struct.pack("<d", value).hex()}
             case torch.Tensor():
                 return self.tensor(value, path)
@@ -143,20 +143,20 @@ class Capture(MemoryCapture):
             return self.unsupported(path, class_of(value))
         if isinstance(value, kinds.CONTAINERS):
             return self.container(value, path)
-        of_class = self.type_of(type(value), path)  # first: what an object shares with its class is the class's
+        of_class = self.type_of(type(value), path)  # first: shared objects belong to the class
         named = self.name_of(value)
-        if type(value) is object and not named:  # nothing but itself, so there is no telling which one
+        if type(value) is object and not named:  # a bare object() has only its identity, which cannot be restored
             return self.unsupported(path, class_of(value))
         attributes = self.named(kinds.attributes_of(value), path)
         return {"object": attributes, "class": class_of(value), **of_class, **named}
 
     def name_of(self, value: Any) -> dict[str, str]:
-        """The name by which a module holds an object, if one does."""
+        """The name of an object in a module, if it has one."""
         name = self.globals.name_of(value)
         return {} if name is None else {"global": name}
 
     def type_of(self, kind: type, path: str) -> dict[str, Any]:
-        """What a class holds, the first time it is met; classes of known packages are not examined."""
+        """The state of a class, recorded when it is first met; classes of known packages are skipped."""
         if kinds.is_known(kind) or kind in self.classes:
             return {}
         self.globals.look_at_module_of(kind)
@@ -213,7 +213,7 @@ class Capture(MemoryCapture):
                 if value.cache_info().currsize:
                     return self.unsupported(path, "what a cache remembers")
                 return {"wrapped": [self.node(value.__wrapped__, f"{path}/0")], "class": class_of(value)}
-            case np.ufunc() if value.__name__.endswith("(vectorized)"):  # of `frompyfunc`, which does not show its own
+            case np.ufunc() if value.__name__.endswith("(vectorized)"):  # of `frompyfunc`
                 return self.unsupported(path, class_of(value))
             case np.ufunc() | types.MethodDescriptorType() | types.WrapperDescriptorType():
                 return {"builtin": kinds.name_of_function(value)}
@@ -223,7 +223,7 @@ class Capture(MemoryCapture):
                 return None
 
     def inside(self, function: types.FunctionType, path: str) -> dict[str, Any]:
-        """The code of a function, and what it holds."""
+        """The code of a function, and its state."""
         if kinds.is_top_level(function):
             return {}
         cells = [cell.cell_contents for cell in kinds.cells_of(function)]
@@ -236,7 +236,7 @@ class Capture(MemoryCapture):
         }
 
     def extras(self, value: Any, path: str) -> dict[str, Any]:
-        """Attributes of an object that usually has none."""
+        """Attributes of an object whose type usually has none."""
         own = getattr(value, "__dict__", {})
         return {"attributes": self.named(own, f"{path}/#attributes")} if own else {}
 
@@ -244,7 +244,7 @@ class Capture(MemoryCapture):
         node = {"enum": value.name, "class": class_of(value), **self.type_of(type(value), path)}
         own = {name: held for name, held in vars(value).items() if name not in kinds.OF_EVERY_MEMBER}
         if value.name is None or value.name not in type(value).__members__:
-            node["number"] = value.value  # flags that are set together
+            node["number"] = value.value  # a combination of flags
         if own and self.once(value, path) is None:
             node["attributes"] = self.named(own, f"{path}/#attributes")
         return node

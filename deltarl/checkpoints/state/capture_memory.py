@@ -1,4 +1,4 @@
-"""The part of a walk that deals with memory: arrays and tensors, views of them, and what they share."""
+"""The part of `Capture` that deals with memory: arrays, tensors, and views that share it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from deltarl.checkpoints.state.snapshot import MOST_NAMED, Snapshot
 
 
 class MemoryCapture(ABC):
-    """Puts arrays and tensors into a snapshot, each piece of memory once.
+    """Adds arrays and tensors to a snapshot, each piece of memory once.
 
     Attributes:
-        snapshot: what has been captured so far.
-        storages: path of each storage of PyTorch's that has been met, by its address.
-        extents: address, bytes and path of each piece of memory that has been met.
+        snapshot: the state captured so far.
+        storages: path of each PyTorch storage met so far, by its address.
+        extents: address, bytes and path of each piece of memory met so far.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class MemoryCapture(ABC):
 
     @abstractmethod
     def once(self, value: Any, path: str) -> dict[str, str] | None:
-        """Where an object has been met before, None at the first time."""
+        """The path at which an object was first met, or None if this is the first time."""
 
     @abstractmethod
     def items(self, held: Iterable[Any], path: str) -> list[Any]:
@@ -40,14 +40,14 @@ class MemoryCapture(ABC):
 
     @abstractmethod
     def name_of(self, value: Any) -> dict[str, str]:
-        """The name by which a module holds an object, if one does."""
+        """The name of an object in a module, if it has one."""
 
     @abstractmethod
     def extras(self, value: Any, path: str) -> dict[str, Any]:
-        """Attributes of an object that usually has none."""
+        """Attributes of an object whose type usually has none."""
 
     def name_overlaps(self) -> None:
-        """Report memory that is exposed by two libraries, each of which takes it for its own."""
+        """Report memory that NumPy and PyTorch share, because each would be restored separately."""
         end, owner = 0, ""
         for start, size, path in sorted(self.extents):
             if size and start < end:
@@ -56,6 +56,7 @@ class MemoryCapture(ABC):
                 end, owner = start + size, path
 
     def unsupported(self, path: str, kind: str) -> dict[str, Any]:
+        """Record an object that cannot be stored. `kind` is compared with older snapshots, so its wording must stay."""
         if len(self.snapshot.unsupported) < MOST_NAMED:
             self.snapshot.unsupported[path] = kind
         return {"constant": kind}
@@ -99,7 +100,7 @@ class MemoryCapture(ABC):
     def bytes_of(self, value: memory.Array, path: str, *, raw: bool = False) -> dict[str, Any]:
         """An array that owns its memory.
 
-        With `raw`, the numbers are not interpreted: those around a view may be uninitialised.
+        With `raw`, the bytes are not interpreted as numbers: those around a view may be uninitialised.
         """
         layout = memory.layout(value) | self.name_of(value)
         if value.dtype == object:

@@ -9,7 +9,7 @@ import torch
 
 from deltarl.checkpoints.state.snapshot import Snapshot, below
 
-# The parts of a node that hold others by name, and by key.
+# The parts of a node that contain other nodes, by name and by key.
 _NAMED = {"object", "attributes", "members"}
 _KEYED = {"dict", "keywords"}
 
@@ -42,13 +42,13 @@ def _is_ours(node: dict[str, Any]) -> bool:
 
 
 def _without_later(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Attributes, without those that a later version has added, which keep their initial values."""
+    """Attributes without those that a later version added, which keep their initial values."""
     return {name: node for name, node in other.items() if name in one}
 
 
 def _part(part: str, one: Any, other: Any, path: str) -> Iterator[str]:
-    """Where a part of two nodes differs; `held` by one node, names and keys further the path."""
-    if part in {"mjdata", "mjmodel"}:  # names of tensors, which are compared themselves; older ones had others
+    """The paths at which a part of two nodes differs."""
+    if part in {"mjdata", "mjmodel"}:  # names of tensors, which are compared separately and differ between versions
         return
     if part in _NAMED and isinstance(one, dict) and isinstance(other, dict):
         names = list(one.keys() ^ other.keys())

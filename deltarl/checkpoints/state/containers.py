@@ -1,4 +1,4 @@
-"""What a walk along a snapshot fills containers with."""
+"""Restores containers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def is_set(old: Any, items: list[Any], node: dict[str, Any]) -> bool:
 
 
 def refill(old: Any, base: type, items: list[Any]) -> None:
-    """Give a container exactly these items, bypassing what its class may do when it is filled."""
+    """Give a container exactly these items, bypassing methods that its class overrides."""
     if base is dict:
         put = OrderedDict.__setitem__ if isinstance(old, OrderedDict) else dict.__setitem__
         (OrderedDict if isinstance(old, OrderedDict) else dict).clear(old)

@@ -1,4 +1,4 @@
-"""Functions, methods, partials and weak references, filled or made anew by a walk along a snapshot."""
+"""Restores functions, methods, partials and weak references."""
 
 from __future__ import annotations
 

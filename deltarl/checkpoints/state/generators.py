@@ -1,4 +1,4 @@
-"""Random generators, filled or made anew by a walk along a snapshot."""
+"""Restores random generators: fills existing ones, or creates new ones."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Objects that the user's modules hold by name: tables of levels, constants, sentinels.
+"""Global objects of the user's modules, such as tables of levels, constants and sentinels.
 
-They belong to the module. An environment that holds one holds that very object; no copy ever takes its place.
+A reference to such an object is restored as a reference to the module's object, never as a copy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _DEPTH, _LENGTH = 3, 1000
 
 
 class Globals:
-    """The objects of modules by their names, of those modules that have been looked at."""
+    """The objects of the modules examined so far, by name."""
 
     def __init__(self) -> None:
         self.names: dict[int, str] = {}
@@ -26,7 +26,7 @@ class Globals:
         self._modules: set[str] = set()
 
     def look_at_module_of(self, kind: Any) -> None:
-        """Look at the module of a class, if it is of none of the known packages."""
+        """Examine the module of a class, unless it belongs to a known package."""
         name = getattr(kind, "__module__", None)
         if kinds.is_known(kind) or name in self._modules or name not in sys.modules:
             return
@@ -36,7 +36,7 @@ class Globals:
             self.found[self.names[id(value)]] = value
 
     def name_of(self, value: Any) -> str | None:
-        """The name of an object that a module holds; None for any other."""
+        """The name of an object in an examined module; None if it is in none."""
         return self.names.get(id(value))
 
 

@@ -1,4 +1,4 @@
-"""Which parts of an object are state, and the names by which objects of two processes are compared."""
+"""Decides which parts of an object are state, and names objects so that two processes can compare them."""
 
 from __future__ import annotations
 
@@ -51,27 +51,27 @@ BITS: dict[str, type[np.random.BitGenerator]] = {
     for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64, np.random.MT19937)
 }
 CONTAINERS: tuple[type, ...] = (dict, list, tuple, set, frozenset, deque)
-# Containers that may be made where there is none yet, beside the plain ones.
+# Containers, besides the plain ones, that may be created from a snapshot.
 MAKEABLE: dict[str, type] = {f"collections.{kind.__name__}": kind for kind in (Counter, OrderedDict, defaultdict)}
-# Classes of C whose attributes show all that they hold.
+# Classes written in C whose attributes show their whole state.
 _OPEN = (types.SimpleNamespace, *CONTAINERS)
-# Classes that may be put where there was another: they make data alone.
+# Classes that may replace another one as an attribute's value: they only construct data.
 DATA: dict[str, type] = {
     f"builtins.{kind.__name__}": kind
     for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset)
 }
-# What every member of an Enum has.
+# Attributes of every Enum member.
 OF_EVERY_MEMBER = {"_value_", "_name_", "_sort_order_", "__objclass__"}
 WRAPPED = (staticmethod, classmethod, property, functools.cached_property)
 
 
 def is_known(kind: Any) -> bool:
-    """Whether a class or function is of a package whose version a checkpoint names."""
+    """Whether a class or function belongs to a package whose version checkpoints record."""
     return str(getattr(kind, "__module__", None) or "builtins").partition(".")[0] in _KNOWN
 
 
 def is_made_anew(value: object) -> bool:
-    """Whether an object is rebuilt on resume, or process-local; it is never stored."""
+    """Whether an object is rebuilt on resume or process-local, so that it is never stored."""
     return (isinstance(value, Logger | logging.Logger | RolloutBuffer) and is_known(type(value))) or _draws(value)
 
 
@@ -97,7 +97,7 @@ def _draws(value: object) -> bool:
 
 def hides_state(value: object) -> bool:
     """Whether an object has a base class written in C or C++, which may hold state that no attribute shows."""
-    # Such a class makes its own instances, and Python's classes leave that to `object` or to a function of Python's.
+    # Such a class allocates its instances itself; Python classes use `object.__new__` or a Python function.
     own = (vars(base).get("__new__") for base in type(value).__mro__ if base is not object and base not in _OPEN)
     return any(isinstance(new, types.BuiltinFunctionType) for new in own)
 
@@ -109,10 +109,7 @@ def slots_of(kind: type) -> dict[str, types.MemberDescriptorType]:
 
 
 def attributes_of(thing: Any) -> dict[str, Any]:
-    """The attributes of an object that hold state.
-
-    A class names those that hold none, and are never stored, in `__transient__`.
-    """
+    """The attributes of an object that are state: all but those that its class lists in `__transient__`."""
     transient = {name for base in type(thing).__mro__ for name in vars(base).get("__transient__", ())}
     transient.update(*(names for kind, names in _TRANSIENT if isinstance(thing, kind)))
     if isinstance(thing, torch.optim.Optimizer):
@@ -127,14 +124,14 @@ def attributes_of(thing: Any) -> dict[str, Any]:
             found[name] = slot.__get__(thing)
     if isinstance(thing, torch.nn.Module):
         found |= {name: hooks for name, hooks in vars(thing).items() if name.endswith("_hooks") and hooks}
-    if isinstance(thing, Distribution):  # built anew of the network's outputs before it is read
+    if isinstance(thing, Distribution):  # rebuilt from the network's outputs before it is read
         return {name: _detached(value) for name, value in found.items() if not _is_distribution(value)}
     return found
 
 
 @functools.cache
 def _of_every_optimizer() -> frozenset[str]:
-    """What an optimizer's state dict holds, and what PyTorch hooks into it; making one imports PyTorch's compiler."""
+    """Attributes that every optimizer has. Cached, because creating an optimizer imports PyTorch's compiler."""
     return frozenset(vars(torch.optim.Optimizer([torch.zeros(1)], {})))
 
 
@@ -155,7 +152,7 @@ def members_of(kind: type) -> dict[str, Any]:
 def _is_fixed(kind: type, name: str, value: Any) -> bool:
     if isinstance(value, (types.FunctionType, *WRAPPED)):
         return False
-    if name.startswith("__") and name.endswith("__"):  # Python's own names, among which somebody may count
+    if name.startswith("__") and name.endswith("__"):  # Python's own names, among which a user may keep counters
         return type(value) not in {bool, int, float} or name == "__firstlineno__"
     fields = types.MemberDescriptorType | types.GetSetDescriptorType | types.DynamicClassAttribute
     is_member = isinstance(value, kind) and isinstance(kind, EnumMeta)
@@ -163,12 +160,12 @@ def _is_fixed(kind: type, name: str, value: Any) -> bool:
 
 
 def bases_of(kind: type) -> list[type]:
-    """The classes that a class has its attributes from, and what it is made by, where that is the user's own."""
+    """The user's classes that a class inherits from, and its metaclass if that is the user's."""
     return [*kind.__bases__, *(() if is_known(type(kind)) else (type(kind),))]
 
 
 def class_of(value: Any) -> str:
-    """The name of an object's class, or of the class that it is stored as: `__stored_as__`, with the same state."""
+    """The name under which an object's class is stored: its own, or that of the class in `__stored_as__`."""
     return name_of_class(vars(type(value)).get("__stored_as__", type(value)))
 
 
@@ -187,13 +184,13 @@ def loaded(name: str, base: type) -> Any:
 
 
 def name_of_function(function: Any) -> str:
-    """The name of a function, with that of its module."""
+    """The qualified name of a function, including its module."""
     name = getattr(function, "__qualname__", None) or getattr(function, "__name__", type(function).__name__)
     return f"{getattr(function, '__module__', None) or 'builtins'}.{name}"
 
 
 def is_top_level(function: Any) -> bool:
-    """Whether a function of a known package is what its module has under its name."""
+    """Whether a function belongs to a known package and is found in its module under its name."""
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
     if not (isinstance(module, str) and isinstance(name, str) and is_known(function)):
         return False
@@ -201,14 +198,14 @@ def is_top_level(function: Any) -> bool:
 
 
 def digest_of(code: types.CodeType) -> str:
-    """A digest of a function's code; it holds for one version of Python."""
+    """A digest of a function's code, comparable only within one version of Python."""
     constants = [digest_of(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts]
     parts = (code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants)
     return hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def method_of(owner: Any, name: str) -> Any:
-    """The method that an object has from its class, or a class from itself; None if it has none of that name."""
+    """The method of an object, or of a class, with this name; None if there is none."""
     for base in (owner if isinstance(owner, type) else type(owner)).__mro__:
         found: Any = vars(base).get(name)
         if (
@@ -222,7 +219,7 @@ def method_of(owner: Any, name: str) -> Any:
 
 
 def cells_of(function: types.FunctionType) -> list[types.CellType]:
-    """The cells of a closure that hold something."""
+    """The non-empty cells of a closure."""
     return [cell for cell in function.__closure__ or () if _is_set(cell)]
 
 
@@ -233,15 +230,14 @@ def _is_set(cell: types.CellType) -> bool:
     return False
 
 
-# Whose methods reach nothing but the object itself.
+# Types whose methods affect only the object itself.
 _HARMLESS = (*CONTAINERS, bytearray, random.Random, np.random.Generator, np.random.RandomState)
 
 
 def may_be_called(function: Any) -> bool:
-    """Whether a file may put this callable where a new object has another one.
+    """Whether a file may replace another callable of the new object by this one.
 
-    A path has `unlink`, and a policy's class `load`, which reads pickle: callables of known packages are never put
-    anywhere.
+    Those of known packages may not, because some are dangerous: `Path.unlink`, or a policy's `load`, which unpickles.
     """
     owner = getattr(function, "__self__", None)
     if type(owner) in _HARMLESS:
@@ -257,7 +253,7 @@ def hides_a_method(thing: Any, name: str) -> bool:
 
 
 def inside_of(wrapper: Any) -> list[Any]:
-    """The functions of a property, or of what else a class wraps them in."""
+    """The functions inside a property or another wrapper in a class."""
     if isinstance(wrapper, property):
         return [wrapper.fget, wrapper.fset, wrapper.fdel]
     if isinstance(wrapper, functools.cached_property):

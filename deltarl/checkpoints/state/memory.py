@@ -17,7 +17,7 @@ def is_plain(dtype: np.dtype[Any]) -> bool:
 
 
 def described(dtype: np.dtype[Any]) -> str | None:
-    """A dtype as text; None if its memory means nothing to another process, or contains padding."""
+    """A dtype as text; None if its memory is meaningless in another process, or contains padding."""
     if dtype.hasobject or _has_padding(dtype):
         return None
     text = repr(np.lib.format.dtype_to_descr(dtype))
@@ -28,11 +28,11 @@ def dtype_of(text: str) -> np.dtype[Any]:
     """The dtype that `described` gave as text.
 
     Raises:
-        ValueError: if it is not a dtype, or one of objects, which no file may hold.
+        ValueError: if it is not a dtype, or is one of objects, which files must not contain.
     """
     dtype = np.lib.format.descr_to_dtype(ast.literal_eval(text))
     if dtype.hasobject:
-        raise ValueError(f"{text} is a type of objects")
+        raise ValueError(f"expected a dtype of numbers, got {text}")
     return dtype
 
 
@@ -46,7 +46,7 @@ def _has_padding(dtype: np.dtype[Any]) -> bool:
 
 
 def root(array: Array) -> Array:
-    """The array whose memory an array shows: itself, unless it is a view of another."""
+    """The array that owns an array's memory: itself, unless it is a view."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
@@ -87,10 +87,10 @@ def in_layout(array: Array, strides: list[int] | None = None, readonly: bool = F
 
 
 def view(base: Array, dtype: str, shape: list[int], strides: list[int], offset: int) -> Array:
-    """An array on the memory of another.
+    """A view of another array's memory.
 
     Raises:
-        ValueError, TypeError: if it would reach beyond.
+        ValueError, TypeError: if it would extend beyond that memory.
     """
     order = sorted(range(base.ndim), key=lambda axis: -base.strides[axis])
     return np.ndarray(tuple(shape), dtype_of(dtype), base.transpose(order), offset, tuple(strides))

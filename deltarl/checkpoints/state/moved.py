@@ -1,4 +1,4 @@
-"""Classes that older checkpoints name by a former module."""
+"""Classes that have moved since older checkpoints recorded their modules."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from deltarl.checkpoints.state.globals import Globals
 from deltarl.checkpoints.state.kinds import class_of
 from deltarl.checkpoints.state.snapshot import MISSING, Arrays, Snapshot, below
 
-# The kinds of which a module may hold one that others hold as well.
+# Kinds of objects that a module may hold as globals and share with others.
 _OF_MODULES = {"object", "dict", "list", "packed", "set", "deque", "array", "tensor"}
 
 
@@ -32,15 +32,15 @@ class Restore:
     """One walk along a snapshot.
 
     Args:
-        snapshot: what was captured.
-        elsewhere: as of `Capture`.
+        snapshot: the captured state.
+        elsewhere: the arrays that the snapshot only refers to.
     """
 
     def __init__(self, snapshot: Snapshot, elsewhere: Arrays) -> None:
         self.tensors, self.version = snapshot.tensors, snapshot.version
         self.missing: list[str] = []
         self.done: dict[str, Any] = {f"elsewhere/{name}": array for name, array in elsewhere.items()} | shared_by_all()
-        # Two places may share an object in the new build that were two objects when captured.
+        # Two places of the new object may share what were two separate objects when captured.
         self.taken: dict[int, Any] = {}
         self.globals = Globals()
 
@@ -52,13 +52,13 @@ class Restore:
         if kind == "same":
             return self.done[content] if content in self.done else self.miss(path)
         old = self.of_module(old, node)
-        # A container may hold itself, so it is registered before it is filled.
+        # A container may contain itself, so it is registered before it is filled.
         self.done[path] = old
         self.done[path] = new = self.value(old, kind, content, node, path)
         return new
 
     def of_module(self, old: Any, node: dict[str, Any]) -> Any:
-        """The object that a module holds under the captured object's name; `old` if that had none."""
+        """The module's object with the captured object's name; `old` if it had no name."""
         if self.version < 2 or next(iter(node)) not in _OF_MODULES:
             return old
         if "global" in node:
@@ -192,7 +192,7 @@ class Restore:
         return MISSING if any(value is MISSING for _, value in filled) else filled
 
     def is_free(self, old: Any) -> bool:
-        """Whether `old` has not been filled yet; from now on it has."""
+        """Whether `old` has not been filled yet; it then counts as filled."""
         if id(old) in self.taken:
             return False
         self.taken[id(old)] = old
@@ -211,7 +211,7 @@ class Restore:
         if fits:
             self.put_class(type(old), node, path)
         new = self.empty(old if fits else None, base, name, node)
-        self.done[path] = new  # it may hold itself
+        self.done[path] = new  # it may contain itself
         if base is dict:
             filled = self.entries(old if fits else {}, nodes, path)
         else:
@@ -236,7 +236,7 @@ class Restore:
         return new
 
     def empty(self, old: Any, base: type, name: str, node: dict[str, Any]) -> Any:
-        """The object to fill: `old` if it is free, else a new one if that is only data."""
+        """The object to fill: `old` if it is free, otherwise a new one if its class is only data."""
         is_replaced = "class" not in node and base in {set, deque} and "global" not in node
         if old is not None and not is_replaced and base not in {tuple, frozenset} and self.is_free(old):
             return old
@@ -259,9 +259,9 @@ class Restore:
                 slots[name].__set__(old, new)
             else:
                 vars(old)[name] = new
-        if isinstance(old, gym.Space) and self.version < 2:  # there, what a space allows was not looked at
+        if isinstance(old, gym.Space) and self.version < 2:  # version 1 does not record the attributes of spaces
             return
-        if type(old).__module__.startswith("deltarl."):  # an option that a later version has added
+        if type(old).__module__.startswith("deltarl."):  # an option that a later version added
             return
         for name in known.keys() - nodes.keys():
             if isinstance(old, torch.nn.Module) and name.endswith("_hooks"):
@@ -273,7 +273,7 @@ class Restore:
         _order(getattr(old, "__dict__", {}), nodes)
 
     def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
-        """Give an object attributes that its kind usually does not have."""
+        """Give an object attributes that its type usually does not have."""
         if "attributes" in node or (self.version >= 2 and getattr(old, "__dict__", None)):
             self.put_attributes(old, node.get("attributes", {}), f"{path}/#attributes")
 
@@ -281,7 +281,7 @@ class Restore:
         if class_of(old) != node["class"] or not self.is_free(old):
             return self.miss(path)
         self.put_class(type(old), node, path)
-        if kinds.is_frozen(old):  # others may share it, in a module for instance
+        if kinds.is_frozen(old):  # it may be shared, for example with a module
             self.done[path] = new = object.__new__(type(old))
             self.put_frozen(new, old, nodes, path)
             return old if _equals(old, new) else new
@@ -289,7 +289,7 @@ class Restore:
         return old
 
     def put_frozen(self, new: Any, old: Any, nodes: dict[str, Any], path: str) -> None:
-        """Fill a new object with what `old` would be filled with."""
+        """Fill `new`, a copy, in the place of `old`."""
         known, slots = kinds.attributes_of(old), kinds.slots_of(type(old))
         for index, (name, node) in enumerate(nodes.items()):
             value = self.fill(known.get(name), node, below(path, index, name))
@@ -297,7 +297,7 @@ class Restore:
                 slots[name].__set__(new, value) if name in slots else vars(new).__setitem__(name, value)
 
     def put_class(self, kind: type, node: dict[str, Any], path: str) -> None:
-        """Restore what a class of the user's holds; of its functions, only what they hold."""
+        """Restore the state of a user's class; functions keep their code and get only their state."""
         self.globals.look_at_module_of(kind)
         if "held" not in node or kinds.is_known(kind) or not self.is_free(kind):
             return

@@ -1,4 +1,4 @@
-"""A snapshot: a tree of JSON, tensors, and the names of what could not be stored."""
+"""A snapshot: a JSON tree, tensors, and the paths of objects that could not be stored."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-# From version 2 on a tree is complete, so that two trees can be compared.
+# From version 2 on, a tree is complete, so that two trees can be compared.
 VERSION = 2
 
 MISSING: Any = object()
-# A buffer may hold a million of what cannot be stored.
+# A buffer may contain a million objects that cannot be stored.
 MOST_NAMED = 100
 
 
 class MisfitError(Exception):
-    """The object does not have the structure of the captured one; the message says where."""
+    """The object's structure differs from that of the captured one; the message says where."""
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Snapshot:
     """The state of an object.
 
     Attributes:
-        tree: JSON.
-        tensors: what is no JSON, by the path at which it was found.
-        unsupported: path and type of what could not be stored.
-        version: of the tree.
+        tree: the state as JSON.
+        tensors: tensors and arrays, by the path at which they were found.
+        unsupported: path and type of each object that could not be stored.
+        version: format version of the tree.
     """
 
     tree: Any
@@ -50,16 +50,16 @@ class Walk(Protocol):
         """The object to put in the place of `old`; `MISSING` if it cannot be restored."""
 
     def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
-        """All of them, or `MISSING`."""
+        """All items, or `MISSING` if any is missing."""
 
     def entries(self, old: dict[Any, Any], nodes: list[list[Any]], path: str) -> Any:
-        """All pairs of a mapping, or `MISSING`."""
+        """All pairs of a mapping, or `MISSING` if any is missing."""
 
     def miss(self, path: str) -> Any:
         """Record a path as lost and return `MISSING`."""
 
     def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
-        """Give an object attributes that its kind usually does not have."""
+        """Give an object attributes that its type usually does not have."""
 
 
 def below(path: str, index: int, key: Any) -> str:

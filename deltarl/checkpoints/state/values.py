@@ -1,4 +1,4 @@
-"""Immutable values as JSON that rebuilds them exactly; values that would not come back the same are not stored."""
+"""Encodes immutable values as JSON from which they can be rebuilt exactly; other values are not stored."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from deltarl.checkpoints.state import memory
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """PyTorch's type of this name.
+    """PyTorch's dtype of this name.
 
     Raises:
-        TypeError: if it has none.
+        TypeError: if there is none.
     """
     found = getattr(torch, name, None)
     if not isinstance(found, torch.dtype):
@@ -47,7 +47,7 @@ _KINDS: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
     "PosixPath": (PosixPath, str, PosixPath),
     "PurePosixPath": (PurePosixPath, str, PurePosixPath),
     "PureWindowsPath": (PureWindowsPath, str, PureWindowsPath),
-    # Bytes do not come back as such, and are left out with all else that does not.
+    # JSON does not preserve bytes and some other types, which are therefore left out.
     "re.Pattern": (re.Pattern, lambda p: [str(p.pattern), p.flags], lambda parts: re.compile(*parts)),
     "ellipsis": (type(...), lambda _: None, lambda _: ...),
     "torch.Size": (torch.Size, list, torch.Size),
@@ -58,7 +58,7 @@ _NAMES = {kind: name for name, (kind, *_) in _KINDS.items()}
 
 
 def encoded(value: Any) -> dict[str, Any] | None:
-    """A value as JSON; None if it is not known to come back the same."""
+    """A value as JSON; None if it cannot be rebuilt exactly."""
     if isinstance(value, np.dtype):
         text = memory.described(value)
         return None if text is None else {"value": text, "kind": "dtype"}
@@ -67,15 +67,15 @@ def encoded(value: Any) -> dict[str, Any] | None:
         return None
     _, encode, _ = _KINDS[name]
     node = {"value": encode(value), "kind": name}
-    # `repr` and not equality: a time in Rome may equal one in Oslo.
+    # Compared by `repr`, because equal values may differ: a time in Rome may equal one in Oslo.
     return node if repr(decoded(node)) == repr(value) else None
 
 
 def decoded(node: dict[str, Any]) -> Any:
-    """The value that `encoded` gave as JSON.
+    """The value that `encoded` turned into JSON.
 
     Raises:
-        KeyError, ValueError, TypeError, ArithmeticError, AttributeError, re.error: if it is none.
+        KeyError, ValueError, TypeError, ArithmeticError, AttributeError, re.error: if the node is invalid.
     """
     if node["kind"] == "dtype":
         return memory.dtype_of(node["value"])
@@ -83,7 +83,7 @@ def decoded(node: dict[str, Any]) -> Any:
     return decode(node["value"])
 
 
-# Whose hashes are the same in every process.
+# Types whose hashes are the same in every process.
 _NUMBERS = {int, float, bool, complex, Fraction, Decimal, UUID, datetime.timedelta}
 
 
@@ -112,7 +112,7 @@ class _Set(ctypes.Structure):
 
 
 def table_of(items: set[Any] | frozenset[Any]) -> list[int]:
-    """What besides its items determines the order of a set: slots in use, slots, and where `pop` looks next.
+    """What, besides its items, determines the order of a set: used slots, all slots, and where `pop` searches next.
 
     Python does not expose it; it is read from CPython's memory.
     """
