@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -72,21 +73,44 @@ def measured(spec: StackSpec, seed: int) -> dict[str, Any]:
     torch.manual_seed(seed)
     torso = Torso(FEATURES, spec)
     inputs, head, targets = torch.randn(ROWS, FEATURES), torch.randn(WIDTH) / WIDTH**0.5, torch.randn(ROWS)
-    norms: list[float] = []
-    for block in torso.blocks:
-        block.register_forward_pre_hook(lambda _, arguments: norms.append(_norm(arguments[0], spec)))
-    torso.blocks[-1].register_forward_hook(lambda _, __, after: norms.append(_norm(after, spec)))
-    features = torso(inputs)
-    loss = (features @ head - targets).square().mean()
-    blocks = [list(block.parameters()) for block in torso.blocks]
-    gradients = iter(torch.autograd.grad(loss, [parameter for block in blocks for parameter in block]))
-    by_block = [float(sum(next(gradients).square().sum() for _ in block) ** 0.5) for block in blocks]
+    with watched(torso) as norms:
+        features = torso(inputs)
+    by_block = gradient_by_block(torso, (features @ head - targets).square().mean())
     return {
         "state": norms,
         "gradient": by_block,
         "effective_rank": effective_rank(features.detach()),
         "linear_share": linear_share(inputs, features.detach()),
     }
+
+
+@contextmanager
+def watched(torso: Torso) -> Iterator[list[float]]:
+    """Collect the length of the state before the first block and after each block."""
+    norms: list[float] = []
+    spec = torso.spec
+    hooks = [
+        block.register_forward_pre_hook(lambda _, arguments: norms.append(_norm(arguments[0], spec)))
+        for block in torso.blocks
+    ]
+    hooks.append(torso.blocks[-1].register_forward_hook(lambda _, __, after: norms.append(_norm(after, spec))))
+    yield norms
+    for hook in hooks:
+        hook.remove()
+
+
+def gradient_by_block(torso: Torso, loss: Tensor) -> list[float]:
+    """Norm of the loss's gradient with respect to the parameters of each block."""
+    blocks = [list(block.parameters()) for block in torso.blocks]
+    gradients = iter(torch.autograd.grad(loss, [parameter for block in blocks for parameter in block]))
+    return [float(sum(next(gradients).square().sum() for _ in block) ** 0.5) for block in blocks]
+
+
+def rounded(found: Any) -> Any:
+    """Numbers to four digits, at any depth of a record."""
+    if isinstance(found, dict):
+        return {name: rounded(value) for name, value in found.items()}
+    return [rounded(value) for value in found] if isinstance(found, list) else float(f"{found:.4g}")
 
 
 def _norm(state: Tensor, spec: StackSpec) -> float:
