@@ -38,7 +38,7 @@ from deltarl.training.provenance import provenance
 
 ROOT = at_start.ROOT
 STEPS = 20_480
-PPO = {"n_steps": 256, "batch_size": 128, "n_epochs": 5}
+PPO: dict[str, Any] = {"n_steps": 256, "batch_size": 128, "n_epochs": 5}
 # Every kind and update, and the options that are meant for depth.
 ARMS = (
     "delta",
@@ -125,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 8, 16, 32])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "depth_trained.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -140,7 +141,7 @@ def main() -> None:
     # The whole table with one seed first, from shallow to deep.
     for seed in arguments.seeds:
         for depth in arguments.depths:
-            for arm in ARMS:
+            for arm in arguments.arms:
                 runs = report["runs"].setdefault(arm, {}).setdefault(str(depth), {})
                 if str(seed) in runs:
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,10 +68,96 @@ class Residual(Layer):
         return columns(None if inputs is None else by_input.add_(gradient), inputs), found
 
 
+class Orthogonal(Residual):
+    """x + h - a x with h = F(Norm(x)) and a = p / q, where p = x^T h and q = x^T x + eps.
+
+    With u = g^T x / q for the gradient g of the output,
+
+        by h: g - u x;  by x: g - a g - u (h - 2 a x), and what comes through h
+    """
+
+    def __init__(self, inner: Chain, eps: float) -> None:
+        super().__init__(inner)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        h, kept = self.inner.forward(x)
+        length = (x * x).sum(-1, keepdim=True).add_(number(self.eps, x))
+        along = (x * h).sum(-1, keepdim=True).div_(length)
+        return torch.addcmul(x + h, x, along, value=-1), (kept, x, h, length, along)
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        kept, x, h, length, along = saved
+        share = (gradient * x).sum(-1, keepdim=True).div_(length)
+        by_input, found = self.inner.backward(
+            kept, torch.addcmul(gradient, x, share, value=-1), inputs=ALL, parameters=parameters
+        )
+        if inputs is None:
+            return None, found
+        assert by_input is not None
+        by_input = by_input.add_(gradient).addcmul_(gradient, along, value=-1)
+        return columns(by_input.addcmul_(torch.addcmul(h, x, along, value=-2), share, value=-1), inputs), found
+
+
+class Scaled(Layer):
+    """x + s (X' - x): a learned factor s for each feature on the step of a block that maps x to X'."""
+
+    def __init__(self, block: Layer, scale: Tensor) -> None:
+        self.block, self.scale, self.has_modes = block, scale, block.has_modes
+        self.parameters = [scale, *block.parameters]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        new, kept = self.block.forward(x)
+        step = new - x
+        return torch.addcmul(x, step, self.scale), (kept, step)
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        kept, step = saved
+        by_new = gradient * self.scale
+        by_input, found = self.block.backward(kept, by_new, inputs=inputs, parameters=parameters)
+        if parameters:
+            found = [(gradient * step).sum(0), *found]
+        past = columns(gradient - by_new, inputs)
+        return None if by_input is None or past is None else by_input + past, found
+
+
+class Sphere(Layer):
+    """r x / sqrt(|x|^2 + eps^2): with y for the output and c = y / x, the gradient by x is c (g - y (y^T g) / r^2)."""
+
+    parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
+
+    def __init__(self, radius: float, eps: float) -> None:
+        self.radius, self.guard = radius, eps**2
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        factor = (x * x).sum(-1, keepdim=True).add_(number(self.guard, x)).rsqrt_().mul_(number(self.radius, x))
+        y = x * factor
+        return y, (y, factor)
+
+    def backward(
+        self,
+        saved: Any,
+        gradient: Tensor,
+        *,
+        inputs: slice | None = None,
+        parameters: bool = True,  # noqa: ARG002
+    ) -> tuple[Tensor | None, Gradients]:
+        if inputs is None:
+            return None, []
+        y, factor = saved
+        along = (y * gradient).sum(-1, keepdim=True)
+        return columns(torch.addcmul(gradient, y, along, value=-1 / self.radius**2).mul_(factor), inputs), []
+
+
 class Delta(Layer):
     """X + beta k (v - k^T X) with k = unit(F(c)), v and beta linear in c = Norm(X); without the erasure, + beta k v.
 
-    For a residual block that erases, X + h - beta k k^T X with h = F(c), v = 0 and the reach is 1 + t l.
+    For a residual block that erases, X + h - beta k k^T X with h = F(c), v = 0 and the reach is 1 + t l. On a sphere,
+    v = r tanh(w / r) with w linear in c, and the gradient by w is (by v) (1 - v^2 / r^2).
 
     k = s h with s = 1 / sqrt(|h|^2 + eps^2) is never computed: s goes into factors of h, one number per row and head.
     With p = s h^T X, lacking l = v - p, step t = beta s and reach r = t l, the output is X + r h, and its gradient g
@@ -90,6 +177,9 @@ class Delta(Layer):
         self.has_value = not isinstance(block, ResidualEraseBlock)
         self.heads, self.beta_max, self.guard = block.heads, float(block.beta_max), block.eps**2
         self.erases = not isinstance(block, WriteOnlyBlock)
+        self.bound: float | None = None
+        if isinstance(block, DeltaBlock) and block.sphere:
+            self.bound = math.sqrt(block.width / block.heads)
         self.parameters = [*self.norm.parameters, *self.sublayer.parameters, *self.write.parameters]
         self.has_modes = self.norm.has_modes or self.sublayer.has_modes
 
@@ -114,6 +204,8 @@ class Delta(Layer):
             logits, value = written.narrow(1, 0, 1), written.narrow(1, 1, 1)
         else:
             logits, value = written.view(len(x), 2, self.heads, 1).unbind(1)
+        if self.bound is not None:
+            value = torch.tanh(value / self.bound).mul_(number(self.bound, x))
         gate = torch.sigmoid(logits).mul_(number(self.beta_max, x))
         scale = (h * h).sum(-1, keepdim=True).add_(number(self.guard, x)).rsqrt_()
         lacking = torch.addcmul(value, (h * state).sum(-1, keepdim=True), scale, value=-1) if self.erases else value
@@ -130,7 +222,10 @@ class Delta(Layer):
         by_value = (split * h).sum(-1, keepdim=True).mul_(step)
         by_logit = by_value * lacking
         by_logit.addcmul_(by_logit, gate, value=-1 / self.beta_max)
-        by_written = self.joined(torch.cat([by_logit, by_value], 1) if self.has_value else by_logit)
+        by_raw = by_value
+        if self.bound is not None:
+            by_raw = torch.addcmul(by_value, by_value * value, value, value=-1 / self.bound**2)
+        by_written = self.joined(torch.cat([by_logit, by_raw], 1) if self.has_value else by_logit)
         unread = by_value.mul_(scale)
         by_h = split * reach
         if self.erases:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,11 +12,13 @@ from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import nn
 
 from deltarl.errors import Spec
-from deltarl.fast.blocks import Chain, Delta, Residual
+from deltarl.fast.blocks import Chain, Delta, Orthogonal, Residual, Scaled, Sphere
 from deltarl.fast.layers import Activation, Dense, Layer, Norm, Recorded, Renorm, Scale
 from deltarl.torsos import Torso
+from deltarl.torsos.bronet import BroNetBlock
 from deltarl.torsos.delta_blocks import DeltaBlock, WriteOnlyBlock
-from deltarl.torsos.erasing_blocks import ResidualEraseBlock
+from deltarl.torsos.erasing_blocks import OrthogonalBlock, ResidualEraseBlock
+from deltarl.torsos.join import Join, StackBlock
 from deltarl.torsos.layers import BatchRenorm, Sublayer
 from deltarl.torsos.residual import PlainBlock, ResidualBlock
 
@@ -96,11 +99,44 @@ def _network_of_torso(torso: Torso) -> Layer:
 
 
 def _delta(block: DeltaBlock | ResidualEraseBlock) -> Layer:
-    return Delta(block, network_of(block.norm), network_of(block.sublayer))
+    layer = _joined(block, Delta(block, network_of(block.norm), network_of(block.sublayer)))
+    if isinstance(block, DeltaBlock) and block.sphere:
+        layer = Chain([layer, Sphere(math.sqrt(block.width), block.eps)])
+    return layer
+
+
+def _plain(block: PlainBlock) -> Layer:
+    return _joined(block, chain_of(block.norm, block.sublayer))
 
 
 def _residual(block: ResidualBlock) -> Layer:
-    return Residual(chain_of(block.norm, block.sublayer))
+    return _joined(block, Residual(chain_of(block.norm, block.sublayer)))
+
+
+def _orthogonal(block: OrthogonalBlock) -> Layer:
+    return _joined(block, Orthogonal(chain_of(block.norm, block.sublayer), block.eps))
+
+
+def _bronet(block: BroNetBlock) -> Layer:
+    return _joined(block, Residual(chain_of(block.sublayer)))
+
+
+def _joined(block: StackBlock, layer: Layer) -> Layer:
+    """The layer with the options that act after a block."""
+    join = block.join
+    if join is None:
+        return layer
+    if join.scale is not None:
+        layer = Scaled(layer, join.scale)
+    return layer if type(join.norm) is nn.Identity else Chain([layer, network_of(join.norm)])
+
+
+# It takes two states, so it is no layer; blocks ask whether all of it is supported. Stochastic depth is not.
+_JOIN = Known(lambda join: [join.norm], "start dims scale norm", only={"drop": None})
+
+
+def _joins(block: StackBlock) -> bool:
+    return block.join is None or (type(block.join) is Join and block.join.dims == 1 and _JOIN.covers(block.join))
 
 
 _RENORM = Known(
@@ -110,27 +146,26 @@ _RENORM = Known(
 )
 _DELTA = Known(
     _delta,
-    "width heads eps beta_init beta_max value_start gate_width compress norm sublayer write",
+    "width heads eps beta_init beta_max value_start gate_width sphere compress norm sublayer write join",
     only={
-        "join": None,
         "channels": 1,
         "products": 1,
         "generator": None,
         "gate_out": None,
         "sigmoid_value": False,
-        "sphere": False,
     },
     when=lambda block: (
         block.gate_width == block.heads
         and type(block.compress) is nn.Identity
+        and _joins(block)
         and isinstance(network_of(block.write), Dense)
     ),
 )
 _ERASING = Known(
     _delta,
-    "heads eps beta_init beta_max gate_width norm sublayer write",
-    only={"join": None, "gate_out": None},
-    when=lambda block: block.gate_width == block.heads and isinstance(network_of(block.write), Dense),
+    "heads eps beta_init beta_max gate_width norm sublayer write join",
+    only={"gate_out": None},
+    when=lambda block: block.gate_width == block.heads and _joins(block) and isinstance(network_of(block.write), Dense),
 )
 _KNOWN: Mapping[type[nn.Module], Known] = {
     nn.Linear: Known(Dense, "in_features out_features weight bias"),
@@ -146,8 +181,10 @@ _KNOWN: Mapping[type[nn.Module], Known] = {
     nn.Sequential: Known(list),
     Sublayer: Known(list),
     nn.Identity: Known(lambda _: []),
-    PlainBlock: Known(lambda block: [block.norm, block.sublayer], "norm sublayer", only={"join": None}),
-    ResidualBlock: Known(_residual, "norm sublayer", only={"join": None}),
+    PlainBlock: Known(_plain, "norm sublayer join", when=_joins),
+    ResidualBlock: Known(_residual, "norm sublayer join", when=_joins),
+    OrthogonalBlock: Known(_orthogonal, "norm sublayer eps join", when=_joins),
+    BroNetBlock: Known(_bronet, "sublayer join", when=_joins),
     DeltaBlock: _DELTA,
     WriteOnlyBlock: _DELTA,
     ResidualEraseBlock: _ERASING,

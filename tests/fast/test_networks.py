@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.fast.blocks import Chain, Delta, Residual
+from deltarl.fast.blocks import Chain, Delta, Residual, Scaled
 from deltarl.fast.layers import Layer, Recorded
 from deltarl.fast.networks import chain_of, network_of
+from deltarl.torsos import BroNetTorsoSpec, StackSpec
 
 INPUTS, WIDTH, OUTPUTS, ROWS = 5, 16, 3, 7
 
 
-def behind(spec: DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec) -> nn.Sequential:
+def behind(spec: StackSpec) -> nn.Sequential:
     return nn.Sequential(Torso(INPUTS, spec), nn.Linear(WIDTH, OUTPUTS))
 
 
@@ -61,6 +62,14 @@ MODULES = {
     "residual scale": lambda: behind(DeltaTorsoSpec(width=WIDTH, residual_scale=0.5)),
     "erasing, residual scale": lambda: behind(DeltaTorsoSpec(width=WIDTH, residual_scale=0.5, update="residual_erase")),
     "products": lambda: behind(DeltaTorsoSpec(width=WIDTH, products=2, heads=2)),
+    "sphere, write only": lambda: behind(DeltaTorsoSpec(width=WIDTH, sphere=True, update="write_only")),
+    "sphere, scaled": lambda: behind(DeltaTorsoSpec(width=WIDTH, sphere=True, residual_scale=0.5, beta_init=0.5)),
+    "orthogonal, scaled": lambda: behind(
+        DeltaTorsoSpec(width=WIDTH, update="orthogonal", residual_scale=0.5, norm_position="post")
+    ),
+    "stochastic depth": lambda: behind(ResidualTorsoSpec(width=WIDTH, drop_path=0.5)).eval(),
+    "bronet": lambda: behind(BroNetTorsoSpec(width=WIDTH)),
+    "bronet, scaled": lambda: behind(BroNetTorsoSpec(width=WIDTH, residual_scale=0.5, norm="none")),
     "lerp": lambda: behind(DeltaTorsoSpec(width=WIDTH, update="lerp")),
 }
 BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "delta", "delta, 4 heads"} | {
@@ -77,6 +86,17 @@ BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "
     "erasing, sandwich",
     "sublayers",
     "plain, sublayers",
+    "post",
+    "plain, post",
+    "residual scale",
+    "erasing, residual scale",
+    "orthogonal",
+    "orthogonal, scaled",
+    "sphere",
+    "sphere, write only",
+    "sphere, scaled",
+    "bronet",
+    "bronet, scaled",
 }
 
 
@@ -179,6 +199,8 @@ def recorded(network: Layer) -> list[nn.Module]:
         return list(network.module.modules())
     if isinstance(network, Residual):
         return recorded(network.inner)
+    if isinstance(network, Scaled):
+        return recorded(network.block)
     parts = network.parts if isinstance(network, Chain) else []
     if isinstance(network, Delta):
         parts = [network.norm, network.sublayer]
