@@ -68,6 +68,8 @@ class Manifest(BaseModel):
     unsupported: dict[str, str] = {}
     resumes: Count = 0
     continued: list[str] = []
+    callbacks: list[str] = []
+    callbacks_not_stored: dict[str, str] = {}
     elapsed_seconds: float = Field(0.0, ge=0)
     return_mean: float | None = None
     packages: dict[str, Any] = {}

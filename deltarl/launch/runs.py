@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
 
 from deltarl import places, rendering
 from deltarl.errors import ConfigError, SeedFailedError
@@ -17,9 +18,10 @@ from deltarl.launch.launcher import Job, Launcher, Outcome, Result
 from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.training import folder as files
 from deltarl.training.build import built
+from deltarl.training.callbacks import Callbacks, as_callbacks, copies
 from deltarl.training.progress import Report
 from deltarl.training.result import RunResult, result_in
-from deltarl.training.resume import has_finished
+from deltarl.training.resume import demand_stored_callbacks, has_finished
 from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest, TrainingStopped, stop_on_signals
 from deltarl.training.spec import Part, RunSpec, fields_of
@@ -31,6 +33,8 @@ def train(
     command: list[str] | None = None,
     jobs: int | None = None,
     resume: bool = False,
+    *,
+    callbacks: Callbacks = None,
 ) -> list[RunResult]:
     """Train `spec` once for each of its seeds.
 
@@ -47,6 +51,10 @@ def train(
         jobs: processes at once; default: as many as the cores allow. 1 trains in this process.
         resume: resume interrupted runs of this config, skip finished ones and start the others. The same call then
             works the first time and after every interruption.
+        callbacks: a callback of Stable-Baselines3, a function of `locals` and `globals`, or a list of them. If one
+            returns False, the run ends, is evaluated, and its result has the status `stopped`. A single seed calls the
+            objects themselves; several seeds call pickled copies. Checkpoints store their state; with
+            `checkpoint.exact`, callbacks whose state cannot be stored are refused.
 
     Returns:
         One result per seed, in the order of `spec.seeds`.
@@ -54,8 +62,8 @@ def train(
     Raises:
         ConfigError: before anything is written, if a run of the same config has finished in its folder, is
             training there or can be resumed, if the device is not available, if environment and algorithm are
-            incompatible, or if `spec.init_from` is not a run to start from; with `resume`, if the existing run has
-            a different config or no valid checkpoint.
+            incompatible, if `spec.init_from` is not a run to start from, or if a callback cannot be copied or stored;
+            with `resume`, if the existing run has a different config or no valid checkpoint.
         NonFiniteError: if an observation, reward, loss or parameter is NaN or infinite.
         TrainingStopped: if a signal requested it or the disk is full, and the run can be resumed.
         FullDiskError: if the disk had no room for any checkpoint.
@@ -65,13 +73,13 @@ def train(
     if not resume:
         for seed in spec.seeds:
             files.choose_folder(spec, seed)
-        return _train([(spec, seed, None) for seed in spec.seeds], console, command, jobs)
+        return _train([(spec, seed, None) for seed in spec.seeds], console, command, jobs, callbacks)
     found = {seed: files.find_run(spec, seed) for seed in spec.seeds}
     done = {
         seed: result_in(folder) for seed, folder in found.items() if folder is not None and has_finished(folder, spec)
     }
     left = [(spec, seed, found[seed]) for seed in spec.seeds if seed not in done]
-    results = iter(_train(left, console, command, jobs)) if left else iter(())
+    results = iter(_train(left, console, command, jobs, callbacks)) if left else iter(())
     return [done[seed] if seed in done else next(results) for seed in spec.seeds]
 
 
@@ -81,6 +89,8 @@ def resume(
     console: Console | None = None,
     command: list[str] | None = None,
     jobs: int | None = None,
+    *,
+    callbacks: Callbacks = None,
 ) -> list[RunResult]:
     """Resume an interrupted run from its newest valid checkpoint.
 
@@ -91,6 +101,7 @@ def resume(
         console: where progress is shown; default: stderr.
         command: the command to record; default: this process's.
         jobs: processes at once; default: as many as the cores allow.
+        callbacks: as in `train`; give those that the run was trained with.
 
     Returns:
         One result per resumed run.
@@ -115,17 +126,23 @@ def resume(
         raise ConfigError(f"{run}: contains two runs of the same seed; resume one folder at a time")
     if not jobs_to_do:
         total = files.load_spec(folders[0]).total_timesteps
-        raise ConfigError(f"{run}: already finished at {total:,} steps; to train longer, give a larger total_timesteps")
-    return _train(jobs_to_do, console, command, jobs)
+        ended = "already finished"
+        if (result := result_in(folders[0])).status == "stopped":
+            ended, total = "stopped by a callback", result.steps
+        raise ConfigError(f"{run}: {ended} at {total:,} steps; to train longer, give a larger total_timesteps")
+    return _train(jobs_to_do, console, command, jobs, callbacks)
 
 
 _Job = tuple[RunSpec, int, Path | None]  # a run, its seed, and the folder to resume in
 
 
 def _train(
-    todo: Sequence[_Job], console: Console | None, command: list[str] | None, jobs: int | None
+    todo: Sequence[_Job], console: Console | None, command: list[str] | None, jobs: int | None, given: Callbacks
 ) -> list[RunResult]:
     spec = todo[0][0]
+    callbacks = as_callbacks(given)
+    demand_stored_callbacks(spec, callbacks)
+    for_each = copies(callbacks, len(todo))
     if spec.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: PyTorch finds no CUDA device for '{spec.device}'; use device=cpu")
     for run, seed, found in todo:
@@ -134,7 +151,8 @@ def _train(
         rendering.set_up()
     jobs = default_jobs(len(todo), spec.threads) if jobs is None else jobs
     work = [
-        Job(f"seed {seed}", partial(_train_seed, run, seed, found, command or sys.argv)) for run, seed, found in todo
+        Job(f"seed {seed}", partial(_train_seed, run, seed, found, command or sys.argv, own))
+        for (run, seed, found), own in zip(todo, for_each, strict=True)
     ]
     side_by_side = jobs > 1 and len(todo) > 1
     launcher: Launcher = Processes(jobs) if side_by_side else InTurn()
@@ -169,6 +187,12 @@ def results_of(jobs: Sequence[Job[Result]], outcomes: Mapping[str, Outcome[Resul
 
 
 def _train_seed(  # noqa: PLR0917 - what a launcher calls it with comes last
-    spec: RunSpec, seed: int, found: Path | None, command: list[str], report: Report, stop: StopRequest
+    spec: RunSpec,
+    seed: int,
+    found: Path | None,
+    command: list[str],
+    callbacks: tuple[BaseCallback, ...],
+    report: Report,
+    stop: StopRequest,
 ) -> RunResult:
-    return train_one(spec, seed, found, command=command, report=report, stop=stop)
+    return train_one(spec, seed, found, command=command, report=report, stop=stop, callbacks=callbacks)

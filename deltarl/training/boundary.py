@@ -97,6 +97,7 @@ class Boundary:
         stop: the stop request.
         also: further objects to store and restore, by name: the state of callbacks.
         exact: whether to refuse to resume a run that would not be exact.
+        facts: further entries of each checkpoint's manifest.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Boundary:
         stop: StopRequest,
         also: Mapping[str, object] | None = None,
         exact: bool = False,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.folder, self.store, self.every, self.stop = model, folder, store, every, stop
         self.origin, self.continued = origin, list(origin.continued)
@@ -118,15 +120,21 @@ class Boundary:
         self._was_refused = False
         self._next = self._next_after(max(0, self._stored))
         self._surroundings = surroundings()
-        self._also, self._exact = dict(also or {}), exact
+        self._also, self._exact, self._facts = dict(also or {}), exact, dict(facts or {})
 
     @property
     def elapsed_seconds(self) -> float:
         """Seconds of training, including those before an interruption."""
         return (time.time_ns() - self.model.start_time) / 1e9
 
-    def learn(self, total_timesteps: int, callback: Any) -> None:
+    def learn(self, total_timesteps: int, callback: Any, *, is_ended: Callable[[], bool] = lambda: False) -> None:
         """Call the algorithm's `learn`, and write a checkpoint at its end.
+
+        Args:
+            total_timesteps: steps to train.
+            callback: as in `learn`.
+            is_ended: whether a callback has ended the run, possibly in the middle of a rollout, from which a run cannot
+                be resumed exactly; no checkpoint is written then.
 
         Raises:
             TrainingStopped: on request, once everything is stored.
@@ -135,7 +143,8 @@ class Boundary:
         with self._visited(), distributions_named(self.model), suppress(_Done):
             self.model.learn(total_timesteps, callback=callback)
         check_losses(self.model.num_timesteps, self.model.logger.name_to_value)
-        self.write_checkpoint()
+        if not is_ended():
+            self.write_checkpoint()
         self.stop_if_asked()
 
     @contextmanager
@@ -232,6 +241,7 @@ class Boundary:
         check_tensors(steps, learned(snapshot))
         facts = {
             **self._surroundings,
+            **self._facts,
             "device": str(self.model.device),
             "training_step": training_step(self.model),
             "total_timesteps": self.model._total_timesteps,

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import Logger
 from deltarl import disk, recording, yaml_text
 from deltarl.errors import ConfigError
 from deltarl.reading import number, read_rows, readable
-from deltarl.recording import metrics_in, sinks_of
+from deltarl.recording import Sink, metrics_in, sinks_of
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.folder import EVALUATIONS, METRICS
 from deltarl.training.spec import RunSpec
@@ -131,9 +131,12 @@ def record_evaluation(
         means["eval/phase"] = phase
     # A table has the step in a column, under SB3's name for it; other sinks store it with every value.
     row = {"time/total_timesteps": steps, **means}
-    for sink in sinks_of(logger):
-        sink.scalars(row if sink.is_table else means, steps)
-        sink.flush()
+    for output in logger.output_formats:
+        if isinstance(output, Sink):
+            output.scalars(row if output.is_table else means, steps)
+            output.flush()
+        else:  # added by a callback
+            output.write(means, dict.fromkeys(means, ()), steps)
 
 
 def _is_plain(value: Any) -> bool:

@@ -25,6 +25,7 @@ class RunResult:
     """How a run ended; everything except `folder` is in its result.json.
 
     Attributes:
+        status: `finished`, or `stopped` if a callback ended the run; `notes` then names it.
         peak_memory_mib: peak memory of the process in MiB (2^20 bytes), including anything it did before; None if the
             system does not report it.
         resumes: how often the run was resumed.

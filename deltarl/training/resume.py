@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
@@ -23,6 +24,7 @@ from deltarl.reading import read_json
 from deltarl.training import folder as files
 from deltarl.training import records
 from deltarl.training.boundary import Origin
+from deltarl.training.callbacks import name_of, unsupported
 from deltarl.training.provenance import surroundings
 from deltarl.training.spec import RunSpec
 from deltarl.training.state import put
@@ -49,6 +51,16 @@ def demand_exactness(spec: RunSpec, envs: VecEnv) -> None:
         raise _inexact(f"{path.removeprefix('/env')} ({kind}) of the environments cannot be stored")
 
 
+def demand_stored_callbacks(spec: RunSpec, callbacks: Sequence[BaseCallback]) -> None:
+    """Check that checkpoints can store the user's callbacks, if `checkpoint.exact` requires it.
+
+    Raises:
+        ConfigError: if they cannot, naming the attribute.
+    """
+    for path, kind in unsupported(callbacks).items() if spec.checkpoint.exact else ():
+        raise _inexact(f"callbacks: {path} ({kind}) cannot be stored")
+
+
 def _inexact(reasons: str) -> ConfigError:
     return ConfigError(f"checkpoint.exact: {reasons}, or checkpoint.exact=false")
 
@@ -58,7 +70,14 @@ def has_finished(folder: Path, spec: RunSpec) -> bool:
     return (folder / files.RESULT).exists() and spec.total_timesteps <= files.load_spec(folder).total_timesteps
 
 
-def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, command: list[str]) -> Origin:
+def reopen(  # noqa: PLR0917 - a run and what it needs to resume
+    folder: Path,
+    spec: RunSpec,
+    store: Store,
+    model: BaseAlgorithm,
+    command: list[str],
+    callbacks: Sequence[BaseCallback] = (),
+) -> Origin:
     """Prepare a run's folder to resume from its newest valid checkpoint.
 
     Once it is certain that the checkpoint can be restored into `model`, records are cut back to it, the config is
@@ -78,10 +97,11 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
         log.warning("%s: no checkpoint yet; starting again", folder)
         lengths, origin = {}, Origin()
     else:
+        named = [name_of(each) for each in callbacks]
         # A trial; the state is restored again after `learn` has set up the algorithm.
         model.set_logger(Logger(None, []))
         put(model, {}, found, transitions=False)
-        lengths, origin = found.manifest["records"], _origin(found, spec, training_step(model))
+        lengths, origin = found.manifest["records"], _origin(found, spec, training_step(model), named)
         if spec.checkpoint.exact and origin.continued:
             raise ConfigError(f"{folder}: {_inexact('; '.join(origin.continued))}")
         store.resume_from(found)
@@ -96,13 +116,18 @@ def reopen(folder: Path, spec: RunSpec, store: Store, model: BaseAlgorithm, comm
         "from_step": 0 if found is None else found.steps,
         "continued": list(origin.continued),
         "training_step": training_step(model),
+        "callbacks": [name_of(each) for each in callbacks],
     }
     files.note_resumption(folder, command, facts)
     return origin
 
 
-def _origin(found: checkpoint.Checkpoint, spec: RunSpec, step: Mapping[str, str]) -> Origin:
+def _origin(found: checkpoint.Checkpoint, spec: RunSpec, step: Mapping[str, str], callbacks: list[str]) -> Origin:
     reasons = [*found.manifest["continued"], *_departures(found.manifest, spec, step)]
+    if (before := found.manifest.get("callbacks", [])) != callbacks:
+        reasons.append(f"callbacks: {_listed(before)}, then {_listed(callbacks)}")
+    for path, kind in found.manifest.get("callbacks_not_stored", {}).items():
+        reasons.append(f"callbacks: {path} ({kind}) cannot be stored")
     return Origin(found, int(found.manifest["resumes"]) + 1, tuple(dict.fromkeys(reasons)))
 
 
@@ -127,6 +152,10 @@ def _departures(manifest: Mapping[str, Any], spec: RunSpec, step: Mapping[str, s
         yield f"training step: {_named(before)}, then {_named(step)}"
     for path, kind in manifest["unsupported"].items():
         yield f"state: {path} ({kind}) cannot be stored"
+
+
+def _listed(callbacks: list[str]) -> str:
+    return ", ".join(callbacks) or "none"
 
 
 def _named(step: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -29,6 +29,7 @@ from deltarl.training import formats
 from deltarl.training.best import Best
 from deltarl.training.boundary import Boundary, EndlessEpisodes, Origin
 from deltarl.training.build import built
+from deltarl.training.callbacks import UserCallbacks, name_of, unsupported
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import ProgressCallback, Report
@@ -105,7 +106,14 @@ def _evaluated(
 
 
 def train_one(
-    spec: RunSpec, seed: int, found: Path | None, *, command: list[str], report: Report, stop: StopRequest
+    spec: RunSpec,
+    seed: int,
+    found: Path | None,
+    *,
+    command: list[str],
+    report: Report,
+    stop: StopRequest,
+    callbacks: Sequence[BaseCallback] = (),
 ) -> RunResult:
     """Train one seed in this process.
 
@@ -116,6 +124,7 @@ def train_one(
         command: the command to record in the provenance.
         report: called with the progress.
         stop: the stop request, checked at every boundary.
+        callbacks: the user's own.
 
     Raises:
         ConfigError, NonFiniteError, FullDiskError, TrainingStopped: as in `train`.
@@ -125,7 +134,7 @@ def train_one(
     try:
         with built(spec, seed, found) as (model, normalizer), ExitStack() as held:
             if found is None:
-                facts = {"training_step": training_step(model)}
+                facts = {"training_step": training_step(model), "callbacks": [name_of(each) for each in callbacks]}
                 folder = held.enter_context(files.claimed(spec, seed, command, facts))
                 store, origin = Store(folder, spec.checkpoint.keep), Origin()
             else:
@@ -133,9 +142,18 @@ def train_one(
                 if has_finished(folder, spec):  # in another process, meanwhile
                     return result_in(folder)
                 store = Store(folder, spec.checkpoint.keep)
-                origin = reopen(folder, spec, store, model, command)
+                origin = reopen(folder, spec, store, model, command, callbacks)
             return _learn(
-                spec, seed, model, normalizer, folder=folder, store=store, origin=origin, report=report, stop=stop
+                spec,
+                seed,
+                model,
+                normalizer,
+                folder=folder,
+                store=store,
+                origin=origin,
+                report=report,
+                stop=stop,
+                users=UserCallbacks(callbacks),
             )
     except Exception as error:
         if not disk.is_full(error):
@@ -165,6 +183,7 @@ def _learn(
     origin: Origin,
     report: Report,
     stop: StopRequest,
+    users: UserCallbacks,
 ) -> RunResult:
     with ExitStack() as opened:
         logger = make_logger(folder, origin.elapsed_seconds)
@@ -178,7 +197,13 @@ def _learn(
             if asked.every is None
             else GateCallback(asked.every, asked.rows, folder / files.GATES, scalars=asked.scalars)
         )
-        also = {} if gates is None else {"gates": gates.state}
+        also: dict[str, object] = {} if gates is None else {"gates": gates.state}
+        facts: dict[str, object] = {}
+        if users.callbacks:
+            not_stored = unsupported(users.callbacks)
+            facts = {"callbacks": [name_of(each) for each in users.callbacks], "callbacks_not_stored": not_stored}
+            if not not_stored:
+                also["callbacks"] = users.callbacks
         boundary = Boundary(
             model,
             folder,
@@ -188,6 +213,7 @@ def _learn(
             stop=stop,
             also=also,
             exact=spec.checkpoint.exact,
+            facts=facts,
         )
         best = Best(store, folder, model, normalizer)
         callbacks: list[BaseCallback] = [
@@ -200,8 +226,9 @@ def _learn(
         ]
         if isinstance(rate := spec.agent.learning_rate, KLAdaptiveScheduleSpec):
             callbacks.append(KLAdaptiveLearningRate(rate.target, rate.factor, rate.bounds))
+        callbacks.append(users)  # last, so that an evaluation of the same step is recorded when they are called
         try:
-            boundary.learn(spec.total_timesteps, callbacks)
+            boundary.learn(spec.total_timesteps, callbacks, is_ended=lambda: users.stopped_by is not None)
         except NonFiniteError as error:
             kept = checkpoint.steps_of(folder)
             before = f"the newest checkpoint is of step {kept[0]:,}" if kept else "there is no checkpoint yet"
@@ -221,7 +248,7 @@ def _learn(
         result = RunResult(
             folder=folder,
             seed=seed,
-            status="finished",
+            status="finished" if users.stopped_by is None else "stopped",
             steps=model.num_timesteps,
             wall_seconds=round(wall_seconds, 2),
             device=str(model.device),
@@ -232,10 +259,17 @@ def _learn(
             peak_memory_mib=peak_memory(),
             resumes=origin.resumes,
             continued=tuple(boundary.continued),
-            notes=() if evaluation.note is None else (evaluation.note,),
+            notes=tuple(_notes(spec, model.num_timesteps, evaluation, users.stopped_by)),
         )
         files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
     return result
+
+
+def _notes(spec: RunSpec, steps: int, evaluation: Evaluation, stopped_by: str | None) -> Iterator[str]:
+    if stopped_by is not None:
+        yield f"stopped by the callback {stopped_by} at step {steps:,} of {spec.total_timesteps:,}"
+    if evaluation.note is not None:
+        yield evaluation.note
 
 
 def _save_model(model: BaseAlgorithm, normalizer: VecNormalize | None, folder: Path) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.monitor import Monitor
@@ -38,12 +39,13 @@ _KNOWN = sys.stdlib_module_names | {
 }
 # Transient attributes of other libraries' classes, which cannot name them in `__transient__` as ours do: infos of the
 # last step, which hold anything and have been read; clocks, which stop with the process; the budget, which a resumed
-# run may be given anew.
+# run may be given anew; what an algorithm shows its callbacks.
 _TRANSIENT: tuple[tuple[type, set[str]], ...] = (
     (BaseAlgorithm, {"start_time", "_total_timesteps"}),
     (DummyVecEnv, {"buf_infos", "reset_infos"}),
     (VecEnvWrapper, {"class_attributes"}),
     (Monitor, {"t_start"}),
+    (BaseCallback, {"model", "locals", "globals", "parent"}),
     (torch.nn.Module, set(vars(torch.nn.Module())) - {"_parameters", "_buffers", "_modules", "training"}),
 )
 BITS: dict[str, type[np.random.BitGenerator]] = {
