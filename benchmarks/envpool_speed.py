@@ -55,7 +55,7 @@ def main() -> None:
 
 def _spec(env: str, way: str, n_envs: int, threads: int, steps: int) -> RunSpec:
     overrides = (f"env.n_envs={n_envs}", f"threads={threads}", f"total_timesteps={steps}", "torso=mlp", "device=cpu")
-    quiet = ("gates.every=null", "checkpoint.every=null", "eval.episodes=1")
+    quiet = ("gates.every=null", "checkpoint.every=null", "eval.episodes=1", "eval.every=null")
     return load_config("quickstart", f"env={env}", f"env.vectorization={way}", *overrides, *quiet)
 
 

@@ -40,7 +40,15 @@ def measure(config: str, overrides: tuple[str, ...], steps: int, folder: str) ->
         original(self)
         spent += time.process_time() - start
 
-    spec = load_config(config, *overrides, f"total_timesteps={steps}", "eval.episodes=1", "device=cpu", f"out={folder}")
+    spec = load_config(
+        config,
+        *overrides,
+        f"total_timesteps={steps}",
+        "eval.episodes=1",
+        "eval.every=null",
+        "device=cpu",
+        f"out={folder}",
+    )
     GateCallback._on_rollout_end = timed  # type: ignore[method-assign]
     begun = time.process_time()
     try:

@@ -29,7 +29,7 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
-SMALL = ["agent.n_steps=64", "eval.episodes=2", "eval.max_episode_steps=100"]  # of trainings by PPO
+SMALL = ["agent.n_steps=64", "eval.episodes=2", "eval.every=null", "eval.max_episode_steps=100"]  # of trainings by PPO
 SHORT_STEPS = 1100  # a little more than the random steps that the examples start with
 TABLED = [
     "README.md",

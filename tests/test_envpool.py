@@ -313,6 +313,7 @@ SETTINGS = (
     "total_timesteps=256",
     "checkpoint.every=64",
     "eval.episodes=2",
+    "eval.every=null",
     "device=cpu",
     "name=run",
 )

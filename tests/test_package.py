@@ -29,7 +29,7 @@ assert "torch._dynamo" not in sys.modules  # a second and a half of every comman
 
 spec = deltarl.load_config(
     "quickstart", "total_timesteps=32", "agent.n_steps=16", "agent.batch_size=32", "agent.n_epochs=1", "env.n_envs=2",
-    "torso.width=8", "eval.episodes=1", "device=cpu", "name=test", f"out={sys.argv[1]}",
+    "torso.width=8", "eval.episodes=1", "eval.every=null", "device=cpu", "name=test", f"out={sys.argv[1]}",
 )
 [result] = deltarl.train(spec, Console(file=io.StringIO()))
 print(result.status, result.peak_memory_mib)

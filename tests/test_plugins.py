@@ -38,7 +38,16 @@ class {name}(gym.Env):
 gym.register("{name}-v0", entry_point="{module}:{name}", max_episode_steps=5)
 """
 QUICK = ("total_timesteps=32", "agent.n_steps=16", "agent.batch_size=32", "agent.n_epochs=1", "env.n_envs=2")
-SMALL = (*QUICK, "torso.width=8", "torso.depth=1", "gates.every=16", "gates.rows=8", "eval.episodes=1", "device=cpu")
+SMALL = (
+    *QUICK,
+    "torso.width=8",
+    "torso.depth=1",
+    "gates.every=16",
+    "gates.rows=8",
+    "eval.episodes=1",
+    "eval.every=null",
+    "device=cpu",
+)
 
 
 @pytest.fixture

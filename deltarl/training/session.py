@@ -47,7 +47,7 @@ PATIENCE = 5.0
 
 
 class EvaluationCallback(BaseCallback):
-    """Evaluates every `spec.eval.every` steps, which does not change what is learned.
+    """Evaluates every `spec.steps_between_evaluations` steps, which does not change what is learned.
 
     Args:
         spec: the run.
@@ -73,7 +73,7 @@ class EvaluationCallback(BaseCallback):
         self._next = self._next_after(steps)
 
     def _next_after(self, steps: int) -> int:
-        every = self.spec.eval.every
+        every = self.spec.steps_between_evaluations
         return sys.maxsize if every is None else (steps // every + 1) * every
 
     def _on_step(self) -> bool:

@@ -53,11 +53,19 @@ Seeds = Annotated[
 ]
 
 
+def _steps_or_fraction(every: float) -> float:
+    if every > 1 and every % 1:
+        raise complaint(f"expected whole steps, or a fraction of total_timesteps below 1; got {every:g}")
+    return every if every < 1 else int(every)
+
+
 class EvaluationSpec(Spec):
     """Evaluation of the deterministic policy, on seeds that training never uses."""
 
-    every: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Training steps between evaluations; null for one at the end only."
+    every: Annotated[int | float, Field(gt=0), AfterValidator(_steps_or_fraction)] | None = Field(
+        0.1,
+        description="Training steps between evaluations or, below 1, a fraction of total_timesteps; null for one at "
+        "the end only.",
     )
     episodes: Annotated[int, Field(ge=1, description="Number of episodes.")] = 20
     n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Evaluation environments side by side.")] = 1
@@ -166,10 +174,18 @@ class RunSpec(Spec):
         for seed in self.seeds:
             self.env.first_seed(seed)
 
+    @property
+    def steps_between_evaluations(self) -> int | None:
+        """`eval.every` in training steps; None for an evaluation at the end only."""
+        every = self.eval.every
+        return max(1, round(every * self.total_timesteps)) if isinstance(every, float) else every
+
     def digest(self) -> str:
         """Eight hex digits, equal for runs that differ at most in name, seeds, folder, cadences or known scores."""
         aside: dict[str, Any] = dict.fromkeys(fields_of(Part.PLACE, Part.CADENCE), True)
         content = self.model_dump(mode="json", exclude={**aside, "env": set(KNOWN_SCORES)})
+        if self.eval.every == EvaluationSpec.model_fields["every"].default:
+            content["eval"]["every"] = None  # the default of older versions, whose runs keep their names
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -12,7 +12,14 @@ import pytest
 
 from deltarl.cli import lead_closed_streams_nowhere, main
 
-SHORT = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
+SHORT = (
+    "total_timesteps=64",
+    "agent.n_steps=16",
+    "agent.batch_size=32",
+    "env.n_envs=2",
+    "eval.episodes=2",
+    "eval.every=null",
+)
 
 
 def test_a_run_ends_in_a_summary_and_a_second_one_is_refused(tmp_path: Path) -> None:

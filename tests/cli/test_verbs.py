@@ -30,7 +30,14 @@ from deltarl.library import KINDS, find, names, read_yaml
 from deltarl.torsos import FAMILIES
 
 Deltarl = Callable[..., tuple[int, str, str]]
-QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
+QUICK = (
+    "total_timesteps=64",
+    "agent.n_steps=16",
+    "agent.batch_size=32",
+    "env.n_envs=2",
+    "eval.episodes=2",
+    "eval.every=null",
+)
 
 
 @pytest.fixture

@@ -67,6 +67,7 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_its_records(scalars: str, tmp
         "env.n_envs=2",
         "total_timesteps=128",
         "eval.episodes=1",
+        "eval.every=null",
         "gates.every=32",
         "gates.rows=16",
         f"gates.scalars={scalars}",

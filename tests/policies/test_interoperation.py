@@ -112,7 +112,14 @@ def test_a_compiled_policy_acts_and_trains(algorithm: Any, backend: str) -> None
 
 
 def test_a_run_is_used_by_a_plain_script_that_only_imports_deltarl(tmp_path: Path) -> None:
-    overrides = ["total_timesteps=64", "agent.n_steps=32", "agent.batch_size=32", "env.n_envs=1", "eval.episodes=1"]
+    overrides = [
+        "total_timesteps=64",
+        "agent.n_steps=32",
+        "agent.batch_size=32",
+        "env.n_envs=1",
+        "eval.episodes=1",
+        "eval.every=null",
+    ]
     config = deltarl.load_config("quickstart", *overrides, f"out={tmp_path / 'runs'}", "name=plain", "torso.width=16")
     [result] = deltarl.train(config)
     script = f"""

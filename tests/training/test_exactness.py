@@ -24,7 +24,7 @@ from deltarl import RunResult, load_config, resume, train
 from deltarl.checkpoints.checkpoint import Checkpoint, newest
 from deltarl.gates import read_record
 
-SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1", "eval.max_episode_steps=60")
+SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1", "eval.every=null", "eval.max_episode_steps=60")
 ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")
 FOLLOWING_KL = ("agent.learning_rate={schedule: kl_adaptive, target: 0.001}",)
 GSDE = ("agent.use_sde=true", "agent.sde_sample_freq=7")

@@ -90,6 +90,7 @@ def run(out: Path, fault: str, *settings: str) -> RunResult:
         "torso.width=8",
         "torso.depth=1",
         "eval.episodes=1",
+        "eval.every=null",
         "device=cpu",
         "name=run",
         f"out={out}",

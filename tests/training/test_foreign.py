@@ -26,7 +26,15 @@ from deltarl.training.result import result_in
 
 TINY = (
     *("agent=sac", "agent.learning_starts=16", "agent.batch_size=8", "agent.buffer_size=100", "env.n_envs=1"),
-    *("torso.width=8", "torso.depth=1", "total_timesteps=40", "eval.episodes=1", "gates.every=20", "device=cpu"),
+    *(
+        "torso.width=8",
+        "torso.depth=1",
+        "total_timesteps=40",
+        "eval.episodes=1",
+        "eval.every=null",
+        "gates.every=20",
+        "device=cpu",
+    ),
 )
 
 

@@ -17,7 +17,14 @@ from deltarl import ConfigError, evaluate, load_config, load_run, rendering, tra
 from deltarl.training import playback
 from deltarl.training.films import GIF_WIDTH
 
-QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=1")
+QUICK = (
+    "total_timesteps=64",
+    "agent.n_steps=16",
+    "agent.batch_size=32",
+    "env.n_envs=2",
+    "eval.episodes=1",
+    "eval.every=null",
+)
 
 
 @pytest.fixture(scope="module")

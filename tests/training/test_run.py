@@ -28,13 +28,26 @@ from deltarl import ConfigError, RunResult, RunSpec, evaluate, fast, load_config
 from deltarl.envs import FIRST_TRAINING_SEED
 from deltarl.launch.display import PatientConsole
 from deltarl.training.folder import choose_folder, claimed, load_spec
+from deltarl.training.records import evaluations_in
 
-QUICK = ("total_timesteps=64", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=2")
+QUICK = (
+    "total_timesteps=64",
+    "agent.n_steps=16",
+    "agent.batch_size=32",
+    "env.n_envs=2",
+    "eval.episodes=2",
+    "eval.every=null",
+)
 QUICK_SAC = ("agent=sac", "agent.learning_starts=16", "agent.batch_size=16", "agent.buffer_size=1000")
 
 
 def quick(out: Path, *more: str, config: str = "quickstart") -> RunSpec:
-    settings = [text for text in QUICK if "agent=sac" not in more or not text.startswith("agent")]
+    given = {text.partition("=")[0] for text in more}
+    settings = [
+        text
+        for text in QUICK
+        if text.partition("=")[0] not in given and ("agent=sac" not in more or not text.startswith("agent"))
+    ]
     return load_config(config, *more[:1], *settings, *more[1:], f"out={out}", "device=cpu", "name=test")
 
 
@@ -155,8 +168,8 @@ def test_a_config_and_a_plain_script_learn_the_same(finished: RunResult) -> None
 @pytest.mark.parametrize("algorithm", [(), QUICK_SAC], ids=["ppo", "sac"])
 def test_learning_is_the_same_whatever_the_cadence_of_evaluation(algorithm: tuple[str, ...], tmp_path: Path) -> None:
     never = run(quick(tmp_path / "never", *algorithm))[0]
-    often = run(quick(tmp_path / "often", *algorithm, "eval.every=10"))[0]
-    assert len((often.folder / "evaluations.csv").read_text().splitlines()) > 1 + 2
+    often = run(quick(tmp_path / "often", *algorithm, "eval.every=0.15"))[0]
+    assert list(evaluations_in(often.folder)) == [10, 20, 30, 40, 50, 60, 64]
     expected = weights(never.folder)
     for name, value in weights(often.folder).items():
         assert torch.equal(value, expected[name]), name

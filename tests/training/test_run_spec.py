@@ -77,6 +77,30 @@ def test_every_field_says_one_thing_of_a_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("every", "steps"), [("null", None), ("7", 7), ("1.0", 1), ("0.1", 100), ("0.25", 250), ("1.0e-6", 1)]
+)
+def test_evaluations_are_apart_by_steps_or_by_a_fraction_of_the_training(every: str, steps: int | None) -> None:
+    spec = load_config("quickstart", "total_timesteps=1000", f"eval.every={every}")
+    assert spec.steps_between_evaluations == steps
+
+
+@pytest.mark.parametrize(
+    ("every", "message"), [("1.5", "expected whole steps, or a fraction"), ("0", "greater than 0")]
+)
+def test_evaluations_that_are_never_are_refused(every: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^command line: eval\.every: .*{message}.*; got {every}$"):
+        load_config("quickstart", f"eval.every={every}")
+
+
+def test_a_run_of_an_older_version_keeps_its_evaluation_at_the_end_and_its_digest() -> None:
+    spec = load_config("quickstart")
+    content = spec.model_dump()
+    content["eval"]["every"] = None  # as older versions wrote out their default
+    older = RunSpec.model_validate(content)
+    assert (older.steps_between_evaluations, older.digest()) == (None, spec.digest())
+
+
+@pytest.mark.parametrize(
     ("override", "is_told_apart"),
     [
         ("name=other", False),
@@ -89,6 +113,8 @@ def test_every_field_says_one_thing_of_a_run() -> None:
         ("device=cpu", True),
         ("threads=2", True),
         ("eval.every=7", True),
+        ("eval.every=0.1", False),
+        ("eval.every=0.2", True),
         ("total_timesteps=7", True),
         ("init_from=there", True),
         ("agent.gamma=0.5", True),
