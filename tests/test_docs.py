@@ -248,10 +248,10 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
                     run_line(line, checkout)
         elif language == "sh":
             (run_job_of_an_array if "--array" in code else run_job)(code, checkout)
-        elif language == "yaml":
+        elif language in ("yaml", "xml"):
             # The text before it names the file.
             before = (ROOT / page).read_text().split(code)[0]
-            (checkout / re.findall(r"`([\w.]+\.ya?ml)`", before)[-1]).write_text(code)
+            (checkout / re.findall(r"`([\w.]+\.(?:ya?ml|xml))`", before)[-1]).write_text(code)
         else:
             assert language == "python", f"no way to test a block of {language}"
             if any(find_spec(name) is None for name in re.findall(rf"^import ({TRACKERS})$", code, re.MULTILINE)):
