@@ -14,7 +14,7 @@ from reference import SMALL, STACKS, WRITING_OPTIONS, StackSpec, name_of, scramb
 from torch import Tensor, nn
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
-from deltarl.torsos import DeltaBlock, undecayed_parameters
+from deltarl.torsos import DeltaBlock, HyperTorsoSpec, undecayed_parameters
 
 IN_FEATURES = 3
 SHALLOW: dict[str, Any] = {**SMALL, "depth": 1}
@@ -263,10 +263,13 @@ def test_inductor_compiles_a_torso_to_equal_values_and_gradients(spec: StackSpec
         (DeltaTorsoSpec(**SMALL, gate_layers=2, norm="rms"), set()),
         (DeltaTorsoSpec(**SMALL, update="lerp"), set()),
         (DeltaTorsoSpec(**SMALL, direction="generator"), {"generator.0.weight", "generator.2.weight"}),
+        (HyperTorsoSpec(**SMALL, channels=2), set()),
+        (HyperTorsoSpec(**SMALL, channels=2, connections="dynamic"), {"connections.read.weight"}),
     ],
     ids=lambda value: name_of(value) if not isinstance(value, set) else "",
 )
 def test_weight_decay_leaves_biases_norms_and_gates_alone(spec: StackSpec, decayed: set[str]) -> None:
+    """Also the constants of hyper-connections; what is read from the state decays, which leaves the constants."""
     torso = Torso(IN_FEATURES, spec)
     in_blocks = {"sublayer.0.weight", "sublayer.2.weight", *decayed}
     expected = {"stem.weight", *(f"blocks.{i}.{name}" for i in range(spec.depth) for name in in_blocks)}

@@ -197,6 +197,24 @@ def networks_and_targets(model: BaseAlgorithm) -> list[tuple[nn.Module, nn.Modul
     return [(getattr(model.policy, name.removesuffix("_target")), getattr(model.policy, name)) for name in names]
 
 
+@every_algorithm
+def test_one_line_gives_the_network_of_simba(subject: Subject) -> None:
+    """Layer by layer that of arXiv 2410.09754; CrossQ has batch renormalisation as its norm."""
+    norm = BatchRenorm if subject.algorithm is CrossQ else nn.LayerNorm
+    model = make(subject, torso={"kind": "residual", "hidden": 512})
+    assert torsos(model)
+    for torso in torsos(model):
+        layers = [each for each in torso.modules() if not list(each.children()) and type(each) is not nn.Identity]
+        assert [type(layer) for layer in layers] == [
+            nn.Linear,
+            *[norm, nn.Linear, nn.ReLU, nn.Linear] * 2,
+            norm,
+        ]
+        linears = [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)]
+        assert linears[1:] == [(512, 128), (128, 512)] * 2
+        assert linears[0][0] == 128
+
+
 @pytest.mark.parametrize(
     "case",
     parameters(

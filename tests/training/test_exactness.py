@@ -29,6 +29,9 @@ ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")
 FOLLOWING_KL = ("agent.learning_rate={schedule: kl_adaptive, target: 0.001}",)
 GSDE = ("agent.use_sde=true", "agent.sde_sample_freq=7")
 REPLAY = ("agent.learning_starts=60", "agent.batch_size=16", "agent.buffer_size=1000", "env.n_envs=1")
+AT_ANY_SIZE = tuple(
+    f"{role}_torso.{option}" for role in ("actor", "critic") for option in ("width=8", "hidden=16", "depth=2")
+)
 AS_THEY_ARE = ("env.normalize={observations: false, rewards: false}",)
 
 
@@ -107,6 +110,17 @@ CASES = [
         ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY, "torso.drop_path=0.3"),
         112,
     ),
+    # Agents with the networks of papers, at a size that trains at once, and their own optimizers and schedules.
+    *(
+        Case(f"{agent}-hopper", (f"agent={agent}", *REPLAY, *AT_ANY_SIZE), 100, needed=False)
+        for agent in ("sac_simba", "sac_simbav2", "sac_bro")
+    ),
+    Case(
+        "ppo_deep-hopper",
+        ("agent=ppo_deep", *ROLLOUTS, "torso.head_width=4", "torso.depth=8", "env.n_envs=2"),
+        64 * 3,
+        needed=False,
+    ),
     Case("qrdqn-pendulum", ("agent=qrdqn", "env=inverted_pendulum_discrete", *REPLAY), 100, needed=False),
     Case("her-fetch_reach", (*goals(100, 1), "env=fetch_reach"), 135),
     Case("her-fetch_push", (*goals(200, 2), "env=fetch_push"), 270, needed=False),
@@ -138,8 +152,8 @@ def parameters() -> list[Any]:
 def test_an_interruption_changes_nothing(case: Case, tmp_path: Path, new_process: ProcessPoolExecutor) -> None:
     spec = load_config(
         "quickstart",
-        *case.settings,
         *SMALL,
+        *case.settings,
         f"total_timesteps={2 * case.half}",
         f"checkpoint.every={case.half}",
         "checkpoint.keep=9",
