@@ -35,7 +35,7 @@ def add(names: Sequence[str]) -> None:
     """
     for name in names:
         if os.pathsep in name:
-            raise ConfigError(f"{ASKER}: '{name}': no '{os.pathsep}' can be in it")
+            raise ConfigError(f"{ASKER}: '{name}': must not contain '{os.pathsep}'")
     paths = [str(Path(name).expanduser().absolute()) if _is_file(name) else name for name in names]
     if paths:
         os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*named(), *paths]))

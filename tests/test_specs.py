@@ -40,25 +40,27 @@ GOOD: list[dict[str, Any]] = [
     {"kind": "mlp"},
     {"kind": "mlp", "net_arch": (64, 32), "activation": "tanh"},
 ]
-BETA_RANGE = "beta_init must be in (0, beta_max = {}), ends excluded, as the gate is beta_max * sigmoid(.); got {}"
+BETA_RANGE = (
+    "expected beta_init strictly between 0 and beta_max = {}, because the gate is beta_max * sigmoid(.); got {}"
+)
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"heads": 3}, "heads: 3 heads do not divide width 128; use one of 1, 2, 4, 8, 16, 32"),
-    ({"width": 8, "heads": 4}, "heads: 4 heads leave width 8 under 4 features a head; use one of 1, 2"),
+    ({"width": 8, "heads": 4}, "heads: 4 heads leave fewer than 4 features per head at width 8; use one of 1, 2"),
     ({"head_width": 7}, "head_width: heads of 7 features do not divide width 128; use one of 4, 8, 16, 32, 64, 128"),
     ({"head_width": 3}, "head_width: input should be greater than or equal to 4; got 3"),
     (
         {"width": 64, "head_width": 16, "heads": 8},
-        "heads: 8 heads of width 64 have 8 features each, and not head_width = 16; give one of the two",
+        "heads: 8 heads at width 64 have 8 features each, but head_width is 16; give only one of the two",
     ),
     ({"value_start": 0}, "value_start: input should be greater than 0; got 0"),
     (
         {"value_start": 0.5, "value": "sigmoid"},
         "value_start: value_start has no effect with value sigmoid; leave it out",
     ),
-    ({"sphere": True, "channels": 2}, "sphere: a sphere takes a state of one channel; got channels = 2"),
+    ({"sphere": True, "channels": 2}, "sphere: sphere supports only one channel; got channels = 2"),
     (
         {"sphere": True, "value": "sigmoid"},
-        "value: a value on a sphere is bounded already; leave sigmoid out",
+        "value: sphere already bounds the value; leave sigmoid out",
     ),
     (
         {"direction": "linear", "hidden": 7},
@@ -80,10 +82,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"norm_position": "post", "norm": "none"},
         "norm_position: norm_position has no effect with norm none; leave it out",
     ),
-    ({"norm_position": "post", "channels": 2}, "norm_position: norm_position post does not go with channels = 2"),
+    (
+        {"norm_position": "post", "channels": 2},
+        "norm_position: norm_position post cannot be combined with channels = 2",
+    ),
     (
         {"norm_position": "post", "sphere": True},
-        "norm_position: norm_position post does not go with a sphere, which normalises the state itself",
+        "norm_position: norm_position post cannot be combined with a sphere, which normalises the state itself",
     ),
     (
         {"direction": "linear", "sublayers": 2},
@@ -125,7 +130,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"beta_init": 2.5}, f"beta_init: {BETA_RANGE.format(2, 2.5)}"),
     ({"beta_max": 1}, f"beta_init: {BETA_RANGE.format(1, 1)}"),
     ({"beta_max": 2.1}, "beta_max: input should be less than or equal to 2; got 2.1"),
-    ({"beta_init": 2.1, "gate": "fixed"}, "beta_init: a fixed gate's beta_init must be in (0, beta_max = 2]; got 2.1"),
+    ({"beta_init": 2.1, "gate": "fixed"}, "beta_init: expected a fixed gate's beta_init in (0, beta_max = 2], got 2.1"),
     ({"gate_layers": 2, "gate": "fixed"}, "gate_layers: gate_layers has no effect on a fixed gate; leave it out"),
     ({"gate_layers": 3}, "gate_layers: 3 is not one of 1, 2"),
     ({"beta_init": float("nan")}, "beta_init: input should be a finite number; got nan"),

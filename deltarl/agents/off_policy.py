@@ -166,7 +166,7 @@ class ContinuousSpec(LeanSpec, OffPolicySpec):
 
 def _starts_above_0(text: str) -> str:
     if text != "auto" and not 0 < float(text.removeprefix("auto_")) < math.inf:
-        raise complaint(f"a learned coefficient starts above 0; got {text}")
+        raise complaint(f"expected a learned coefficient to start above 0, got {text}")
     return text
 
 
@@ -268,7 +268,7 @@ class TD3Spec(WindowSpec, ContinuousSpec):
 
 
 class QLearningSpec(WindowSpec, OffPolicySpec):
-    """What DQN and QR-DQN share."""
+    """Shared hyperparameters of DQN and QR-DQN."""
 
     action_spaces: ClassVar[tuple[type[spaces.Space[Any]], ...]] = (spaces.Discrete,)
 

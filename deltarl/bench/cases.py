@@ -1,4 +1,4 @@
-"""What is timed: algorithms and networks in the implementations of Stable-Baselines3, deltarl and SBX."""
+"""The benchmark's cases: algorithms and networks, in the implementations of Stable-Baselines3, deltarl and SBX."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def build(case: Case, way: str, device: str) -> BaseAlgorithm:
     if way == "sbx":
         # Optional, and slow to import.
         algorithm: Any = getattr(import_module("sbx"), spec.stock.__name__)
-        # Its own are of other widths in these.
+        # SBX's own networks have other widths in these algorithms.
         kwargs = {"net_arch": [400, 300]} if case.algorithm in {"td3", "ddpg"} else {}
         model = algorithm("MlpPolicy", env, seed=0, policy_kwargs=kwargs, **options)
     else:
@@ -104,7 +104,7 @@ def torsos(case: Case) -> dict[str, Any]:
     if case.network != NETWORKS[-1]:
         return {"torso": {"kind": case.network, "width": width, **norm}}
     spec = load_config("half_cheetah_sac", f"agent={case.algorithm}", f"env.n_envs={ENVS[case.algorithm]}", "torso=mlp")
-    # One block, so that little but the products grows with the FLOPs; of the widths tried it is the fastest in SAC.
+    # One block, so that little but the matrix products grows with the FLOPs; of the widths tried, the fastest in SAC.
     torso = {"kind": "delta", "width": width * 3 // 8, "depth": 1, **norm}
     narrower = load_config("half_cheetah_sac", f"agent={case.algorithm}", f"torso={torso}")
     matched, _ = match_sizes({"mlp": spec, "delta": narrower}, "mlp", "flops")

@@ -72,10 +72,10 @@ def measure(cases: list[Case], *, device: str, count: int, rounds: int, at_least
 
 
 def _warm_up(device: str) -> None:
-    """Run the one-time initialisations of a process, so that they are in no timed first step."""
+    """Run the one-time initialisations of a process, so that no timed first step includes them."""
     for way in ("sb3", "deltarl"):
         model = build(Case("ppo", "delta"), way, device)
-        model.n_epochs = 1  # type: ignore[attr-defined]  # the others would make nothing new
+        model.n_epochs = 1  # type: ignore[attr-defined]  # further epochs would initialise nothing more
         _learn(model, 1)
         model.env.close()  # type: ignore[union-attr]
 
@@ -155,7 +155,7 @@ def _updates(
     calls: dict[str, Callable[[int], Any]] = {}
     for (network, way), model in models.items():
         if way == "sbx":
-            continue  # compiled whole: it has no products to see
+            continue  # compiled as a whole: its products are not visible
         train: Any = model.train  # type: ignore[attr-defined]
         update = partial(train, 1, OPTIONS["batch_size"]) if isinstance(model, OffPolicyAlgorithm) else train
         calls[f"{network}|{way}|update"] = partial(_repeat, update)
@@ -180,7 +180,7 @@ def _repeat(call: Callable[..., Any], times: int) -> None:
 def _envs(
     algorithm: str, models: dict[tuple[str, str], BaseAlgorithm], rounds: int, at_least: float
 ) -> list[dict[str, Any]]:
-    """Rollouts without learning, and the physics alone, in seconds a step of one environment."""
+    """Rollouts without learning, and the physics alone, in seconds per step of one environment."""
     if "mlp" not in {network for network, _ in models}:
         return []
     calls: dict[str, Callable[[int], Any]] = {"physics": _physics()}
@@ -199,11 +199,11 @@ def _envs(
 
 
 def _no_update(*_: Any, **__: Any) -> None:
-    """In the place of `train`."""
+    """Replaces `train`."""
 
 
 def _physics() -> Callable[[int], None]:
-    """Steps of MuJoCo alone, with random controls, in episodes of a thousand."""
+    """Steps of MuJoCo alone, with random controls, in episodes of 1000 steps."""
     env: Any = make_vec_env(TASK, 1, seed=0).envs[0].unwrapped  # type: ignore[attr-defined]
     env.reset(seed=0)
     random = np.random.default_rng(0)
@@ -220,7 +220,7 @@ def _physics() -> Callable[[int], None]:
 
 
 def _break_even(report: dict[str, Any]) -> None:
-    """For each case the step from which on deltarl's longer start, if it is one, is paid back."""
+    """For each case, the step at which deltarl's longer start, if it is longer, has paid off."""
     steps = {_key(row): float(np.median(row["seconds"])) for row in report["steps"]}
     firsts = {_key(row): row["first"] for row in report["starts"]}
     for row in report["starts"]:
@@ -235,9 +235,9 @@ def _key(row: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def ratios(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the tables are of: ratios of times of the same rounds, each with its median and quartiles.
+    """The ratios in the tables: of times in the same rounds, each with its median and quartiles.
 
-    Above 1, the first of the two is faster; of Delta over residual and an update over its floor, slower.
+    Above 1, deltarl is faster; for Delta over residual, and for an update over its matrix products, it is slower.
     """
     steps = {_key(row): row["seconds"] for row in report["steps"]}
     found = []

@@ -1,4 +1,4 @@
-"""The scoreboard as Markdown, from what was measured alone."""
+"""The scoreboard as Markdown, from the measurements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def where(report: dict[str, Any]) -> str:
 
 
 def scoreboard(report: dict[str, Any]) -> str:
-    """All tables, and where they were measured."""
+    """All tables, with the machine and settings that they were measured with."""
     return "\n\n".join(
         [
             where(report),
@@ -53,7 +53,7 @@ def _milliseconds(values: Sequence[float]) -> str:
 
 
 def steps_table(report: dict[str, Any]) -> str:
-    """Milliseconds of a step of one environment with all that belongs to it, and ratios of the same rounds."""
+    """Milliseconds per step of one environment, all costs included, and ratios of the same rounds."""
     times = {(row["algorithm"], row["network"], row["way"]): row["seconds"] for row in report["steps"]}
     found = {(row["what"], row["algorithm"], row["network"]): row for row in ratios(report)}
     with_sbx = any(way == "sbx" for _, _, way in times)
@@ -61,7 +61,7 @@ def steps_table(report: dict[str, Any]) -> str:
     for algorithm, network in dict.fromkeys((algorithm, network) for algorithm, network, _ in times):
         cells = [algorithm, network]
         for way in ("sb3", "deltarl", *(["sbx"] if with_sbx else [])):
-            # The last network has the FLOPs of the MLP, and is compared with it.
+            # The last network has the FLOPs of the MLP and is compared with it.
             named = "mlp" if way != "deltarl" and network == NETWORKS[-1] else network
             each = times.get((algorithm, named, way))
             told = "" if each is None else _milliseconds(each)

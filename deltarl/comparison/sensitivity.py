@@ -1,4 +1,4 @@
-"""How much the arms' settings matter: the table from which settings are chosen."""
+"""How sensitive the arms are to their settings: the table from which settings are chosen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Sensitivity:
         scores: mean over tasks of the normalised score by variant, each task's mean being over its seeds; NaN where a
             task has no scores to normalise with.
         by_task: mean over seeds of the return, by task and variant.
-        best: the variant with the highest score; of equal ones the first. None where there are no scores.
+        best: the variant with the highest score, the first of equal ones; None without scores.
     """
 
     arm: str
@@ -28,7 +28,7 @@ class Sensitivity:
 
 
 def sensitivities(study: Study) -> list[Sensitivity]:
-    """A row for each arm; none where the comparison has no variants."""
+    """One row per arm; empty if the comparison has no variants."""
     variants = list(study.spec.variants)
     found = []
     for own in dict.fromkeys(arm.rpartition("+")[0] for arm in study.arms) if variants else ():
@@ -48,7 +48,7 @@ def sensitivities(study: Study) -> list[Sensitivity]:
 def pooled_deviations(study: Study) -> dict[str, tuple[float, int]]:
     """Standard deviation over seeds within the arms of each task, in the primary metric, and its degrees of freedom.
 
-    What a later comparison plans with. Tasks on which no arm has two seeds are left out.
+    A later comparison can use them for planning. Tasks on which no arm has two seeds are omitted.
     """
     found = {}
     for task in study.tasks:

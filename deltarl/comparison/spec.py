@@ -1,4 +1,4 @@
-"""A comparison as data, and the runs that it is made of."""
+"""A comparison as data, and the runs that it consists of."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Metric = Literal["final", "area"]
 Positive = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_length=80)]
-# What stands in the folder of a comparison beside its runs.
+# Files in a comparison's folder, besides its runs.
 COMPARISON = "comparison.yaml"
 SIZES = "sizes.json"
 COSTS = "costs.json"
-# What an arm may change. Everything else decides on what is compared, not on what with.
+# Keys that an arm may change. All others define the conditions of the comparison.
 ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
-NO_SUM = 1e-9  # what rounding leaves of weights that sum to 0
+NO_SUM = 1e-9  # tolerance for weights that sum to 0
 
 
 class ComparisonSpec(Spec):
-    """What a comparison adds to the keys of a config, which hold for all of its runs."""
+    """The keys of a comparison, in addition to those of a config, which apply to all of its runs."""
 
     name: str = Field("comparison", pattern=r"^[^/\x00.][^/\x00]*$", max_length=200, description="Folder below `out`.")
     tasks: dict[Name, dict[str, Any]] = Field(
@@ -80,9 +80,9 @@ class ComparisonSpec(Spec):
     @model_validator(mode="after")
     def _there_is_something_to_compare(self) -> ComparisonSpec:
         if len(self.arms) < 2:
-            raise complaint(f"a comparison has two arms or more; got {', '.join(self.arms) or 'none'}", key="arms")
+            raise complaint(f"expected at least two arms, got {', '.join(self.arms) or 'none'}", key="arms")
         if not self.tasks:
-            raise complaint("a comparison has a task or more; got none", key="tasks")
+            raise complaint("expected at least one task, got none", key="tasks")
         return self
 
     @model_validator(mode="after")
@@ -99,8 +99,8 @@ class ComparisonSpec(Spec):
                     raise complaint(f"no arm '{arm}'{suggestion(arm, self.arms)}", key=f"contrasts.{name}")
             if not any(weights.values()) or abs(sum(weights.values())) > NO_SUM:
                 raise complaint(
-                    "weights of a contrast sum to 0, and not all of them are 0, as in {delta: 1, residual: -1}; got a "
-                    f"sum of {sum(weights.values()):g}",
+                    "expected weights that sum to 0 and are not all 0, such as {delta: 1, residual: -1}; got a sum of "
+                    f"{sum(weights.values()):g}",
                     key=f"contrasts.{name}",
                 )
         for name in self.primary:
@@ -108,9 +108,9 @@ class ComparisonSpec(Spec):
                 hint = suggestion(name, self.contrasts) if self.contrasts else "; there are no contrasts"
                 raise complaint(f"no contrast '{name}'{hint}", key="primary")
         if self.contrasts and not self.primary:
-            raise complaint("name the contrasts that the comparison is made for", key="primary")
+            raise complaint("expected the names of the contrasts that the comparison is made for", key="primary")
         if len(set(self.primary)) < len(self.primary):
-            raise complaint("the same contrast twice", key="primary")
+            raise complaint("names a contrast twice", key="primary")
         return self
 
     @model_validator(mode="after")
@@ -119,16 +119,14 @@ class ComparisonSpec(Spec):
             if task not in self.tasks:
                 raise complaint(f"no task '{task}'{suggestion(task, self.tasks)}", key="sigma")
         if missing := [task for task in self.tasks if self.sigma and task not in self.sigma]:
-            raise complaint(f"{missing[0]} has none; give one for each task, or for none", key="sigma")
+            raise complaint(f"missing for {missing[0]}; give a value for every task, or for none", key="sigma")
         if self.equivalence is not None and not (self.contrasts and self.sigma):
             what = "contrasts" if not self.contrasts else "sigma"
-            raise complaint(
-                f"it is a bound of contrasts, in planned standard deviations: give {what}", key="equivalence"
-            )
+            raise complaint(f"needs {what}: it bounds contrasts, in planned standard deviations", key="equivalence")
         return self
 
     def parts(self, arm: str) -> tuple[tuple[str, ...], ...]:
-        """Where the keys of an arm stand in the file: its own, and its variant's."""
+        """The paths of an arm's keys in the file: its own, and its variant's."""
         if not self.variants:
             return (("arms", arm),)
         own, _, variant = arm.rpartition("+")
@@ -146,7 +144,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where it goes: `<out>/<comparison>/<task>/<arm>/seed-<n>`."""
+        """The run's folder: `<out>/<comparison>/<task>/<arm>/seed-<n>`."""
         return places.expanded(self.spec.out, "out") / self.spec.name / f"seed-{self.seed}"
 
     @property
@@ -160,11 +158,11 @@ class Comparison:
 
     Attributes:
         spec: arms, tasks and seeds.
-        folder: of all its runs.
-        cells: its runs; all tasks and arms of one seed before the next seed.
-        sizes: what was counted of every task's arms, by task and arm.
-        text: YAML that gives the same comparison when given to `deltarl compare`.
-        notes: for the user to read.
+        folder: the folder that contains all of its runs.
+        cells: its runs; all tasks and arms of one seed come before the next seed.
+        sizes: sizes of the arms' networks, by task and arm.
+        text: YAML that reproduces the comparison when given to `deltarl compare`.
+        notes: messages for the user.
     """
 
     spec: ComparisonSpec
@@ -175,9 +173,9 @@ class Comparison:
     notes: tuple[str, ...]
 
     def shard(self, index: int, count: int) -> tuple[Cell, ...]:
-        """The cells of one of `count` machines, from 1; all arms of a task and seed are on the same.
+        """The cells of machine `index` of `count`, from 1.
 
-        Differences between arms are then none between machines.
+        All arms of a task and seed run on the same machine, so machines do not contribute to differences between arms.
 
         Raises:
             ConfigError: if there is no such machine.

@@ -1,7 +1,7 @@
-"""What scores of a few seeds allow to say, with SciPy.
+"""Estimates, intervals and tests for scores of a few seeds, computed with SciPy.
 
-Scores of one arm on one task are an array `[seeds]`; of several tasks, a sequence of such arrays. Intervals are of 95%
-unless another level is given. How often each covers the truth is measured in `coverage`.
+Scores of one arm on one task are an array `[seeds]`; over several tasks, a sequence of such arrays. Intervals have a
+level of 95% unless another is given. `coverage` measures how often each contains the true value.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy  # whose modules load on first use, so that training does not wait for them
+import scipy  # its modules load on first use, so that training does not wait for them
 from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 LEVEL = 0.95
 RESAMPLES = 9_999
-CUT = 0.25  # of each end, for the interquartile mean
+CUT = 0.25  # fraction cut from each end for the interquartile mean
 POWER = 0.8
-ROUNDING = 1e-9  # a spread below this share of the scores is none
-FAR_OUT = 30  # from this t on, SciPy's noncentral t distribution is slow to search, and soon has no value
+ROUNDING = 1e-9  # a spread below this fraction of the scores counts as none
+FAR_OUT = 30  # beyond this t, SciPy's noncentral t distribution is slow to search, and soon returns NaN
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the ends of its interval; the ends are None where so few scores allow none."""
+    """An estimate and the ends of its interval; the ends are None if there are too few scores for one."""
 
     estimate: float
     low: float | None
     high: float | None
 
     def excludes(self, value: float) -> bool:
-        """Whether the value lies outside; never where there is no interval."""
+        """Whether the value lies outside the interval; False without an interval."""
         return self.low is not None and self.high is not None and (value < self.low or value > self.high)
 
 
 def mean(scores: Array, level: float = LEVEL) -> Interval:
-    """The mean, with Student's t interval; from 2 scores on that are not all the same."""
+    """The mean, with Student's t interval if there are at least 2 scores and not all are equal."""
     if not len(scores):
         return Interval(math.nan, None, None)
     return _t_interval(float(np.mean(scores)), _standard_error(scores), len(scores) - 1, level)
 
 
 def median(scores: Array, level: float = LEVEL) -> Interval:
-    """The median, with the exact interval between order statistics; at 95% that takes 6 scores."""
+    """The median, with the exact interval between order statistics, which needs 6 scores at 95%."""
     found: Any = scipy.stats.quantile_test(scores, p=0.5).confidence_interval(level)
     if math.isnan(found.low) or math.isnan(found.high):
         return Interval(float(np.median(scores)), None, None)
@@ -55,7 +55,7 @@ def median(scores: Array, level: float = LEVEL) -> Interval:
 def iqm(scores: Array, level: float = LEVEL) -> Interval:
     """The interquartile mean, with Tukey and McLaughlin's interval for a trimmed mean.
 
-    Of n scores the int(n / 4) lowest and highest are cut; of 3 none, so that it is the mean.
+    The int(n / 4) lowest and highest of n scores are cut; with 3 scores none are, and it equals the mean.
     """
     n = len(scores)
     cut = int(CUT * n)
@@ -67,7 +67,7 @@ def iqm(scores: Array, level: float = LEVEL) -> Interval:
 
 
 def difference(scores: Array, others: Array, level: float = LEVEL) -> Interval:
-    """Mean of `scores` less that of `others`, with Welch's interval, which lets their variances differ."""
+    """Mean of `scores` minus mean of `others`, with Welch's interval, which allows different variances."""
     estimate = float(np.mean(scores) - np.mean(others))
     if not _have_spread(scores, others):
         return Interval(estimate, None, None)
@@ -76,12 +76,12 @@ def difference(scores: Array, others: Array, level: float = LEVEL) -> Interval:
 
 
 def paired_difference(scores: Array, others: Array, level: float = LEVEL) -> Interval:
-    """Mean difference over common seeds, with Student's t interval of the differences."""
+    """Mean difference over paired seeds, with Student's t interval of the differences."""
     return mean(np.asarray(scores) - np.asarray(others), level)
 
 
 def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
-    """Hedges' g: the difference of means in pooled standard deviations, without its bias at few seeds.
+    """Hedges' g: the difference of means in pooled standard deviations, corrected for the bias of few seeds.
 
     The interval inverts the noncentral t distribution (Hedges and Olkin 1985), which assumes equal variances.
     """
@@ -103,22 +103,22 @@ def effect_size(scores: Array, others: Array, level: float = LEVEL) -> Interval:
         def lacking(shift: float) -> float:
             return float(scipy.stats.nct.cdf(t, freedom, shift) - share)
 
-        # It falls with the shift.
+        # Decreases with the shift.
         outer = step = 1.0 if share < 0.5 else -1.0
         while lacking(t + outer) * step > 0:
             outer += step
         return float(scipy.optimize.brentq(lacking, t + outer - step, t + outer))
 
-    with np.errstate(all="ignore"):  # SciPy's overflows on its way
+    with np.errstate(all="ignore"):  # SciPy overflows on the way
         low, high = end(1 - tail), end(tail)
     return Interval(float(t / root * unbiased), low / root * unbiased, high / root * unbiased)
 
 
 def far_shift(t: float, freedom: int, share: float) -> float:
-    """The shift of a noncentral t distribution that leaves `share` of it above a t far out; at any size of t.
+    """The noncentrality at which a noncentral t variable exceeds `t` with probability `share`, for any t.
 
-    T <= t where the shift is at most t S - Z, with Z standard normal and S the root of chi square over its degrees of
-    freedom: it is a quantile of t S + Z, whose distribution is a sum over the values of Z.
+    T <= t if the shift is at most t S - Z, where Z is standard normal and S the root of chi square over its degrees of
+    freedom. So the shift is a quantile of t S + Z, whose distribution is computed as an integral over Z.
     """
     if t < 0:
         return -far_shift(-t, freedom, 1 - share)
@@ -129,23 +129,23 @@ def far_shift(t: float, freedom: int, share: float) -> float:
         below = scipy.stats.chi2.cdf(freedom * (np.maximum(shift - z, 0) / t) ** 2, freedom)
         return float(weights @ below - share)
 
-    # S alone is below the one end, and above the other, more seldom than that.
+    # S is outside of these ends with a smaller probability than that.
     ends = (scipy.stats.chi2.ppf(share / 2, freedom), scipy.stats.chi2.isf((1 - share) / 2, freedom))
     low, high = (t * math.sqrt(end / freedom) for end in ends)
     return float(scipy.optimize.brentq(excess, low - z[-1], high + z[-1]))
 
 
 def welch_p(scores: Array, others: Array) -> float | None:
-    """Two-sided p of Welch's test of equal means; None with fewer than 2 seeds an arm, or without spread."""
+    """Two-sided p-value of Welch's test of equal means; None with fewer than 2 seeds per arm, or without spread."""
     if not _have_spread(scores, others):
         return None
     return float(scipy.stats.ttest_ind(scores, others, equal_var=False).pvalue)
 
 
 def permutation_p(scores: Array, others: Array, rng: np.random.Generator) -> float | None:
-    """Two-sided p of the permutation test of equal distributions on the difference of means; exact where it can be.
+    """Two-sided p-value of the permutation test on the difference of means; exact if all permutations can be tried.
 
-    With 5 seeds an arm none is below 2/252, and with fewer than 2 there is none.
+    With 5 seeds per arm it is at least 2/252; None with fewer than 2.
     """
     if min(len(scores), len(others)) < 2:
         return None
@@ -166,11 +166,11 @@ def improvement_p(tasks: Sequence[Array], others: Sequence[Array], rng: np.rando
 
     Args:
         tasks: scores of one arm on each task.
-        others: of the other, of the same seeds.
+        others: scores of the other arm, for the same seeds.
         rng: draws permutations if there are too many to try all.
 
     Returns:
-        p; None with fewer than 2 pairs of runs in all.
+        The p-value; None with fewer than 2 pairs of runs in total.
     """
     if sum(map(len, tasks)) < 2:
         return None
@@ -266,10 +266,10 @@ def widened(level: float, seeds: Sequence[int]) -> float:
 def probability_of_improvement(tasks: Sequence[Array], others: Sequence[Array], level: float = LEVEL) -> Interval:
     """The probability that a run of one arm scores above a run of the other, ties counting half, averaged over tasks.
 
-    That is Mann and Whitney's U over the number of pairs (Agarwal et al. 2021, arXiv 2108.13264). The interval is
-    Newcombe's score interval (2006, Statistics in Medicine 25, 559-573, method 5), its variance that of the mean over
-    tasks, and with t in the place of z for few seeds: unlike a bootstrap's it does not shrink to nothing where all runs
-    of one arm are above all of the other.
+    This is Mann and Whitney's U divided by the number of pairs (Agarwal et al. 2021, arXiv 2108.13264). The interval is
+    Newcombe's score interval (2006, Statistics in Medicine 25, 559-573, method 5) with the variance of the mean over
+    tasks, and t instead of z because seeds are few. Unlike a bootstrap interval, it does not shrink to a point if all
+    runs of one arm score above all of the other.
     """
     estimate = float(_chance_above(tasks, others))
     sizes = [(len(ours), len(theirs)) for ours, theirs in zip(tasks, others, strict=True)]
@@ -287,7 +287,7 @@ def probability_of_improvement(tasks: Sequence[Array], others: Sequence[Array], 
 
 
 def _chance_above(tasks: Sequence[Any], others: Sequence[Any]) -> Any:
-    """Scores `[..., seeds]` of each task; mean over tasks `[...]`."""
+    """The probability, averaged over tasks, `[...]`, from scores `[..., seeds]` of each task."""
     chances = [
         np.mean(np.heaviside(x[..., :, None] - y[..., None, :], 0.5), axis=(-2, -1))
         for x, y in zip(tasks, others, strict=True)
@@ -296,7 +296,7 @@ def _chance_above(tasks: Sequence[Any], others: Sequence[Any]) -> Any:
 
 
 def _variance_of_chance(chance: float, sizes: Sequence[tuple[int, int]]) -> float:
-    """Of the mean over tasks, each with the same chance and so many runs of either arm."""
+    """Variance of the mean over tasks; each has the same probability, and `sizes` gives the runs of both arms."""
 
     def of_one(n: int, m: int) -> float:
         extra = (n + m) / 2 - 1

@@ -65,7 +65,7 @@ class Lean(ABC):
         return self.lean_plan().update
 
     def lean_plan(self) -> Plan:
-        """The current plan, made anew if anything that it was decided from has changed."""
+        """The current plan, rebuilt if anything that it depends on has changed."""
         plan = self._lean
         if plan is not None and plan.alone and plan.passed < ALONE_LOOKS_EVERY:
             plan.passed += 1

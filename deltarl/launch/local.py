@@ -73,7 +73,7 @@ class Processes:
         *,
         ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
     ) -> dict[str, Outcome[Result]]:
-        """As every launcher."""
+        """Run jobs; see `Launcher.run`."""
         waiting = list(jobs)
         outcomes: dict[str, Outcome[Result]] = {}
         with _Children(stop) as children:

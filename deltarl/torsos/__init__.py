@@ -111,7 +111,7 @@ def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
         return {"kind": getattr(torso, "kind", None), **torso.model_dump(exclude_unset=True)}
     if isinstance(torso, Mapping):
         return dict(torso)
-    raise ConfigError(f"a torso is a kind, a mapping or a spec; got {torso!r}")
+    raise ConfigError(f"expected a torso as a kind, a mapping or a spec; got {torso!r}")
 
 
 def parse_torso(torso: Mapping[str, Any], option: str) -> TorsoSpec:

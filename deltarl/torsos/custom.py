@@ -35,7 +35,7 @@ class CustomTorsoSpec(StackSpec):
         """
         block = self.block(self)
         if not isinstance(block, nn.Module):
-            raise ConfigError(f"torso.block: a block is a torch.nn.Module; {self.block!r} gave {block!r}")
+            raise ConfigError(f"torso.block: expected a torch.nn.Module from {self.block!r}, got {block!r}")
         for name, _ in block.named_parameters():
             if "value" in name:
                 raise ConfigError(

@@ -1,4 +1,4 @@
-"""Delta torsos: blocks that rewrite the state along a direction of their own."""
+"""Delta torsos: each block rewrites the state along a learned direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of Delta blocks, and which of them fit each other."""
+"""Options of Delta blocks, and which of them can be combined."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _heads(data: dict[str, Any]) -> int:
 
 
 class DeltaOptions(StackSpec):
-    """What Delta blocks are made of."""
+    """Options of Delta blocks."""
 
     head_width: int | None = Field(
         None, ge=4, description="Features of each head, from which `heads` follows; null: all of them, in one head."
@@ -108,7 +108,11 @@ class DeltaOptions(StackSpec):
         width = info.data.get("width")
         if width is not None and (width % heads or heads > width // 4):
             fitting = [n for n in range(1, width // 4 + 1) if width % n == 0]
-            reason = f"do not divide width {width}" if width % heads else f"leave width {width} under 4 features a head"
+            reason = (
+                f"do not divide width {width}"
+                if width % heads
+                else f"leave fewer than 4 features per head at width {width}"
+            )
             raise complaint(f"{heads} heads {reason}; use one of {', '.join(map(str, fitting))}")
         return heads
 
@@ -141,12 +145,12 @@ class DeltaOptions(StackSpec):
                 if getattr(self, option) != default:
                     raise complaint(f"{option} has no effect with direction linear; leave it out", key=option)
         if self.sphere and self.channels > 1:
-            raise complaint(f"a sphere takes a state of one channel; got channels = {self.channels}", key="sphere")
+            raise complaint(f"sphere supports only one channel; got channels = {self.channels}", key="sphere")
         if self.sphere and self.value == "sigmoid":
-            raise complaint("a value on a sphere is bounded already; leave sigmoid out", key="value")
+            raise complaint("sphere already bounds the value; leave sigmoid out", key="value")
         if self.norm_position == "post" and (self.channels > 1 or self.sphere):
             what = "a sphere, which normalises the state itself" if self.sphere else f"channels = {self.channels}"
-            raise complaint(f"norm_position post does not go with {what}", key="norm_position")
+            raise complaint(f"norm_position post cannot be combined with {what}", key="norm_position")
         if self.channels == 1 and self.expand != "copy":
             raise complaint("expand has no effect with a single channel; leave it out", key="expand")
         return self
@@ -155,8 +159,8 @@ class DeltaOptions(StackSpec):
     def _heads_and_their_width_agree(self) -> Self:
         if self.head_width is not None and self.heads * self.head_width != self.width:
             raise complaint(
-                f"{self.heads} heads of width {self.width} have {self.width // self.heads} features each, and not "
-                f"head_width = {self.head_width}; give one of the two",
+                f"{self.heads} heads at width {self.width} have {self.width // self.heads} features each, but "
+                f"head_width is {self.head_width}; give only one of the two",
                 key="heads",
             )
         return self
@@ -166,12 +170,12 @@ class DeltaOptions(StackSpec):
         if self.gate == "fixed":
             if self.beta_init > self.beta_max:
                 raise complaint(
-                    f"a fixed gate's beta_init must be in (0, beta_max = {self.beta_max:g}]; got {self.beta_init:g}",
+                    f"expected a fixed gate's beta_init in (0, beta_max = {self.beta_max:g}], got {self.beta_init:g}",
                     key="beta_init",
                 )
         elif self.beta_init >= self.beta_max:
             raise complaint(
-                f"beta_init must be in (0, beta_max = {self.beta_max:g}), ends excluded, as the gate is "
+                f"expected beta_init strictly between 0 and beta_max = {self.beta_max:g}, because the gate is "
                 f"beta_max * sigmoid(.); got {self.beta_init:g}",
                 key="beta_init",
             )
@@ -212,7 +216,7 @@ class DeltaOptions(StackSpec):
 
     @classmethod
     def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-        """Without `heads` where `head_width` or the width is new, and the other way round: they say the same thing."""
+        """Drops `heads` if `head_width` or the width is new, and `head_width` if `heads` is: each implies the other."""
         kept = dict(base)
         if "heads" in change:
             kept.pop("head_width", None)

@@ -144,12 +144,14 @@ def differing(folder: Path, keys: list[str]) -> ConfigError:
 def fixed_differences(stored: RunSpec, spec: RunSpec) -> list[str]:
     """The keys in which `spec` differs from the stored config but must not, with both values."""
     found = [
-        f"{key} ({old} there, {new} here)"
+        f"{key} ({old} in the run, {new} given)"
         for key, (old, new) in differences(stored, spec).items()
         if not key.startswith(_FREE)
     ]
     if spec.total_timesteps < stored.total_timesteps:
-        found.append(f"total_timesteps ({stored.total_timesteps} there, {spec.total_timesteps} here; it can only grow)")
+        found.append(
+            f"total_timesteps ({stored.total_timesteps} in the run, {spec.total_timesteps} given; it can only grow)"
+        )
     return found
 
 

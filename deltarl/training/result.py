@@ -99,7 +99,7 @@ def _check_scores(result: RunResult, evaluations: Mapping[int, Evaluation]) -> N
         here = getattr(result, name)
         if here is not there and (here is None or there is None or not math.isclose(here, there, rel_tol=1e-9)):
             raise ConfigError(
-                f"{result.folder / files.RESULT}: contradicts {files.EVALUATIONS}: {name} is {here}, and {there} there"
+                f"{result.folder / files.RESULT}: contradicts {files.EVALUATIONS}: {name}: expected {there}, got {here}"
             )
 
 

@@ -18,7 +18,7 @@ def parameters_by_role(spec: RunSpec) -> dict[str, int]:
     out.
 
     Raises:
-        ConfigError: if the environment or the policy cannot be made.
+        ConfigError: if the environment or the policy cannot be built.
     """
     with one_message(f"env: {spec.env.id} cannot be built from the config"):
         envs = build_envs(spec.env, 0, 1)

@@ -554,7 +554,7 @@ def test_train_can_be_given_again_with_resume(interrupted: Path, deltarl: Deltar
         (("runs/done/seed-0", "agent.gama=0.5"), "unknown key; did you mean 'gamma'?"),
         (("runs/done/seed-0", "out=elsewhere"), "command line: out: cannot change when a run is resumed"),
         (("runs/done/seed-0", "seeds=[1]"), "command line: seeds: cannot change when a run is resumed"),
-        (("runs/done/seed-0", "total_timesteps=32"), "total_timesteps (64 there, 32 here; it can only grow)"),
+        (("runs/done/seed-0", "total_timesteps=32"), "total_timesteps (64 in the run, 32 given; it can only grow)"),
         (("runs/done/seed-0", "every=3"), "did you mean 'eval.every' or 'checkpoint.every' or 'gates.every'?"),
     ],
 )

@@ -260,7 +260,7 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("agent.gamma=0.9", r"agent\.gamma \(0\.99 there, 0\.9 here\).*or give the comparison another name="),
+        ("agent.gamma=0.9", r"agent\.gamma \(0\.99 in the run, 0\.9 given\).*or give the comparison another name="),
         # A run may go on with it, but the report compares none that differ in it.
         (
             "eval.episodes=3",

@@ -466,10 +466,14 @@ DAMAGES: list[tuple[str, Callable[[bytes], bytes], str]] = [
         if (name, change) != ("metrics.jsonl", ANYTHING[1])
     ),
     ("result.json", of_json(final_return_mean=None), "final_return_mean"),
-    ("result.json", of_json(final_return_mean=99999.0), "contradicts evaluations.csv: final_return_mean is 99999.0"),
+    ("result.json", of_json(final_return_mean=99999.0), "contradicts evaluations.csv: final_return_mean: expected"),
     ("result.json", of_json(final_return_mean=math.nan), "NaN is not a JSON number"),
     ("result.json", of_json(seed=4), "has seed 3, but its result has seed 4"),
-    ("evaluations.csv", lambda _: b"step,episode,return,length,success\n", "contradicts evaluations.csv: steps is"),
+    (
+        "evaluations.csv",
+        lambda _: b"step,episode,return,length,success\n",
+        "contradicts evaluations.csv: steps: expected",
+    ),
     ("evaluations.csv", replaced(r"^step,", "steps,"), "'step' is missing"),
     ("evaluations.csv", replaced(r"^12500,0", "twelve,0"), "invalid literal"),
     ("evaluations.csv", replaced(r"^12500,1", "12500,7"), "expected episode 1, got 7"),

@@ -180,8 +180,8 @@ def test_there_is_no_shard_beyond_the_last() -> None:
     [
         (["reference=delt"], "reference: no arm 'delt'; did you mean 'delta'"),
         (["match=widht"], "match: 'widht' is not one of width, parameters, flops"),
-        (["arms.residual=null"], "arms: a comparison has two arms or more; got delta"),
-        (["tasks.reacher=null"], "tasks: a comparison has a task or more; got none"),
+        (["arms.residual=null"], "arms: expected at least two arms, got delta"),
+        (["tasks.reacher=null"], "tasks: expected at least one task, got none"),
         (
             ["arms.delta.env=hopper"],
             r"arms\.delta\.env: an arm may change only torso, actor_torso, critic_torso, agent;",

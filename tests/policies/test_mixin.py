@@ -149,13 +149,13 @@ def test_gsde_keeps_its_log_std_from_decay() -> None:
         ({"torso": {"kind": "delta", "heads": 3}}, "torso.heads: 3 heads do not divide width 128; use one of 1, 2, 4"),
         ({"net_arch": [64]}, "net_arch: a torso has width, depth and hidden in its place"),
         ({"activation_fn": torch.nn.ReLU}, "activation_fn: a torso has activation in its place"),
-        ({"torso": 3}, "a torso is a kind, a mapping or a spec; got 3"),
+        ({"torso": 3}, "expected a torso as a kind, a mapping or a spec; got 3"),
         ({"critic_torso": ""}, "critic_torso.kind: unknown name ''"),
         ({"torsoo": "delta"}, "policy_kwargs: unknown option 'torsoo'; did you mean 'torso'?"),
         ({"n_quantile": 3}, "policy_kwargs: unknown option 'n_quantile'"),
         ({"torso": {"kind": "custom", "block": "MyBlock"}}, "torso.block: input should be callable; got 'MyBlock'"),
         ({"torso": {"kind": "custom"}}, "torso.block: missing"),
-        ({"torso": {"kind": "custom", "block": dict}}, "a block is a torch.nn.Module; <class 'dict'> gave {"),
+        ({"torso": {"kind": "custom", "block": dict}}, "expected a torch.nn.Module from <class 'dict'>, got {"),
     ],
 )
 def test_a_wrong_option_is_named(subject: Subject, policy_kwargs: dict[str, Any], message: str) -> None:

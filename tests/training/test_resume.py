@@ -261,10 +261,10 @@ def test_another_training_step_is_continued_not_exact(interrupted: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (("agent.gamma=0.5",), "agent.gamma (0.99 there, 0.5 here)"),
-        (("env.n_envs=4",), "env.n_envs (2 there, 4 here)"),
-        (("agent=a2c", "agent.n_steps=16"), "agent.algorithm (ppo there, a2c here), "),
-        (("total_timesteps=64",), "total_timesteps (128 there, 64 here; it can only grow)"),
+        (("agent.gamma=0.5",), "agent.gamma (0.99 in the run, 0.5 given)"),
+        (("env.n_envs=4",), "env.n_envs (2 in the run, 4 given)"),
+        (("agent=a2c", "agent.n_steps=16"), "agent.algorithm (ppo in the run, a2c given), "),
+        (("total_timesteps=64",), "total_timesteps (128 in the run, 64 given; it can only grow)"),
     ],
 )
 def test_another_config_is_refused_by_the_keys_that_differ(
@@ -299,7 +299,7 @@ def test_the_same_call_is_right_the_first_time_and_after_every_interruption(
 
 
 def test_the_same_call_with_another_config_is_refused(interrupted: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"these keys differ: agent.gamma \(0.99 there, 0.5 here\)"):
+    with pytest.raises(ConfigError, match=r"these keys differ: agent.gamma \(0.99 in the run, 0.5 given\)"):
         train(spec_of(tmp_path, "agent.gamma=0.5"), quiet(), resume=True)
     assert interrupted.exists()
 

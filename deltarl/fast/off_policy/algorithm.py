@@ -1,4 +1,4 @@
-"""What SAC, TD3, DDPG, TQC and CrossQ share: when they are lean, how they act and how they learn."""
+"""Shared by SAC, TD3, DDPG, TQC and CrossQ: when they are lean, how they act and how they learn."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Update(ABC):
 
 
 def _has_networks_of_its_own(critic: Any) -> bool:
-    """Whether the networks that a critic lists are among its modules, each of them once."""
+    """Whether the networks that a critic lists are among its modules, without duplicates."""
     networks, children = critic.q_networks, set(critic.children())
     return len(set(networks)) == len(networks) and set(networks) <= children
 

@@ -57,8 +57,8 @@ class SACUpdate(Update):
         x = torch.cat([observations, batch.actions.to(observations.dtype)], 1)
         metrics["critic_loss"] = self.learn_critics(x, aim)
 
-        # Not before, so that what the backward pass needs of it is still in the caches; unless a pass leaves something
-        # behind, as statistics of a batch, for the next one.
+        # As late as possible, so that the activations are still in the caches for the backward pass; unless a pass
+        # affects the next one, as batch statistics do.
         sample, of_actor = early or self.actor.forward(observations, own_noise)
         if (loss := self.temperature.update(sample.log_prob)) is not None:
             metrics["ent_coef_loss"] = loss
@@ -73,7 +73,7 @@ class SACUpdate(Update):
         return metrics
 
     def aim(self, batch: ReplayBufferSamples, next_observations: Tensor, following: Any, coefficient: Tensor) -> Tensor:
-        """What the critics are to learn, `[n, 1]`: reward + discount (min Q' - coefficient log prob)."""
+        """The critics' target, `[n, 1]`: reward + discount (min Q' - coefficient log prob)."""
         next_values = least(self.targets(torch.cat([next_observations, following.actions], 1)))
         next_values = torch.addcmul(next_values, coefficient, following.log_prob, value=-1)
         return discounted(batch, self.model.gamma, next_values)

@@ -1,4 +1,4 @@
-"""A replay buffer that stores each observation once, for the step that it follows and for the one that it begins."""
+"""A replay buffer that stores each observation once, instead of also as the previous step's next observation."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _OWN = {"place", "apart", "free"}
 
 
 class SharedReplayBuffer(ReplayBuffer):
-    """The samples of a plain buffer of the same transitions, with `observations` alone.
+    """Gives the same samples as a plain buffer of the same transitions, but stores no array of next observations.
 
-    The next observation of a slot is the observation of the slot after it, unless that is another: where an episode
-    ended, or environments were reset between two calls of `learn`. It is then kept apart. Whether it is another is seen
-    when the slot after it is filled, by the bits of the two; no flag is asked.
+    The next observation of a slot usually equals the observation of the following slot. If it differs, because an
+    episode ended or environments were reset between two calls of `learn`, it is stored separately. The two are compared
+    bit by bit when the following slot is filled; no flags are used.
 
-    Files have both arrays, and are Stable-Baselines3's own.
+    Files contain both arrays, in Stable-Baselines3's own format.
 
     Args:
-        plain: an empty buffer with observations in single precision, whose place this one takes.
+        plain: an empty buffer with observations in single precision, to be replaced by this one.
 
     Attributes:
-        place: where the next observations are, `[slots, environments]`: rows of `apart`, -1 for the slot after.
-        apart: the observations that are kept apart, `[rows, ...]`. The first rows, one an environment, are those of the
-            newest slot, after which there is none yet.
-        free: the other rows that are not in use.
+        place: where the next observations are, `[slots, environments]`: a row of `apart`, or -1 for the following slot.
+        apart: the observations stored separately, `[rows, ...]`. The first rows, one per environment, belong to the
+            newest slot, which has no following slot yet.
+        free: further rows that are not in use.
     """
 
     def __init__(self, plain: ReplayBuffer) -> None:
@@ -41,7 +41,7 @@ class SharedReplayBuffer(ReplayBuffer):
 
     @property
     def next_observations(self) -> NDArray[np.float32]:  # type: ignore[override]
-        """A copy of all next observations, `[slots, environments, ...]`, to be read and not written to."""
+        """A copy of all next observations, `[slots, environments, ...]`; writing to it has no effect on the buffer."""
         array = self._all_following()
         array.flags.writeable = False
         return array
@@ -97,9 +97,9 @@ class SharedReplayBuffer(ReplayBuffer):
         if place[0] != 0:  # there is none: nothing has been added yet
             return
         place[:] = -1
-        # Bytes, since NaN does not equal itself.
+        # As bytes, because NaN does not equal itself.
         begun, followed = self.observations[self.pos], self.apart[: self.n_envs]
-        if begun.tobytes() == followed.tobytes():  # as nearly always
+        if begun.tobytes() == followed.tobytes():  # nearly always
             return
         for env in range(self.n_envs):
             if begun[env].tobytes() != followed[env].tobytes():
@@ -117,7 +117,7 @@ class SharedReplayBuffer(ReplayBuffer):
         return self.free.pop()
 
     def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> ReplayBufferSamples:
-        """As Stable-Baselines3's own, of the same random numbers."""
+        """Sample as Stable-Baselines3 does, with the same random numbers."""
         columns = np.random.randint(0, high=self.n_envs, size=(len(batch_inds),))
         ended = self.dones[batch_inds, columns] * (1 - self.timeouts[batch_inds, columns])
         fields: tuple[Any, ...] = (
@@ -137,7 +137,7 @@ class SharedReplayBuffer(ReplayBuffer):
         return plain
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A file may be opened without this class.
+        # Files can be opened without this class.
         return object.__new__, (ReplayBuffer,), vars(self.plain())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedReplayBuffer:

@@ -21,7 +21,7 @@ class TQCUpdate(SACUpdate):
     def __init__(self, model: sb3_contrib.TQC) -> None:
         super().__init__(model)  # type: ignore[arg-type]
         count = model.critic.n_quantiles
-        # In single precision whatever the networks are in, as there.
+        # In single precision whatever the networks' dtype, as in sb3-contrib.
         shares = (torch.arange(count, dtype=torch.float32, device=model.device) + 0.5) / count
         self.shares = shares, 1 - shares
 
@@ -42,7 +42,7 @@ class TQCUpdate(SACUpdate):
         shares, others = self.shares
         pairs = aim.numel() * self.model.critic.quantiles_total
         loss, found = number(0, x), []
-        # One critic after the other, while what the backward pass needs is in the caches.
+        # One critic after the other, while its activations are in the caches.
         for network in self.critics.networks:
             quantiles, kept = network.forward(x)
             apart = aim.unsqueeze(1) - quantiles.unsqueeze(-1)

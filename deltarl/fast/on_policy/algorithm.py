@@ -1,4 +1,4 @@
-"""What PPO and A2C share: when they are lean, and how they learn from a rollout."""
+"""Shared by PPO and A2C: when they are lean, and how they learn from a rollout."""
 
 from __future__ import annotations
 

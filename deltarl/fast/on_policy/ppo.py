@@ -21,7 +21,7 @@ METRICS = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction"
 
 
 class Noted(NamedTuple):
-    """What is logged of a minibatch: of each row `[n]`, and the policy's entropy `[]`."""
+    """What is logged for a minibatch: values for each row, `[n]`, and the policy's entropy, `[]`."""
 
     gain: Tensor
     clipped_gain: Tensor
@@ -66,7 +66,7 @@ class PPOUpdate:
         return policy.backward(saved, by_log_prob, by_values, -model.ent_coef), noted
 
     def metrics(self, noted: Sequence[Noted], clip_range: float) -> Tensor:
-        """`METRICS` of minibatches, `[minibatches, 6]`; at once, since each operation takes longer than its rows."""
+        """`METRICS` of all minibatches, `[minibatches, 6]`; computed together, because calls cost more than rows."""
         *columns, entropy = zip(*noted, strict=True)
         gain, clipped_gain, error, log_ratio, ratio = map(torch.cat, columns)
         moved = ratio - 1
@@ -121,6 +121,6 @@ class PPO(OnPolicyLean, sb3.PPO):
                 break
         table = update.metrics(noted, clip_range).double().cpu()
         logged = dict(zip(METRICS, table.mean(0).tolist(), strict=True))
-        # Of the last epoch alone, and of the last minibatch alone.
+        # Over the last epoch only, and for the last minibatch only.
         logged |= {"approx_kl": table[first:, -1].mean().item(), "loss": table[-1, METRICS.index("loss")].item()}
         return logged | {"clip_range": clip_range} | ({} if clip_range_vf is None else {"clip_range_vf": clip_range_vf})
