@@ -1,4 +1,4 @@
-"""Texts of README and docs about comparisons, from the committed results."""
+"""Texts about comparisons in README and docs, from the committed results."""
 
 from __future__ import annotations
 

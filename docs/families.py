@@ -1,4 +1,4 @@
-"""Tables of all updates and kinds of blocks: of depth in docs/torsos.md, and of costs in benchmarks/README.md."""
+"""Tables of all updates and kinds of blocks: depth in docs/torsos.md, costs in benchmarks/README.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def cost_table() -> str:
-    """Every arm of `benchmarks/family_cost.py` beside the residual torso, the cheapest first."""
+    """Every arm of `benchmarks/family_cost.py` compared with the residual torso, cheapest first."""
     found = json.loads((ROOT / "benchmarks" / "family_cost.json").read_text())
     shape, own = found["shape"], found["arms"]["residual"]["parameters"]
     rows = [

@@ -1,4 +1,4 @@
-"""The tables of what was measured: speed, and what checkpoints, gates and seals cost."""
+"""Tables of measurements: speed, and the costs of checkpoints, gates and seals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def checkpoint_cost_table() -> str:
-    """First and later checkpoints beside SB3's own save, of a full replay buffer."""
+    """First and later checkpoints compared with SB3's own save, with a full replay buffer."""
     found = json.loads((ROOT / "results" / "checkpoint_cost.json").read_text())
     names = {"deltarl": "checkpoint", "sb3": "`save` and `save_replay_buffer`"}
     rows = []
@@ -47,7 +47,7 @@ def checkpoint_cost_table() -> str:
 
 
 def gates_seen_table() -> str:
-    """Mean beta and erase share of each block at the end, on the data of the moment and on the fixed batch."""
+    """Mean beta and erase share of each block at the end of training, on current data and on the fixed batch."""
     record = read_record(ROOT / "results" / "gates" / "hopper_ppo" / "gates.npz")
     rows = []
     for net in ("policy", "value"):
@@ -66,7 +66,7 @@ def gates_seen_table() -> str:
 
 
 def gate_cost_table() -> str:
-    """Share of the training time that goes into measuring."""
+    """Share of the training time that measuring takes."""
     found = json.loads((ROOT / "results" / "gate_cost.json").read_text())
     rows = [
         f"| {name} | {case['steps']:,} | {case['every']:,} | {case['seconds']:,.0f} | {case['gates_seconds']:.2f} "
@@ -86,7 +86,7 @@ def gate_cost_table() -> str:
 
 
 def seal_table() -> str:
-    """What it costs to look whether a lean step is still what Stable-Baselines3 would do."""
+    """The cost of checking that a lean step still equals Stable-Baselines3's."""
     found = json.loads((ROOT / "results" / "seal_cost.json").read_text())
     rows = []
     for name, case in found["cases"].items():
@@ -106,7 +106,7 @@ def seal_table() -> str:
 
 
 def speed_table() -> str:
-    """Whole training steps beside Stable-Baselines3's."""
+    """Whole training steps compared with Stable-Baselines3's."""
     report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
     return f"{where(report)}\n\n{steps_table(report)}"
 
@@ -129,7 +129,7 @@ def speed_in_short() -> str:
 
 
 def compiled_table() -> str:
-    """What compiling an update would give, and from which one on."""
+    """The gain of compiling an update, and the number of updates after which it pays off."""
     report = json.loads((ROOT / "results" / "compiled.json").read_text())
     rows = []
     for row in report["rows"]:

@@ -1,4 +1,4 @@
-"""The tables of docs/mechanism.md, from what `benchmarks/torso_start.py` and `benchmarks/mechanism.py` wrote."""
+"""Tables of docs/mechanism.md, from the results of `benchmarks/torso_start.py` and `benchmarks/mechanism.py`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBES = ("stationary", "moving")
 
 
 def starts_table() -> str:
-    """What Delta blocks of width 64 start with."""
+    """Delta blocks of width 64 at initialisation."""
     found = _read("torso_start")
     rows = [
         f"| {name} | {_list(block['value'], '.1f')} | {_list(block['readout'], '.2f')} "
@@ -93,7 +93,7 @@ def probes_table() -> str:
 
 
 def interventions_table() -> str:
-    """What each trained policy's returns are with its blocks changed, less those of the untouched one."""
+    """Returns of each trained policy with its blocks changed, minus those of the unchanged policy."""
     found = _read("interventions")
     first = next(iter(next(iter(found.values())).values()))["returns"]
     changes = [name for name in first if name != "untouched"]
@@ -124,7 +124,7 @@ def _paired(each: NDArray[np.float64]) -> str:
 
 
 def speed_table() -> str:
-    """What training steps cost with blocks that erase, beside the residual block."""
+    """The cost of training steps with blocks that erase, compared with the residual block."""
     found = _read("erasing_speed")
     arms = list(next(iter(found["cases"].values())))
     rows = [

@@ -1,4 +1,4 @@
-"""The tables of options, from the specs."""
+"""Tables of options, from the specs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def options_table() -> str:
-    """Every option of a torso, with its range and default, and the kinds that have it."""
+    """Every torso option: range, default and the kinds that have it."""
     kinds = [KINDS[kind] for kind in TORSO_KINDS]
     options = list(dict.fromkeys((name, str(spec.model_fields[name])) for spec in kinds for name in spec.model_fields))
     rows = []

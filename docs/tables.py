@@ -182,7 +182,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
 
 
 def filled(path: str) -> str:
-    """The text of a page with its tables made anew."""
+    """The text of a page with its tables regenerated."""
     text = (ROOT / path).read_text()
     for name, table in TABLES[path].items():
         pattern = rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)"

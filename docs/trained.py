@@ -1,4 +1,4 @@
-"""The tables of what was learned, from the committed results."""
+"""Tables of learning results, from the committed results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LEARNING = ROOT / "results" / "learning"
 
 
 def quickstart_table() -> str:
-    """What `make train` gave, seed by seed."""
+    """The results of `make train`, by seed."""
     rows = [
         f"| {result['seed']} | {result['final_return_mean']:,.0f} ± {result['final_return_std']:,.0f} "
         f"| {_minutes(result['wall_seconds'])} |"
@@ -46,7 +46,7 @@ def quickstart_table() -> str:
 
 
 def learning_tables() -> str:
-    """Final returns of every kind in every study, and what others report."""
+    """Final returns of every kind in every study, and published scores."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from learning import STUDIES  # noqa: PLC0415  (the scripts are no package)
 

@@ -1,4 +1,4 @@
-"""The paper's formulas sample by sample and with explicit matrices, and the specs that are compared with them."""
+"""The paper's formulas, sample by sample with explicit matrices, and the specs compared with them."""
 
 from __future__ import annotations
 

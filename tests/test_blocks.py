@@ -1,4 +1,4 @@
-"""Blocks against their formulas, and where they start."""
+"""Blocks compared with their formulas, and their initialisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as a full disk, whoever says so."""
+"""Errors that count as a full disk, whichever library raises them."""
 
 from __future__ import annotations
 

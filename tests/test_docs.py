@@ -1,4 +1,4 @@
-"""README and docs: every code block runs, every table is what the committed files say, every link leads somewhere."""
+"""README and docs: every code block runs, every table matches the committed files, every link resolves."""
 
 from __future__ import annotations
 

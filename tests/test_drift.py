@@ -1,4 +1,4 @@
-"""Tasks that change while an agent learns, with MuJoCo's own models."""
+"""Tasks that change during training, with MuJoCo's own models."""
 
 from __future__ import annotations
 

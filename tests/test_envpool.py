@@ -1,4 +1,4 @@
-"""EnvPool's environments: held to Gymnasium's step by step, to Stable-Baselines3's contract, and trained in."""
+"""EnvPool's environments: compared with Gymnasium's step by step, Stable-Baselines3's contract, and training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments: every shipped one under every agent that can take it, wrappers, success, wrong input."""
+"""Environments: all shipped ones with every compatible agent, wrappers, success and invalid input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator against explicit matrices, and what the paper proves about it."""
+"""The operator compared with explicit matrices, and the properties that the paper proves."""
 
 from __future__ import annotations
 

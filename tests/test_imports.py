@@ -1,4 +1,4 @@
-"""Imports run one way: from what is used to what uses it, and never in a circle."""
+"""Imports follow the order of the rooms, without cycles."""
 
 from __future__ import annotations
 

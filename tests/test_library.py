@@ -1,4 +1,4 @@
-"""Configs: look-up, layers, overrides, and what is said about bad ones."""
+"""Configs: look-up, layers, overrides and messages for invalid ones."""
 
 from __future__ import annotations
 

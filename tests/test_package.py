@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it needs, and its public names."""
+"""The package as a whole: its imports and public names."""
 
 from __future__ import annotations
 

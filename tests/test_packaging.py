@@ -1,4 +1,4 @@
-"""What is shipped: sdist and wheel, installed away from the checkout."""
+"""The sdist and the wheel, installed outside of the checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where files go: what cannot be used is said at once."""
+"""Output paths: unusable ones are reported before any work."""
 
 from __future__ import annotations
 

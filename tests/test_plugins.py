@@ -1,4 +1,4 @@
-"""Environments of the user's own: modules that register them, and what is said where they are missing."""
+"""User-defined environments: modules that register them, and messages if they are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files from elsewhere: whatever they hold, they are read, or refused in one line that names them."""
+"""Untrusted files are read, or refused in one line that names them."""
 
 from __future__ import annotations
 

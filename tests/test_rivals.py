@@ -1,4 +1,4 @@
-"""Blocks of other papers beside their formulas in NumPy, on the same weights, and weights that stay on their sphere."""
+"""Blocks of other papers compared with their formulas in NumPy, and weights that stay on their sphere."""
 
 from __future__ import annotations
 

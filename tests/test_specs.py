@@ -1,4 +1,4 @@
-"""Torso specs: what they accept, what they refuse and in which words."""
+"""Torso specs: accepted and refused values, and the messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torsos: values, gradients, names and what PyTorch does with modules."""
+"""Torsos: values, gradients, parameter names, and use as PyTorch modules."""
 
 from __future__ import annotations
 

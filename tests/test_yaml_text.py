@@ -1,4 +1,4 @@
-"""Text in, text out: what is written is read back as the same thing, and what is odd is refused."""
+"""YAML is read back as it was written, and unsupported data is refused."""
 
 from __future__ import annotations
 

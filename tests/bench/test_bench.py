@@ -1,4 +1,4 @@
-"""The scoreboard: what is timed, against what, and how it is told."""
+"""The benchmark: cases, comparisons and the wording of its tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects of many classes, and what the tests of the state of objects do to them."""
+"""Objects of many classes, and the operations that tests of captured state apply to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: there as a whole or not at all, whatever happens while they are written or lie there."""
+"""Checkpoints on disk are complete or absent, whatever happens during or after writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay buffers that store each observation once, in segments: the right ones are written, and all comes back."""
+"""Segments of replay buffers that store each observation once: only changed ones are written, and all are restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""State as data: what comes back is what was there, to the last bit and with the same sharing."""
+"""Captured state is restored bit for bit, with the same sharing of memory."""
 
 from __future__ import annotations
 

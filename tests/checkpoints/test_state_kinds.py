@@ -1,4 +1,4 @@
-"""The kinds of objects that Python, NumPy and PyTorch offer: each comes back as it was, or is named."""
+"""Kinds of objects of Python, NumPy and PyTorch: each is restored exactly, or reported."""
 
 from __future__ import annotations
 

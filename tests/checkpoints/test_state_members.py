@@ -1,4 +1,4 @@
-"""What classes, modules and environments hold comes back, or is named."""
+"""The state of classes, modules and environments is restored, or reported."""
 
 from __future__ import annotations
 

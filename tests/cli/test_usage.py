@@ -1,4 +1,4 @@
-"""Options as other programs spell them."""
+"""Hints for options that other programs spell differently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All verbs but `train`, as a user types them."""
+"""All verbs except `train`, as a user types them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons from beginning to end, with real runs."""
+"""Comparisons from start to finish, with real runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contrasts that a comparison names: estimates, tests, words, and what is refused."""
+"""Contrasts of a comparison: estimates, tests, wording and refused input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What arms cost, measured on real training steps."""
+"""The costs of arms, measured on real training steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often the intervals cover the truth at 3, 5 and 10 seeds, by simulation."""
+"""How often intervals contain the true value with 3, 5 and 10 seeds, by simulation."""
 
 from __future__ import annotations
 

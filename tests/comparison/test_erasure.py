@@ -1,4 +1,4 @@
-"""What erasing is worth to the final policies of a comparison: measured once, and told with its interval."""
+"""The contribution of erasing to final policies: measured once, and reported with its interval."""
 
 from __future__ import annotations
 

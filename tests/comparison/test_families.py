@@ -1,4 +1,4 @@
-"""Families of tests: what stays below 0.05, and what could not have passed."""
+"""Families of tests: the probability of false claims, and tests that could not have passed."""
 
 from __future__ import annotations
 

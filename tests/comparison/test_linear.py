@@ -1,4 +1,4 @@
-"""Weighted sums of means: Welch's test of two arms, and the level of contrasts of several over tasks."""
+"""Weighted sums of means: Welch's test of two arms, and the level of contrasts over tasks."""
 
 from __future__ import annotations
 

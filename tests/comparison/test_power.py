@@ -1,4 +1,4 @@
-"""The power of Welch's test against tables and against the test itself."""
+"""The power of Welch's test, compared with published tables and with the test itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: numbers, words, figures and the page."""
+"""Reports: numbers, wording, figures and the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning curves of runs: what is drawn is what they recorded."""
+"""Learning curves of runs show the recorded numbers."""
 
 from __future__ import annotations
 

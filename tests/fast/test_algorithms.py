@@ -1,4 +1,4 @@
-"""Lean algorithms in the place of Stable-Baselines3's: files, fallbacks, rollouts and what they leave behind."""
+"""Lean algorithms as replacements of Stable-Baselines3's: files, fallbacks, rollouts and side effects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lean training steps give the numbers of Stable-Baselines3's own, from the same batches and the same noise."""
+"""Lean training steps equal Stable-Baselines3's, given the same batches and noise."""
 
 from __future__ import annotations
 

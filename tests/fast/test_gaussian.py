@@ -1,4 +1,4 @@
-"""Gaussians by hand are Stable-Baselines3's distributions."""
+"""Hand-written Gaussians equal Stable-Baselines3's distributions."""
 
 from __future__ import annotations
 

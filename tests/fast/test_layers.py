@@ -1,4 +1,4 @@
-"""A layer whose state changes as it is called, beside PyTorch's gradients of the same."""
+"""A layer whose state changes when it is called, compared with PyTorch's gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Code of the libraries is told from what others put in its place."""
+"""Tells the libraries' own code from replacements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lean steps beside Stable-Baselines3's through a real training, in single precision."""
+"""Lean steps and Stable-Baselines3's, side by side through a real training in single precision."""
 
 from __future__ import annotations
 

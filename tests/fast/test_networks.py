@@ -1,4 +1,4 @@
-"""Gradients by hand are PyTorch's own."""
+"""Hand-written gradients equal PyTorch's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizer steps from lists of gradients are the optimizers' own."""
+"""Optimizer steps from lists of gradients equal the optimizers' own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python's numbers as tensors."""
+"""Python numbers as cached tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever somebody changes is honoured: in a class, on an instance, or in the middle of a training."""
+"""Lean algorithms honour whatever a user changes: in a class, on an instance, or during training."""
 
 from __future__ import annotations
 

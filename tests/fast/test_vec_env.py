@@ -1,4 +1,4 @@
-"""What Stable-Baselines3's `DummyVecEnv` returns, with cheaper copies."""
+"""The cheaper `DummyVecEnv` returns what Stable-Baselines3's does."""
 
 from __future__ import annotations
 

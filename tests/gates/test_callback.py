@@ -1,4 +1,4 @@
-"""The callback in a run: learning is the same with it, and what cannot be measured is said once and left out."""
+"""The callback in a run: it does not affect learning, and warns once about what it cannot measure."""
 
 from __future__ import annotations
 

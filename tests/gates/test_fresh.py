@@ -1,4 +1,4 @@
-"""The TD error on transitions before anything is trained on them."""
+"""The TD error on transitions that have not been trained on."""
 
 from __future__ import annotations
 

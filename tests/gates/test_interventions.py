@@ -1,4 +1,4 @@
-"""Interventions: exact identities, exact restoration, seen by hand-written networks too, and wrong input."""
+"""Interventions: exact identities, exact restoration, hand-written networks and invalid input."""
 
 from __future__ import annotations
 

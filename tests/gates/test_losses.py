@@ -1,4 +1,4 @@
-"""Gradients of the training loss: of the loss that `train` itself steps with, row by row, for every algorithm."""
+"""Gradients of the training loss by row equal those of `train`, for every algorithm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured of a network: against an explicit recomputation, for every algorithm, and changing nothing."""
+"""Measurements of networks equal an explicit computation, for every algorithm, and change nothing."""
 
 from __future__ import annotations
 

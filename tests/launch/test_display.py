@@ -1,4 +1,4 @@
-"""Progress in words."""
+"""The wording of progress."""
 
 from __future__ import annotations
 

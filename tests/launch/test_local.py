@@ -1,4 +1,4 @@
-"""Jobs in processes of their own, and in this one."""
+"""Jobs in separate processes, and in this one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The matrix that all policies are held to: algorithm x observation x kind of torso, each small and quick.
+"""The test matrix of all policies: algorithm, observation and kind of torso, each small and fast.
 
 The table of what is supported (docs/policies.md) is made from it.
 """

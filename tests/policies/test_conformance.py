@@ -1,4 +1,4 @@
-"""What every policy with a torso is held to, in every algorithm, whatever the torso and the observation."""
+"""Requirements on every policy with a torso, for all algorithms, torsos and observations."""
 
 from __future__ import annotations
 

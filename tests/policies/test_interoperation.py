@@ -1,4 +1,4 @@
-"""Policies in other people's hands: RL Zoo, action masks, torch.compile, plain scripts, blocks of their own."""
+"""Policies with other software: RL Zoo, action masks, torch.compile, plain scripts, user-defined blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that torsos add to a policy, and what is said of wrong ones."""
+"""The policy options for torsos, and the messages for invalid ones."""
 
 from __future__ import annotations
 

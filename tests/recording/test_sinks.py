@@ -1,4 +1,4 @@
-"""Where a run's numbers go."""
+"""The sinks of a run's numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""progress.csv has Stable-Baselines3's cells, in an order of its own."""
+"""progress.csv has Stable-Baselines3's cells, in a fixed order of columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run is stored and restored: what is restored is what goes on."""
+"""The boundary at which a run is stored and restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations: one environment, episodes that have an end, and a stop within them."""
+"""Evaluations: their environments, the limit on episodes, and stops during an evaluation."""
 
 from __future__ import annotations
 

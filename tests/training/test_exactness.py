@@ -1,4 +1,4 @@
-"""2N steps against N, an interruption, and N more in a new process: the same to the last bit."""
+"""2N steps equal N steps, an interruption and N more in a new process, bit for bit."""
 
 from __future__ import annotations
 

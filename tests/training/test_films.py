@@ -1,4 +1,4 @@
-"""Video files: written whole or not at all."""
+"""Video files are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A number that is NaN or infinite stops a run where it comes up, and no checkpoint ever holds it."""
+"""NaN and infinity stop a run where they occur, and never reach a checkpoint."""
 
 from __future__ import annotations
 

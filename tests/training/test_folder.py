@@ -1,4 +1,4 @@
-"""What two configs differ in."""
+"""The differences between two configs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders from elsewhere: whatever stands in a run's folder, it is refused in one line, and nothing is written."""
+"""Untrusted run folders: any fault is refused in one line, and nothing is written."""
 
 from __future__ import annotations
 

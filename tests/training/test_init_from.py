@@ -1,4 +1,4 @@
-"""A run that starts from a trained one."""
+"""Runs that start from a trained one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run from a config learns what a plain Stable-Baselines3 script with the same settings learns."""
+"""A run from a config learns exactly what a plain Stable-Baselines3 script with the same settings learns."""
 
 from __future__ import annotations
 

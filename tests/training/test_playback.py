@@ -1,4 +1,4 @@
-"""Frames of a policy: files, clips, and what is said where nothing can be drawn."""
+"""Frames of a policy: files, clips, and messages if nothing can be rendered."""
 
 from __future__ import annotations
 

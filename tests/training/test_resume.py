@@ -1,4 +1,4 @@
-"""Going on with a run: from where, with which config, with which records, and what is refused."""
+"""Resuming a run: checkpoints, changed configs, records and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run from its spec: what it learns, what it leaves behind, what it refuses."""
+"""A run from its spec: learning, files and refusals."""
 
 from __future__ import annotations
 

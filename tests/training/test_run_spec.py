@@ -1,4 +1,4 @@
-"""A run as data: parts that do not fit each other are refused before anything is made of them."""
+"""A run as data: incompatible parts are refused before anything is built."""
 
 from __future__ import annotations
 

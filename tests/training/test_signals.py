@@ -1,4 +1,4 @@
-"""Signals to a real run in a process of its own: it stores itself, says how to go on, and has a status of its own."""
+"""Signals to a real run in a separate process: it is stored, says how to resume, and exits with its own status."""
 
 from __future__ import annotations
 

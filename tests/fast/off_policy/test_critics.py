@@ -1,4 +1,4 @@
-"""What actors and critics share, beside PyTorch's gradients of the same."""
+"""Shared parts of actors and critics, compared with PyTorch's gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay buffers in single precision, and samples that are Stable-Baselines3's own."""
+"""Replay buffers in single precision give Stable-Baselines3's samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replay buffers that store each observation once: the samples of a plain buffer, whatever it is given."""
+"""Replay buffers that store each observation once give the samples of a plain buffer."""
 
 from __future__ import annotations
 
