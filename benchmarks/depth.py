@@ -134,16 +134,15 @@ def mean_of(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return means
 
 
-def draw(cells: Mapping[str, Mapping[str, Any]], depth: int, path: Path) -> None:
-    """Draw states and gradients block by block."""
+def draw(cells: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw the states and gradients of torsos of one depth block by block."""
     mpl.use("Agg")
     import matplotlib.pyplot as plt  # noqa: PLC0415  (only where something is drawn)
 
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    for arm in DRAWN:
-        found = cells[arm][str(depth)]
-        axes[0].plot(range(depth + 1), found["state"], label=arm)
-        axes[1].plot(range(1, depth + 1), found["gradient"], label=arm)
+    for arm, found in cells.items():
+        axes[0].plot(range(len(found["state"])), found["state"], label=arm)
+        axes[1].plot(range(1, len(found["gradient"]) + 1), found["gradient"], label=arm)
     for axis, title in zip(
         axes, ("length of the state before and behind each block", "gradient norm of each block"), strict=True
     ):
@@ -171,7 +170,7 @@ def main() -> None:
     conditions = provenance([".venv/bin/python", "benchmarks/depth.py"])
     report = {**conditions, "width": WIDTH, "seeds": arguments.seeds, "arms": ARMS, "cells": cells}
     arguments.results.write_text(json.dumps(report, indent=1) + "\n")
-    draw(cells, max(arguments.depths), arguments.figure)
+    draw({arm: cells[arm][str(max(arguments.depths))] for arm in DRAWN}, arguments.figure)
 
 
 if __name__ == "__main__":

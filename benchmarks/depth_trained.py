@@ -12,7 +12,7 @@ and for the policy's network alike:
 
 Each network is measured on the observations of the last rollout, with the gradients of PPO's value loss and of its
 policy gradient on that rollout, before training (the same weights at the start) and after it. Finished cells stay in
-`results/depth_trained.json`, so a stopped benchmark continues where it was.
+`results/depth_trained.json`, so a stopped benchmark continues where it was. The figure shows the deepest torsos.
 """
 
 from __future__ import annotations
@@ -105,10 +105,10 @@ def measured(policy: ActorCriticPolicy, batch: tuple[Tensor, ...]) -> dict[str, 
     return found
 
 
-def verdict(cell: Mapping[str, Any]) -> list[str]:
-    """What is out of bounds in a cell, a mean over seeds, by role."""
+def verdict(run: Mapping[str, Any]) -> list[str]:
+    """What is out of bounds in a run, by role."""
     found = []
-    for role, after in cell["after"].items():
+    for role, after in run["after"].items():
         growth = after["state"][-1] / after["state"][0]
         ratio = after["gradient"][0] / after["gradient"][-1]
         for name, value, bound in (("state", growth, STATE), ("gradient", ratio, GRADIENT)):
@@ -116,16 +116,35 @@ def verdict(cell: Mapping[str, Any]) -> list[str]:
                 found.append(f"{role}: {name} explodes")
             elif value < 1 / bound:
                 found.append(f"{role}: {name} vanishes")
-        if after["effective_rank"] < cell["before"][role]["effective_rank"] / RANK:
+        if after["effective_rank"] < run["before"][role]["effective_rank"] / RANK:
             found.append(f"{role}: features collapse")
     return found
+
+
+def drawn(runs: Mapping[str, Any]) -> dict[str, Any]:
+    """Both networks of every arm at the greatest depth, with the first seed."""
+    deepest = str(max(int(depth) for depths in runs.values() for depth in depths))
+    return {
+        f"{arm}, {role}": next(iter(depths[deepest].values()))["after"][role]
+        for arm, depths in runs.items()
+        for role in ("actor", "critic")
+        if depths.get(deepest)
+    }
+
+
+def write(report: Mapping[str, Any], path: Path) -> None:
+    """Replace the results at once, so that a kill leaves the old ones."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(report, indent=1) + "\n")
+    unfinished.replace(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 8, 16, 32])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1], help="none: draw what there is")
     parser.add_argument("--arms", nargs="+", default=ARMS, choices=ARMS)
+    parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "figures" / "depth_trained.png")
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "depth_trained.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -138,6 +157,9 @@ def main() -> None:
     }
     if arguments.results.exists():
         report["runs"] = json.loads(arguments.results.read_text())["runs"]
+    for arm in report["runs"].values():
+        for run in (run for runs in arm.values() for run in runs.values()):
+            run["out_of_bounds"] = verdict(run)
     # The whole table with one seed first, from shallow to deep.
     for seed in arguments.seeds:
         for depth in arguments.depths:
@@ -145,11 +167,12 @@ def main() -> None:
                 runs = report["runs"].setdefault(arm, {}).setdefault(str(depth), {})
                 if str(seed) in runs:
                     continue
-                runs[str(seed)] = at_start.rounded(trained(at_start.ARMS[arm], depth, seed))
-                unfinished = arguments.results.with_suffix(".tmp")
-                unfinished.write_text(json.dumps(report, indent=1) + "\n")
-                unfinished.replace(arguments.results)
-                print(f"{arm}, depth {depth}, seed {seed}: {verdict(runs[str(seed)]) or 'in bounds'}", flush=True)
+                run = at_start.rounded(trained(at_start.ARMS[arm], depth, seed))
+                runs[str(seed)] = {**run, "out_of_bounds": verdict(run)}
+                write(report, arguments.results)
+                print(f"{arm}, depth {depth}, seed {seed}: {verdict(run) or 'in bounds'}", flush=True)
+    write(report, arguments.results)
+    at_start.draw(drawn(report["runs"]), arguments.figure)
 
 
 if __name__ == "__main__":

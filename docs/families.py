@@ -49,3 +49,39 @@ def depth_table() -> str:
     ]
     head = f"| width {found['width']}, depth {depths}, {len(found['seeds'])} seeds | {' | '.join(COLUMNS)} |"
     return "\n".join([head, "|---|" + "---|" * len(COLUMNS), *rows])
+
+
+def depth_trained_table() -> str:
+    """Every arm of `benchmarks/depth_trained.py` after training, means over seeds; a dash for what was not run."""
+    found = json.loads((ROOT / "results" / "depth_trained.json").read_text())
+    runs = found["runs"]
+    depths = sorted({int(depth) for each in runs.values() for depth in each if each[depth]})
+    roles = ("actor", "critic")
+    head = [f"{role}: {name}" for role in roles for name in COLUMNS]
+    head = [f"width {found['width']}, depth {' / '.join(map(str, depths))}", *head, "out of bounds"]
+    rows = []
+    for arm, by_depth in runs.items():
+        cells = [list(by_depth.get(str(depth), {}).values()) for depth in depths]
+        row = [
+            " / ".join("-" if not cell else _mean_shown(column, [run["after"][role] for run in cell]) for cell in cells)
+            for role in roles
+            for column in COLUMNS.values()
+        ]
+        out = [
+            f"{depth}: {', '.join(sorted({what for run in cell for what in run['out_of_bounds']}))}"
+            for depth, cell in zip(depths, cells, strict=True)
+            if any(run["out_of_bounds"] for run in cell)
+        ]
+        rows.append([arm, *row, "; ".join(out)])
+    return "\n".join(["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows]])
+
+
+def _mean_shown(column: Callable[[dict[str, Any]], str], networks: list[dict[str, Any]]) -> str:
+    """One column of a cell, of the means over seeds."""
+    means = {
+        name: [sum(each) / len(each) for each in zip(*(network[name] for network in networks), strict=True)]
+        if isinstance(value, list)
+        else sum(network[name] for network in networks) / len(networks)
+        for name, value in networks[0].items()
+    }
+    return column(means)

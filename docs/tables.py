@@ -142,7 +142,11 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "study": comparisons.study_text,
         "bounded": comparisons.bounded_text,
     },
-    "docs/torsos.md": {"options": options.options_table, "depth": families.depth_table},
+    "docs/torsos.md": {
+        "options": options.options_table,
+        "depth": families.depth_table,
+        "depth_trained": families.depth_trained_table,
+    },
     "docs/mechanism.md": {
         "starts": mechanism.starts_table,
         "steps": mechanism.steps_table,
