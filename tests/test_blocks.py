@@ -91,7 +91,7 @@ def test_one_linear_gives_gate_and_value(channels: int, gate_layers: int) -> Non
     assert torch.nn.Linear not in outside
 
 
-def test_a_sigmoid_value_lies_between_zero_and_four() -> None:
+def test_a_sigmoid_value_is_between_zero_and_four() -> None:
     block = DeltaBlock(DeltaTorsoSpec(**SMALL, value="sigmoid"))
     v, _ = block.value_and_gate(3 * torch.randn(256, 8))
     assert ((v > 0) & (v < 4)).all()

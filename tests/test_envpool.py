@@ -351,7 +351,7 @@ def test_a_run_repeats(finished: RunResult, tmp_path: Path) -> None:
     assert again.final_return_mean == finished.final_return_mean
 
 
-def test_plain_stable_baselines3_goes_on_with_its_model_in_gymnasium(finished: RunResult) -> None:
+def test_plain_stable_baselines3_continues_with_its_model_in_gymnasium(finished: RunResult) -> None:
     algorithm = SAC if "sac" in str(finished.folder) else PPO
     model = algorithm.load(finished.folder / "model.zip", env=make_vec_env("Hopper-v5", n_envs=2))
     model.learn(64)
@@ -380,7 +380,7 @@ def test_an_interrupted_run_is_continued_not_exact(interrupted: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", ["sac"], indirect=True)
-def test_an_interrupted_run_goes_on_with_new_episodes(interrupted: Path) -> None:
+def test_an_interrupted_run_continues_with_new_episodes(interrupted: Path) -> None:
     resume(interrupted, console=quiet())
     spec = load_config(str(interrupted / "config.yaml"))
     with built(spec, 0, interrupted) as (model, _):

@@ -256,7 +256,7 @@ def test_zero_rows_have_direction_zero_and_finite_derivatives(eps: float, dtype:
 
 @quickly
 @given(st.lists(st.floats(-30, 30), min_size=1), st.floats(0.01, 2))
-def test_a_gate_lies_between_zero_and_beta_max(logits: list[float], beta_max: float) -> None:
+def test_a_gate_is_between_zero_and_beta_max(logits: list[float], beta_max: float) -> None:
     logit = torch.tensor(logits, dtype=torch.float64)
     beta = gate(logit, beta_max)
     assert ((beta > 0) & (beta < beta_max)).all()

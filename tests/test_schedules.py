@@ -82,7 +82,7 @@ def test_lean_steps_come_to_the_same_rates() -> None:
     assert [rate for rate, _ in lean] == [rate for rate, _ in stock]
 
 
-def test_a_saved_model_goes_on_with_the_rate_it_has_come_to(tmp_path: Path) -> None:
+def test_a_saved_model_continues_with_the_rate_it_has_come_to(tmp_path: Path) -> None:
     model = fast.PPO("MlpPolicy", "Pendulum-v1", **SMALL)
     callback = KLAdaptiveLearningRate(target=1e-9)
     model.learn(32 * 4, callback=callback)

@@ -72,7 +72,7 @@ def test_the_segments_that_differ_are_known(added: int) -> None:
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("taken", [1, 5, 12, 29])
-def test_what_was_stored_comes_back_and_goes_on(taken: int, n_envs: int) -> None:
+def test_what_was_stored_is_restored_and_continued(taken: int, n_envs: int) -> None:
     """Arrays that have grown on the way, and the rows that are free in them, too."""
     stored, steps, restored = buffer(n_envs), Steps(n_envs), buffer(n_envs)
     steps.add_to(stored, steps=taken)

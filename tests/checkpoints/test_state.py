@@ -181,7 +181,7 @@ def test_parameters_of_another_shape_are_a_misfit() -> None:
 @pytest.mark.parametrize(
     "env_id", ["HalfCheetah-v5", "Humanoid-v5", "Ant-v5", "Pusher-v5", "InvertedDoublePendulum-v5"]
 )
-def test_a_simulation_goes_on_to_the_last_bit(env_id: str) -> None:
+def test_a_simulation_continues_to_the_last_bit(env_id: str) -> None:
     env, other = gym.make(env_id), gym.make(env_id)
     env.reset(seed=1)
     other.reset(seed=2)
@@ -512,7 +512,7 @@ def test_no_file_fills_the_class_of_a_package() -> None:
     assert not hasattr(gym.spaces.Discrete, "mark")
 
 
-def test_a_method_of_the_users_own_that_took_anothers_place_comes_back() -> None:
+def test_a_method_of_the_users_own_that_took_anothers_place_is_restored() -> None:
     class Phases:
         def __init__(self) -> None:
             self.act = self.one

@@ -390,7 +390,7 @@ class _Zone(datetime.tzinfo):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_comes_back_or_is_named(name: str) -> None:
+def test_a_kind_is_restored_or_reported(name: str) -> None:
     kind = KINDS[name]
     trained, fresh = kind.change(kind.make()), kind.make()
     back, named = resumed(trained, fresh)
@@ -401,7 +401,7 @@ def test_a_kind_comes_back_or_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.late is not None])
-def test_a_kind_that_was_made_later_comes_back_or_is_named(name: str) -> None:
+def test_a_kind_that_was_made_later_is_restored_or_reported(name: str) -> None:
     kind = KINDS[name]
     trained = kind.change(kind.make())
     back, named = resumed(trained, None)

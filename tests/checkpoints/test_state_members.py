@@ -70,7 +70,7 @@ def counted() -> Iterator[Counted]:
     Counted.seen.clear()
 
 
-def test_what_a_class_counts_comes_back(counted: Counted) -> None:
+def test_what_a_class_counts_is_restored(counted: Counted) -> None:
     counted.step()
     snapshot = capture(counted)
     counted.step()
@@ -113,7 +113,7 @@ class Described:
     x = Remembers()
 
 
-def test_what_a_descriptor_holds_comes_back() -> None:
+def test_what_a_descriptor_holds_is_restored() -> None:
     described = Described()
     described.x = 3
     snapshot = capture(described)
@@ -122,7 +122,7 @@ def test_what_a_descriptor_holds_comes_back() -> None:
     assert Described().x == 3
 
 
-def test_an_attribute_of_a_member_of_an_enum_comes_back() -> None:
+def test_an_attribute_of_a_member_of_an_enum_is_restored() -> None:
     Mode.run.visits = 1  # type: ignore[attr-defined]
     snapshot = capture(Holder(mode=Mode.run))
     Mode.run.visits = 2  # type: ignore[attr-defined]
@@ -206,7 +206,7 @@ class Odd(metaclass=Maker):
         type(self).mode = mode
 
 
-def test_what_a_class_holds_comes_back_whatever_its_name() -> None:
+def test_what_a_class_holds_is_restored_whatever_its_name() -> None:
     odd = Odd()
     odd.count(5, Mode.run)
     snapshot = capture(Holder(odd=odd))
@@ -216,7 +216,7 @@ def test_what_a_class_holds_comes_back_whatever_its_name() -> None:
     assert odd.look() == trained
 
 
-def test_a_private_attribute_of_a_member_of_an_enum_comes_back() -> None:
+def test_a_private_attribute_of_a_member_of_an_enum_is_restored() -> None:
     Mode.run._visits = 1  # type: ignore[attr-defined]
     snapshot = capture(Holder(mode=Mode.run))
     Mode.run._visits = 2  # type: ignore[attr-defined]
@@ -262,11 +262,11 @@ def test_a_logger_of_a_class_of_the_users_own_is_state() -> None:
 
 
 @pytest.mark.parametrize("make", [np.int64, Fraction, complex, lambda n: frozenset([n])])
-def test_the_order_of_a_set_of_numbers_comes_back(make: Callable[[int], Any]) -> None:
+def test_the_order_of_a_set_of_numbers_is_restored(make: Callable[[int], Any]) -> None:
     items = [make(n) for n in (24, 8, 0, 16)]
     back, named = resumed(set(items), set())
     assert (list(back), named) == (list(set(items)), [])
 
 
-def test_a_number_of_any_length_comes_back() -> None:
+def test_a_number_of_any_length_is_restored() -> None:
     assert resumed(-(7**9000), 0) == (-(7**9000), [])

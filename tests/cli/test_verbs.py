@@ -524,7 +524,7 @@ def interrupted(finished: RunResult, tmp_path: Path) -> Path:
     return folder
 
 
-def test_resume_goes_on_and_says_how_exactly(interrupted: Path, deltarl: Deltarl) -> None:
+def test_resume_continues_and_says_how_exactly(interrupted: Path, deltarl: Deltarl) -> None:
     status, out, _ = deltarl("resume", "runs/done", "total_timesteps=96")
     assert status == 0
     assert "  resumed  1 time, exactly" in out

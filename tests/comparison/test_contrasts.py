@@ -204,7 +204,7 @@ def test_seeds_that_were_added_after_a_look_are_told_of(tmp_path: Path) -> None:
     ]
 
 
-def test_a_plan_that_changes_after_a_look_is_told_of(tmp_path: Path) -> None:
+def test_a_plan_that_changes_after_a_look_is_reported(tmp_path: Path) -> None:
     first = comparison(tmp_path, *CONTRASTS, seeds=2)
     record_look(read_study(write_runs(first, scores(2), gates=False)))
     other = comparison(tmp_path, *CONTRASTS, "primary=[writing]", seeds=2)
@@ -213,7 +213,7 @@ def test_a_plan_that_changes_after_a_look_is_told_of(tmp_path: Path) -> None:
     assert "The comparison's primary was changed after a look at the results; it was ['erasing'] before." in told
 
 
-def test_a_reference_of_the_report_alone_is_told_of(planned: Analysis) -> None:
+def test_a_reference_of_the_report_alone_is_reported(planned: Analysis) -> None:
     told = " ".join(warnings(replace(planned, reference="delta")))
     assert "The reference, delta, was chosen for this report; that of the comparison is residual." in told
 

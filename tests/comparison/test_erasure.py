@@ -104,7 +104,7 @@ def test_without_weights_nothing_is_scored(study: Study) -> None:
     assert not list(study.folder.rglob(ERASURE))
 
 
-def test_a_run_that_cannot_be_read_back_is_told_of_and_a_stop_is_heeded(
+def test_a_run_that_cannot_be_read_back_is_reported_and_a_stop_is_honoured(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = study.folder / "reacher" / "delta" / "seed-0" / files.POLICY

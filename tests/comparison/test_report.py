@@ -281,7 +281,7 @@ def test_tables_hold_what_the_page_says(report: Path) -> None:
     }
 
 
-def test_what_erasing_is_worth_is_told_where_it_was_measured(report: Path) -> None:
+def test_the_worth_of_erasing_is_reported_if_it_was_measured(report: Path) -> None:
     reacher, pusher = rows(report, "erasure")
     assert (reacher["task"], reacher["arm"], reacher["seeds"]) == ("reacher", "delta", "2")
     assert float(reacher["return_without_erasure_less_with"]) == pytest.approx(-0.55)

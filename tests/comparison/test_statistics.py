@@ -108,7 +108,7 @@ def test_the_interval_of_g_is_found_however_far_the_arms_are_apart(far: float) -
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("spread", [1e-3, 0.1])
-def test_of_nearly_constant_scores_the_interval_of_g_is_of_their_spread_alone(spread: float) -> None:
+def test_the_interval_of_g_for_nearly_constant_scores_reflects_only_their_spread(spread: float) -> None:
     """Far out only the chi square distribution of the pooled variance matters."""
     found = statistics.effect_size(np.full(5, 1000.0), 9.0 + spread * FIVE)
     ends = np.sqrt(stats.chi2.ppf([0.025, 0.975], 8) / 8) * found.estimate
@@ -117,13 +117,13 @@ def test_of_nearly_constant_scores_the_interval_of_g_is_of_their_spread_alone(sp
 
 @pytest.mark.parametrize("freedom", [2, 8, 58])
 @pytest.mark.parametrize("t", [3.0, -10.0, 30.0])
-def test_far_shifts_are_those_of_scipy_where_it_has_any(t: float, freedom: int) -> None:
+def test_far_shifts_equal_scipys_where_it_has_a_value(t: float, freedom: int) -> None:
     for share in (0.025, 0.975):
         shift = statistics.far_shift(t, freedom, share)
         assert stats.nct.cdf(t, freedom, shift) == pytest.approx(1 - share, abs=1e-7)
 
 
-def test_nothing_lies_outside_of_no_interval() -> None:
+def test_a_missing_interval_excludes_nothing() -> None:
     assert not Interval(math.nan, math.nan, math.nan).excludes(0.0)
     assert not Interval(1.0, None, None).excludes(0.0)
 

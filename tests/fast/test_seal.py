@@ -237,7 +237,7 @@ REASONS: dict[str, tuple[str, Any, str]] = {
 }
 
 
-def test_a_learning_rate_that_freezes_a_layer_is_heeded_at_once() -> None:
+def test_a_learning_rate_that_freezes_a_layer_is_honoured_at_once() -> None:
     """A schedule is called in the middle of a training step."""
     learned = []
     for library in (fast, None):
@@ -406,7 +406,7 @@ def test_a_class_of_a_users_is_lean_where_it_overrides_nothing_that_steps_call(
     assert Halving("MlpPolicy", env, device="cpu", buffer_size=10).lean_update() is None
 
 
-def test_a_wrapped_forward_goes_on_after_the_rollout() -> None:
+def test_a_wrapped_forward_continues_after_the_rollout() -> None:
     """It neither calls itself nor is taken away, and is its class's own where it wraps nothing else."""
     calls = []
     model = make("PPO")
@@ -466,7 +466,7 @@ class Owner(gym.Wrapper[Any, Any, Any, Any]):
 
 
 @pytest.mark.parametrize("name", ["PPO", "SAC"])
-def test_an_environment_that_freezes_a_layer_is_heeded(name: str) -> None:
+def test_an_environment_that_freezes_a_layer_is_honoured(name: str) -> None:
     env = Owner(gym.make("Reacher-v5"))
     env.model = model = make(name, env=env)
     model.learn(64)

@@ -284,7 +284,7 @@ def test_what_was_never_measured_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     assert "nothing was measured: training ended before there were 1,000 observations (rows)" in caplog.text
 
 
-def test_a_second_learn_is_measured_anew_and_one_that_goes_on_is_not(tmp_path: Path) -> None:
+def test_a_second_learn_is_measured_anew_and_one_that_continues_is_not(tmp_path: Path) -> None:
     model = make(of("PPO"), torso=DELTA)
     callback = GateCallback(every=1, rows=8, path=tmp_path / "new" / "folder" / "gates.npz")
 
@@ -401,7 +401,7 @@ def test_each_chart_has_a_line_for_each_block() -> None:
     assert [len(titles) for titles in main.values()] == [3, 3]  # no chart without a line
 
 
-def test_a_checkpoint_from_before_the_policy_was_kept_goes_on_exactly() -> None:
+def test_a_checkpoint_from_before_the_policy_was_kept_continues_exactly() -> None:
     older = GateState()
     older.next = 64
     vars(older).pop("policy", None)

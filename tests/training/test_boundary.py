@@ -32,7 +32,7 @@ def learned(folder: Path, steps: int, origin: Origin) -> Any:
 
 
 @pytest.mark.parametrize("unit", ["episode", "step"])
-def test_a_stop_is_heeded_within_an_episode_that_a_rollout_waits_for(unit: str, tmp_path: Path) -> None:
+def test_a_stop_is_honoured_within_an_episode_that_a_rollout_waits_for(unit: str, tmp_path: Path) -> None:
     env = gym.make("Pendulum-v1", max_episode_steps=300)
     frequency: Any = (1 if unit == "episode" else 300, unit)
     model = SAC("MlpPolicy", env, train_freq=frequency, policy_kwargs={"net_arch": [8]}, seed=0, device="cpu")

@@ -107,7 +107,7 @@ def train(out: Path, stop: StopRequest) -> Any:
 
 
 @pytest.mark.parametrize(("patience", "stored", "steps"), [(0.0, 16, 1), (60.0, 32, 60)])
-def test_a_stop_is_heeded_within_an_evaluation_that_takes_too_long(
+def test_a_stop_is_honoured_within_an_evaluation_that_takes_too_long(
     patience: float, stored: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "PATIENCE", patience)

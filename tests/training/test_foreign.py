@@ -162,7 +162,7 @@ def test_seeds_that_are_links_are_not_resumed(foreign: Path, tmp_path: Path) -> 
     assert contents(tmp_path) == before
 
 
-def test_a_backup_of_hard_links_stays_as_it_is_when_the_run_goes_on(foreign: Path, tmp_path: Path) -> None:
+def test_a_backup_of_hard_links_stays_as_it_is_when_the_run_continues(foreign: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
     shutil.copytree(foreign, backup, copy_function=os.link)
     before = contents(backup)

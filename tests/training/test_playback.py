@@ -82,7 +82,7 @@ def test_the_camera_follows_where_the_model_has_one_that_does(env: str, follows:
 
 
 @pytest.mark.usefixtures("drawing")
-def test_a_clip_stands_in_tensorboard_at_each_evaluation_and_changes_no_learning(tmp_path: Path) -> None:
+def test_a_clip_is_in_tensorboard_at_each_evaluation_and_changes_no_learning(tmp_path: Path) -> None:
     folders = []
     for video in ("true", "false"):
         overrides = [*QUICK, f"out={tmp_path}", f"name=video-{video}", "eval.every=32", f"eval.video={video}"]

@@ -92,7 +92,7 @@ def rows(folder: Path, name: str = "metrics.jsonl") -> list[Any]:
     return [json.loads(line) for line in lines] if name.endswith("jsonl") else lines
 
 
-def test_it_goes_on_from_the_newest_checkpoint(interrupted: Path, whole: RunResult) -> None:
+def test_it_continues_from_the_newest_checkpoint(interrupted: Path, whole: RunResult) -> None:
     [result] = resume(interrupted, console=quiet())
     # Of this process and this time.
     own = {name: getattr(whole, name) for name in ("folder", "wall_seconds", "peak_memory_mib")}
@@ -355,7 +355,7 @@ def test_where_there_is_no_run_it_says_so(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
-def test_a_moved_run_goes_on_where_it_is(interrupted: Path, tmp_path: Path) -> None:
+def test_a_moved_run_continues_where_it_is(interrupted: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     interrupted.rename(elsewhere)
     [result] = resume(elsewhere, console=quiet())
@@ -457,7 +457,7 @@ def test_a_finished_run_that_cannot_be_trained_longer_stays_finished(whole: RunR
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_a_damaged_record_is_set_aside_and_the_run_goes_on(
+def test_a_damaged_record_is_set_aside_and_the_run_continues(
     interrupted: Path, whole: RunResult, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = interrupted / "metrics.jsonl"
@@ -590,7 +590,7 @@ def test_event_files_sort_in_the_order_of_their_making(interrupted: Path, caplog
         made.unlink()
 
 
-def test_a_kill_while_a_finished_run_is_extended_leaves_one_that_goes_on(
+def test_a_kill_while_a_finished_run_is_extended_leaves_one_that_continues(
     whole: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "seed-0"

@@ -62,7 +62,7 @@ def test_a_signal_stores_the_run_also_before_it_learns(number: signal.Signals, t
     assert not (folder / "result.json").exists()
 
 
-def test_a_stopped_run_goes_on_and_can_be_stopped_again(tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_and_can_be_stopped_again(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "seed-0"
     process = start(tmp_path, *SAC)
     wait_for(process, lambda: steps_logged(folder))

@@ -173,7 +173,7 @@ def test_next_observations_are_a_copy_that_cannot_be_written_to() -> None:
         buffer.next_observations[0] = 0
 
 
-def test_a_copy_goes_on_by_itself() -> None:
+def test_a_copy_continues_by_itself() -> None:
     both = Pair(9, 2).step(13)
     both.shared, kept = copy.deepcopy(both.shared), both.shared
     before = bits(kept.next_observations)
