@@ -46,7 +46,7 @@ def snapshot(steps: int) -> Snapshot:
 
 
 class Run:
-    """A run that adds a random transition a step and stores itself every `INTERVAL` steps."""
+    """A run that adds a random transition per step and writes a checkpoint every `INTERVAL` steps."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         folder.mkdir(exist_ok=True)
@@ -71,7 +71,7 @@ class Run:
 
 
 def holds(run: Path, steps: int, transitions: ReplayBuffer) -> None:
-    """The newest checkpoint is of `steps`, and gives back state and transitions."""
+    """The newest checkpoint is of `steps`, and restores state and transitions."""
     found = newest(run)
     assert found is not None
     assert found.steps == steps
@@ -126,7 +126,7 @@ def test_a_manifest_says_what_every_file_holds(tmp_path: Path) -> None:
 
 @contextmanager
 def at_call(number: int, do: Callable[[str, Any], None]) -> Iterator[list[str]]:
-    """Call `do` in the place of the system call of that number; the list says which were made."""
+    """Call `do` instead of the system call of that number; the list records the calls."""
     made: list[str] = []
 
     def counted(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -317,7 +317,7 @@ def manifest_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def sign(checkpoint: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest with the digest that it should have, as anybody can."""
+    """Write a manifest with a valid digest, as anybody can."""
     manifest.pop("sha256", None)
     manifest["sha256"] = disk.digest(json.dumps(manifest, sort_keys=True).encode())
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))

@@ -41,7 +41,7 @@ class Holder:
 
 
 def through_json(root: Any, into: Any) -> Any:
-    """`into`, filled from what was captured of `root` and written as JSON."""
+    """`into`, filled from a capture of `root` that was written as JSON."""
     snapshot = capture(root)
     assert snapshot.unsupported == {}
     snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
@@ -253,7 +253,7 @@ def test_what_cannot_be_stored_is_named_and_left_as_it_is() -> None:
 
 
 class Counting(np.random.PCG64):
-    """What it draws from lies in C; its attributes do not show it."""
+    """Its generator is in C and not visible in its attributes."""
 
     def __init__(self) -> None:
         super().__init__(0)
@@ -299,7 +299,7 @@ class Word(StrEnum):
 
 
 def reported(root: Any, into: Any) -> tuple[Any, list[str]]:
-    """As `through_json`, with what could not be stored or put back."""
+    """Like `through_json`, but also returns what could not be stored or restored."""
     snapshot = capture(root)
     snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
     filled, missing = restore(into, snapshot)
@@ -441,7 +441,7 @@ def test_an_option_that_a_later_version_has_added_stays_as_it_was_built() -> Non
 
 
 def test_torsos_of_checkpoints_from_before_their_move_are_restored() -> None:
-    """Under the names that older versions wrote, of which each still leads to the same class."""
+    """Under the names in older checkpoints, each of which still refers to the same class."""
     old = {name_of_class(getattr(module, name)): f"{module.__name__}.{name}" for module, name in MOVED}
     for spec in (
         DeltaTorsoSpec(**SMALL, channels=2),

@@ -85,7 +85,7 @@ class Kind:
 
 
 def value(make: Callable[[], Any], **options: Any) -> Kind:
-    """A value that takes the place of another, and need not be there before."""
+    """A value that replaces another and need not exist beforehand."""
     return Kind(lambda: None, becomes(make), late=options.get("exact", True), **options)
 
 
@@ -141,7 +141,7 @@ def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def halves(generator: Any) -> Any:
-    """Draws that take half of the bits, and leave the other half for the next."""
+    """Draws that use half of the bits and leave the other half for the next draw."""
     return [int(generator.integers(2**31, dtype=np.uint32)) for _ in range(3)]
 
 

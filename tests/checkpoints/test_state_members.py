@@ -18,7 +18,7 @@ from tests.checkpoints.objects import Holder, Mode, let, one, resumed, two
 
 
 class Windowed:
-    """It draws; what it draws with is no state."""
+    """A renderer, which is not state."""
 
     __transient__ = ("window",)
 
@@ -27,7 +27,7 @@ class Windowed:
 
 
 class Titled(Windowed):
-    """The same, with a title that is no state either."""
+    """The same, with a title, which is not state either."""
 
     __transient__ = frozenset({"title"})
     title = ""
@@ -42,7 +42,7 @@ def test_what_a_class_calls_transient_is_not_stored() -> None:
 
 
 class Counted:
-    """What it counts, its class counts."""
+    """Keeps its counter on the class."""
 
     total = 0
     seen: list[int] = []  # noqa: RUF012
@@ -95,7 +95,7 @@ def test_a_function_that_a_class_has_instead_of_its_own_is_named(counted: Counte
 
 
 class Remembers:
-    """A descriptor that holds what is put into it."""
+    """A descriptor that stores the assigned value itself."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -108,7 +108,7 @@ class Remembers:
 
 
 class Described:
-    """Its attribute lies in a descriptor of its class."""
+    """Its attribute is stored in a descriptor of its class."""
 
     x = Remembers()
 
@@ -154,7 +154,7 @@ GRID = np.zeros(3)
 
 
 class Levelled:
-    """It holds what its module holds."""
+    """Refers to objects of its module."""
 
     def __init__(self) -> None:
         self.level, self.grid, self.row, self.last = LEVELS["easy"], GRID, GRID[1:], UNSET
@@ -186,13 +186,13 @@ def test_no_more_is_named_than_anybody_reads() -> None:
 
 
 class Maker(type):
-    """The class of a class, which counts too."""
+    """A metaclass with a counter."""
 
     made = 0
 
 
 class Odd(metaclass=Maker):
-    """What it counts, its class has under names that look like Python's or PyTorch's own."""
+    """Keeps counters on the class, under names that look like Python's or PyTorch's."""
 
     __level__ = 0
     _parameters = {"mass": 1}  # noqa: RUF012

@@ -70,7 +70,7 @@ def test_a_whole_training_learns_what_stable_baselines3_learns(name: str) -> Non
 @pytest.mark.parametrize("name", STOCK)
 @pytest.mark.parametrize("lean_first", [True, False])
 def test_files_go_both_ways(name: str, lean_first: bool, tmp_path: Path) -> None:
-    """And the training goes on from them, optimizers included."""
+    """Training then continues from them, including the optimizers."""
     first, second = (getattr(fast, name), STOCK[name]) if lean_first else (STOCK[name], getattr(fast, name))
     env = make_vec_env("Reacher-v5", 1, seed=0)
     model = make(name, fast if lean_first else None, env=env)
@@ -199,7 +199,7 @@ def shadow(model: Any) -> None:
 @pytest.mark.parametrize("change", [freeze, tie, hook, hook_into_a_gradient, shadow])
 @pytest.mark.parametrize("name", ["SAC", "PPO"])
 def test_what_was_changed_is_left_to_stable_baselines3(name: str, change: Any) -> None:
-    """Whenever it was changed: before the first training, or between two."""
+    """Whether it was changed before the first training or between two."""
     model = make(name)
     model.learn(20)
     assert model.lean_update() is not None
@@ -224,7 +224,7 @@ def test_an_optimizer_that_takes_the_place_of_another_makes_the_steps(name: str)
 
 @pytest.mark.parametrize("name", ["SAC", "PPO", "A2C", "TQC"])
 def test_a_policy_of_nan_raises_as_stable_baselines3s_does(name: str) -> None:
-    """`finite.distributions_named` reads these words."""
+    """`finite.distributions_named` matches these words."""
     for library in (fast, None):
         model = make(name, library)
         model.learn(20)
@@ -236,7 +236,7 @@ def test_a_policy_of_nan_raises_as_stable_baselines3s_does(name: str) -> None:
 
 
 def test_observations_to_be_normalized_stay_in_double_precision() -> None:
-    """Small differences of large numbers are what is left of them."""
+    """Only small differences of large numbers remain."""
     env = VecNormalize(make_vec_env("Reacher-v5"))
     assert make("SAC", env=env).replay_buffer.observations.dtype == np.float64
     assert make("SAC").replay_buffer.observations.dtype == np.float32

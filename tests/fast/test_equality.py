@@ -168,7 +168,7 @@ def make(algorithm: Any, given: Mapping[str, Any], double: bool) -> Any:
 
 
 def pair(case: str, double: bool) -> tuple[Any, Any]:
-    """A stock and a lean algorithm of the same weights, and with the same experience."""
+    """A stock and a lean algorithm with the same weights and the same experience."""
     name, options = CASES[case]
     theirs = make(STOCK[name], options, double)
     ours = make(getattr(fast, name), options, double)

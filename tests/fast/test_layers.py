@@ -90,5 +90,5 @@ def test_a_batch_of_one_row_has_no_variance() -> None:
 
 
 def test_without_weights_it_is_recorded() -> None:
-    """It has parameters all the same, which it does not use."""
+    """It has parameters nevertheless, which it does not use."""
     assert isinstance(network_of(BatchRenorm1d(FEATURES, affine=False)), Recorded)

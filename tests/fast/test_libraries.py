@@ -13,7 +13,7 @@ from deltarl.fast.libraries import is_theirs
 
 
 def somebody_elses(*_: object) -> None:
-    """Not of a library."""
+    """Not from a library."""
 
 
 @pytest.mark.parametrize("module", [sac, functional])

@@ -41,7 +41,7 @@ def after_an_update(model: Any, theirs: Any, before: Callable[[Any], None] = lam
 
 @pytest.mark.slow
 def test_updates_of_a_training_agree_as_well_as_stable_baselines3s_agree_with_themselves(doubt: ModuleType) -> None:
-    """From the same state, a lean update ends as near to theirs as one of theirs, disturbed in the last bit, does."""
+    """From the same state, a lean update ends as close to theirs as theirs with a disturbed last bit."""
     with ExitStack() as opened:
         lean, theirs, disturbed = (
             opened.enter_context(built(doubt.spec_of(arm), 3))[0] for arm in ("lean", "sb3", "sb3_disturbed")

@@ -101,7 +101,7 @@ BY_HAND = {"relu", "tanh", "activation first", "no bias", "plain", "residual", "
 
 
 def made(name: str) -> tuple[nn.Module, Tensor]:
-    """A module whose parameters are all away from their start, and an input."""
+    """A module whose parameters all differ from their initial values, and an input."""
     torch.manual_seed(0)
     module = MODULES[name]().double()
     with torch.no_grad():
@@ -176,7 +176,7 @@ def test_a_subclass_is_recorded() -> None:
 @pytest.mark.parametrize("name", [name for name in MODULES if name in BY_HAND and "first" not in name])
 @pytest.mark.parametrize("kind", ["attribute", "parameter", "buffer", "child"])
 def test_a_module_with_an_option_that_its_gradient_does_not_name_is_recorded(name: str, kind: str) -> None:
-    """Each module within, so that nobody can add an option to a block and forget its gradient."""
+    """Checks each inner module, so that a new option of a block cannot be without its gradient."""
     module, _ = made(name)
     for path, each in module.named_modules():
         if isinstance(each, nn.Sequential | nn.ModuleList | nn.Identity):
@@ -194,7 +194,7 @@ def test_a_module_with_an_option_that_its_gradient_does_not_name_is_recorded(nam
 
 
 def recorded(network: Layer) -> list[nn.Module]:
-    """All modules that a network leaves to PyTorch, those within them too."""
+    """All modules that a network leaves to PyTorch, including nested ones."""
     if isinstance(network, Recorded):
         return list(network.module.modules())
     if isinstance(network, Residual):
@@ -218,7 +218,7 @@ def test_a_torso_with_an_option_that_nobody_names_is_recorded_away_from_the_defa
 
 
 def test_a_parameter_that_a_module_does_not_use_has_no_gradient() -> None:
-    """As with PyTorch, so that an optimizer leaves it alone."""
+    """As in PyTorch, so that an optimizer skips it."""
 
     class Idle(nn.Module):
         def __init__(self) -> None:
@@ -257,7 +257,7 @@ def test_a_module_that_writes_over_its_input_is_recorded_with_a_copy(activation:
 
 
 def test_a_parametrized_layer_is_recorded() -> None:
-    """PyTorch makes its weight anew at each call."""
+    """PyTorch recomputes its weight at each call."""
     module, x = made("delta")
     for layer in (module[0].blocks[0].write, module[0].blocks[1].sublayer[0], module[1]):
         nn.utils.parametrizations.spectral_norm(layer)
@@ -269,7 +269,7 @@ def test_a_parametrized_layer_is_recorded() -> None:
 
 
 def test_parameters_are_read_when_they_are_used() -> None:
-    """So that optimizers and loading need not tell the network."""
+    """So that optimizers and loading need not notify the network."""
     module, x = made("delta")
     network = network_of(module)
     other, _ = made("delta")

@@ -70,7 +70,7 @@ def flat(model: Any) -> torch.Tensor:
 
 
 def wrapped(holder: Any, name: str, change: Callable[[Any], Any]) -> None:
-    """Put a function around a method of an instance, as a user would."""
+    """Wrap a method of an instance, as a user would."""
     method = getattr(holder, name)
 
     @wraps(method)
@@ -86,7 +86,7 @@ def freeze(module: nn.Module) -> None:
 
 
 def pushed(layer: nn.Linear) -> nn.Linear:
-    """A layer in the place of another one, which the optimizer does not know."""
+    """A layer that replaces another one, unknown to the optimizer."""
     new = nn.Linear(layer.in_features, layer.out_features)
     with torch.no_grad():
         new.weight.fill_(0.01)
@@ -296,7 +296,7 @@ def test_a_plan_is_kept_until_something_changes(name: str) -> None:
 
 @pytest.mark.parametrize("name", STOCK)
 def test_a_training_makes_few_plans(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a training itself leaves behind, in optimizers among others, is no change."""
+    """State that training itself creates, for example in optimizers, is not a change."""
     made: list[Any] = []
     look = Seal.__init__
     monkeypatch.setattr(Seal, "__init__", lambda seal, model: made.append(1) or look(seal, model))
@@ -439,7 +439,7 @@ def test_steps_stay_lean_where_anything_has_been_compiled(name: str) -> None:
 def test_steps_stay_lean_where_the_first_optimizer_of_the_process_inherits_its_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """PyTorch puts a wrapper around that `step` into the class, which had none of its own."""
+    """PyTorch adds a wrapper of that `step` to the class, which inherited it before."""
     adamw: Any = torch.optim.AdamW
     monkeypatch.setattr(adamw, "step", adamw.profile_hook_step(unwrap(torch.optim.Adam.step)))
     kwargs = {"net_arch": [8], "optimizer_class": adamw}
@@ -453,7 +453,7 @@ def means(model: Any) -> nn.Module:
 
 
 class Owner(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment of a user's that freezes a layer of the algorithm which it has come to know."""
+    """A user's environment that has a reference to the algorithm and freezes one of its layers."""
 
     model: Any = None
     weights = torch.zeros(())
@@ -486,7 +486,7 @@ def test_what_is_changed_after_learn_is_seen_though_only_the_libraries_ran(name:
 
 
 def alone(model: Any, **options: Any) -> bool:
-    """Whether an algorithm takes it that nobody changes anything while it learns."""
+    """Whether an algorithm assumes that only the libraries' code runs within `learn`."""
     model._setup_learn(64, **{"callback": None, **options})
     return bool(model.lean_plan().alone)
 

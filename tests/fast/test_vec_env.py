@@ -16,7 +16,7 @@ from deltarl.fast import DummyVecEnv
 
 
 class Remembering(gym.Wrapper[Any, Any, Any, Any]):
-    """Gives the same info again and again, and changes what is in it."""
+    """Returns the same info object at each step, and changes its contents."""
 
     def __init__(self) -> None:
         super().__init__(gym.make("InvertedPendulum-v5"))
@@ -55,7 +55,7 @@ def test_steps_are_those_of_stable_baselines3(task: str) -> None:
 
 
 def test_its_state_is_that_of_stable_baselines3() -> None:
-    """So that runs go on that began in theirs."""
+    """So that runs that began in their format continue."""
     theirs, mine = StockDummyVecEnv([Remembering]), DummyVecEnv([Remembering])
     for envs in (theirs, mine):
         envs.seed(0)

@@ -46,7 +46,7 @@ def test_a_critic_that_knows_the_mean_explains_nothing_and_equal_targets_have_no
 
 
 class Watch(BaseCallback):
-    """What the critics say of each transition when it has just been collected."""
+    """The critics' values of each transition right after it was collected."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ def batch_from(model: Any, rows: int = ROWS) -> Batch:
 
 @pytest.fixture(autouse=True)
 def _the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In whatever order it is drawn."""
+    """Regardless of the order of draws."""
 
     def noise(shape: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.linspace(-1, 1, int(np.prod(shape)), dtype=dtype, device=device).reshape(shape)
@@ -134,7 +134,7 @@ def test_losses_are_those_that_train_takes(subject: Subject, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["A2C", "SAC", "DQN", "RecurrentPPO"])
 def test_they_are_root_mean_squares_over_rows(name: str) -> None:
-    """Explicitly, of batches of one row: terms of opposite signs do not cancel."""
+    """Computed explicitly from batches of one row: terms of opposite signs do not cancel."""
     [subject] = [each for each in SUBJECTS if each.name == name]
     model = learned(subject)
     model.normalize_advantage = False  # by the rows of a batch

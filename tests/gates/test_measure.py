@@ -135,7 +135,7 @@ def test_the_record_equals_an_explicit_recomputation_in_float64(algorithm: str, 
 
 
 def features_of(batch: Batch, name: str) -> torch.Tensor:
-    """What enters a network, written out for observations that are flat."""
+    """The input of a network, written out for flat observations."""
     observations = batch.observations
     assert isinstance(observations, torch.Tensor)
     flat = observations.float().flatten(1)

@@ -29,7 +29,7 @@ SAC = (*SAC, "total_timesteps=64", "checkpoint.every=16")
 
 
 class Writer(KVWriter):
-    """An output of the user's own."""
+    """A user-defined output."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -73,7 +73,7 @@ class Stopping(BaseCallback):
 
 
 class Locked(Recording):
-    """Has a state that no file can hold."""
+    """Has state that cannot be stored."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ def test_they_are_named_in_the_provenance(whole: tuple[RunResult, Recording, lis
 
 @pytest.mark.parametrize(("base", "kept"), [(PPO, [32]), (SAC, [32, 16])], ids=["ppo", "sac"])
 def test_one_that_returns_false_ends_the_run(base: tuple[str, ...], kept: list[int], tmp_path: Path) -> None:
-    """In the middle of a rollout, of which there is no checkpoint."""
+    """In the middle of a rollout, where no checkpoint is written."""
     spec = spec_of(tmp_path, base=base)
     [result] = run(spec, [Recording(), Stopping(40)])
     assert (result.status, result.steps, result.episodes) == ("stopped", 40, 1)

@@ -139,7 +139,7 @@ def _resume(folder: Path) -> list[RunResult]:
 
 @pytest.fixture(scope="module")
 def new_process() -> Iterator[ProcessPoolExecutor]:
-    """A process that has trained nothing; spawned, so that nothing is inherited."""
+    """A fresh process; spawned, so that nothing is inherited."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield pool
 
@@ -214,7 +214,7 @@ def find(node: Any, name: str) -> Iterator[Any]:
 
 
 def differences(one: Checkpoint | None, other: Checkpoint | None) -> list[str]:
-    """Where two checkpoints differ, times of the clock apart."""
+    """The paths at which two checkpoints differ, except for clock times."""
     assert one is not None
     assert other is not None
     first, second = load_file(one.folder / "state.safetensors"), load_file(other.folder / "state.safetensors")
@@ -232,7 +232,7 @@ def bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def timeless(node: Any) -> Any:
-    """A state without seconds of the clock: of Monitor's episodes, and of the logger's speed."""
+    """A state without clock times: those of Monitor's episodes and of the logger's speed."""
     if isinstance(node, dict):
         return {key: timeless(value) for key, value in node.items() if key != "episode_times"}
     if isinstance(node, list):
@@ -264,7 +264,7 @@ def gates(folder: Path) -> dict[str, bytes]:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """All curves as TensorBoard reads them, each with steps that only grow."""
+    """All curves as TensorBoard reads them, each with increasing steps."""
     events = EventAccumulator(str(folder), purge_orphaned_data=False, size_guidance={"scalars": 0})
     events.Reload()
     found = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}

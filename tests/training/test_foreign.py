@@ -88,7 +88,7 @@ ENTRIES = READERS | WRITERS
 
 
 def contents(folder: Path) -> dict[Path, bytes | str]:
-    """All that a folder holds; links as what they point to."""
+    """The contents of a folder; links are followed."""
     return {
         path: str(path.readlink()) if path.is_symlink() else path.read_bytes()
         for path in folder.rglob("*")
@@ -282,7 +282,7 @@ def test_weights_and_statistics_that_do_not_fit_are_neither_broadcast_nor_cast(
 
 
 def sign(checkpoint: Path) -> None:
-    """Give a checkpoint's manifest the digests of its files as they are, as anybody can."""
+    """Update a checkpoint's manifest to the current digests of its files, as anybody can."""
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest.pop("sha256")
     for name in manifest["files"]:

@@ -305,7 +305,7 @@ def test_the_same_call_with_another_config_is_refused(interrupted: Path, tmp_pat
 
 
 def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As runs of before have it; single precision would be another buffer's."""
+    """In double precision, as in runs of older versions."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:
         before.setattr("deltarl.fast.off_policy.algorithm.store_in_single_precision", lambda _: None)
@@ -321,7 +321,7 @@ def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, mon
 def test_a_buffer_that_kept_next_observations_of_their_own_does_so_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As runs of before have it, in single precision."""
+    """In single precision, as in runs of older versions."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:
         before.setattr("deltarl.fast.off_policy.algorithm.shared", lambda buffer: buffer)

@@ -35,7 +35,7 @@ def plain(slots: int, n_envs: int = 1, **options: Any) -> ReplayBuffer:
 
 
 class Pair:
-    """A plain and a sharing buffer that are given the same transitions, of environments that end at random."""
+    """A plain and a sharing buffer with the same transitions, from environments that end at random."""
 
     def __init__(self, slots: int, n_envs: int = 1, seed: int = 0, ends: float = 0.2, **options: Any) -> None:
         self.plain, self.shared = plain(slots, n_envs, **options), shared(plain(slots, n_envs, **options))
@@ -97,7 +97,7 @@ def assert_rows_are_whole(buffer: SharedReplayBuffer) -> None:
     seed=st.integers(0, 99),
 )
 def test_samples_are_the_plain_buffers(slots: int, n_envs: int, ends: float, calls: list[int], seed: int) -> None:
-    """Round and round, with environments that end alone, and several calls of `learn`."""
+    """Wraps around several times, with environments that end separately and several calls of `learn`."""
     both = Pair(slots, n_envs, seed, ends)
     for steps in calls:
         for _ in range(steps):
@@ -144,7 +144,7 @@ def test_rows_of_overwritten_slots_are_used_again() -> None:
 
 
 def test_what_is_not_a_number_follows_itself() -> None:
-    """And the two zeros, which are equal, are not the same."""
+    """Positive and negative zero are equal, but not identical."""
     buffer = shared(plain(4))
     rest = np.zeros((1, 2)), np.zeros(1), np.zeros(1), [{}]
     buffer.add(np.zeros((1, 3)), np.array([[np.nan, 0.0, 1.0]]), *rest)
@@ -183,7 +183,7 @@ def test_a_copy_continues_by_itself() -> None:
 
 
 def test_a_pickle_is_a_plain_buffer() -> None:
-    """To be opened where this library is not, and to go on with."""
+    """Can be opened and continued without this library."""
     both = Pair(9, 2).step(13)
     content = pickle.dumps(both.shared)
     assert b"deltarl" not in content
@@ -231,7 +231,7 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def test_a_quarter_of_the_memory_for_humanoid() -> None:
-    """Of a million transitions, of which none is touched here: memory is taken when it is written to."""
+    """With a million transitions, none of which is touched: memory is allocated when it is written to."""
     sizes = []
     for algorithm in (sb3.SAC, fast.SAC):
         buffer = algorithm("MlpPolicy", "Humanoid-v5", buffer_size=1_000_000, device="cpu").replay_buffer
@@ -242,7 +242,7 @@ def test_a_quarter_of_the_memory_for_humanoid() -> None:
 
 
 def test_training_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a plain buffer: several environments, episodes that end, two calls of `learn`, and round and round."""
+    """As with a plain buffer: several environments, ending episodes, two calls of `learn`, and wrapping around."""
     learned = []
     for share in (lambda buffer: buffer, shared):
         monkeypatch.setattr("deltarl.fast.off_policy.algorithm.shared", share)
@@ -261,7 +261,7 @@ def test_training_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_files_of_buffers_go_both_ways(ours_first: bool, tmp_path: Path) -> None:
-    """And the training goes on from them."""
+    """Training then continues from them."""
     first, second = (fast, sb3) if ours_first else (sb3, fast)
     env = make_vec_env("InvertedPendulum-v5", 2, seed=0)
     model = sac(first, env)
