@@ -1,4 +1,4 @@
-"""User modules that register environments: `--import MODULE`, and `DELTARL_IMPORT` for scripts.
+"""User modules with environments or blocks: `--import MODULE`, and `DELTARL_IMPORT` for scripts.
 
 The option only sets the variable, so child processes inherit it and import the same modules.
 """

@@ -11,7 +11,7 @@ from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
 from deltarl.schema_kinds import Kind
-from deltarl.torsos import KINDS, TORSO_KINDS
+from deltarl.torsos import KINDS
 from deltarl.training.spec import RunSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,9 +63,9 @@ def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str
 
 
 def _torso(definitions: dict[str, Any]) -> dict[str, Any]:
-    options = _object([KINDS[kind] for kind in TORSO_KINDS], definitions)
-    options["properties"]["kind"] = {"enum": list(TORSO_KINDS)}
-    return {"anyOf": [{"enum": list(TORSO_KINDS)}, options]}
+    options = _object(list(KINDS.values()), definitions)
+    options["properties"]["kind"] = {"enum": list(KINDS)}
+    return {"anyOf": [{"enum": list(KINDS)}, options]}
 
 
 def _object(models: list[type[Spec]], definitions: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:

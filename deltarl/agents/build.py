@@ -19,7 +19,7 @@ import deltarl.policies
 from deltarl.agents.base import AlgorithmSpec, GSDESpec
 from deltarl.agents.off_policy import OffPolicySpec
 from deltarl.errors import ConfigError
-from deltarl.torsos import TorsoSpec
+from deltarl.torsos import TorsoSpec, pickled_data
 
 GOAL_KEYS = {"observation", "achieved_goal", "desired_goal"}
 
@@ -89,7 +89,7 @@ def roles_of(spec: AlgorithmSpec) -> tuple[str, ...]:
 def _policy_kwargs(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec) -> dict[str, Any]:
     torsos = {"actor_torso": actor_torso, "critic_torso": critic_torso}
     return {
-        **{role: torsos[role].model_dump(mode="json") for role in roles_of(spec)},
+        **{role: pickled_data(torsos[role], "json") for role in roles_of(spec)},
         **spec.policy_options(),
     }
 

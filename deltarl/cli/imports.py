@@ -16,7 +16,7 @@ ImportOption = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="A module or file of your own that registers environments; may be given several times.",
+        help="A module or file of your own with environments or blocks; may be given several times.",
         show_default=False,
     ),
 ]

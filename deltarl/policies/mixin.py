@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deltarl.errors import ConfigError, Spec, suggestion
-from deltarl.torsos import Torso, TorsoSpec, merge_torso, parse_torso, undecayed_parameters
+from deltarl.torsos import Torso, TorsoSpec, merge_torso, parse_torso, pickled_data, undecayed_parameters
 from deltarl.torsos.block import ids
 
 TorsoLike = str | Mapping[str, Any] | Spec
@@ -124,7 +124,7 @@ class TorsoMixin:
         del data["net_arch"], data["activation_fn"]
         # As dicts, which the constructor validates into specs again: SB3 pickles these arguments, as it does a model's
         # `policy_kwargs`, and a pickled spec would tie the file to the class of this version.
-        return {**data, **self._options, **{role: getattr(self, role).model_dump() for role in self.roles}}
+        return {**data, **self._options, **{role: pickled_data(getattr(self, role)) for role in self.roles}}
 
 
 def install(network: nn.Sequential, spec: TorsoSpec) -> None:

@@ -7,7 +7,7 @@ and the test matrix are derived from it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -56,12 +56,13 @@ __all__ = [
     "TorsoSpec",
     "merge_torso",
     "parse_torso",
+    "pickled_data",
     "torso_data",
     "undecayed_parameters",
 ]
 
 KINDS: dict[str, type[TorsoSpec]] = {family.model_fields["kind"].default: family for family in FAMILIES}
-# The kinds that a YAML file can name.
+# The kinds that need no code of the user's.
 TORSO_KINDS = tuple(kind for kind, family in KINDS.items() if family.in_files)
 
 
@@ -73,7 +74,7 @@ def _any_of(kinds: Iterable[str]) -> Any:
 if TYPE_CHECKING:
     FileTorsoSpec = TorsoSpec
 else:
-    FileTorsoSpec = _any_of(TORSO_KINDS)
+    FileTorsoSpec = _any_of(KINDS)
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(_any_of(KINDS))
 
 
@@ -108,10 +109,19 @@ def torso_data(torso: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
     if isinstance(torso, str):
         return {"kind": torso}
     if isinstance(torso, Spec):
-        return {"kind": getattr(torso, "kind", None), **torso.model_dump(exclude_unset=True)}
+        return {"kind": getattr(torso, "kind", None), **torso.model_dump(exclude_unset=True), **_class_in(torso)}
     if isinstance(torso, Mapping):
         return dict(torso)
     raise ConfigError(f"expected a torso as a kind, a mapping or a spec; got {torso!r}")
+
+
+def pickled_data(torso: TorsoSpec, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
+    """All options of a torso for policies, with the class of a user's blocks, which unpickling imports by itself."""
+    return {**torso.model_dump(mode=mode), **_class_in(torso)}
+
+
+def _class_in(torso: Spec) -> dict[str, Any]:
+    return {"block": torso.block} if isinstance(torso, CustomTorsoSpec) else {}
 
 
 def parse_torso(torso: Mapping[str, Any], option: str) -> TorsoSpec:

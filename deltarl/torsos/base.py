@@ -23,7 +23,7 @@ class TorsoSpec(Spec, ABC):
     """A torso as plain data, and the interface of its family to the rest of the library.
 
     Attributes:
-        in_files: whether a YAML file can name the kind.
+        in_files: whether a YAML file needs to name no code of the user's with the kind.
     """
 
     in_files: ClassVar[bool] = True

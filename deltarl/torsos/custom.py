@@ -2,29 +2,51 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer, field_validator
+from pydantic.json_schema import WithJsonSchema
 from torch import nn
 
-from deltarl.errors import ConfigError
+from deltarl import plugins
+from deltarl.errors import ConfigError, complaint, suggestion
 from deltarl.torsos.base import StackSpec
 
 
 class CustomTorsoSpec(StackSpec):
-    """User-defined blocks between the same stem and final norm. Only from Python: a file cannot hold a class.
+    """User-defined blocks between the same stem and final norm.
 
-    To pass options to the class, give `functools.partial(MyBlock, option=...)` as `block`.
+    A file names the class as `module:Class`, in a module that is already imported (`--import`, or in a script). From
+    Python, give the class; to pass options to it, outside of configs only, `functools.partial(MyBlock, option=...)`.
     """
 
     in_files: ClassVar[bool] = False
-    formula: ClassVar[str] = "a class of your own, from Python"
+    formula: ClassVar[str] = "a class of your own"
     kind: Literal["custom"] = "custom"
-    block: Callable[[CustomTorsoSpec], Any] = Field(
+    block: Annotated[
+        Callable[[CustomTorsoSpec], Any], WithJsonSchema({"type": "string", "pattern": "^[^:]+:[^:]+$"})
+    ] = Field(
         description="Called with this spec once for each block; gives a torch.nn.Module that maps [..., width] to "
-        "[..., width]."
+        "[..., width]. In files, module:Class."
     )
+
+    @field_validator("block", mode="before")
+    @classmethod
+    def _block_is_imported(cls, block: Any) -> Any:
+        if not isinstance(block, str):
+            return block
+        try:
+            return find_block(block)
+        except ConfigError as error:
+            raise complaint(str(error)) from None
+
+    @field_serializer("block")
+    def _block_by_name(self, block: Any) -> Any:
+        return block_name(block) or block
 
     def make_block(self) -> nn.Module:
         """Build one block of the user's class.
@@ -43,3 +65,48 @@ class CustomTorsoSpec(StackSpec):
                     "path out of the policy's step, so give it another name"
                 )
         return block
+
+
+def block_name(block: Any) -> str | None:
+    """`module:Class` of a block's class; None if it cannot be found by that name, such as a class in a function."""
+    if not isinstance(block, type):
+        return None
+    module = sys.modules.get(block.__module__)
+    name = f"{_name_of_main() if block.__module__ == '__main__' else block.__module__}:{block.__qualname__}"
+    return name if module is not None and _member(module, block.__qualname__) is block else None
+
+
+def find_block(name: str) -> type[nn.Module]:
+    """The class of a block, in a module that is already imported; nothing is imported because a file names it.
+
+    Args:
+        name: `module:Class`. A script's own classes are in the module with its name.
+
+    Raises:
+        ConfigError: if the module is not imported, or has no such subclass of `torch.nn.Module`.
+    """
+    where, _, what = name.partition(":")
+    if not (where and what):
+        raise ConfigError(f"expected module:Class; got '{name}'")
+    plugins.load()
+    module = sys.modules.get("__main__" if where == _name_of_main() else where)
+    if module is None:
+        raise ConfigError(f"no module '{where}' is imported; give --import {where} or the path of its file")
+    found = _member(module, what)
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and found.__module__ == module.__name__):
+        own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+        raise ConfigError(f"module '{where}' defines no torch.nn.Module '{what}'{suggestion(what, own)}")
+    return found
+
+
+def _member(module: ModuleType, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _name_of_main() -> str:
+    """The name under which another process can import the script that this one runs."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return "__main__" if path is None else Path(path).stem

@@ -21,6 +21,7 @@ from deltarl.gates import Record, read_record, without_erasure
 from deltarl.reading import check_plain, read_json, read_yaml, readable
 from deltarl.recording import metrics
 from deltarl.torsos import DeltaTorsoSpec
+from deltarl.torsos.custom import find_block
 from deltarl.training.locks import is_locked, locked, taken
 from deltarl.training.provenance import provenance
 from deltarl.training.spec import Part, RunSpec, complete_older, fields_of
@@ -47,7 +48,7 @@ SB3_NORMALIZER = "vecnormalize.pkl"
 
 
 class UnregisteredError(ConfigError):
-    """The environment of a run is not registered with Gymnasium in this process."""
+    """This process has not imported the module with a run's environment or blocks."""
 
 
 def choose_folder(spec: RunSpec, seed: int) -> Path:
@@ -276,7 +277,8 @@ def load_spec(folder: Path) -> RunSpec:
     """Load the resolved config of a run.
 
     Raises:
-        UnregisteredError: if its environment is not registered in this process.
+        UnregisteredError: if its environment is not registered, or the class of its blocks not imported, in this
+            process.
         ConfigError: if it is damaged.
     """
     path = folder / CONFIG
@@ -284,8 +286,21 @@ def load_spec(folder: Path) -> RunSpec:
         content = read_yaml(path)
         env = content["env"]["id"]
         known = is_registered(env)
+        blocks = {
+            role: str(torso["block"])
+            for role in ("actor_torso", "critic_torso")
+            if isinstance(torso := content.get(role), dict) and torso.get("kind") == "custom" and "block" in torso
+        }
     if not known:
-        raise UnregisteredError(f"{folder}: no environment '{env}' is registered; {_registers(folder)}")
+        hint = (
+            _trained_with(folder) or f"give the module that registers it: --import MODULE, or {plugins.VARIABLE}=MODULE"
+        )
+        raise UnregisteredError(f"{folder}: no environment '{env}' is registered; {hint}")
+    for role, block in blocks.items():
+        try:
+            find_block(block)
+        except ConfigError as error:
+            raise UnregisteredError(f"{folder}: {role}.block: {_trained_with(folder, f'{block}: ') or error}") from None
     with readable(path):
         complete_older(content)
         spec = RunSpec.model_validate(content)
@@ -294,17 +309,17 @@ def load_spec(folder: Path) -> RunSpec:
         return spec
 
 
-def _registers(folder: Path) -> str:
-    """How the user can register a run's environment."""
+def _trained_with(folder: Path, what: str = "") -> str:
+    """The modules that a run was trained with, and what to type; empty if there were none or all are imported."""
     try:
         names = [str(name) for name in read_json(folder / PROVENANCE).get("imports", ())]
     except (ConfigError, TypeError):
         names = []
-    if not names:
-        return f"give the module that registers it: --import MODULE, or {plugins.VARIABLE}=MODULE"
+    if not set(names) - set(plugins.named()):
+        return ""
     options = " ".join(f"--import {shlex.quote(name)}" for name in names)
     variable = f"{plugins.VARIABLE}={shlex.quote(os.pathsep.join(names))}"
-    return f"it was trained with {options}; give this again, or {variable}"
+    return f"{what}it was trained with {options}; give this again, or {variable}"
 
 
 def read_gates(folder: Path) -> Record:

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from deltarl.agents import AgentSpec, CrossQSpec
 from deltarl.envs import KNOWN_SCORES, LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
-from deltarl.torsos import DeltaTorsoSpec, FileTorsoSpec
+from deltarl.torsos import CustomTorsoSpec, DeltaTorsoSpec, FileTorsoSpec
+from deltarl.torsos.custom import block_name
 
 
 class Part(Enum):
@@ -151,6 +152,17 @@ class RunSpec(Spec):
         if name in {".", ".."}:
             raise complaint(f"'{name}' is not a folder name")
         return name
+
+    @model_validator(mode="after")
+    def _blocks_can_be_named(self) -> RunSpec:
+        for role in ("actor_torso", "critic_torso"):
+            torso = getattr(self, role)
+            if isinstance(torso, CustomTorsoSpec) and block_name(torso.block) is None:
+                raise complaint(
+                    f"a config cannot name {torso.block!r}; give a class at the top level of a module",
+                    key=f"{role}.block",
+                )
+        return self
 
     @model_validator(mode="after")
     def _agent_can_train(self) -> RunSpec:
