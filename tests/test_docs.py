@@ -258,6 +258,8 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
                 compile(code, page, "exec")
                 continue
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
+            brief = ", ".join(f'"{each}"' for each in (f"total_timesteps={SHORT_STEPS}", *SMALL[1:]))
+            shortened = re.sub(r'"total_timesteps=\d+"', brief, shortened)  # an override, of which there are more
             shortened = shortened.replace("seeds=[0,1]", "seeds=[0]")  # a line of docs/guide.md trains two side by side
             shortened = shortened.replace("seeds=[900,901]", "seeds=[900]").replace("n_trials=20", "n_trials=1")
             # From a file, which processes of its own can import; the line before it may name one.
@@ -266,6 +268,16 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
             script = named[1] if named else "block.py"
             (checkout / script).write_text(shortened)
             run_script(checkout / script, [], checkout)
+
+
+def test_what_the_examples_import_warns_of_nothing(tmp_path: Path) -> None:
+    """In a Python of its own: the blocks are run by processes in which most of it has been imported before."""
+    own = rf"{TRACKERS}|actor|arm|points|envpool"
+    code = "\n".join(code for page in PAGES for language, code in blocks(page) if language == "python")
+    lines = set(re.findall(rf"^(?:import|from) (?!{own})\w.*$", code, re.MULTILINE))
+    assert "import deltarl" in lines
+    assert len(lines) > 20
+    assert not run([sys.executable, "-W", "error", "-c", "\n".join(sorted(lines))], tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES)
