@@ -38,7 +38,7 @@ def launched(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended, and what it printed."""
+    """How a process ended, and its output."""
 
     returncode: int
     stdout: str
@@ -102,7 +102,7 @@ def module(name: str, arguments: Sequence[str], cwd: Path) -> Ended:
 
 
 def _enter(argv: list[str], code: Path | str, cwd: Path, written: list[Path], group: bool) -> None:
-    """What a new Python would have found when it began."""
+    """The state that a new Python process would start with."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if group:
         os.setsid()

@@ -113,7 +113,7 @@ def test_a_linear_value_starts_around_the_norm_of_the_sublayer(options: dict[str
 
 
 def test_channels_start_apart() -> None:
-    """From equal copies, too: what lies between them is as large as what they have in common."""
+    """Also from equal copies: their differences are as large as what they have in common."""
     for block in (DeltaBlock, AdditiveBlock):
         update = "additive" if block is AdditiveBlock else "delta"
         spec = DeltaTorsoSpec(width=64, heads=4, channels=4, update=update)

@@ -89,7 +89,7 @@ def load(path: Path) -> ModuleType:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A fresh folder with what a clone has, and the environment that the tests run in."""
+    """A fresh folder with the files of a clone, and the environment that the tests run in."""
     for name in run(["git", "ls-files", "-co", "--exclude-standard"], ROOT).splitlines():
         if (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def looks_again(line: str) -> bool:
 
 
 def run_line(line: str, cwd: Path) -> None:
-    """One command of a shell block: trainings shortened, servers asked for a page, set-up and studies not repeated."""
+    """Run one command of a shell block: shorten training, query servers once, skip setup and studies."""
     program, *arguments = shlex.split(line)
     if program == "make":
         # The environment is there already; whether make can set it up is what continuous integration shows.

@@ -28,7 +28,7 @@ def cheetah(**changes: Any) -> EnvSpec:
 
 
 def factors(envs: VecEnv) -> list[tuple[float, float]]:
-    """Of each environment, its gears and frictions over those of the task as it is."""
+    """The gears and frictions of each environment, divided by those of the unchanged task."""
     plain: Any = gym.make("HalfCheetah-v5").unwrapped
     found = []
     for model in envs.get_attr("model"):
@@ -74,7 +74,7 @@ def test_weaker_actuators_push_less() -> None:
     ("steps", "expected"), [(0, (1, 1)), (5, (1, 1)), (6, (0.5, 3)), (10, (2, 0.25)), (None, (2, 0.25))]
 )
 def test_a_task_is_held_as_it_is_at_a_step(steps: int | None, expected: tuple[float, float]) -> None:
-    """Scores are of the last phase, whatever the number of their own steps."""
+    """Scores belong to the last phase, however many steps the evaluation has."""
     with closing(build_envs(cheetah().held(steps), 0, n_envs=1)) as envs:
         envs.reset()
         for _ in range(12):

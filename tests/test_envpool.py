@@ -77,7 +77,7 @@ def actions_for(envs: VecEnv, steps: int, seed: int = 0, reach: float = 1.0) -> 
 
 
 def same_start(task: str, envs: EnvPoolVecEnv, twins: DummyVecEnv, seen: np.ndarray) -> None:
-    """Put Gymnasium's environments where EnvPool's are, for the tasks that cannot be started without noise."""
+    """Copy EnvPool's states to Gymnasium's environments, for tasks that always start with noise."""
     del envs
     for twin, row in zip(twins.envs, seen, strict=True):
         env: Any = twin.unwrapped

@@ -128,7 +128,7 @@ def test_wrappers_go_on_from_the_inside_out() -> None:
 
 
 class Scripted(gym.Env[np.ndarray, int]):
-    """Says at each step whether the task is done, as it was told."""
+    """Reports given successes, step by step."""
 
     observation_space = spaces.Box(-1, 1, (1,))
     action_space = spaces.Discrete(2)

@@ -42,7 +42,7 @@ def npz(**arrays: Any) -> bytes:
 
 
 def of_trillions() -> bytes:
-    """An array whose header claims more numbers than any memory holds."""
+    """An array whose header claims more numbers than fit into any memory."""
     header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:

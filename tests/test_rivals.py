@@ -167,7 +167,7 @@ def _connections(state: Array, w: Weights, name: str, spec: HyperTorsoSpec) -> t
 
 @pytest.mark.parametrize("spec", [each for each in HYPER if each.mixing == "free"], ids=name_of)
 def test_free_hyper_connections_start_as_pre_norm_residual_blocks(spec: HyperTorsoSpec) -> None:
-    """As long as the streams are equal, in each of them."""
+    """In each stream, as long as the streams are equal."""
     block = spec.make_block().double()
     x = torch.randn(4, 8, 1, dtype=torch.float64).expand(-1, -1, spec.channels)
     torch.testing.assert_close(block(x)[..., -1], x[..., 0] + block.sublayer(block.norm(x[..., 0])))
@@ -236,7 +236,7 @@ def lengths(module: torch.nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["SAC", "PPO"])
 def test_weights_stay_on_their_sphere_and_targets_follow_them(name: str) -> None:
-    """In lean steps, and in those of a copy of the policy."""
+    """With lean steps, and with those of a copy of the policy."""
     options = {"n_steps": 16, "batch_size": 8} if name == "PPO" else {"learning_starts": 8, "batch_size": 8, "tau": 1.0}
     torso = {"kind": "simbav2", "width": 8, "depth": 1}
     model = getattr(fast, name)(

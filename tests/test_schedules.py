@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed":
 
 
 class Watch(BaseCallback):
-    """What each update was made with, and what it logged."""
+    """The rate of each update, and the values that it logged."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ from deltarl.fast import SAC
 
 @pytest.fixture(scope="module")
 def printed_and_kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """What `deltarl bench a2c` prints, and the file that it leaves."""
+    """The output of `deltarl bench a2c`, and the file that it writes."""
     path = tmp_path_factory.mktemp("bench") / "a2c.json"
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):

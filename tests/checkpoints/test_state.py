@@ -253,7 +253,7 @@ def test_what_cannot_be_stored_is_named_and_left_as_it_is() -> None:
 
 
 class Counting(np.random.PCG64):
-    """Its generator is in C and not visible in its attributes."""
+    """A generator whose state is in C and not visible in its attributes."""
 
     def __init__(self) -> None:
         super().__init__(0)

@@ -18,7 +18,7 @@ from tests.checkpoints.objects import Holder, Mode, let, one, resumed, two
 
 
 class Windowed:
-    """A renderer, which is not state."""
+    """An object that renders; its window is not state."""
 
     __transient__ = ("window",)
 
@@ -27,7 +27,7 @@ class Windowed:
 
 
 class Titled(Windowed):
-    """The same, with a title, which is not state either."""
+    """The same with a title, which is not state either."""
 
     __transient__ = frozenset({"title"})
     title = ""

@@ -250,7 +250,7 @@ def test_show_says_why_parameters_are_not_counted(deltarl: Deltarl) -> None:
 def test_agents_have_the_networks_that_their_files_name(
     config: str, agent: str, actor: tuple[Any, ...], critic: tuple[Any, ...]
 ) -> None:
-    """Also where a pairing lays its own options over them."""
+    """Also if a config overrides some of them."""
     spec = load_config(config, f"agent={agent}")
     for torso, expected in ((spec.actor_torso, actor), (spec.critic_torso, critic)):
         assert (torso.kind, torso.width, torso.depth, torso.hidden) == expected

@@ -24,7 +24,7 @@ Scores = Mapping[tuple[str, str], Sequence[float]]  # by task and arm, a score a
 
 @cache
 def _provenance() -> dict[str, Any]:
-    """That of this process, for all runs: it starts git, and looks for a score of packages."""
+    """This process's provenance, for all runs, because computing it starts git and looks up many packages."""
     return provenance(["deltarl", "compare"])
 
 

@@ -52,7 +52,7 @@ SMALL = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _imported_once() -> Iterator[None]:
-    """`begin` below begins with nothing."""
+    """Launchers fork their processes; only `begin` below starts a new Python."""
     with pytest.MonkeyPatch.context() as patch:
         forked.launched(patch)
         yield
@@ -70,7 +70,7 @@ def run(comparison: Comparison, shard: tuple[int, int] = (1, 1)) -> tuple[Compar
 
 
 def records(folder: Path) -> dict[str, object]:
-    """What must not depend on how a comparison came to its end: scores, weights, evaluations."""
+    """What must not depend on interruptions: scores, weights, evaluations."""
     found: dict[str, object] = {}
     for path in sorted(folder.glob("reacher/*/seed-*/result.json")):
         key = str(path.parent.relative_to(folder))
@@ -82,7 +82,7 @@ def records(folder: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compared, str]:
-    """The small comparison on two machines, on the second of which a file is in the way of one run."""
+    """The small comparison on two machines; on the second one, a file blocks one run."""
     out = tmp_path_factory.mktemp("machines")
     compared, _ = run(small(out / "1"), (1, 2))
     assert (compared.finished, compared.failed) == (2, {})
@@ -96,7 +96,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Compared, 
 
 @pytest.fixture(scope="module")
 def merged(machines: tuple[Path, Compared, str]) -> Path:
-    """The same, when the second machine has been given its command again and the folders are copied into one."""
+    """The same after the second machine has repeated its command and the folders have been copied into one."""
     out, _, _ = machines
     compared, shown = run(small(out / "2"), (2, 2))
     assert (compared.finished, compared.failed) == (2, {})
@@ -116,7 +116,7 @@ def test_a_failed_run_is_reported_and_takes_no_other_with_it(machines: tuple[Pat
 
 
 def test_the_shards_of_a_comparison_make_a_whole(merged: Path) -> None:
-    """Nothing is trained again; what only the whole has, costs and report of all seeds, is made."""
+    """Nothing is trained again; only the costs and the report over all seeds are added."""
     before = records(merged)
     compared, shown = run(small(merged.parent))
     assert (compared.finished, compared.failed) == (4, {})
@@ -234,7 +234,7 @@ def begin(out: Path) -> subprocess.Popen[str]:
 def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     blow: signal.Signals, status: int, merged: Path, tmp_path: Path
 ) -> None:
-    """What has finished is kept, what was begun goes on, and all is as if nothing had happened."""
+    """Finished runs are kept, interrupted ones are resumed, and the results are those without interruption."""
     shutil.copytree(merged, tmp_path / "small")
     begun = tmp_path / "small" / "reacher" / "delta" / "seed-1"
     shutil.rmtree(begun)

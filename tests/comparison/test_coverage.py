@@ -82,7 +82,7 @@ def test_the_interval_of_hedges_g_covers_as_often_as_it_says(seeds: int) -> None
 
 
 def test_a_mean_of_scores_with_failed_seeds_is_covered_less_often() -> None:
-    """So that the report has reason to name both worlds."""
+    """So that the report has to name both worlds."""
     found = coverage.of_one_task("mean", 5, "one seed in five fails", generator(7))
     assert found is not None
     assert found < 0.9

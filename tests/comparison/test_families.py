@@ -12,7 +12,7 @@ SIMULATIONS = 400
 
 
 def test_any_false_claim_of_a_family_is_as_seldom_as_one_test_says() -> None:
-    """Seven arms beside one reference on two tasks, in two metrics that go together; no arm differs in truth."""
+    """Seven arms and a reference on two tasks, in two correlated metrics; no arm truly differs."""
     rng = np.random.default_rng(0)
     false = dict.fromkeys(("primary", "secondary", "four families"), 0)
     for _ in range(SIMULATIONS):
@@ -50,7 +50,7 @@ def test_any_false_claim_of_a_family_is_as_seldom_as_one_test_says() -> None:
     [([3], 1, 1), ([5], 1, 1), ([6], 1, 0), ([3, 3, 3], 1, 0), ([3, 3], 2, 2), ([5, 5, 5], 40, 0)],
 )
 def test_few_seeds_and_many_arms_leave_tests_that_cannot_pass(tasks: list[int], arms: int, hopeless: int) -> None:
-    """Of n pairs of runs two of 2^n exchanges are the most extreme ones: 2/32 with five, and 2/64 with six."""
+    """For n pairs of runs, two of 2^n exchanges are the most extreme: 2/32 for five and 2/64 for six."""
     found = family("primary", [Hypothesis((str(arm),), 1.0, floor_of_chance(tasks)) for arm in range(arms)])
     assert len(found.hopeless) == hopeless
 

@@ -17,7 +17,7 @@ SEEDS = (12, 12, 8, 12, 6, 12, 12, 12)
 
 
 def samples(rng: np.random.Generator, effect: float) -> list[np.ndarray]:
-    """Scores whose contrast is truly `effect`."""
+    """Scores whose true contrast is `effect`."""
     found = [rng.normal(100, spread, seeds) for spread, seeds in zip(SPREADS, SEEDS, strict=True)]
     found[0] = found[0] + effect / WEIGHTS[0]
     return found

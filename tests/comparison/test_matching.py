@@ -97,7 +97,7 @@ def test_the_reference_stays_as_it_is() -> None:
 
 
 def test_what_cannot_be_matched_is_refused() -> None:
-    """A block of inner width 1 is as small as one gets, and one unit more is a large step in a narrow torso."""
+    """An inner width of 1 is the smallest, and one unit more is a large step in a narrow torso."""
     pair = arms("quickstart", small=("torso.width=8", "torso.hidden=1"), large=("torso.width=512",))
     with pytest.raises(ConfigError, match=r"arm large: its parameters cannot come closer to those of small than \+\d"):
         match_sizes(pair, "small", "parameters")

@@ -17,7 +17,7 @@ NOISE = 4 * (0.25 / SIMULATIONS) ** 0.5
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.2, 393), (0.5, 64), (0.8, 26)])
 def test_effects_that_many_seeds_show_are_cohens(effect: float, seeds: int) -> None:
-    """Cohen (1992), A power primer, table 2: seeds an arm for a power of 0.8 at 0.05."""
+    """Cohen (1992), A power primer, table 2: seeds per arm for a power of 0.8 at 0.05."""
     assert detectable_effect((1, 1), (seeds, seeds)) == pytest.approx(effect, abs=0.01)
 
 

@@ -84,7 +84,7 @@ def test_a_difference_is_claimed_where_interval_and_test_agree(tmp_path: Path) -
 
 
 def test_the_same_difference_at_fewer_seeds_is_not_claimed(tmp_path: Path) -> None:
-    """Two seeds are apart without overlap, and the interval and the tests know how little that is."""
+    """Two seeds differ without overlap, but interval and tests show how little evidence that is."""
     scores: Scores = {cell: found[:2] for cell, found in APART.items()} | {("reacher", "residual"): [-5.0, -4.3]}
     analysis = analysed(tmp_path, scores)
     [pair] = [pair for pair in analysis.pairs if (pair.task, pair.metric) == ("reacher", "final")]
@@ -110,7 +110,7 @@ def test_words_follow_intervals_and_tests(low: float | None, high: float | None,
 
 
 def test_more_pairs_ask_more_of_each(tmp_path: Path) -> None:
-    """Holm's adjustment: what is shown beside one other arm need not be beside five that show nothing."""
+    """Holm's adjustment: a difference shown with one other arm may not be shown beside five equal ones."""
     scores = {
         **APART,
         ("reacher", "delta"): [-4.4, -4.9, -4.6, -5.0, -4.5],
@@ -140,7 +140,7 @@ def test_scores_are_normalised_by_the_environments_references(tmp_path: Path) ->
 
 
 def test_the_area_is_the_mean_height_of_the_curve(tmp_path: Path) -> None:
-    """Of returns that grow from a quarter of the score to all of it."""
+    """For returns that grow from a quarter of the score to the full score."""
     assert analysed(tmp_path).study.of("reacher", "delta")[0].area == pytest.approx(-4.0 * 0.625)
 
 
@@ -213,7 +213,7 @@ def test_runs_that_are_not_alike_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_finished_runs_that_are_not_listed_are_told_of(tmp_path: Path) -> None:
-    """As when a comparison is asked for again with fewer seeds."""
+    """As when a comparison is repeated with fewer seeds."""
     write_runs(comparison(tmp_path), APART)
     fewer = comparison(tmp_path, "seeds=[1,2]")
     (fewer.folder / "comparison.yaml").write_text(fewer.text)
@@ -224,7 +224,7 @@ def test_finished_runs_that_are_not_listed_are_told_of(tmp_path: Path) -> None:
 
 
 def test_aggregates_are_of_the_seeds_that_all_have(tmp_path: Path) -> None:
-    """Otherwise an arm would gain from runs that are missing on its weak tasks."""
+    """Otherwise an arm would benefit from missing runs on its weak tasks."""
     scores = {**APART, ("pusher", "delta"): APART["pusher", "delta"][:3]}
     analysis = analysed(tmp_path, scores)
     assert analysis.common_seeds == (0, 1, 2)

@@ -16,7 +16,7 @@ from deltarl.comparison.runs import EVALUATIONS, ROLLOUTS, curve_of, default_key
 
 
 def run(folder: Path, evaluations: Mapping[int, Sequence[float]], metrics: Sequence[Mapping[str, Any]] = ()) -> Path:
-    """The records of a run, its config empty."""
+    """The records of a run with an empty config."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").touch()
     rows = [f"{step},{k},{score},10," for step, scores in evaluations.items() for k, score in enumerate(scores)]

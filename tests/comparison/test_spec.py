@@ -39,7 +39,7 @@ def test_shipped_comparisons_are_sound(name: str) -> None:
 
 
 def test_seeds_of_the_study_are_used_once() -> None:
-    """What was tuned on a seed is not confirmed on it."""
+    """Seeds used for tuning are not used for confirmation."""
     used: dict[int, str] = {}
     for name in names("configs/compare"):
         for seed in read_comparison(find("configs/compare", name, "test"))[0].seeds:

@@ -27,7 +27,7 @@ def test_the_mean_has_students_interval() -> None:
 
 
 def test_the_median_has_an_interval_from_six_scores_on() -> None:
-    """Of n scores the smallest and the largest enclose the median with a chance of 1 - 2^(1 - n): 0.969 of 6."""
+    """The smallest and largest of n scores enclose the median with probability 1 - 2^(1 - n): 0.969 for 6."""
     assert statistics.median(FIVE) == Interval(5.0, None, None)
     six = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 60.0])
     assert statistics.median(six) == Interval(3.5, 1.0, 60.0)
@@ -69,7 +69,7 @@ def test_the_difference_has_welchs_interval() -> None:
 
 @pytest.mark.parametrize("noise", [0.0, 1e-13])
 def test_scores_without_spread_allow_no_interval_and_no_t_test(noise: float) -> None:
-    """A task that all seeds solve alike says nothing of how far other seeds would be apart."""
+    """A task with equal scores for all seeds says nothing about how far other seeds would differ."""
     ones, twos = np.array([1000.0, 1000.0, 1000.0 + noise]), np.full(3, 2000.0)
     assert statistics.difference(twos, ones) == Interval(pytest.approx(1000.0), None, None)
     assert statistics.mean(ones) == Interval(pytest.approx(1000.0), None, None)
@@ -87,7 +87,7 @@ def test_pairs_remove_what_seeds_have_in_common() -> None:
 
 
 def test_hedges_g_is_cohens_d_without_its_bias() -> None:
-    """The correction of 8 degrees of freedom is 0.9027 (Hedges 1981, table 1)."""
+    """The correction for 8 degrees of freedom is 0.9027 (Hedges 1981, table 1)."""
     pooled = math.sqrt((np.var(FIVE, ddof=1) + np.var(OTHERS, ddof=1)) / 2)
     assert statistics.effect_size(FIVE, OTHERS).estimate == pytest.approx(2.58 / pooled * 0.9027, rel=1e-4)
 
@@ -109,7 +109,7 @@ def test_the_interval_of_g_is_found_however_far_the_arms_are_apart(far: float) -
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("spread", [1e-3, 0.1])
 def test_the_interval_of_g_for_nearly_constant_scores_reflects_only_their_spread(spread: float) -> None:
-    """Far out only the chi square distribution of the pooled variance matters."""
+    """For large effects, only the chi-square distribution of the pooled variance matters."""
     found = statistics.effect_size(np.full(5, 1000.0), 9.0 + spread * FIVE)
     ends = np.sqrt(stats.chi2.ppf([0.025, 0.975], 8) / 8) * found.estimate
     assert [found.low, found.high] == pytest.approx(ends, rel=1e-4)
@@ -135,14 +135,14 @@ def test_no_common_seed_makes_no_paired_difference() -> None:
 
 
 def test_few_seeds_bound_the_permutation_test() -> None:
-    """With everything above everything else, only the two extreme ones of 252 assignments are as far apart."""
+    """If all scores of one arm are above the other's, only the two extremes of 252 assignments differ as much."""
     assert statistics.permutation_p(FIVE + 100, OTHERS, generator()) == pytest.approx(2 / 252)
     assert statistics.permutation_p(FIVE, FIVE, generator()) == 1.0
     assert statistics.permutation_p(FIVE[:1], OTHERS, generator()) is None
 
 
 def test_the_permutation_test_of_the_chance_exchanges_arms_within_tasks_and_seeds() -> None:
-    """Six runs above all others of their tasks: 2 of 2^6 exchanges are as far apart."""
+    """Six runs above all others on their tasks: 2 of 2^6 exchanges differ as much."""
     ours, theirs = [np.array([2.0, 3.0, 4.0]), np.array([7.0, 8.0, 9.0])], [np.zeros(3), np.full(3, 5.0)]
     assert statistics.improvement_p(ours, theirs, generator()) == pytest.approx(2 / 64)
     assert statistics.improvement_p(ours, ours, generator()) == 1.0
@@ -150,7 +150,7 @@ def test_the_permutation_test_of_the_chance_exchanges_arms_within_tasks_and_seed
 
 
 def test_the_test_of_the_chance_does_not_follow_outliers() -> None:
-    """Better on most tasks and far worse on one: the chance is above a half, whatever the means are."""
+    """Better on most tasks and far worse on one: the probability is above a half, whatever the means."""
     ours = [np.arange(6.0) + 10 for _ in range(5)] + [np.arange(6.0) - 1_000]
     theirs = [np.arange(6.0) for _ in range(6)]
     assert statistics.improvement_p(ours, theirs, generator()) < 0.05  # type: ignore[operator]
@@ -158,7 +158,7 @@ def test_the_test_of_the_chance_does_not_follow_outliers() -> None:
 
 
 def test_holms_adjustment() -> None:
-    """Steps of 4, 3, 2 and 1 times, never falling, in the order of the values; a test not made counts as p = 1."""
+    """Factors of 4, 3, 2 and 1, never decreasing, in the order of the values; a missing test counts as p = 1."""
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert statistics.holm([0.01, None]) == pytest.approx([0.02, 1.0])
 
@@ -175,13 +175,13 @@ def test_an_aggregate_pools_the_runs_of_all_tasks() -> None:
 
 
 def test_seeds_are_drawn_anew_within_tasks_alone() -> None:
-    """Tasks whose seeds agree leave nothing to draw, however far the tasks are apart."""
+    """If seeds agree on each task, resampling changes nothing, however far the tasks are apart."""
     tasks = [np.zeros(5), np.ones(5)]
     assert statistics.aggregate(tasks, statistics.pooled_mean, generator()) == Interval(0.5, None, None)
 
 
 def test_a_widened_interval_of_the_mean_is_students() -> None:
-    """Which is what the widening is made for: normal percentiles at the widened level reach as far as t."""
+    """The purpose of widening: normal percentiles at the widened level equal Student's t interval."""
     level = statistics.widened(0.95, [5])
     bootstrap_deviation = math.sqrt(4 / 5)  # of the mean, in standard errors
     assert stats.norm.ppf((1 + level) / 2) * bootstrap_deviation == pytest.approx(stats.t.ppf(0.975, 4))
@@ -200,7 +200,7 @@ def test_the_chance_averages_over_tasks() -> None:
 
 
 def test_the_interval_of_the_chance_is_newcombes() -> None:
-    """Its ends are where the estimate is as many standard errors away as the quantile says."""
+    """At its ends, the estimate is as many standard errors away as the quantile."""
     ours, theirs = [FIVE], [FIVE - 0.8]
     found = statistics.probability_of_improvement(ours, theirs)
     t = stats.t.ppf(0.975, 8)
@@ -211,7 +211,7 @@ def test_the_interval_of_the_chance_is_newcombes() -> None:
 
 
 def test_a_chance_of_one_is_not_certain() -> None:
-    """Three runs above three others are one of twenty orders, and no proof."""
+    """Three runs above three others are one of twenty orders, which proves nothing."""
     found = statistics.probability_of_improvement([FIVE[:3] + 10], [OTHERS[:3]])
     assert (found.estimate, found.high) == (1.0, 1.0)
     assert found.low is not None

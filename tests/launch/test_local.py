@@ -79,7 +79,7 @@ def test_a_seed_that_fails_takes_no_other_with_it(error: str, message: str, monk
 
 
 class Signalled:
-    """A job that a signal to the whole group meets while its process is still being set up."""
+    """A job whose process receives a signal to the whole group while it is still starting."""
 
     def __call__(self, seed: int, report: Report, stop: StopRequest) -> list[signal.Signals]:
         del report, stop, seed

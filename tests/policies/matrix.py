@@ -84,7 +84,7 @@ ALIASES = {"Box": "DeltaPolicy", "Dict": "DeltaMultiInputPolicy", "image": "Delt
 
 
 class ScaledBlock(nn.Module):
-    """A block of a user's own: x + gain * tanh(Linear(norm(x))), with a start that nobody else would give it."""
+    """A user-defined block: x + gain * tanh(Linear(norm(x))), with an unusual initialisation."""
 
     def __init__(self, spec: CustomTorsoSpec, gain: float = 0.5) -> None:
         super().__init__()

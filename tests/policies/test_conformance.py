@@ -50,7 +50,7 @@ def delta_blocks(model: BaseAlgorithm) -> list[DeltaBlock]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters, with those of gates and values apart, which share a Linear."""
+    """All parameters, with those of gates and values separated, which share a Linear."""
     tensors = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     for name, block in module.named_modules():
         if isinstance(block, DeltaBlock):

@@ -55,7 +55,7 @@ Reacher-v5:
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the actions that were taken."""
+    """Records the actions."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -150,7 +150,7 @@ model.learn(32)
 
 
 class ClippedDelta(DeltaBlock):
-    """A Delta block whose direction is bounded: a class of one's own upon one of the library's."""
+    """A Delta block with a bounded direction: a user's class derived from one of the library's."""
 
     def __init__(self, spec: CustomTorsoSpec) -> None:
         super().__init__(DeltaTorsoSpec(width=spec.width, hidden=spec.hidden, heads=2, beta_init=0.3))
