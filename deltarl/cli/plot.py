@@ -75,7 +75,7 @@ def _show(figure: Figure) -> None:
 
     if plt.get_backend().lower() in WINDOWLESS:
         raise ConfigError("plot: matplotlib cannot open a window here; give --to FILE.png")
-    # Open a pyplot window and put the figure in the place of its empty one.
+    # Open a pyplot window and replace its empty figure.
     canvas = plt.figure().canvas
     canvas.figure = figure
     figure.set_canvas(canvas)

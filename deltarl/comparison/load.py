@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KIND = "configs/compare"
 assert KIND in KINDS
-# The key that a string stands for in the place of a mapping.
+# The key that a bare string sets where a mapping is expected.
 BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
 # Set by the comparison itself for every cell.
 OF_THE_COMPARISON = fields_of(Part.PLACE)

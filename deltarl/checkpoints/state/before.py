@@ -16,7 +16,7 @@ _CALLABLE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, fu
 
 
 def value(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:
-    """The object to put in the place of `old`.
+    """The object that replaces `old`, or `old` itself, filled.
 
     Raises:
         MisfitError: if no version so far has written such a node.

@@ -26,7 +26,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 from deltarl.fast.override import Override
 from deltarl.task_packages import PACKAGES
 
-# Packages whose versions a checkpoint names: their classes and functions are the same wherever it goes on.
+# Packages whose versions checkpoints record: their classes and functions are the same wherever a run resumes.
 _KNOWN = sys.stdlib_module_names | {
     *PACKAGES,
     "deltarl",

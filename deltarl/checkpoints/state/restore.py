@@ -45,7 +45,7 @@ class Restore:
         self.globals = Globals()
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
-        """The object to put in the place of `old`; `MISSING` if it cannot be restored."""
+        """The object that replaces `old`, or `old` itself, filled; `MISSING` if it cannot be restored."""
         if not isinstance(node, dict):
             return node
         kind, content = next(iter(node.items()))
@@ -289,7 +289,7 @@ class Restore:
         return old
 
     def put_frozen(self, new: Any, old: Any, nodes: dict[str, Any], path: str) -> None:
-        """Fill `new`, a copy, in the place of `old`."""
+        """Fill `new`, an empty object of the class of `old`, which is frozen."""
         known, slots = kinds.attributes_of(old), kinds.slots_of(type(old))
         for index, (name, node) in enumerate(nodes.items()):
             value = self.fill(known.get(name), node, below(path, index, name))

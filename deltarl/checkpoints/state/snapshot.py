@@ -47,7 +47,7 @@ class Walk(Protocol):
     done: dict[str, Any]
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
-        """The object to put in the place of `old`; `MISSING` if it cannot be restored."""
+        """The object that replaces `old`, or `old` itself, filled; `MISSING` if it cannot be restored."""
 
     def items(self, old: Iterable[Any], nodes: list[Any], path: str) -> Any:
         """All items, or `MISSING` if any is missing."""
