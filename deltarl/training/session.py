@@ -71,6 +71,7 @@ class EvaluationCallback(BaseCallback):
         super().__init__()
         self.spec, self.folder, self.normalizer, self.best, self.check = spec, folder, normalizer, best, check
         self._next = self._next_after(steps)
+        self.latest: int | None = None
 
     def _next_after(self, steps: int) -> int:
         every = self.spec.steps_between_evaluations
@@ -85,6 +86,7 @@ class EvaluationCallback(BaseCallback):
             self.best.offer(self.num_timesteps, evaluation)
             phase = self.spec.env.phase(self.num_timesteps)
             record_evaluation(self.folder, self.logger, self.num_timesteps, evaluation, phase)
+            self.latest = self.num_timesteps
             if self.spec.eval.video:
                 record_clip(self.logger, self.model, self.spec, self.normalizer, self.num_timesteps, check=self.check)
         return True
@@ -216,10 +218,11 @@ def _learn(
             facts=facts,
         )
         best = Best(store, folder, model, normalizer)
+        evaluations = EvaluationCallback(
+            spec, folder, normalizer, best, origin.steps, check=partial(boundary.stop_if_asked, PATIENCE)
+        )
         callbacks: list[BaseCallback] = [
-            EvaluationCallback(
-                spec, folder, normalizer, best, origin.steps, check=partial(boundary.stop_if_asked, PATIENCE)
-            ),
+            evaluations,
             ProgressCallback(spec.total_timesteps, report),
             EndlessEpisodes(boundary.stop_if_asked),
             *([] if gates is None else [gates]),
@@ -242,7 +245,8 @@ def _learn(
         evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
         best.offer(model.num_timesteps, evaluation)
         phase = spec.env.phase(model.num_timesteps)
-        record_evaluation(folder, logger, model.num_timesteps, evaluation, phase)
+        if evaluations.latest != model.num_timesteps:  # a callback may end a run where it was just evaluated
+            record_evaluation(folder, logger, model.num_timesteps, evaluation, phase)
         if spec.eval.video:
             record_clip(logger, model, spec, normalizer, model.num_timesteps, check=boundary.stop_if_asked)
         result = RunResult(

@@ -114,7 +114,7 @@ def test_metrics_reach_every_sink(whole: tuple[RunResult, Recording, list[int]])
     assert [each.value for each in events.Scalars("mine/calls")] == [16, 32, 48, 64]
     assert callback.writer is not None
     # An output that a callback adds gets the evaluations too, and is closed.
-    [evaluated] = [row for row in callback.writer.rows if "eval/return_mean" in row]
+    *_, evaluated = [row for row in callback.writer.rows if "eval/return_mean" in row]
     assert (evaluated["step"], evaluated["eval/return_mean"]) == (128, result.final_return_mean)
     assert callback.writer.rows[-1] == {"closed": True}
 
