@@ -33,7 +33,7 @@ MAIN_SETTINGS = {
 def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
     """Send a run's config to the logger's sinks as text, and its main settings with its scores."""
     content = spec.model_copy(update={"seeds": (seed,)}).model_dump()
-    settings = {**main_settings(spec), "seed": seed}
+    settings = {**main_settings(spec), "Seed": seed}
     scores = {"eval/return_mean": 0.0, **({} if spec.env.success is None else {"eval/success_rate": 0.0})}
     text = f"```yaml\n{yaml_text.dump(content)}```"
     for sink in sinks_of(logger):
@@ -44,7 +44,7 @@ def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
 def main_settings(spec: RunSpec) -> dict[str, Any]:
     """The settings shown with the scores; in a comparison, the name is the arm's."""
     content = spec.model_dump(mode="json")
-    settings: dict[str, Any] = {"name": spec.name, "env": spec.env.id}
+    settings: dict[str, Any] = {"Task": spec.env.id, "Name": spec.name}  # TensorBoard sorts capitals first
     for part, keys in MAIN_SETTINGS.items():
         settings |= {f"{part}.{key}": content[part][key] for key in keys if _is_plain(content[part].get(key))}
     return settings
@@ -123,7 +123,7 @@ def record_evaluation(
     means = {
         "eval/return_mean": evaluation.return_mean,
         "eval/return_std": evaluation.return_std,
-        "eval/length_mean": float(np.mean(evaluation.lengths)),
+        "eval/steps_mean": float(np.mean(evaluation.lengths)),
     }
     if evaluation.success_rate is not None:
         means["eval/success_rate"] = evaluation.success_rate
