@@ -104,7 +104,9 @@ from deltarl.cli import main
 for arguments in (
     ["--help"], ["train", "--help"], ["train", "--fast"], ["trian", "quickstart"], ["train"], ["schema", "confg"],
     ["train", "quickstart", "--jobs", "0"], ["gates", "nowhere"], ["list", "runs", "--out", "nowhere"],
-    ["copy", "quikstart"], ["compare", "quick", "--shard", "3/2"],
+    ["copy", "quikstart"], ["compare", "quick", "--shard", "3/2"], ["compare", "quik"], ["train", "quikstart"],
+    ["train", "quickstart", "gamma"], ["show", "quickstart", "gamma="], ["show", "quikstart"], ["evaluate", "nowhere"],
+    ["resume", "nowhere"], ["report", "nowhere"],
 ):
     sys.argv = ["deltarl", *arguments]
     try:
@@ -122,5 +124,5 @@ def test_help_and_refusals_import_nothing_that_is_slow(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     *refusals, imported = ended.stderr.splitlines()
-    assert len(refusals) == 9
+    assert len(refusals) == 17
     assert imported == ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from deltarl.cli.early import check_config, say_loading
 from deltarl.cli.tables import print_table
 from deltarl.cli.train import OverridesArgument
 from deltarl.errors import ConfigError, plain
@@ -53,6 +54,8 @@ def compare(
     Example: deltarl compare quick "seeds=[0,1,2]" --jobs 2
     """
     share = _shard(shard)
+    check_config(comparison, overrides, "configs/compare")
+    say_loading()
 
     from deltarl.comparison import compare as run
     from deltarl.comparison import load_comparison

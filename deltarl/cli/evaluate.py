@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deltarl.cli.early import check_folder
 from deltarl.cli.scores import score_text
 from deltarl.envs import FIRST_EVALUATION_SEED
 
@@ -39,6 +40,8 @@ def evaluate(
 
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """
+    check_folder(run)
+
     from deltarl import training
     from deltarl.training.folder import runs_in
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from deltarl.cli.early import check_folder
+
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A comparison's folder.", show_default=False)],
@@ -22,6 +24,8 @@ def report(
 
     Example: deltarl report runs/quick --reference delta
     """
+    check_folder(folder, hint="; deltarl compare makes them")
+
     from deltarl.comparison import write_report
 
     typer.echo(write_report(folder, reference, out))

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from deltarl.cli.early import check_folder, say_loading
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
+from deltarl.library.layers import parse_override
 
 if TYPE_CHECKING:
     from deltarl.training import RunSpec
@@ -31,6 +33,11 @@ def resume(
 
     Example: deltarl resume runs/quickstart/seed-0
     """
+    check_folder(run)
+    for text in overrides or []:
+        parse_override(text)
+    say_loading()
+
     from deltarl import launch
     from deltarl.launch.display import default_console
     from deltarl.library import load_config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from deltarl import yaml_text
+from deltarl.cli.early import check_config
 from deltarl.cli.train import ConfigArgument, OverridesArgument
 from deltarl.errors import ConfigError
 
@@ -16,6 +17,8 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
 
     Example: deltarl show quickstart torso=residual > mine.yaml
     """
+    check_config(config, overrides)
+
     from deltarl.library import resolve
     from deltarl.training.sizes import parameters_by_role
 

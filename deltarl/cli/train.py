@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from deltarl.cli.early import check_config, say_loading
 from deltarl.cli.scores import score_text
 from deltarl.library.lookup import names
 
@@ -48,6 +49,9 @@ def train(
 
     Example: deltarl train quickstart torso=residual total_timesteps=100000 "seeds=[0,1]"
     """
+    check_config(config, overrides)
+    say_loading()
+
     from deltarl import launch
     from deltarl.launch.display import default_console
     from deltarl.library import resolve

@@ -13,6 +13,7 @@ from rich.console import Console
 from deltarl.training.progress import Progress
 
 PLAIN_LINES = 10
+BUILDING = "building environments"  # what a run does before its first step
 
 
 def worded(progress: Progress) -> str:
@@ -49,7 +50,7 @@ class Display:
                 rich.progress.TextColumn("left"),
                 console=console,
             )
-            self._tasks = {label: self._bars.add_task(label, total=total, state="") for label in labels}
+            self._tasks = {label: self._bars.add_task(label, total=total, state=BUILDING) for label in labels}
 
     def __enter__(self) -> Display:
         if self._bars is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from deltarl.errors import ConfigError
-from deltarl.training.spec import complete_older
+from deltarl.training.older import complete_older
 from deltarl.yaml_text import DEEPEST, CoreLoader, is_integer
 
 Key = tuple[str, ...]

@@ -23,8 +23,9 @@ from deltarl.recording import metrics
 from deltarl.torsos import DeltaTorsoSpec
 from deltarl.torsos.custom import find_block
 from deltarl.training.locks import is_locked, locked, taken
+from deltarl.training.older import complete_older
 from deltarl.training.provenance import provenance
-from deltarl.training.spec import Part, RunSpec, complete_older, fields_of
+from deltarl.training.spec import Part, RunSpec, fields_of
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"

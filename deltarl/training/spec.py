@@ -28,13 +28,6 @@ class Part(Enum):
     CONTENT = "what is learned, and how"
 
 
-# Keys that every resolved config has had since the first version, at the top level and in its environment.
-_WRITTEN_OUT = frozenset(
-    ("agent", "env", "actor_torso", "critic_torso", "total_timesteps", "seeds", "eval", "device", "threads", "out")
-)
-_WRITTEN_OUT_OF_ENV = frozenset(("id", "kind", "kwargs", "wrappers", "n_envs", "normalize", "random_score"))
-
-
 def _listed(seeds: Any) -> Any:
     return (seeds,) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
 
@@ -204,15 +197,3 @@ class RunSpec(Spec):
 def fields_of(*parts: Part) -> tuple[str, ...]:
     """The fields of a run that describe these parts of it."""
     return tuple(name for name, field in RunSpec.model_fields.items() if any(part in parts for part in field.metadata))
-
-
-def complete_older(data: Any) -> None:
-    """Add keys that a resolved config of an older version lacks, with that version's behaviour.
-
-    In a config written by a user, a missing key means the current default.
-    """
-    env = data.get("env") if isinstance(data, dict) and data.keys() >= _WRITTEN_OUT else None
-    if isinstance(env, dict) and env.keys() >= _WRITTEN_OUT_OF_ENV:
-        env.setdefault("seeding", "consecutive")
-        if isinstance(evaluation := data["eval"], dict) and "episodes" in evaluation:
-            evaluation.setdefault("n_envs", evaluation["episodes"])  # older versions played all of them side by side

@@ -33,6 +33,13 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_for_each_tenth() -> None:
     assert [line.split()[2] for line in held.getvalue().splitlines()] == ["11%", "57%", "100%"]
 
 
+def test_a_bar_says_what_a_run_does_before_its_first_step() -> None:
+    held = io.StringIO()
+    with Display(["seed 0"], 100, Console(file=held, force_terminal=True, width=80)):
+        pass
+    assert "building environments" in held.getvalue()
+
+
 def test_a_full_disk_silences_the_progress_and_ends_nothing() -> None:
     class Full(io.StringIO):
         def write(self, _: str) -> int:
