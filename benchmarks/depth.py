@@ -29,17 +29,20 @@ ROOT = Path(__file__).resolve().parent.parent
 WIDTH, FEATURES, ROWS = 64, 17, 1024  # HalfCheetah observes 17 numbers
 # Small heads and a small start (docs/mechanism.md).
 SMALL = {"kind": "delta", "head_width": 16, "value_start": 0.25, "beta_init": 0.5}
+# The earlier default, which erases little.
+ONE_HEAD = {"heads": 1, "value_start": 1.0, "beta_init": 1.0}
 ARMS: dict[str, dict[str, Any]] = {
     **{kind: {"kind": kind} for kind in TORSO_KINDS if issubclass(KINDS[kind], StackSpec)},
+    "delta": {"kind": "delta", **ONE_HEAD},
     **{
-        update: {"kind": "delta", "update": update}
+        update: {"kind": "delta", "update": update, **ONE_HEAD}
         for update in get_args(DeltaTorsoSpec.model_fields["update"].annotation)
         if update != "delta"
     },
     "delta, small heads and start": SMALL,
-    "delta, sphere": {"kind": "delta", "sphere": True},
-    "delta, 2 products": {"kind": "delta", "products": 2},
-    "delta, residual_scale 0.1": {"kind": "delta", "residual_scale": 0.1},
+    "delta, sphere": {"kind": "delta", **ONE_HEAD, "sphere": True},
+    "delta, 2 products": {"kind": "delta", **ONE_HEAD, "products": 2},
+    "delta, residual_scale 0.1": {"kind": "delta", **ONE_HEAD, "residual_scale": 0.1},
     "residual, init_scale 0.25": {"kind": "residual", "init_scale": 0.25},
     "residual, residual_scale 0.1": {"kind": "residual", "residual_scale": 0.1},
     "residual, post": {"kind": "residual", "norm_position": "post"},

@@ -29,7 +29,7 @@ from deltarl.fast.vec_env import DummyVecEnv
 SMALL = {"kind": "delta", "value_start": 0.25, "beta_init": 0.5}
 TORSOS: dict[str, dict[str, Any]] = {
     "residual": {"kind": "residual"},
-    "1 head": {"kind": "delta"},
+    "1 head": {"kind": "delta", "heads": 1, "value_start": 1.0, "beta_init": 1.0},
     "4 heads, start 0.25": {**SMALL, "heads": 4},
     "heads of 16 features, start 0.25": {**SMALL, "head_width": 16},
 }

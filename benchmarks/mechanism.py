@@ -35,6 +35,8 @@ TRANSITIONS, HELD_OUT, BATCH = 24_000, 4_000, 128
 STEPS, MOVES_EVERY = 1_200, 200
 WIDTH = 64
 RATES = (1e-3, 3e-3, 1e-2, 3e-2)
+# The default block until these probes.
+ONE_HEAD = {"kind": "delta", "heads": 1, "value_start": 1.0, "beta_init": 1.0}
 TUNING_SEEDS, SEEDS = (1_000, 1_001), (0, 1, 2, 3, 4)
 
 
@@ -51,8 +53,8 @@ def arms(depth: int) -> dict[str, dict[str, Any]]:
         "mlp": {"kind": "mlp"},
         "residual": {"kind": "residual"},
         "residual, start 0.25": {"kind": "residual", "init_scale": 0.25},
-        "1 head": {"kind": "delta"},
-        "1 head, write-only": {"kind": "delta", **twin},
+        "1 head": ONE_HEAD,
+        "1 head, write-only": {**ONE_HEAD, **twin},
     }
     for heads in (4, 8, 16):
         found[f"{heads} heads, start 0.25"] = delta(heads, depth)

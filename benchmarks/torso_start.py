@@ -31,24 +31,27 @@ from deltarl.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parent.parent
 INITIALISATIONS, SEEDS = 20, 10
+ONE_HEAD: dict[str, Any] = {"heads": 1, "value_start": 1.0, "beta_init": 1.0}
 STARTS: dict[str, dict[str, Any]] = {
-    "1 head": {},
-    "16 heads": {"heads": 16},
+    "1 head": ONE_HEAD,
+    "16 heads": {**ONE_HEAD, "heads": 16},
     "4 heads, start 0.25, beta 0.5": {"heads": 4, "value_start": 0.25, "beta_init": 0.5},
     "8 heads, start 0.25, beta 0.5": {"heads": 8, "value_start": 0.25, "beta_init": 0.5},
     "16 heads, start 0.25, beta 0.5": {"heads": 16, "value_start": 0.25, "beta_init": 0.5},
 }
 CHANNELS: dict[str, dict[str, Any]] = {
-    "copies of the stem's output": {"channels": 4},
-    "a projection each": {"channels": 4, "expand": "linear"},
+    "copies of the stem's output": {**ONE_HEAD, "channels": 4, "expand": "copy"},
+    "a projection each": {**ONE_HEAD, "channels": 4, "expand": "linear"},
+    "copies, 4 heads, start 0.25, beta 0.5": {**STARTS["4 heads, start 0.25, beta 0.5"], "channels": 4, "expand": "copy"},
+    "a projection each, 4 heads, start 0.25, beta 0.5": {**STARTS["4 heads, start 0.25, beta 0.5"], "channels": 4, "expand": "linear"},
 }
 STEPS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp"},
     "residual": {"kind": "residual"},
-    "delta, 1 head": {"kind": "delta"},
+    "delta, 1 head": {"kind": "delta", **ONE_HEAD},
     "delta, 4 heads, start 0.25, beta 0.5": {"kind": "delta", **STARTS["4 heads, start 0.25, beta 0.5"]},
     "residual, output_scale mlp": {"kind": "residual", "output_scale": "mlp"},
-    "delta, 1 head, output_scale mlp": {"kind": "delta", "output_scale": "mlp"},
+    "delta, 1 head, output_scale mlp": {"kind": "delta", **ONE_HEAD, "output_scale": "mlp"},
 }
 WIDTH = 64
 

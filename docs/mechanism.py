@@ -1,10 +1,11 @@
-"""Tables of docs/mechanism.md, from the results of `benchmarks/torso_start.py` and `benchmarks/mechanism.py`."""
+"""The tables of docs/mechanism.md, from results/."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from deltarl.comparison.contrasts import contrasts
+from deltarl.comparison.erasure import worths
+from deltarl.comparison.records import read_study
+from deltarl.gates import read_record
+
 ROOT = Path(__file__).resolve().parent.parent
+COMPARED = ROOT / "results" / "compare"
 PROBES = ("stationary", "moving")
+CONTRASTS = {"residual": {"erasing": 1, "residual": -1}, "one_head": {"erasing": 1, "one_head": -1}}
+METRICS = {"final": "final", "area": "mean while training"}
 
 
 def starts_table() -> str:
@@ -121,6 +130,56 @@ def interventions_table() -> str:
 def _paired(each: NDArray[np.float64]) -> str:
     half = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each)
     return f"{each.mean():+,.0f} ± {half:,.0f}"
+
+
+def returns_table() -> str:
+    """Returns of the arms that the rule compares, and what erasing does in them."""
+    study = read_study(COMPARED / "mechanism_ppo")
+    spec = study.spec.model_copy(update={"contrasts": CONTRASTS, "primary": ()})
+    found, _ = contrasts(replace(study, spec=spec), ("final", "area"))
+    tasks = list(study.tasks)
+    lines = [
+        f"| erasing less | return | {' | '.join(tasks)} | all, in hundredths of the reference score |",
+        f"|---|---|{'---|' * len(tasks)}---|",
+        *(
+            f"| {each.name} | {METRICS[each.metric]} | "
+            + " | ".join(_ends(each.by_task[task].interval(), 1) for task in tasks)
+            + f" | {_ends(each.interval, 100)} |"
+            for each in found
+        ),
+        "",
+        f"| arm | {' | '.join(tasks)} | erase share, policy | value | erasing off |",
+        f"|---|{'---|' * len(tasks)}---|---|---|",
+    ]
+    worth = {(each.arm, each.task): each.difference for each in worths(study)}
+    for arm in study.arms:
+        means = [f"{np.mean([run.final for run in study.of(task, arm)]):,.0f}" for task in tasks]
+        gates = [read_record(run.folder / "gates.npz") for task in tasks for run in study.of(task, arm)]
+        cells = ["—", "—", "—"]
+        if "gates/policy/erase_share" in gates[0]:
+            cells = [_share_by_block(gates, net) for net in ("policy", "value")]
+            cells.append(", ".join("—" if (d := worth[arm, task]) is None else _ends(d, 1) for task in tasks))
+        lines.append(f"| {arm} | {' | '.join([*means, *cells])} |")
+    seeds = sorted({len(study.of(task, arm)) for task in tasks for arm in study.arms})
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{' to '.join(map(str, seeds))} seeds, PPO, 300,000 steps; 95% intervals (Welch; for erasing off, Student over "
+            "the seeds' differences). Shares are means over tasks and seeds, block by block, after training. The reference "
+            "score is the environment's, less the random policy's.",
+        ]
+    )
+
+
+def _ends(found: Any, unit: float) -> str:
+    if found.low is None:
+        return f"{unit * found.estimate:+,.0f}"
+    return f"{unit * found.estimate:+,.0f} ({unit * found.low:+,.0f} to {unit * found.high:+,.0f})"
+
+
+def _share_by_block(gates: list[dict[str, Any]], net: str) -> str:
+    return _list(list(np.mean([record[f"gates/{net}/erase_share"][-1] for record in gates], axis=0)), ".2f")
 
 
 def speed_table() -> str:

@@ -86,7 +86,13 @@ def _default(name: str, field: FieldInfo) -> str:
         return "required"
     value = field.default
     if value is PydanticUndefined:
-        return {"hidden": "`null`", "heads": "1, or width / head_width"}.get(name, "its own")
+        return {
+            "hidden": "`null`",
+            "head_width": "16, or less",
+            "heads": "width / head_width",
+            "beta_init": "0.5, or less",
+            "expand": "`linear`",
+        }.get(name, "its own")
     if isinstance(value, Spec):
         return f"`{value.kind}`" if isinstance(value, TorsoSpec) else "as below"
     if isinstance(value, int) and value >= 10_000:

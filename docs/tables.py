@@ -151,10 +151,11 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "starts": mechanism.starts_table,
         "steps": mechanism.steps_table,
         "probes": mechanism.probes_table,
+        "returns": mechanism.returns_table,
         "erasing_speed": mechanism.speed_table,
     },
     "docs/policies.md": {"support": support_table},
-    "docs/learning.md": {"learning": trained.learning_tables, "value_start": trained.value_start_table},
+    "docs/learning.md": {"learning": trained.learning_tables},
     "docs/long-runs.md": {"checkpoint_cost": measured.checkpoint_cost_table},
     "docs/gates.md": {
         "gates_seen": measured.gates_seen_table,

@@ -102,36 +102,6 @@ def _training_return(folder: Path) -> float:
         return [float(row["rollout/ep_rew_mean"]) for row in csv.DictReader(file) if row["rollout/ep_rew_mean"]][-1]
 
 
-def value_start_table() -> str:
-    """Torsos at initialisation, and the quickstart, with the value at its start and near 0."""
-    report = json.loads((ROOT / "results" / "value_start.json").read_text())
-    starts = report["initialisation"]
-    trained = {
-        "at the sublayer's norm": results_of("quickstart", "delta"),
-        "near 0": report["quickstart with values that start near 0"],
-    }
-    return "\n".join(
-        [
-            f"Mean ± standard deviation over {len(starts['delta']['linear_share'])} initialisations:",
-            "",
-            "| torso | features linear in the observation, share of variance | first block moves the state by |",
-            "|---|---|---|",
-            *(
-                f"| {name} | {_spread(start['linear_share'])} | {_spread(start['update_ratio'])} times its norm |"
-                for name, start in starts.items()
-            ),
-            "",
-            "| quickstart, value starts | return, one number a seed |",
-            "|---|---|",
-            *(f"| {start} | {_returns(results)} |" for start, results in trained.items()),
-        ]
-    )
-
-
-def _spread(values: list[float]) -> str:
-    return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
-
-
 def _returns(results: list[dict[str, Any]]) -> str:
     return ", ".join(_number(result["final_return_mean"]) for result in results)
 

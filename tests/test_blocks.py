@@ -99,14 +99,14 @@ def test_a_sigmoid_value_is_between_zero_and_four() -> None:
     assert v.max() > 3
 
 
-@pytest.mark.parametrize("options", [{}, {"gate": "fixed"}, {"gate_layers": 2}, {"value_start": 0.25}], ids=name_of)
+@pytest.mark.parametrize("options", [{}, {"gate": "fixed"}, {"gate_layers": 2}, {"value_start": 1.0}], ids=name_of)
 @pytest.mark.parametrize("heads", [1, 4])
 def test_a_linear_value_starts_around_the_norm_of_the_sublayer(options: dict[str, Any], heads: int) -> None:
     block = DeltaBlock(DeltaTorsoSpec(width=256, heads=heads, **options))
     context = torch.nn.functional.layer_norm(torch.randn(256, 256), [256])
     v, _ = block.value_and_gate(context)
     norms = block.sublayer(context).unflatten(-1, (heads, -1)).norm(dim=-1)
-    start = options.get("value_start", 1.0) * norms.square().mean().sqrt()
+    start = options.get("value_start", 0.25) * norms.square().mean().sqrt()
     # What the value's weights add, a standard deviation of about 0.6, is in the mean of 256 values of each head.
     torch.testing.assert_close(v.mean(), start, rtol=0.05, atol=0.1)
     assert block.write.bias[block.gate_width :].unique().numel() == 1
@@ -116,7 +116,8 @@ def test_channels_start_apart() -> None:
     """Also from equal copies: their differences are as large as what they have in common."""
     for block in (DeltaBlock, AdditiveBlock):
         update = "additive" if block is AdditiveBlock else "delta"
-        spec = DeltaTorsoSpec(width=64, heads=4, channels=4, update=update)
+        gate = {} if block is AdditiveBlock else {"beta_init": 1.0}
+        spec = DeltaTorsoSpec(width=64, heads=4, channels=4, update=update, value_start=1.0, **gate)
         state = torch.randn(64, 64, 1).expand(-1, -1, 4)
         moved = block(spec)(state)
         between = (moved - moved.mean(-1, keepdim=True)).norm() / moved.norm()
@@ -297,7 +298,7 @@ def test_a_residual_block_starts_as_small_as_its_spec_says() -> None:
 
 
 def test_an_additive_block_starts_at_the_norm_of_the_sublayer() -> None:
-    spec = DeltaTorsoSpec(width=256, heads=4, update="additive")
+    spec = DeltaTorsoSpec(width=256, heads=4, update="additive", value_start=1.0)
     block = AdditiveBlock(spec)
     parts = block.sublayer(block.norm(torch.randn(256, 256))).unflatten(-1, (4, -1))
     torch.testing.assert_close(block.magnitude.mean(), parts.norm(dim=-1).mean(), rtol=0.05, atol=0)

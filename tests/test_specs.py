@@ -128,7 +128,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"beta_init": 0}, "beta_init: input should be greater than 0; got 0"),
     ({"beta_init": 2}, f"beta_init: {BETA_RANGE.format(2, 2)}"),
     ({"beta_init": 2.5}, f"beta_init: {BETA_RANGE.format(2, 2.5)}"),
-    ({"beta_max": 1}, f"beta_init: {BETA_RANGE.format(1, 1)}"),
+    ({"beta_max": 0.5}, f"beta_init: {BETA_RANGE.format(0.5, 0.5)}"),
     ({"beta_max": 2.1}, "beta_max: input should be less than or equal to 2; got 2.1"),
     ({"beta_init": 2.1, "gate": "fixed"}, "beta_init: expected a fixed gate's beta_init in (0, beta_max = 2], got 2.1"),
     ({"gate_layers": 2, "gate": "fixed"}, "gate_layers: gate_layers has no effect on a fixed gate; leave it out"),
@@ -148,7 +148,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
 ]
 UNREAD: list[tuple[str, dict[str, Any]]] = [
-    ("additive", {"beta_init": 0.5}),
+    ("additive", {"beta_init": 0.7}),
     ("additive", {"gate": "fixed"}),
     ("additive", {"gate_layers": 2}),
     ("additive", {"value": "sigmoid"}),
@@ -165,14 +165,14 @@ UNREAD: list[tuple[str, dict[str, Any]]] = [
             {"sphere": True},
         )
     ),
-    *(("orthogonal", options) for options in ({"heads": 2}, {"beta_init": 0.5}, {"sphere": True})),
+    *(("orthogonal", options) for options in ({"heads": 2}, {"beta_init": 0.7}, {"sphere": True})),
     *((update, {"products": 2}) for update in ("additive", "lerp", "residual_erase", "orthogonal")),
     ("lerp", {"residual_scale": 0.5}),
     ("lerp", {"heads": 2}),
     ("lerp", {"head_width": 8}),
     ("lerp", {"value_start": 0.5}),
     ("lerp", {"channels": 2}),
-    ("lerp", {"beta_init": 0.5}),
+    ("lerp", {"beta_init": 0.7}),
     ("lerp", {"beta_max": 1.5}),
     ("lerp", {"gate": "fixed"}),
     ("lerp", {"gate_layers": 2}),
@@ -203,6 +203,58 @@ def test_options_that_an_update_does_not_read_are_refused(update: str, options: 
     with pytest.raises(ConfigError) as caught:
         parse_torso({"kind": "delta", "update": update, **options}, "torso")
     assert str(caught.value) == f"torso.{name}: {name} has no effect with update {update}; leave it out"
+
+
+@pytest.mark.parametrize("update", ["additive", "lerp", "residual_erase", "orthogonal"])
+def test_what_earlier_versions_wrote_for_unread_options_is_taken(update: str) -> None:
+    """Their resolved configs have every option, at the defaults of that time."""
+    written = {"head_width": None, "heads": 1, "beta_init": 1.0, "value_start": 1.0}
+    spec = parse_torso({"kind": "delta", "update": update, **written}, "torso")
+    assert spec.model_dump().items() >= written.items()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "head_width", "heads", "beta_init"),
+    [
+        ({}, 16, 8, 0.5),
+        ({"width": 64}, 16, 4, 0.5),
+        ({"width": 12}, 12, 1, 0.5),
+        ({"width": 100}, 10, 10, 0.5),
+        ({"width": 97}, None, 1, 0.5),  # no divisor in the range
+        ({"heads": 1}, None, 1, 0.5),
+        ({"head_width": None}, None, 1, 0.5),
+        ({"depth": 32}, 16, 8, 0.125),
+        ({"depth": 32, "heads": 1}, None, 1, 0.5),
+        ({"depth": 8, "products": 4}, 16, 8, 0.125),
+    ],
+    ids=str,
+)
+def test_defaults_of_a_delta_torso_follow_its_sizes(
+    sizes: dict[str, Any], head_width: int | None, heads: int, beta_init: float
+) -> None:
+    spec = DeltaTorsoSpec(**sizes)
+    assert (spec.head_width, spec.heads, spec.beta_init, spec.value_start) == (head_width, heads, beta_init, 0.25)
+    assert parse_torso(spec.model_dump(), "torso") == spec
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "head_width", "heads", "beta_init"),
+    [
+        ({"width": 64}, {"width": 100}, 10, 10, 0.5),
+        ({"width": 64}, {"depth": 32}, 16, 4, 0.125),
+        ({"width": 64}, {"heads": 2}, None, 2, 0.5),
+        ({"width": 64, "head_width": 8}, {"width": 128}, 8, 16, 0.5),
+        ({"width": 64, "heads": 1}, {"width": 128}, None, 1, 0.5),
+        ({"width": 64, "heads": 1, "beta_init": 1.0}, {"depth": 32}, None, 1, 1.0),
+    ],
+    ids=str,
+)
+def test_defaults_follow_the_sizes_of_a_resolved_torso_that_is_changed(
+    base: dict[str, Any], change: dict[str, Any], head_width: int | None, heads: int, beta_init: float
+) -> None:
+    spec = parse_torso(merge_torso(DeltaTorsoSpec(**base).model_dump(), change), "torso")
+    assert isinstance(spec, DeltaTorsoSpec)
+    assert (spec.head_width, spec.heads, spec.beta_init) == (head_width, heads, beta_init)
 
 
 @pytest.mark.parametrize("option", ["torso", "critic_torso"])

@@ -165,13 +165,15 @@ def test_the_kinds_share_stem_norms_and_sublayers(norm: str) -> None:
 
 @pytest.mark.parametrize("width", [64, 128, 256, 512])
 @pytest.mark.parametrize("depth", [1, 4])
-def test_delta_costs_at_most_one_per_cent_more_parameters_than_residual(width: int, depth: int) -> None:
+@pytest.mark.parametrize("heads", [1, None])
+def test_a_head_costs_twice_the_width_of_parameters(width: int, depth: int, heads: int | None) -> None:
+    spec = DeltaTorsoSpec(width=width, depth=depth, **({} if heads is None else {"heads": heads}))
     delta, residual = (
-        sum(p.numel() for p in Torso(17, kind(width=width, depth=depth)).parameters())
-        for kind in (DeltaTorsoSpec, ResidualTorsoSpec)
+        sum(p.numel() for p in Torso(17, each).parameters())
+        for each in (spec, ResidualTorsoSpec(width=width, depth=depth))
     )
-    assert delta - residual == depth * 2 * (width + 1)
-    assert delta <= 1.01 * residual
+    assert delta - residual == depth * spec.heads * 2 * (width + 1)
+    assert delta <= (1.01 if heads == 1 else 1.035) * residual
 
 
 @pytest.mark.parametrize("in_features", [1, 3, 20])
@@ -183,7 +185,7 @@ def test_the_stem_starts_orthogonal_with_zero_bias(in_features: int) -> None:
 
 
 def test_a_delta_torso_with_equal_channels_starts_as_copies_of_the_stem() -> None:
-    torso = Torso(IN_FEATURES, DeltaTorsoSpec(**SMALL, channels=3))
+    torso = Torso(IN_FEATURES, DeltaTorsoSpec(**SMALL, channels=3, expand="copy"))
     states: list[Tensor] = []
     torso.blocks[0].register_forward_pre_hook(lambda _, arguments: states.append(arguments[0]))
     features = torch.randn(4, IN_FEATURES)

@@ -153,7 +153,7 @@ class DeltaBlock(RankOneBlock):
 
         The gates' last weights start at 0 and their bias at the logit. The value's bias starts at `value_start` times
         `sublayer_norm`. At 1 a block writes as much as the residual block; with PyTorch's default, near 0, a torso is
-        almost linear in its features (benchmarks/value_start.py). With several channels, the biases are normal random
+        almost linear in its features. With several channels, the biases are normal random
         numbers of that scale, so that the channels start apart.
         """
         self.write.reset_parameters()

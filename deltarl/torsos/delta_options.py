@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -45,16 +46,34 @@ _UNREAD_OPTIONS["orthogonal"] = _UNREAD_OPTIONS["lerp"]
 _UNREAD_OPTIONS["lerp"] += ("residual_scale",)  # it has a learned rate per feature already
 
 
-def _heads(data: dict[str, Any]) -> int:
+# Defaults of earlier versions, in whose resolved configs every option is written out.
+_EARLIER: dict[str, Any] = {"head_width": None, "heads": 1, "beta_init": 1.0, "value_start": 1.0}
+
+
+def _head_width(data: Mapping[str, Any]) -> int | None:
+    width = data.get("width", 0)
+    return next((features for features in range(16, 3, -1) if width and width % features == 0), None)
+
+
+def _heads(data: Mapping[str, Any]) -> int:
     head_width = data.get("head_width")
     return 1 if head_width is None else max(1, int(data.get("width", head_width)) // head_width)
+
+
+def _beta_init(data: Mapping[str, Any]) -> float:
+    """The product of all blocks' shortcuts keeps three quarters of what the stem wrote, on average over directions."""
+    width, updates = data.get("width", 1), data.get("depth", 1) * data.get("products", 1)
+    return min(0.5, 0.25 * width / (data.get("heads", 1) * updates))
 
 
 class DeltaOptions(StackSpec):
     """Options of Delta blocks."""
 
     head_width: int | None = Field(
-        None, ge=4, description="Features of each head, from which `heads` follows; null: all of them, in one head."
+        default_factory=_head_width,
+        ge=4,
+        description="Features of each head, from which `heads` follows; null: all of them, in one head. If neither is "
+        "given, the largest divisor of the width from 16 down to 4; null if there is none.",
     )
     heads: int = Field(
         default_factory=_heads,
@@ -64,10 +83,23 @@ class DeltaOptions(StackSpec):
     )
     channels: int = Field(1, ge=1, description="Value channels d_v of the state; above 1 with a channel compressor.")
     expand: Literal["copy", "linear"] = Field(
-        "copy",
-        description="How channels start: as copies of the stem's output, or each as its own projection of the input.",
+        default_factory=lambda data: "copy" if data.get("channels", 1) == 1 else "linear",
+        description="How several channels start: each as its own projection of the input, or as copies of the stem's "
+        "output, which stay alike.",
     )
-    beta_init: float = Field(1.0, gt=0, description="Where every gate starts, exactly.")
+    products: int = Field(
+        1,
+        ge=1,
+        le=4,
+        description="Number of updates in a row in each block, all read from one context, each with its own k, v and "
+        "beta.",
+    )
+    beta_init: float = Field(
+        default_factory=_beta_init,
+        gt=0,
+        description="Where every gate starts, exactly. By default 0.5, and in deep stacks at most width / (4 heads "
+        "depth products).",
+    )
     beta_max: float = Field(
         2.0, gt=0, le=2, description="Upper end of the gates' range; above 1 the readout can go past v."
     )
@@ -75,7 +107,7 @@ class DeltaOptions(StackSpec):
     gate_layers: Literal[1, 2] = Field(1, description="Layers of the gate branch; the second one follows a tanh.")
     value: Literal["linear", "sigmoid"] = Field("linear", description="v as it is, or 4 sigmoid(v).")
     value_start: float = Field(
-        1.0,
+        0.25,
         gt=0,
         le=10,
         description="Start of a linear value, in units of the norm of the sublayer's output, sqrt(2 width / (heads "
@@ -85,13 +117,6 @@ class DeltaOptions(StackSpec):
         "sublayer",
         description="k from the sublayer; from a light MLP (the sublayer then feeds v); or from a single Linear in the "
         "sublayer's place.",
-    )
-    products: int = Field(
-        1,
-        ge=1,
-        le=4,
-        description="Number of updates in a row in each block, all read from one context, each with its own k, v and "
-        "beta.",
     )
     sphere: bool = Field(
         False,
@@ -127,14 +152,26 @@ class DeltaOptions(StackSpec):
             )
         return head_width
 
+    @model_validator(mode="before")
+    @classmethod
+    def _heads_alone_say_their_width(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("heads") is not None and "head_width" not in data:
+            return {**data, "head_width": None}
+        return data
+
     @model_validator(mode="after")
     def _every_option_is_read(self) -> Self:
         fields = type(self).model_fields
+
+        def is_default(option: str) -> bool:
+            before = dict(takewhile(lambda item: item[0] != option, vars(self).items()))
+            default = fields[option].get_default(call_default_factory=True, validated_data=before)
+            return getattr(self, option) in (default, _EARLIER.get(option, default))
+
         for option in _UNREAD_OPTIONS[self.update]:
-            default = fields[option].get_default(call_default_factory=True, validated_data={"head_width": None})
-            if getattr(self, option) != default:
+            if not is_default(option):
                 raise complaint(f"{option} has no effect with update {self.update}; leave it out", key=option)
-        if self.value == "sigmoid" and self.value_start != 1:
+        if self.value == "sigmoid" and not is_default("value_start"):
             raise complaint("value_start has no effect with value sigmoid; leave it out", key="value_start")
         if self.direction == "linear":
             for option, default in (
@@ -216,8 +253,17 @@ class DeltaOptions(StackSpec):
 
     @classmethod
     def kept(cls, base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-        """Drops `heads` if `head_width` or the width is new, and `head_width` if `heads` is: each implies the other."""
+        """Without what follows from other options, which the change may touch.
+
+        `heads` and `head_width` say the same thing: each goes where the other is new, and `heads` where the width is.
+        Options with their default go too, since that depends on the sizes.
+        """
         kept = dict(base)
+        if "head_width" in kept and kept["head_width"] == _head_width(base):
+            del kept["head_width"]
+            kept.pop("heads", None)
+        if "beta_init" in kept and kept["beta_init"] == _beta_init(base):
+            del kept["beta_init"]
         if "heads" in change:
             kept.pop("head_width", None)
         elif "head_width" in change or ("width" in change and kept.get("head_width") is not None):
