@@ -1,9 +1,8 @@
 """Returns that trained policies lose without their erasure, and with other changes to their Delta blocks.
 
-    .venv/bin/deltarl train quickstart name=default "seeds=[0,1,2]"
-    .venv/bin/deltarl train quickstart name=erasing "seeds=[0,1,2]" \\
-        torso.head_width=16 torso.value_start=0.25 torso.beta_init=0.5
-    .venv/bin/python benchmarks/interventions.py default=runs/default erasing=runs/erasing \\
+    .venv/bin/deltarl train quickstart name=one_head "seeds=[0,1,2]" \\
+        torso.heads=1 torso.value_start=1 torso.beta_init=1
+    .venv/bin/python benchmarks/interventions.py "one head=runs/one_head" \\
         --write results/interventions.json
 
 Each policy plays the same evaluation episodes unchanged and with each change of `deltarl gates RUN --set`. Results

@@ -42,8 +42,16 @@ STARTS: dict[str, dict[str, Any]] = {
 CHANNELS: dict[str, dict[str, Any]] = {
     "copies of the stem's output": {**ONE_HEAD, "channels": 4, "expand": "copy"},
     "a projection each": {**ONE_HEAD, "channels": 4, "expand": "linear"},
-    "copies, 4 heads, start 0.25, beta 0.5": {**STARTS["4 heads, start 0.25, beta 0.5"], "channels": 4, "expand": "copy"},
-    "a projection each, 4 heads, start 0.25, beta 0.5": {**STARTS["4 heads, start 0.25, beta 0.5"], "channels": 4, "expand": "linear"},
+    "copies, with small heads and start": {
+        **STARTS["4 heads, start 0.25, beta 0.5"],
+        "channels": 4,
+        "expand": "copy",
+    },
+    "a projection each, with small heads and start": {
+        **STARTS["4 heads, start 0.25, beta 0.5"],
+        "channels": 4,
+        "expand": "linear",
+    },
 }
 STEPS: dict[str, dict[str, Any]] = {
     "mlp": {"kind": "mlp"},

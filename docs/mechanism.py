@@ -16,6 +16,7 @@ from scipy import stats
 from deltarl.comparison.contrasts import contrasts
 from deltarl.comparison.erasure import worths
 from deltarl.comparison.records import read_study
+from deltarl.comparison.statistics import difference
 from deltarl.gates import read_record
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,14 +34,14 @@ def starts_table() -> str:
         f"| {_list(block['erase_share'], '.0%')} |"
         for name, block in found["blocks"].items()
     ]
-    apart = " and ".join(f"{share:.0%} ({name})" for name, share in found["channels"].items())
+    apart = ", ".join(f"{share:.0%} ({name})" for name, share in found["channels"].items())
     return "\n".join(
         [
             "| two blocks of width 64, observations of Hopper | \\|v\\| | \\|k^T X\\| | erase share |",
             "|---|---|---|---|",
             *rows,
             "",
-            f"Of a state with four channels, {apart} of the norm lies between the channels behind the last block.",
+            f"Share of the norm of a state with four channels that lies between them behind the last block: {apart}.",
         ]
     )
 
@@ -165,11 +166,27 @@ def returns_table() -> str:
         [
             *lines,
             "",
-            f"{' to '.join(map(str, seeds))} seeds, PPO, 300,000 steps; 95% intervals (Welch; for erasing off, Student over "
-            "the seeds' differences). Shares are means over tasks and seeds, block by block, after training. The reference "
-            "score is the environment's, less the random policy's.",
+            f"{' to '.join(map(str, seeds))} seeds, PPO, 300,000 steps; 95% intervals: Welch's, and for erasing off "
+            "Student's over the seeds' differences, task by task. Shares are means over tasks and seeds, by block, "
+            "after training. The reference score is the environment's, less the random policy's.",
         ]
     )
+
+
+def rates_table() -> str:
+    """Returns with the adapted and with the fixed learning rate, on the tasks that both comparisons have."""
+    adaptive, fixed = (read_study(COMPARED / name) for name in ("mechanism_ppo", "ppo_small"))
+    lines = ["| task | block | adapted | fixed | adapted less fixed |", "|---|---|---|---|---|"]
+    for task in adaptive.tasks:
+        for arm, other in (("residual", "residual"), ("one_head", "delta")):
+            if task in fixed.tasks:
+                ours, theirs = (
+                    np.array([run.final for run in study.of(task, name)])
+                    for study, name in ((adaptive, arm), (fixed, other))
+                )
+                means = f"{ours.mean():,.0f} | {theirs.mean():,.0f}"
+                lines.append(f"| {task} | {arm} | {means} | {_ends(difference(ours, theirs), 1)} |")
+    return "\n".join([*lines, "", "Final returns; Welch's 95% intervals, 10 and 5 seeds."])
 
 
 def _ends(found: Any, unit: float) -> str:

@@ -14,6 +14,7 @@ import yaml
 from deltarl.agents import (
     build_policy,
 )
+from deltarl.agents.build import roles_of
 from deltarl.envs import EnvSpec, ScoreSpec, build_envs
 from deltarl.library import read_yaml
 from deltarl.training import RunSpec
@@ -88,8 +89,11 @@ def _learning_row(study: str, kind: str, with_success: bool) -> str:
     training = ", ".join(_number(_training_return(folder)) for folder in _folders(study, kind))
     rates = ", ".join(f"{result['success_rate']:.2f}" for result in results if with_success)
     success = f" {rates} |" if with_success else ""
-    parameters = _parameters(_spec(study, kind))
-    return f"| {kind} | {_returns(results)} | {_number(np.mean(returns))} |{success} {training} | {parameters:,} |"
+    spec = _spec(study, kind)
+    parameters, name = _parameters(spec), kind
+    if kind == "delta" and getattr(spec, roles_of(spec.agent)[0]).heads == 1:
+        name = "delta, one head"
+    return f"| {name} | {_returns(results)} | {_number(np.mean(returns))} |{success} {training} | {parameters:,} |"
 
 
 def _number(value: float) -> str:

@@ -63,7 +63,7 @@ def _heads(data: Mapping[str, Any]) -> int:
 def _beta_init(data: Mapping[str, Any]) -> float:
     """The product of all blocks' shortcuts keeps three quarters of what the stem wrote, on average over directions."""
     width, updates = data.get("width", 1), data.get("depth", 1) * data.get("products", 1)
-    return min(0.5, 0.25 * width / (data.get("heads", 1) * updates))
+    return float(min(0.5, 0.25 * width / (data.get("heads", 1) * updates)))
 
 
 class DeltaOptions(StackSpec):

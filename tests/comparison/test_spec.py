@@ -78,7 +78,7 @@ def test_files_that_a_comparison_names_are_looked_for_beside_it_wherever_its_des
 def test_the_variants_are_all_there() -> None:
     arms = load_comparison("ppo_variants").spec.arms
     assert arms.keys() >= {"mlp", "plain", "residual", "delta", "write_only", "additive", "lerp", "fixed_gate"}
-    assert {"delta_8_heads", "delta_4_channels", "no_reflection"} <= arms.keys()
+    assert {"delta_one_head", "delta_4_channels", "no_reflection"} <= arms.keys()
 
 
 def test_cells_are_tasks_by_arms_by_seeds_with_a_seed_whole_before_the_next() -> None:

@@ -40,7 +40,7 @@ def test_an_episode_has_its_gates_and_what_the_agent_does(name: str) -> None:
         assert np.array_equal(gates, again.erase_share[network])
     for network, gates in episode.beta.items():
         assert gates.shape == (length, 2)
-        assert np.allclose(gates, 1)  # where gates start
+        assert np.allclose(gates, 0.5)  # where gates start
         assert np.array_equal(gates, again.beta[network])
     assert all(np.isfinite(values).all() and len(values) == length for values in episode.curves.values())
     figure = draw_episode(episode)

@@ -90,10 +90,17 @@ def of(name: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"heads": 3}, {"channels": 2}, {"heads": 2, "channels": 3}, {"gate_layers": 2}]
+    "options",
+    [
+        {},
+        {"heads": 3},
+        {"channels": 2, "expand": "copy"},
+        {"heads": 2, "channels": 3, "expand": "copy"},
+        {"gate_layers": 2},
+    ],
 )
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
-def test_the_record_equals_an_explicit_recomputation_in_float64(algorithm: str, options: dict[str, int]) -> None:
+def test_the_record_equals_an_explicit_recomputation_in_float64(algorithm: str, options: dict[str, Any]) -> None:
     model = make(of(algorithm), torso={**DELTA, **options})
     model.learn(48)
     batch = batch_from(model)
