@@ -32,8 +32,8 @@ SMALL = {"kind": "delta", "head_width": 16, "value_start": 0.25, "beta_init": 0.
 # The earlier default, which erases little.
 ONE_HEAD = {"heads": 1, "value_start": 1.0, "beta_init": 1.0}
 ARMS: dict[str, dict[str, Any]] = {
-    **{kind: {"kind": kind} for kind in TORSO_KINDS if issubclass(KINDS[kind], StackSpec)},
-    "delta": {"kind": "delta", **ONE_HEAD},
+    "delta, one head": {"kind": "delta", **ONE_HEAD},
+    **{kind: {"kind": kind} for kind in TORSO_KINDS if issubclass(KINDS[kind], StackSpec) and kind != "delta"},
     **{
         update: {"kind": "delta", "update": update, **ONE_HEAD}
         for update in get_args(DeltaTorsoSpec.model_fields["update"].annotation)
@@ -53,7 +53,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "hyper, doubly stochastic": {"kind": "hyper", "mixing": "doubly_stochastic"},
 }
 DRAWN = (
-    "delta",
+    "delta, one head",
     "delta, small heads and start",
     "residual",
     "residual, residual_scale 0.1",

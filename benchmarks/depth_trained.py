@@ -41,7 +41,7 @@ STEPS = 20_480
 PPO: dict[str, Any] = {"n_steps": 256, "batch_size": 128, "n_epochs": 5}
 # Every kind and update, and the options that are meant for depth.
 ARMS = (
-    "delta",
+    "delta, one head",
     "residual",
     "delta, small heads and start",
     "plain",

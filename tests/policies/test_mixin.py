@@ -153,7 +153,7 @@ def test_gsde_keeps_its_log_std_from_decay() -> None:
         ({"critic_torso": ""}, "critic_torso.kind: unknown name ''"),
         ({"torsoo": "delta"}, "policy_kwargs: unknown option 'torsoo'; did you mean 'torso'?"),
         ({"n_quantile": 3}, "policy_kwargs: unknown option 'n_quantile'"),
-        ({"torso": {"kind": "custom", "block": "MyBlock"}}, "torso.block: input should be callable; got 'MyBlock'"),
+        ({"torso": {"kind": "custom", "block": "MyBlock"}}, "torso.block: expected module:Class; got 'MyBlock'"),
         ({"torso": {"kind": "custom"}}, "torso.block: missing"),
         ({"torso": {"kind": "custom", "block": dict}}, "expected a torch.nn.Module from <class 'dict'>, got {"),
     ],

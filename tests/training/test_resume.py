@@ -441,7 +441,7 @@ def test_a_pickle_in_the_place_of_any_file_is_never_opened(
 def test_a_checkpoint_that_does_not_fit_the_config_is_refused(interrupted: Path) -> None:
     config = interrupted / "config.yaml"
     config.write_text(config.read_text().replace("width: 8", "width: 16"))
-    with pytest.raises(ConfigError, match=r"96: does not fit the config as .*: /model/policy/.*\(8,.* there"):
+    with pytest.raises(ConfigError, match=r"96: does not fit the config as .*: /model/policy/.*got \(8,"):
         resume(interrupted, console=quiet())
 
 
