@@ -1,7 +1,7 @@
 """Make README's film of the trained hopper from a GIF that `deltarl play` has written.
 
-    deltarl train quickstart seeds=2
-    deltarl play runs/quickstart/seed-2 --video hopper.gif
+    deltarl train quickstart
+    deltarl play runs/quickstart/seed-0 --video hopper.gif --steps 800
     python docs/figures/hopper.py hopper.gif
 
 writes hopper.gif beside this file: the first seconds, with one palette for all frames, which keeps the file small.
