@@ -58,7 +58,7 @@ class Case:
 
 
 CASES = [
-    Case("ppo-hopper-normalised", (*ROLLOUTS, *FOLLOWING_KL, "env.n_envs=3"), 32 * 3 * 2),
+    Case("ppo-hopper-normalised", (*ROLLOUTS, *FOLLOWING_KL, "env.n_envs=3"), 32 * 3 * 3),
     Case(
         "ppo-gsde-half_cheetah",
         ("env=half_cheetah", *ROLLOUTS, *FOLLOWING_KL, "agent.use_sde=true", "agent.sde_sample_freq=7"),
