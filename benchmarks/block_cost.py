@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.utils import fresh_inductor_cache
 
-from deltarl.torsos import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
+from deltarl.torsos import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, StackSpec, Torso
 from deltarl.training.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"
 BEGIN, END = "<!-- block_cost: begin -->", "<!-- block_cost: end -->"
 
-SPECS: dict[str, type[DeltaTorsoSpec | ResidualTorsoSpec | PlainTorsoSpec]] = {
-    "delta": DeltaTorsoSpec,
+SPECS: dict[str, Callable[..., StackSpec]] = {
+    "delta": partial(DeltaTorsoSpec, heads=1),
     "residual": ResidualTorsoSpec,
     "plain": PlainTorsoSpec,
 }

@@ -270,6 +270,7 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
             run_script(checkout / script, [], checkout)
 
 
+@pytest.mark.slow
 def test_what_the_examples_import_warns_of_nothing(tmp_path: Path) -> None:
     """In a Python of its own: the blocks are run by processes in which most of it has been imported before."""
     own = rf"{TRACKERS}|actor|arm|points|envpool"
