@@ -95,15 +95,13 @@ def values_and_targets(model: BaseAlgorithm, batch: Batch) -> dict[str, tuple[Te
             target = _qrdqn_aim(model, batch)
         elif isinstance(model, (*_SOFT, TD3)):
             each = of.critic(batch.observations, batch.actions)
-            values = {f"qf{index}": value for index, value in enumerate(each.unbind(1) if _is_stacked(each) else each)}
+            if isinstance(model, TQC):  # one tensor, [N, critics, quantiles]
+                each = each.unbind(1)
+            values = {f"qf{index}": value for index, value in enumerate(each)}
             target = _soft_aim(model, batch) if isinstance(model, _SOFT) else _td3_aim(model, batch)
         else:
             return {}
     return {name: (value.mean(1), target.mean(1)) for name, value in values.items()}
-
-
-def _is_stacked(values: Any) -> bool:
-    return isinstance(values, Tensor)  # TQC's critics: [N, critics, quantiles]
 
 
 def _is_known(model: BaseAlgorithm) -> bool:
