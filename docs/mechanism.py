@@ -173,6 +173,16 @@ def returns_table() -> str:
     )
 
 
+def critics_table() -> str:
+    """Final returns of the one seed of SAC that was run with each arm in the critics."""
+    study = read_study(COMPARED / "mechanism_sac")
+    lines = [f"| critics | {' | '.join(study.tasks)} |", f"|---|{'---|' * len(study.tasks)}"]
+    for arm in study.arms:
+        finals = [" to ".join(f"{run.final:,.0f}" for run in study.of(task, arm)) for task in study.tasks]
+        lines.append(f"| {' | '.join([arm, *finals])} |")
+    return "\n".join([*lines, "", "Final returns, SAC, 60,000 steps, one seed."])
+
+
 def rates_table() -> str:
     """Returns with the adapted and with the fixed learning rate, on the tasks that both comparisons have."""
     adaptive, fixed = (read_study(COMPARED / name) for name in ("mechanism_ppo", "ppo_small"))

@@ -152,6 +152,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "steps": mechanism.steps_table,
         "probes": mechanism.probes_table,
         "returns": mechanism.returns_table,
+        "critics": mechanism.critics_table,
         "rates": mechanism.rates_table,
         "erasing_speed": mechanism.speed_table,
     },
