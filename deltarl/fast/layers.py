@@ -188,6 +188,8 @@ class Renorm(Layer):
     def __init__(self, norm: BatchRenorm1d) -> None:
         self.norm: Any = norm
         self.parameters = [norm.scale, norm.bias]
+        # Asking a tensor of another device waits for the device, and cannot be captured in a graph.
+        self.asks_if_warm = norm.steps.is_cpu
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         norm = self.norm
@@ -201,11 +203,16 @@ class Renorm(Layer):
         mean = x.mean(0)
         centered = x - mean
         variance = (centered * centered).sum(0).div_(len(x) - 1)
-        shift, squeezed, ratio = None, variance, None
-        if norm.steps > norm.warmup_steps:
+        shift, squeezed, ratio, divisor = None, variance, None, variance
+        warm = norm.steps > norm.warmup_steps
+        if not self.asks_if_warm or warm:
             running = (norm.ra_var + norm.eps).sqrt_()
             ratio = torch.div((variance + norm.eps).sqrt_(), running).clamp_(1 / norm.rmax, norm.rmax)
             moved = torch.div(mean - norm.ra_mean, running).clamp_(-norm.dmax, norm.dmax)
+            if not self.asks_if_warm:
+                no_ratio, no_move = number(1, ratio), number(0, moved)
+                ratio, moved = torch.where(warm, ratio, no_ratio), torch.where(warm, moved, no_move)
+                divisor = torch.where(warm, variance, no_ratio)  # features without variance have a gradient in warm-up
             shift, squeezed = moved * variance.sqrt() / ratio, variance / ratio.square()
         norm.ra_mean.lerp_(mean, norm.momentum)
         norm.ra_var.lerp_(variance, norm.momentum)
@@ -213,7 +220,7 @@ class Renorm(Layer):
         scale = (squeezed + norm.eps).rsqrt_()
         factor = scale * norm.scale
         offset = norm.bias if shift is None else torch.addcmul(norm.bias, shift, factor)
-        return torch.addcmul(offset, centered, factor), (centered, shift, scale, factor, (variance, ratio))
+        return torch.addcmul(offset, centered, factor), (centered, shift, scale, factor, (divisor, ratio))
 
     def backward(
         self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
@@ -227,11 +234,11 @@ class Renorm(Layer):
         own: Gradients = [along * scale, total] if parameters else []
         if inputs is None or of_batch is None:
             return columns(None if inputs is None else gradient * factor, inputs), own
-        variance, ratio = of_batch
+        divisor, ratio = of_batch
         by_mean = factor * total
         by_variance = along * factor * scale.square() / (1 if ratio is None else ratio.square())
         if shift is not None:
-            by_variance -= by_mean * shift / variance
+            by_variance -= by_mean * shift / divisor
         by_mean, by_variance = by_mean.div_(-len(x)), by_variance.div_(1 - len(x))
         return columns(torch.addcmul(by_mean, gradient, factor).addcmul_(x, by_variance), inputs), own
 

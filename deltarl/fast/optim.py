@@ -21,12 +21,13 @@ class Rule(ABC):
     Attributes:
         averages: names of the averages in a parameter's state; they start at 0.
         options: names of the options that are not implemented here.
-        cpu_only: whether it steps parameters on the CPU only; elsewhere the optimizer makes its own step.
+        devices: types of the devices on which it steps parameters; elsewhere the optimizer makes its own step.
+            `meta` computes nothing, and is there to check a step.
     """
 
     averages: tuple[str, ...]
     options: tuple[str, ...]
-    cpu_only: bool = False
+    devices: tuple[str, ...] = ("cpu", "cuda", "meta")
 
     def knows(self, group: Mapping[str, Any]) -> bool:
         """Whether the group has no option that is not implemented here."""
@@ -35,7 +36,7 @@ class Rule(ABC):
     def start(self, parameter: Tensor) -> dict[str, Any]:
         """A parameter's state before its first step."""
         averages = {name: torch.zeros_like(parameter) for name in self.averages}
-        return {"step": torch.tensor(0.0, dtype=torch.float32), **averages}
+        return {"step": torch.zeros((), dtype=torch.float32, device=parameter.device), **averages}
 
     @abstractmethod
     def step(
@@ -58,8 +59,6 @@ class AdamRule(Rule):
 
     averages = ("exp_avg", "exp_avg_sq")
     options = ("amsgrad", "maximize", "capturable", "differentiable")
-    # On other devices the fused kernel needs the step counts on the device, but Adam keeps them on the CPU.
-    cpu_only = True
 
     def __init__(self, decoupled: bool) -> None:
         self.decoupled = decoupled
@@ -114,7 +113,7 @@ class RMSpropRule(Rule):
         torch._foreach_mul_(squares, number(group["alpha"], squares[0]))
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - group["alpha"])
         roots = torch._foreach_sqrt(squares)
-        torch._foreach_add_(roots, number(group["eps"], squares[0]))
+        torch._foreach_add_(roots, group["eps"])
         torch._foreach_addcdiv_(parameters, gradients, roots, value=-group["lr"])
 
 
@@ -140,8 +139,8 @@ class Step:
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
         self.optimizer = optimizer
         self.parameters = list(parameters)
-        rule = RULES.get(type(optimizer))
-        self.rule = rule if rule is None or not rule.cpu_only or all(each.is_cpu for each in self.parameters) else None
+        rule, kinds = RULES.get(type(optimizer)), {each.device.type for each in self.parameters}
+        self.rule = rule if rule is not None and kinds <= set(rule.devices) else None
         self._known: list[Any] = []
         self._gathered: list[tuple[list[int], list[Tensor], Tensor, Any]] = []
 
@@ -191,10 +190,12 @@ class Step:
                 if not state[parameter]:
                     state[parameter] = rule.start(parameter)
             states = [state[parameter] for parameter in own]
-            # One count per parameter, as in the optimizer, but in one tensor, so that one call increments all.
-            count = torch.tensor([float(each["step"]) for each in states])
-            for each, steps in zip(states, count.unbind(), strict=True):
-                each["step"] = steps
+            # One count per parameter, as in the optimizer, but in one tensor, so that one call increments all. It is on
+            # the device of the parameters, where the fused kernel reads it; the optimizer itself takes it anywhere.
+            steps = [torch.as_tensor(each["step"], dtype=torch.float32, device=own[0].device) for each in states]
+            count = torch.stack(steps) if steps else torch.zeros(0)
+            for each, step in zip(states, count.unbind(), strict=True):
+                each["step"] = step
             averages = [[each[name] for each in states] for name in rule.averages]
             kept = averages, [each["step"] for each in states]
             self._gathered.append(([places[id(parameter)] for parameter in own], own, count, kept))

@@ -19,4 +19,4 @@ def number(value: float, like: Tensor) -> Tensor:
 
 @lru_cache(1024)
 def _made(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.tensor(value, dtype=dtype, device=device)
+    return torch.full((), value, dtype=dtype, device=device)  # no copy from the CPU

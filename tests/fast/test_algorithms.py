@@ -14,16 +14,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.common.type_aliases import ReplayBufferSamples, RolloutBufferSamples
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 from torch import nn
 
 from deltarl import fast
-from deltarl.fast.optim import Step
 from tests.fast.test_equality import STOCK
 
 OFF_POLICY = ("SAC", "TD3", "DDPG", "TQC", "CrossQ")
@@ -302,36 +299,3 @@ def test_an_early_stop_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     model.set_logger(Logger(None, []))
     model.learn(16)
     assert "Early stopping at step 0 due to reaching max kl" in capsys.readouterr().out
-
-
-# CrossQ's norms ask a tensor whether they have warmed up, and a tensor on `meta` has no answer.
-@pytest.mark.parametrize("name", [name for name in STOCK if name != "CrossQ"])
-def test_an_update_stays_on_the_device_of_the_networks(name: str) -> None:
-    """On `meta` nothing is computed, but operations across devices raise."""
-    model = make(name)
-    observations, actions = model.observation_space.shape[0], model.action_space.shape[0]
-    with torch.no_grad():
-        model.device = torch.device("meta")
-        for module in model.policy.modules():
-            for key, parameter in module._parameters.items():
-                module.register_parameter(key, nn.Parameter(torch.empty(parameter.shape, device="meta")))
-        for module in (model.policy, getattr(model, "actor", None), getattr(model, "critic", None)):
-            if hasattr(module, "optimizer"):
-                module.optimizer = torch.optim.SGD(module.parameters(), 1e-3)
-        model.ent_coef_tensor, model.ent_coef_optimizer = torch.empty((), device="meta"), None
-        update = model.update_class(model)
-        states, column = torch.empty(6, observations, device="meta"), torch.empty(6, 1, device="meta")
-        if isinstance(model, OffPolicyAlgorithm):
-            batch = ReplayBufferSamples(states, torch.empty(6, actions, device="meta"), states, column, column)
-            logged = update(batch, update.draw(batch), 1)
-            assert {value.device.type for value in logged.values()} == {"meta"}
-        else:
-            own = RolloutBufferSamples(states, torch.empty(6, actions, device="meta"), *[column.view(-1)] * 4)
-            gradients = update.gradients(own, 0.2, 0.2)[0] if name == "PPO" else list(update(own).values())
-            assert {gradient.device.type for gradient in gradients} == {"meta"}
-
-
-def test_adam_makes_its_own_step_where_the_fused_kernel_is_not_known() -> None:
-    weight = nn.Parameter(torch.empty(3, device="meta"))
-    assert Step(torch.optim.Adam([weight]), [weight]).rule is None
-    assert Step(torch.optim.RMSprop([weight]), [weight]).rule is not None

@@ -30,13 +30,22 @@ def renorm(kind: type[BatchRenorm1d], *, training: bool, warm: bool) -> BatchRen
     return norm.train(training)
 
 
+@pytest.mark.parametrize("asks", [True, False], ids=["asks", "does not ask"])
 @pytest.mark.parametrize("kind", [BatchRenorm1d, BatchRenorm])
 @pytest.mark.parametrize(("training", "warm"), [(True, False), (True, True), (False, True)])
-def test_batch_renormalisation_and_its_statistics(kind: type[BatchRenorm1d], training: bool, warm: bool) -> None:
+def test_batch_renormalisation_and_its_statistics(
+    kind: type[BatchRenorm1d], training: bool, warm: bool, asks: bool
+) -> None:
+    """Whether it asks if warm-up has ended, as on the CPU, or computes both, as elsewhere."""
     module = renorm(kind, training=training, warm=warm)
     network = network_of(deepcopy(module))
     assert isinstance(network, Renorm)
-    x = torch.randn(ROWS, FEATURES, dtype=torch.float64, requires_grad=True)
+    assert network.asks_if_warm
+    network.asks_if_warm = asks
+    x = torch.randn(ROWS, FEATURES, dtype=torch.float64)
+    if not warm:
+        x[:, 3] = 1.0  # without variance
+    x.requires_grad_()
     expected = module(x)
     gradient = torch.randn_like(expected)
     by_x, *by_parameters = torch.autograd.grad(expected, [x, module.scale, module.bias], gradient)
