@@ -29,7 +29,12 @@ PAGES = sorted(
 )
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
-SMALL = ["agent.n_steps=64", "eval.episodes=2", "eval.every=null", "eval.max_episode_steps=100"]  # of trainings by PPO
+SMALL = [
+    "agent.n_steps=64",
+    "eval.episodes=2",
+    "eval.every=null",
+    "eval.max_episode_steps=100",
+]  # for trainings with PPO
 SHORT_STEPS = 1100  # a little more than the random steps that the examples start with
 TABLED = [
     "README.md",
@@ -45,14 +50,13 @@ TABLED = [
     "docs/fast.md",
     "benchmarks/README.md",
 ]
-# Lines of other pages that only look at a run, and are not run again where README has them word for word.
+# Lines that only look at a run; on other pages they are skipped if README has the same line.
 LOOKING = {"evaluate", "play", "list", "tensorboard"}
-# What is shown in full elsewhere; here it has to be understood: comparisons by tests/comparison/test_compare.py, the
-# scoreboard by tests/bench/test_bench.py.
+# Run in full by tests/comparison/test_compare.py and tests/bench/test_bench.py; here only their arguments are checked.
 UNDERSTOOD = {"compare": "--dry-run", "bench": "--help"}
-# Packages that no extra installs: blocks that use them run where they are, and have to compile elsewhere.
+# Packages that no extra installs: blocks that use them run if they are installed; otherwise they only have to compile.
 TRACKERS = "wandb"
-# What a verb prints when all is well.
+# The expected output of each verb.
 PRINTED = {
     "train": r"tensorboard --logdir",
     "resume": r"resumed  \d times?, exactly",
@@ -81,7 +85,7 @@ def load(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up there.
+    # Dataclasses look up their module here.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
@@ -89,7 +93,7 @@ def load(path: Path) -> ModuleType:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A fresh folder with the files of a clone, and the environment that the tests run in."""
+    """A fresh folder with the files of a clone, and the virtual environment of the tests."""
     for name in run(["git", "ls-files", "-co", "--exclude-standard"], ROOT).splitlines():
         if (ROOT / name).is_file():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +114,7 @@ def attempt(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def looks_again(line: str) -> bool:
-    """Whether a line looks at what is there, leaves nothing behind, and is one of README's."""
+    """Whether a line only looks at a run, and README has the same line."""
     program, verb, *_ = [*shlex.split(line), ""]
     readme = [shown for language, code in blocks("README.md") if language == "bash" for shown in code.splitlines()]
     return line in readme and (verb in LOOKING or Path(program).name in LOOKING)
@@ -120,12 +124,14 @@ def run_line(line: str, cwd: Path) -> None:
     """Run one command of a shell block: shorten training, query servers once, skip setup and studies."""
     program, *arguments = shlex.split(line)
     if program == "make":
-        # The environment is there already; whether make can set it up is what continuous integration shows.
+        # The virtual environment exists already; continuous integration shows that make can set it up.
         dry = [] if arguments == ["train"] else ["--dry-run"]
-        short = " ".join([f"total_timesteps={SHORT_STEPS}", *SMALL, "eval.max_episode_steps=30"])  # to be filmed
+        short = " ".join(
+            [f"total_timesteps={SHORT_STEPS}", *SMALL, "eval.max_episode_steps=30"]
+        )  # because it is filmed later
         assert run(["make", *dry, "-o", ".venv/installed", *arguments, f"ARGS={short}"], cwd)
     elif program == "pip":
-        # What is installed already is not looked for elsewhere; nothing is changed.
+        # Use installed packages only, and change nothing.
         offline = ["--dry-run", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
         said = run([str(BIN / "python"), "-m", "pip", *arguments, *offline], cwd)
         assert "already satisfied" in said or "Would install deltarl" in said
@@ -149,7 +155,7 @@ def run_script(path: Path, arguments: list[str], cwd: Path) -> str:
 
 
 def run_verb(arguments: list[str], cwd: Path) -> None:
-    """A verb of `deltarl`: trainings short and, unless they are named, named after their config."""
+    """Run a verb of `deltarl`; trainings are shortened and, unless they have a name, named after their config."""
     verb, subject = arguments[0], arguments[1] if len(arguments) > 1 else ""
     command, target = arguments, None
     if ">" in arguments:
@@ -158,8 +164,8 @@ def run_verb(arguments: list[str], cwd: Path) -> None:
         own_name = any(argument.startswith("name=") for argument in arguments)
         short = [f"total_timesteps={SHORT_STEPS}", *SMALL]
         command = [*command, *short, *([] if own_name else [f"name={Path(subject).stem}"])]
-        if "--jobs" not in arguments:  # a process for each seed takes seconds to start, and one page names them
-            command += ["--jobs", "1"]
+        # A new Python for each seed takes seconds to start; tests/launch and tests/training/test_signals.py have those.
+        command = [*command, "--jobs", "1"]
     if verb in UNDERSTOOD and UNDERSTOOD[verb] not in command:
         command = [*command, UNDERSTOOD[verb]]
     if verb == "resume":
@@ -180,8 +186,12 @@ def run_verb(arguments: list[str], cwd: Path) -> None:
 
 
 def run_job(script: str, cwd: Path) -> None:
-    """A Slurm script, signalled as Slurm does, requeued, and run on."""
-    brief = "total_timesteps=30000 agent.learning_starts=50000 agent.buffer_size=9000 eval.max_episode_steps=100"
+    """Run a Slurm script, signal it as Slurm does, and run it again once it has been requeued."""
+    settings = ["learning_starts=50000", "buffer_size=9000"]  # it only collects
+    evaluation = ["every=null", "episodes=2", "max_episode_steps=100"]
+    brief = " ".join(
+        ["total_timesteps=6000", *(f"agent.{each}" for each in settings), *(f"eval.{each}" for each in evaluation)]
+    )
     short = re.sub(r"total_timesteps=\d+", brief, script)
     env = with_slurm(cwd, srun='exec "$@"')
     (cwd / "job").write_text(short.replace("seeds=[0,1,2]", "seeds=0"))
@@ -201,7 +211,7 @@ def run_job(script: str, cwd: Path) -> None:
 
 
 def run_job_of_an_array(script: str, cwd: Path) -> None:
-    """Its training ends as one that was stopped, so it is requeued; then what it trains is trained, shortened."""
+    """Run a script whose training is stopped, so that it is requeued; then run that training, shortened."""
     (cwd / "job").write_text(script)
     env = {**with_slurm(cwd, srun=f'printf "%s\\n" "$@" > "{cwd}/step"; exit 75'), "SLURM_ARRAY_TASK_ID": "3"}
     assert subprocess.run(["bash", "job"], cwd=cwd, env=env, check=False, timeout=60).returncode == 75
@@ -215,7 +225,7 @@ def run_job_of_an_array(script: str, cwd: Path) -> None:
 
 
 def with_slurm(cwd: Path, srun: str) -> dict[str, str]:
-    """The environment of a job, with the two commands of Slurm's that it calls."""
+    """The environment of a job, with the two Slurm commands that it calls."""
     for name, does in {"srun": srun, "scontrol": f'echo "$@" >> "{cwd}/requeued"'}.items():
         (cwd / name).write_text(f"#!/bin/bash\n{does}\n")
         (cwd / name).chmod(0o755)
@@ -236,7 +246,7 @@ def serve(command: list[str], cwd: Path) -> None:
                 time.sleep(0.5)
             assert "quickstart/seed-0" in runs
         finally:
-            server.kill()  # nothing of it is wanted any more
+            server.kill()  # nothing of it is needed any more
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
@@ -259,10 +269,10 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
                 continue
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
             brief = ", ".join(f'"{each}"' for each in (f"total_timesteps={SHORT_STEPS}", *SMALL[1:]))
-            shortened = re.sub(r'"total_timesteps=\d+"', brief, shortened)  # an override, of which there are more
+            shortened = re.sub(r'"total_timesteps=\d+"', brief, shortened)  # an override, to which others are added
             shortened = shortened.replace("seeds=[0,1]", "seeds=[0]")  # a line of docs/guide.md trains two side by side
             shortened = shortened.replace("seeds=[900,901]", "seeds=[900]").replace("n_trials=20", "n_trials=1")
-            # From a file, which processes of its own can import; the line before it may name one.
+            # From a file, so that its processes can import it; the line before it may name the file.
             before = (ROOT / page).read_text().split(code)[0]
             named = re.search(r"`(\w+\.py)`:\n\n```python\n$", before)
             script = named[1] if named else "block.py"
@@ -272,7 +282,7 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
 
 @pytest.mark.slow
 def test_what_the_examples_import_warns_of_nothing(tmp_path: Path) -> None:
-    """In a Python of its own: the blocks are run by processes in which most of it has been imported before."""
+    """A new Python imports it, because the processes that run the blocks have already imported most of it."""
     own = rf"{TRACKERS}|actor|arm|points|envpool"
     code = "\n".join(code for page in PAGES for language, code in blocks(page) if language == "python")
     lines = set(re.findall(rf"^(?:import|from) (?!{own})\w.*$", code, re.MULTILINE))
@@ -293,7 +303,7 @@ FOLDERS = "deltarl|agents|envs|configs|docs|tests|benchmarks|results"
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "CHANGELOG.md"])
 def test_every_path_in_backticks_exists(page: str) -> None:
-    # Placeholders, as in `envs/<name>.yaml`, are no paths.
+    # Placeholders as in `envs/<name>.yaml` are not paths.
     for path in re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", (ROOT / page).read_text()):
         assert (ROOT / path).exists(), f"{page}: {path}"
 

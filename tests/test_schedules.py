@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {"n_steps": 32, "batch_size": 16, "n_epochs": 2, "seed":
 
 
 class Watch(BaseCallback):
-    """The rate of each update, and the values that it logged."""
+    """Records the rate of each update, and the logged values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,14 @@ def test_numbers_out_of_their_range_are_refused(options: dict[str, Any]) -> None
 
 
 def test_a_config_takes_it_as_a_schedule(tmp_path: Path) -> None:
-    settings = ("torso.width=8", "torso.depth=1", "agent.n_steps=32", "agent.batch_size=32", "env.n_envs=1")
+    settings = (
+        "torso.width=8",
+        "torso.depth=1",
+        "agent.n_steps=32",
+        "agent.batch_size=32",
+        "env.n_envs=1",
+        "eval={every: null, episodes: 1}",
+    )
     rate = "agent.learning_rate={schedule: kl_adaptive, target: 1.0e-6, start: 1.0e-3, factor: 2.0}"
     spec = load_config("quickstart", *settings, rate, "total_timesteps=96", f"out={tmp_path}", "device=cpu", "name=run")
     [result] = train(spec, console=Console(file=io.StringIO()))

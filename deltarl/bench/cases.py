@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, get_args
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -14,29 +14,29 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from deltarl.agents.base import LeanSpec
-from deltarl.agents.off_policy import CrossQSpec, DDPGSpec, SACSpec, TD3Spec, TQCSpec
-from deltarl.agents.on_policy import A2CSpec, PPOSpec
+from deltarl.agents.off_policy import OffPolicyAgentSpec
+from deltarl.agents.on_policy import OnPolicyAgentSpec, OnPolicySpec
 from deltarl.comparison.matching import match_sizes
 from deltarl.errors import ConfigError, nearest
 from deltarl.fast.vec_env import DummyVecEnv
 from deltarl.library import load_config
 
 TASK = "HalfCheetah-v5"
+# Those with lean steps, off-policy first.
 ALGORITHMS: Mapping[str, type[LeanSpec]] = {
-    "sac": SACSpec,
-    "td3": TD3Spec,
-    "ddpg": DDPGSpec,
-    "tqc": TQCSpec,
-    "crossq": CrossQSpec,
-    "ppo": PPOSpec,
-    "a2c": A2CSpec,
+    spec.model_fields["algorithm"].default: spec
+    for spec in get_args(OffPolicyAgentSpec | OnPolicyAgentSpec)
+    if issubclass(spec, LeanSpec)
 }
-ON_POLICY = {"ppo", "a2c"}
+ON_POLICY = {name for name, spec in ALGORITHMS.items() if issubclass(spec, OnPolicySpec)}
+IN_SBX = {"sac", "td3", "ddpg", "tqc", "crossq", "ppo"}
 NETWORKS = ("mlp", "residual", "delta", "delta at the mlp's FLOPs")
-WIDTHS = {"ppo": 64, "a2c": 64}  # of Stable-Baselines3's own networks; else 256
+WIDTHS = dict.fromkeys(ON_POLICY, 64)  # of Stable-Baselines3's own networks; else 256
 # Of whole trainings from the first gradient step on, with Stable-Baselines3's other defaults.
 OPTIONS: Mapping[str, Any] = {"learning_starts": 100, "buffer_size": 100_000, "batch_size": 256}
-ON_POLICY_OPTIONS: Mapping[str, Mapping[str, Any]] = {"ppo": {"n_steps": 256}, "a2c": {}}
+ON_POLICY_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    name: {"n_steps": 256} if name == "ppo" else {} for name in ON_POLICY
+}
 ENVS = {name: 8 if name in ON_POLICY else 1 for name in ALGORITHMS}
 
 
@@ -71,7 +71,7 @@ def chosen(names: list[str]) -> list[Case]:
 
 def has_sbx(algorithm: str) -> bool:
     """Whether SBX is installed and has the algorithm."""
-    return find_spec("sbx") is not None and algorithm != "a2c"
+    return find_spec("sbx") is not None and algorithm in IN_SBX
 
 
 def build(case: Case, way: str, device: str) -> BaseAlgorithm:

@@ -8,14 +8,14 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from deltarl.comparison import statistics
+from deltarl.comparison import aggregates, statistics
 from deltarl.comparison.contrasts import Contrast, contrasts
 from deltarl.comparison.estimates import OF_A_CHANCE, OF_A_PAIR, OF_AN_ARM, OVER_TASKS, Samples, covered
 from deltarl.comparison.families import Family, Hypothesis, family, floor_of_chance, floor_of_welch
+from deltarl.comparison.intervals import Array, Interval
 from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.spec import Metric
-from deltarl.comparison.statistics import Array, Interval
 from deltarl.comparison.verdicts import Verdict, verdict
 
 SEED = 0  # for resampling; the same records give the same report
@@ -284,7 +284,7 @@ def _aggregates(
     scores: Mapping[str, Sequence[Array]], metric: Metric, reference: str, thresholds: Array, rng: np.random.Generator
 ) -> list[Aggregate]:
     """Of scores `[seeds]` by arm and task, each of the same seeds; p not adjusted yet."""
-    ps = {arm: statistics.improvement_p(scores[arm], scores[reference], rng) for arm in scores if arm != reference}
+    ps = {arm: aggregates.improvement_p(scores[arm], scores[reference], rng) for arm in scores if arm != reference}
     return [
         Aggregate(
             arm,
@@ -293,7 +293,7 @@ def _aggregates(
             None if arm == reference else OF_A_CHANCE.compute(own, scores[reference]),
             ps.get(arm),
             None if arm == reference else "not tested",
-            statistics.performance_profile(own, thresholds, rng),
+            aggregates.performance_profile(own, thresholds, rng),
         )
         for arm, own in scores.items()
     ]

@@ -11,10 +11,10 @@ import numpy as np
 from deltarl.comparison import statistics
 from deltarl.comparison.estimates import OF_A_CONTRAST
 from deltarl.comparison.families import SIGNIFICANT, Family, Hypothesis, Name, family, floor_of_welch
+from deltarl.comparison.intervals import Interval
 from deltarl.comparison.linear import Combination, combination
 from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Study
-from deltarl.comparison.statistics import Interval
 from deltarl.comparison.verdicts import Verdict, verdict
 
 # With at least this many tasks, their differences give an interval for other tasks; fewer say nothing about others.

@@ -1,4 +1,4 @@
-"""Simulates how often the intervals of `statistics` contain the true value."""
+"""Simulates how often the intervals of `statistics` and `aggregates` contain the true value."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import scipy
 
-from deltarl.comparison import statistics
+from deltarl.comparison import aggregates, statistics
+from deltarl.comparison.intervals import LEVEL, Array, Interval
 from deltarl.comparison.linear import combination
-from deltarl.comparison.statistics import Array, Interval
 
 SIMULATIONS = 1_000
 RESAMPLES = 499
@@ -42,9 +42,9 @@ OF_ONE_TASK: Mapping[str, tuple[Callable[[Array], Interval], Callable[[Array], A
 }
 
 OVER_TASKS: Mapping[str, Callable[..., Any]] = {
-    "iqm": statistics.pooled_iqm,
-    "median": statistics.pooled_median,
-    "mean": statistics.pooled_mean,
+    "iqm": aggregates.pooled_iqm,
+    "median": aggregates.pooled_median,
+    "mean": aggregates.pooled_mean,
 }
 
 
@@ -83,7 +83,7 @@ def of_improvement(seeds: int, tasks: int, world: str, rng: np.random.Generator)
     covered = 0
     for _ in range(SIMULATIONS):
         pair = WORLDS[world](rng, (2, tasks, seeds))
-        covered += not statistics.probability_of_improvement(list(pair[0] + 1), list(pair[1])).excludes(truth)
+        covered += not aggregates.probability_of_improvement(list(pair[0] + 1), list(pair[1])).excludes(truth)
     return covered / SIMULATIONS
 
 
@@ -109,12 +109,12 @@ def of_aggregate(
         tasks: number of tasks.
         world: one of `WORLDS`.
         rng: draws the samples.
-        widen: widen the percentiles as `statistics.aggregate` does; otherwise use the plain percentiles, as is common.
+        widen: widen the percentiles as `aggregates.aggregate` does; otherwise use the plain percentiles, as is common.
     """
     draw, statistic = WORLDS[world], OVER_TASKS[name]
     levels = LEVELS_APART * np.arange(tasks)[:, None]
     truth = float(statistic((draw(rng, (tasks, *POPULATION)) + levels).ravel(), axis=-1))
-    level = statistics.widened(statistics.LEVEL, [seeds] * tasks) if widen else statistics.LEVEL
+    level = aggregates.widened(LEVEL, [seeds] * tasks) if widen else LEVEL
     covered = 0
     for _ in range(SIMULATIONS):
         sample = draw(rng, (tasks, seeds)) + levels

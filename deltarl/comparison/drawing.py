@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from deltarl.comparison.statistics import Array, Interval
+from deltarl.comparison.intervals import Array, Interval
 
 INK, RULE = "#1f2933", "#d5dbe1"
 # Okabe and Ito's palette for colour-blind readers, without the colours that are hard to see on white or dark pages.

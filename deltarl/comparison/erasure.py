@@ -13,9 +13,10 @@ from rich.console import Console
 from stable_baselines3.common.vec_env import VecEnv
 
 from deltarl.agents.build import roles_of
+from deltarl.comparison.intervals import Interval
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.spec import Cell
-from deltarl.comparison.statistics import Interval, paired_difference
+from deltarl.comparison.statistics import paired_difference
 from deltarl.errors import ConfigError
 from deltarl.gates.interventions import intervene
 from deltarl.reading import number, read_json, readable

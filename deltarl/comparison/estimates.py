@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from deltarl.comparison import coverage, statistics
-from deltarl.comparison.statistics import Array, Interval
+from deltarl.comparison import aggregates, coverage, statistics
+from deltarl.comparison.intervals import Array, Interval
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _of_a_pair(simulate: Callable[..., float], seeds: int, tasks: int, world: st
 def _of_an_aggregate(
     statistic: Callable[..., Any], tasks: Any, rng: np.random.Generator, resamples: int = statistics.RESAMPLES
 ) -> Interval:
-    return statistics.aggregate(tasks, statistic, rng, resamples=resamples)
+    return aggregates.aggregate(tasks, statistic, rng, resamples=resamples)
 
 
 OF_AN_ARM = (
@@ -101,7 +101,7 @@ OF_A_CHANCE = Estimate(
     "improvement",
     "chance to score above",
     "Newcombe",
-    statistics.probability_of_improvement,
+    aggregates.probability_of_improvement,
     coverage.of_improvement,
     over_tasks=True,
 )

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from deltarl.comparison import statistics
+from deltarl.comparison import aggregates, statistics
 
 SIGNIFICANT = 0.05
 Name = Literal["primary", "secondary"]
@@ -77,6 +77,6 @@ def floor_of_chance(tasks: Sequence[int]) -> float:
     if sum(tasks) < 2:
         return 1.0
     above, below = ([np.arange(n) + shift for n in tasks] for shift in (1_000.0, 0.0))
-    if not statistics.probability_of_improvement(above, below).excludes(0.5):
+    if not aggregates.probability_of_improvement(above, below).excludes(0.5):
         return 1.0
     return float(2 / min(2.0 ** sum(tasks), statistics.RESAMPLES + 1))

@@ -23,9 +23,10 @@ from deltarl.comparison.drawing import (
     with_legend,
 )
 from deltarl.comparison.estimates import OVER_TASKS
+from deltarl.comparison.intervals import Array
 from deltarl.comparison.records import Record, Study
 from deltarl.comparison.spec import Metric
-from deltarl.comparison.statistics import Array, mean
+from deltarl.comparison.statistics import mean
 from deltarl.errors import ConfigError
 from deltarl.gates.figures import BETA_LABEL, SHARE_LABEL, gated_networks
 from deltarl.training import folder as files

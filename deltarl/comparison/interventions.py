@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deltarl.comparison.statistics import Interval, paired_difference
+from deltarl.comparison.intervals import Interval
+from deltarl.comparison.statistics import paired_difference
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.gates.episode import play_episode
 from deltarl.gates.interventions import intervene, parse_changes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 
-from deltarl.comparison.statistics import LEVEL, ROUNDING, Array, Interval
+from deltarl.comparison.intervals import LEVEL, ROUNDING, Array, Interval, t_quantile
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Combination:
         """The confidence interval; for two samples with weights 1 and -1, Welch's interval."""
         if self.error is None:
             return Interval(self.estimate, None, None)
-        reach = float(scipy.stats.t.ppf((1 + level) / 2, self.freedom)) * self.error
+        reach = t_quantile((1 + level) / 2, self.freedom) * self.error
         return Interval(self.estimate, self.estimate - reach, self.estimate + reach)
 
     def p(self) -> float | None:

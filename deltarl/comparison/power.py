@@ -13,9 +13,10 @@ from functools import cache
 import numpy as np
 import scipy
 
-from deltarl.comparison.statistics import LEVEL, POWER, Array
+from deltarl.comparison.intervals import LEVEL, Array
 
 DRAWS = 4_000
+POWER = 0.8
 
 
 def welch_power(

@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from deltarl.comparison.costs import Cost
+from deltarl.comparison.intervals import Array
 from deltarl.comparison.load import read_comparison
 from deltarl.comparison.matching import Size
 from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, ComparisonSpec
-from deltarl.comparison.statistics import Array
 from deltarl.errors import ConfigError, plain
 from deltarl.reading import check_plain, number, read_json, readable
 from deltarl.recording import metrics_in

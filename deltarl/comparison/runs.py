@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deltarl.comparison.drawing import INK, common_grid, plain, styles, thousands, with_legend
-from deltarl.comparison.statistics import Array, mean
+from deltarl.comparison.intervals import Array
+from deltarl.comparison.statistics import mean
 from deltarl.errors import ConfigError, suggestion
 from deltarl.reading import check_plain
 from deltarl.recording import metrics_in

@@ -13,9 +13,9 @@ from deltarl.comparison.analysis import Analysis
 from deltarl.comparison.erasure import worths
 from deltarl.comparison.estimates import ESTIMATES
 from deltarl.comparison.figures import flops
+from deltarl.comparison.intervals import Interval
 from deltarl.comparison.records import Study
 from deltarl.comparison.sensitivity import pooled_deviations, sensitivities
-from deltarl.comparison.statistics import Interval
 
 Row = dict[str, Any]
 

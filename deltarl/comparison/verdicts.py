@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from deltarl.comparison.families import SIGNIFICANT
-from deltarl.comparison.statistics import Interval
+from deltarl.comparison.intervals import Interval
 
 Verdict = Literal["higher", "lower", "no difference shown", "not tested"]
 

@@ -10,11 +10,11 @@ import numpy as np
 from deltarl.comparison.analysis import Aggregate, Analysis, Pair
 from deltarl.comparison.contrasts import Contrast
 from deltarl.comparison.families import SIGNIFICANT
+from deltarl.comparison.intervals import Interval
 from deltarl.comparison.looks import since_the_first
 from deltarl.comparison.matching import MOST_MISMATCH
 from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Record
-from deltarl.comparison.statistics import Interval
 
 MINUS = "\N{MINUS SIGN}"
 

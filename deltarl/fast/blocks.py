@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltarl.fast.layers import ALL, Dense, Gradients, Layer, columns
+from deltarl.fast.layers import ALL, Constant, Dense, Gradients, Layer, columns
 from deltarl.fast.scalars import number
 from deltarl.torsos.delta_blocks import DeltaBlock, WriteOnlyBlock
 from deltarl.torsos.erasing_blocks import ResidualEraseBlock
@@ -125,10 +125,8 @@ class Scaled(Layer):
         return None if by_input is None or past is None else by_input + past, found
 
 
-class Sphere(Layer):
+class Sphere(Constant):
     """r x / sqrt(|x|^2 + eps^2): with y for the output and c = y / x, the gradient by x is c (g - y (y^T g) / r^2)."""
-
-    parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
 
     def __init__(self, radius: float, eps: float) -> None:
         self.radius, self.guard = radius, eps**2
@@ -138,19 +136,10 @@ class Sphere(Layer):
         y = x * factor
         return y, (y, factor)
 
-    def backward(
-        self,
-        saved: Any,
-        gradient: Tensor,
-        *,
-        inputs: slice | None = None,
-        parameters: bool = True,  # noqa: ARG002
-    ) -> tuple[Tensor | None, Gradients]:
-        if inputs is None:
-            return None, []
+    def by_input(self, saved: Any, gradient: Tensor) -> Tensor:
         y, factor = saved
         along = (y * gradient).sum(-1, keepdim=True)
-        return columns(torch.addcmul(gradient, y, along, value=-1 / self.radius**2).mul_(factor), inputs), []
+        return torch.addcmul(gradient, y, along, value=-1 / self.radius**2).mul_(factor)
 
 
 class Delta(Layer):

@@ -92,10 +92,24 @@ class Dense(Layer):
         return by_input, [by_weight] if self.bias is None else [by_weight, gradient.sum(0)]
 
 
-class Activation(Layer):
-    """An elementwise activation: ReLU or tanh."""
+class Constant(Layer):
+    """A layer without parameters."""
 
     parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
+
+    @abstractmethod
+    def by_input(self, saved: Any, gradient: Tensor) -> Tensor:
+        """The gradient with respect to the input; arguments as in `backward`."""
+
+    def backward(
+        self, saved: Any, gradient: Tensor, *, inputs: slice | None = None, parameters: bool = True
+    ) -> tuple[Tensor | None, Gradients]:
+        del parameters
+        return columns(None if inputs is None else self.by_input(saved, gradient), inputs), []
+
+
+class Activation(Constant):
+    """An elementwise activation: ReLU or tanh."""
 
     def __init__(self, activation: nn.Module) -> None:
         self.is_relu = type(activation) is nn.ReLU
@@ -110,28 +124,17 @@ class Activation(Layer):
             torch.tanh(x, out=y)
         return y, y
 
-    def backward(
-        self,
-        saved: Any,
-        gradient: Tensor,
-        *,
-        inputs: slice | None = None,
-        parameters: bool = True,  # noqa: ARG002
-    ) -> tuple[Tensor | None, Gradients]:
-        if inputs is None:
-            return None, []
-        by_input = gradient if self.gradient_in_place else torch.empty_like(gradient)
+    def by_input(self, saved: Any, gradient: Tensor) -> Tensor:
+        found = gradient if self.gradient_in_place else torch.empty_like(gradient)
         if self.is_relu:
-            _relu_backward(gradient, saved, 0, grad_input=by_input)
+            _relu_backward(gradient, saved, 0, grad_input=found)
         else:
-            _tanh_backward(gradient, saved, grad_input=by_input)
-        return columns(by_input, inputs), []
+            _tanh_backward(gradient, saved, grad_input=found)
+        return found
 
 
-class Scale(Layer):
+class Scale(Constant):
     """All features times a constant."""
-
-    parameters: list[Tensor] = []  # noqa: RUF012 - stays empty
 
     def __init__(self, factor: float) -> None:
         self.factor = factor
@@ -139,15 +142,9 @@ class Scale(Layer):
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         return x * number(self.factor, x), None
 
-    def backward(
-        self,
-        saved: Any,  # noqa: ARG002
-        gradient: Tensor,
-        *,
-        inputs: slice | None = None,
-        parameters: bool = True,  # noqa: ARG002
-    ) -> tuple[Tensor | None, Gradients]:
-        return columns(None if inputs is None else gradient * number(self.factor, gradient), inputs), []
+    def by_input(self, saved: Any, gradient: Tensor) -> Tensor:
+        del saved
+        return gradient * number(self.factor, gradient)
 
 
 class Norm(Layer):

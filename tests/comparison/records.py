@@ -19,7 +19,7 @@ from deltarl.training import folder as files
 from deltarl.training.provenance import provenance
 
 EVALUATIONS = 4
-Scores = Mapping[tuple[str, str], Sequence[float]]  # by task and arm, a score a seed
+Scores = Mapping[tuple[str, str], Sequence[float]]  # by task and arm, one score per seed
 
 
 @cache
@@ -29,7 +29,7 @@ def _provenance() -> dict[str, Any]:
 
 
 def write_runs(comparison: Comparison, scores: Scores, gates: bool = True) -> Path:
-    """Finished runs whose returns grow to their score; cells beyond the scores given have not finished."""
+    """Write finished runs whose returns grow to their score; cells without a score have not finished."""
     comparison.folder.mkdir(parents=True, exist_ok=True)
     files.write_text(comparison.folder / COMPARISON, comparison.text)
     sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}

@@ -70,7 +70,7 @@ def run(comparison: Comparison, shard: tuple[int, int] = (1, 1)) -> tuple[Compar
 
 
 def records(folder: Path) -> dict[str, object]:
-    """What must not depend on interruptions: scores, weights, evaluations."""
+    """The records that must not depend on interruptions: scores, weights, evaluations."""
     found: dict[str, object] = {}
     for path in sorted(folder.glob("reacher/*/seed-*/result.json")):
         key = str(path.parent.relative_to(folder))
@@ -261,7 +261,7 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     ("override", "message"),
     [
         ("agent.gamma=0.9", r"agent\.gamma \(0\.99 in the run, 0\.9 given\).*or give the comparison another name="),
-        # A run may go on with it, but the report compares none that differ in it.
+        # A run may be resumed with it, but the report refuses to compare runs that differ in it.
         (
             "eval.episodes=3",
             r"has finished with eval\.episodes 2, but it is now 3.*give the comparison another name=",

@@ -186,7 +186,7 @@ def test_a_wrong_plan_is_refused_in_one_line(overrides: list[str], message: str,
     assert "\n" not in str(caught.value)
 
 
-# What is looked at, and when
+# Looks at the results
 
 
 def test_seeds_that_were_added_after_a_look_are_told_of(tmp_path: Path) -> None:

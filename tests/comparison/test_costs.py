@@ -12,11 +12,11 @@ SAC = ("hopper_sac", "torso.width=16", "agent.batch_size=8", "agent.learning_sta
 
 
 def test_flops_of_ppo_are_those_of_its_matrix_products() -> None:
-    """Backward, a product has twice the FLOPs of its forward; but for the stems, whose inputs need no gradient."""
+    """A product's backward takes twice the FLOPs of its forward, except in the stems, whose inputs need no gradient."""
     spec = load_config(*PPO, "torso=plain", "torso.depth=1", "agent.target_kl=null")
     [cost] = measure_costs({"plain": spec}, 1).values()
     stems, rest = 2 * (2 * 11 * 16), 2 * (2 * 2 * 16 * 32) + 2 * (16 * 3 + 16)
-    values = 2 * (11 * 16 + 2 * 16 * 32 + 16)  # of the last observations, once a rollout of 32 steps
+    values = 2 * (11 * 16 + 2 * 16 * 32 + 16)  # of the last observations, once per rollout of 32 steps
     assert cost.updates_per_step == 3 / 64
     assert cost.flops_per_step == pytest.approx(stems + rest + values / 32)
     assert cost.flops_per_update == pytest.approx(64 * (2 * stems + 3 * rest))

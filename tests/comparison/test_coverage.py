@@ -8,7 +8,7 @@ import pytest
 from deltarl.comparison import coverage
 
 SIMULATIONS = 500
-# Four standard errors of a share near 0.95 in as many simulations.
+# Four standard errors of a fraction near 0.95 with this number of simulations.
 NOISE = 4 * (0.95 * 0.05 / SIMULATIONS) ** 0.5
 
 
@@ -49,12 +49,12 @@ def test_the_iqms_interval_covers_nearly_as_often_as_it_says(seeds: int) -> None
 def test_the_median_has_its_interval_from_six_seeds_on() -> None:
     found = [coverage.of_one_task("median", seeds, "normal", generator(4)) for seeds in (3, 5, 10)]
     assert found[:2] == [None, None]
-    assert found[2] == pytest.approx(0.979, abs=NOISE)  # 1 - 22 / 1024, of the second and the ninth of ten
+    assert found[2] == pytest.approx(0.979, abs=NOISE)  # 1 - 22 / 1024, for the second and the ninth of ten
 
 
 @pytest.mark.parametrize(("seeds", "covered"), [(3, 0.75), (5, 0.90), (10, 0.94)])
 def test_the_plain_percentile_interval_of_an_iqm_is_too_narrow(seeds: int, covered: float) -> None:
-    """Which is why it is not the one that reports have."""
+    """This is why reports do not use it."""
     found = coverage.of_aggregate("iqm", seeds, 1, "normal", generator(5, seeds), widen=False)
     assert found == pytest.approx(covered, abs=0.05)
 
@@ -82,7 +82,7 @@ def test_the_interval_of_hedges_g_covers_as_often_as_it_says(seeds: int) -> None
 
 
 def test_a_mean_of_scores_with_failed_seeds_is_covered_less_often() -> None:
-    """So that the report has to name both worlds."""
+    """This is why the report has to give both worlds."""
     found = coverage.of_one_task("mean", 5, "one seed in five fails", generator(7))
     assert found is not None
     assert found < 0.9

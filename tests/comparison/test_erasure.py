@@ -39,7 +39,7 @@ def comparison(out: Path) -> Comparison:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of which the first of each arm has weights; gates that matter, as a trained policy's may."""
+    """Write runs; the first of each arm has weights, with gates that affect the actions as a trained policy's may."""
     toy = comparison(tmp_path_factory.mktemp("runs"))
     folder = write_runs(toy, SCORES)
     for cell in toy.cells:
@@ -72,7 +72,7 @@ def test_policies_that_erase_are_scored_once_without_erasure(study: Study) -> No
     untouched = evaluate(load_run(path.parent), episodes=2).returns
     assert len(returns) == 2
     assert returns != list(untouched)
-    assert sources_of(study.folder) != unscored  # a page from before is old
+    assert sources_of(study.folder) != unscored  # an earlier page is out of date
     before = path.stat().st_mtime_ns
     assert said(study) == ""
     assert path.stat().st_mtime_ns == before

@@ -10,7 +10,7 @@ from deltarl.comparison.linear import combination
 
 SIMULATIONS = 2_000
 NOISE = 4 * (0.05 * 0.95 / SIMULATIONS) ** 0.5
-# The four arms of an interaction on two tasks, whose seeds spread differently and are not as many.
+# The four arms of an interaction on two tasks that differ in spread and in number of seeds.
 WEIGHTS = np.array([1, -1, -1, 1, 1, -1, -1, 1]) / 2
 SPREADS = np.array([1, 3, 1, 2, 10, 10, 30, 5])
 SEEDS = (12, 12, 8, 12, 6, 12, 12, 12)

@@ -22,10 +22,10 @@ from deltarl.comparison import Comparison, load_comparison, write_report
 from deltarl.comparison.analysis import Analysis, analyse, verdict
 from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.figures import curves, gates
+from deltarl.comparison.intervals import Interval
 from deltarl.comparison.records import read_study
 from deltarl.comparison.report import save_figure
 from deltarl.comparison.spec import COSTS
-from deltarl.comparison.statistics import Interval
 from deltarl.comparison.words import MINUS, headline, number, warnings
 from deltarl.errors import ConfigError
 from tests.comparison.records import Scores, write_runs
@@ -74,7 +74,7 @@ def rows(report: Path, table: str) -> list[dict[str, str]]:
     return list(csv.DictReader((report.parent / f"{table}.csv").read_text().splitlines()))
 
 
-# What is said
+# Claims
 
 
 def test_a_difference_is_claimed_where_interval_and_test_agree(tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_one_seed_allows_nothing(tmp_path: Path) -> None:
 def test_scores_are_normalised_by_the_environments_references(tmp_path: Path) -> None:
     analysis = analysed(tmp_path)
     record = analysis.study.of("reacher", "delta")[0]
-    assert record.normalized(-43.1) == 0  # random, of envs/reacher.yaml
-    assert record.normalized(-2.6) == 1  # its reference
+    assert record.normalized(-43.1) == 0  # random_score of envs/reacher.yaml
+    assert record.normalized(-2.6) == 1  # its reference_score
     [delta] = [each for each in analysis.aggregates if (each.arm, each.metric) == ("delta", "final")]
     pooled = [run.normalized(run.final) for run in analysis.study.records if run.arm == "delta"]
     assert delta.statistics["mean over tasks"].estimate == pytest.approx(np.mean(np.array(pooled, float)))
@@ -213,7 +213,7 @@ def test_runs_that_are_not_alike_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_finished_runs_that_are_not_listed_are_told_of(tmp_path: Path) -> None:
-    """As when a comparison is repeated with fewer seeds."""
+    """They remain when a comparison is repeated with fewer seeds."""
     write_runs(comparison(tmp_path), APART)
     fewer = comparison(tmp_path, "seeds=[1,2]")
     (fewer.folder / "comparison.yaml").write_text(fewer.text)
@@ -262,7 +262,7 @@ def test_names_with_dots_have_figures_of_their_own(tmp_path: Path) -> None:
     ]
 
 
-# What is written
+# Files
 
 
 def test_tables_hold_what_the_page_says(report: Path) -> None:
@@ -303,7 +303,7 @@ def test_time_beside_the_reference_is_compared_round_by_round(report: Path) -> N
 
 
 class Page(HTMLParser):
-    """What a page refers to, what stands in what, and whether its elements are closed in order."""
+    """The references of a page, the nesting of its elements, and whether they are closed in order."""
 
     VOID = ("meta", "br", "img", "link", "input", "hr")
 
@@ -312,8 +312,8 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
-        self.inside: dict[str, list[list[str]]] = {}  # by tag and class of an element: those that it stands in
-        self.words: list[tuple[str, str]] = []  # a text, and the tag and class of its element
+        self.inside: dict[str, list[list[str]]] = {}  # by tag and class of an element: the elements around it
+        self.words: list[tuple[str, str]] = []  # each text, with the tag and class of its element
         self.classed: list[str] = []
         self.feed(text)
 
@@ -376,7 +376,7 @@ def test_a_verdict_stands_with_its_arm_in_the_column_that_does_not_scroll(report
     text = report.read_text()
     verdicts = [words for words, place in Page(text).words if place.startswith("span.verdict")]
     assert {"higher", "no difference shown", "the reference"} == set(verdicts)
-    assert len(verdicts) == 2 * 2 + 2 * 2  # of pairs on two tasks, and of arms over all tasks, in two metrics
+    assert len(verdicts) == 2 * 2 + 2 * 2  # pairs on two tasks, and arms over all tasks, in two metrics
     firsts = re.findall(r"<tr>\s*<th scope=\"row\">(.*?)</th>", text, flags=re.S)
     assert sum("verdict" in first for first in firsts) == len(verdicts)
     assert re.search(r"tr > :first-child \{ position: sticky; left: 0;", text)
@@ -416,7 +416,7 @@ def test_another_reference(report: Path) -> None:
         write_report(report.parents[1], "detla")
 
 
-# What cannot be reported
+# Refusals
 
 
 def test_a_folder_that_is_no_comparison(tmp_path: Path) -> None:
