@@ -1,4 +1,4 @@
-"""Settings that all tests share."""
+"""Settings shared by all tests."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 
 class FilesWhole(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each worker whole files, those with most tests first: tests of a file share what its fixtures trained.
+    """Gives each worker whole files, largest first, because the tests of a file share what its fixtures have trained.
 
-    The pages of the documentation share nothing and come last, one by one, so that all workers end together.
+    The pages of the documentation share nothing and come last, one by one, so that all workers finish together.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -33,7 +33,7 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def compiler() -> Iterator[None]:
-    """PyTorch's compiler with nothing compiled; what it switches off in the whole process is on again afterwards."""
+    """PyTorch's compiler with an empty cache; restores what it switches off in the whole process."""
     torch.compiler.reset()
     yield
     torch.compiler.reset()

@@ -1,7 +1,7 @@
-"""Commands and scripts in processes of their own that need not import everything again.
+"""Commands and scripts in separate processes that need not import everything again.
 
 Each is forked from a process that has imported deltarl and done nothing else. It is as isolated from the tests and from
-the others as a new Python is, without the seconds that the imports take.
+other commands as a new Python process, without the seconds that the imports take.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ import pytest
 import torch
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# Not MuJoCo: what it draws with is chosen when it is imported. The first optimizer of a process imports torch._dynamo.
+# Without MuJoCo, which chooses its rendering backend at import. The first optimizer of a process imports torch._dynamo.
 _COMMANDS = ["deltarl.cli", "deltarl.comparison.report", "deltarl.launch.runs"]
 CONTEXT.set_forkserver_preload([*_COMMANDS, "matplotlib.backends.backend_agg", "torch._dynamo"])
 
 
 def launched(patch: pytest.MonkeyPatch) -> None:
-    """Have launchers fork their processes in the same way; that they begin new ones is what tests/launch says."""
-    # A launcher blocks signals while it starts processes: the one that all are forked from must not begin then.
+    """Make launchers fork their processes in the same way; tests/launch covers those that start a new Python."""
+    # A launcher blocks signals while it starts processes; the process that all are forked from must not inherit that.
     forkserver.ensure_running()
     patch.setattr("deltarl.launch.local.multiprocessing", SimpleNamespace(get_context=lambda _: CONTEXT))
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended, and its output."""
+    """Exit status and output of a process."""
 
     returncode: int
     stdout: str
@@ -46,13 +46,13 @@ class Ended:
 
 
 class Running:
-    """A process that has begun.
+    """A running process.
 
     Args:
         argv: the program's name and its arguments.
-        cwd: the folder that it begins in.
+        cwd: its working directory.
         code: the path of a script, or the name of a module; `deltarl` itself if not given.
-        group: whether it leads a process group, as a command of a shell does.
+        group: whether it leads a process group, as a shell's command does.
     """
 
     def __init__(self, argv: Sequence[str], cwd: Path, *, code: Path | str = "", group: bool = False) -> None:
@@ -61,7 +61,7 @@ class Running:
         self._written = [Path(self._folder.name, name) for name in ("out", "err")]
         self._process = CONTEXT.Process(target=_enter, args=(self._argv, code, cwd, self._written, group))
         self._process.start()
-        atexit.register(self._process.kill)  # one that a failed test has left would be waited for
+        atexit.register(self._process.kill)  # otherwise Python would wait for one left by a failed test
 
     @property
     def pid(self) -> int:
@@ -73,7 +73,7 @@ class Running:
         return self._process.exitcode is not None
 
     def wait(self, timeout: float = 400) -> Ended:
-        """How it ended; one that takes longer than `timeout` seconds is killed, and a TimeoutError."""
+        """Wait for its end. After `timeout` seconds, kill it and raise a TimeoutError."""
         self._process.join(timeout)
         status = self._process.exitcode
         if status is None:
@@ -87,22 +87,22 @@ class Running:
 
 
 def deltarl(arguments: Sequence[str], cwd: Path) -> Ended:
-    """`deltarl` with these arguments."""
+    """Run `deltarl` with these arguments."""
     return Running(["deltarl", *arguments], cwd).wait()
 
 
 def script(path: Path, arguments: Sequence[str], cwd: Path) -> Ended:
-    """`python -W error PATH` with these arguments."""
+    """Run `python -W error PATH` with these arguments."""
     return Running([str(path), *arguments], cwd, code=path.absolute()).wait()
 
 
 def module(name: str, arguments: Sequence[str], cwd: Path) -> Ended:
-    """`python -m NAME` with these arguments."""
+    """Run `python -m NAME` with these arguments."""
     return Running([name, *arguments], cwd, code=name).wait()
 
 
 def _enter(argv: list[str], code: Path | str, cwd: Path, written: list[Path], group: bool) -> None:
-    """The state that a new Python process would start with."""
+    """Restore the state that a new Python process would start with, and run the code."""
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if group:
         os.setsid()

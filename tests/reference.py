@@ -69,7 +69,7 @@ STACKS: list[StackSpec] = [
 
 
 def name_of(value: Any) -> str:
-    """A test's id: the options that a spec or a dict of options sets."""
+    """A test's id: the options that a spec or a dict sets."""
     options = value if isinstance(value, dict) else {"kind": value.kind, **value.model_dump(exclude_unset=True)}
     told = {key: item for key, item in options.items() if SMALL.get(key) != item}
     return ",".join(f"{key}={item}" for key, item in told.items()) or "default"
@@ -127,7 +127,7 @@ def _torso(weights: Weights, spec: StackSpec, features: Tensor) -> Tensor:
 
 
 def _block(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
-    """The state behind a block, with what all stacks may do to its step."""
+    """The state after a block, with the options that all stacks have for its step."""
     new = _formula(weights, spec, x)
     if spec.residual_scale is not None:
         new = x + weights["join.scale"] * (new - x)
@@ -172,7 +172,7 @@ def _formula(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
 
 
 def _value_and_gate(weights: Weights, spec: DeltaTorsoSpec, source: Tensor) -> tuple[Tensor, Tensor]:
-    """v `[heads, channels]` and beta `[heads]`; the gate's rows of `write` come first."""
+    """v `[heads, channels]` and beta `[heads]`; in `write`, the gate's rows come first."""
     has_rows = "write.weight" in weights
     rows = _linear(_part(weights, "write"), source) if has_rows else source.new_empty(0)
     values = 0 if spec.update == "residual_erase" else spec.products * spec.heads * spec.channels
@@ -220,7 +220,7 @@ def _sublayer(weights: Weights, activation: str, x: Tensor) -> Tensor:
 
 
 def _branch(weights: Weights, spec: StackSpec, x: Tensor) -> Tensor:
-    """F(c), with groups within and a norm behind it where the spec says so."""
+    """F(c), with several sublayers and a norm after it if the spec asks for them."""
     is_linear = spec.kind == "delta" and spec.direction == "linear"
     if spec.sublayers == 1:
         after = 1 if is_linear else 3

@@ -107,13 +107,13 @@ def test_a_linear_value_starts_around_the_norm_of_the_sublayer(options: dict[str
     v, _ = block.value_and_gate(context)
     norms = block.sublayer(context).unflatten(-1, (heads, -1)).norm(dim=-1)
     start = options.get("value_start", 0.25) * norms.square().mean().sqrt()
-    # What the value's weights add, a standard deviation of about 0.6, is in the mean of 256 values of each head.
+    # The value's weights add a standard deviation of about 0.6 to each of the 256 values averaged per head.
     torch.testing.assert_close(v.mean(), start, rtol=0.05, atol=0.1)
     assert block.write.bias[block.gate_width :].unique().numel() == 1
 
 
 def test_channels_start_apart() -> None:
-    """Also from equal copies: their differences are as large as what they have in common."""
+    """This holds for equal copies, too: their differences are as large as their common part."""
     for block in (DeltaBlock, AdditiveBlock):
         update = "additive" if block is AdditiveBlock else "delta"
         gate = {} if block is AdditiveBlock else {"beta_init": 1.0}
@@ -169,7 +169,7 @@ def test_what_a_residual_block_erases_is_shown_as_a_delta_blocks(options: dict[s
     assert record.beta is not None
     assert record.readout is not None
     beta = record.beta.unsqueeze(-1)
-    # The guard in the direction's norm, 1e-5, is in what is written.
+    # The guard in the direction's norm, 1e-5, changes what is written.
     torch.testing.assert_close(
         record.readout_after, (1 - beta) * record.readout + beta * record.v, rtol=1e-6, atol=1e-8
     )
@@ -200,7 +200,7 @@ def test_on_a_sphere_the_state_has_its_radius_and_no_value_is_longer(update: str
 @pytest.mark.parametrize("update", ["delta", "write_only"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_products_are_blocks_of_one_product_in_a_row(update: str, channels: int) -> None:
-    """That read the same context, and do nothing else."""
+    """The blocks read the same context and do nothing else."""
     options = {**SMALL, "update": update, "heads": 2, "channels": channels}
     block = scramble(DeltaTorsoSpec(**options, products=2).make_block())
     assert isinstance(block, DeltaBlock)

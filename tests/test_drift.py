@@ -40,7 +40,7 @@ def factors(envs: VecEnv) -> list[tuple[float, float]]:
 
 
 def test_environments_side_by_side_change_together_by_the_steps_of_all() -> None:
-    """With two, steps 0, 2 and 4 of the training are in the first phase, 6 and 8 in the second."""
+    """With two environments, steps 0, 2 and 4 of the training are in the first phase, 6 and 8 in the second."""
     with closing(build_training_envs(cheetah(), 0)) as envs:
         envs.reset()
         seen = []
@@ -74,7 +74,7 @@ def test_weaker_actuators_push_less() -> None:
     ("steps", "expected"), [(0, (1, 1)), (5, (1, 1)), (6, (0.5, 3)), (10, (2, 0.25)), (None, (2, 0.25))]
 )
 def test_a_task_is_held_as_it_is_at_a_step(steps: int | None, expected: tuple[float, float]) -> None:
-    """Scores belong to the last phase, however many steps the evaluation has."""
+    """Scores are of the last phase, however many steps an evaluation takes."""
     with closing(build_envs(cheetah().held(steps), 0, n_envs=1)) as envs:
         envs.reset()
         for _ in range(12):

@@ -32,7 +32,7 @@ from deltarl.training.state import put
 
 pytest.importorskip("envpool")
 
-# Values that are no task's own.
+# Values that differ from every task's own.
 CHANGED = {
     "contact_cost_weight": 0.01,
     "ctrl_cost_weight": 0.7,
@@ -45,8 +45,8 @@ CHANGED = {
     "terminate_when_unhealthy": False,
 }
 CLOSELY = {"rtol": 1e-5, "atol": 1e-6}
-# A humanoid falls, and contacts are sensitive to the last bits, in which EnvPool's MuJoCo and Python's differ; the last
-# entries that it observes are the forces of contacts, of some hundreds.
+# A humanoid falls, and contacts are sensitive to the last bits, in which EnvPool's MuJoCo and Python's differ; its last
+# observations are contact forces of several hundred.
 ROUGHLY = {"rtol": 1e-3, "atol": 1e-3}
 FORCES, OF_FORCES = 78, {"rtol": 2e-3, "atol": 0.1}
 
@@ -73,7 +73,7 @@ def actions_for(envs: VecEnv, steps: int, seed: int = 0, reach: float = 1.0) -> 
     return (drawn * space.high).astype(np.float32)
 
 
-# Beside Gymnasium's
+# Compared with Gymnasium's
 
 
 def same_start(task: str, envs: EnvPoolVecEnv, twins: DummyVecEnv, seen: np.ndarray) -> None:
@@ -85,7 +85,7 @@ def same_start(task: str, envs: EnvPoolVecEnv, twins: DummyVecEnv, seen: np.ndar
         if task == "Reacher-v5":  # cosines and sines of the joints, the target, the joints' speeds
             qpos[:] = [*np.arctan2(row[2:4], row[:2]), *row[4:6]]
             qvel[:2] = row[6:8]
-        else:  # joints, their speeds, fingertip, object; the object's slides count from where it stands at rest
+        else:  # joints, their speeds, fingertip, object; the object's slides are relative to its resting place
             qpos[:7], qvel[:7] = row[:7], row[7:14]
             env.set_state(qpos, qvel)
             qpos[7:9] = (row[17:19] - env._get_obs()[17:19])[::-1]
@@ -101,7 +101,7 @@ def assert_near(task: str, observations: Any, expected: Any) -> None:
 
 
 def hold_to_gymnasium(task: str, options: Mapping[str, Any], steps: int) -> list[list[dict[str, Any]]]:
-    """Take the same actions in both, beyond their bounds too; EnvPool's infos, all else having been the same."""
+    """Assert that both give the same for the same actions, including ones out of bounds; return EnvPool's infos."""
     noisy = task in {"Pusher-v5", "Reacher-v5"}
     options = dict(options) if noisy else {"reset_noise_scale": 0.0, **options}
     twins = DummyVecEnv([lambda: gym.make(task, **options)] * 2)
@@ -126,14 +126,14 @@ def hold_to_gymnasium(task: str, options: Mapping[str, Any], steps: int) -> list
                     assert_near(task, mine["terminal_observation"], theirs["terminal_observation"])
             all_infos.append(infos)
             if noisy and dones.any():
-                break  # the next episodes start elsewhere
+                break  # the next episodes start in other states
             assert_near(task, seen, expected)
     return all_infos
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_is_gymnasiums(task: str) -> None:
-    # Long enough for an episode's end and the next one, where random actions bring it about; Reacher's limit is 50.
+    # Long enough for an episode's end and the next episode if random actions end one; Reacher's limit is 50.
     hold_to_gymnasium(task, {}, steps=12 if task.startswith("Humanoid") else 60)
 
 
@@ -158,7 +158,7 @@ def test_a_fall_at_the_time_limit_is_no_truncation(spare: int, truncated: bool) 
     assert end["TimeLimit.truncated"] is truncated
 
 
-# As Stable-Baselines3 wants them
+# Stable-Baselines3's contract
 
 
 def test_an_episode_ends_at_the_tasks_own_limit() -> None:
@@ -173,7 +173,7 @@ def test_an_episode_ends_at_the_tasks_own_limit() -> None:
             assert info["TimeLimit.truncated"] is True
             assert info["terminal_observation"].shape == first.shape
             assert np.abs(info["terminal_observation"] - first).max() > 0.5
-            assert np.abs(first[:8]).max() <= 0.1  # a start: joints within the noise
+            assert np.abs(first[:8]).max() <= 0.1  # an initial state: joints within the noise
         assert not envs.step(actions[1000])[2].any()
 
 
@@ -244,7 +244,7 @@ def test_each_environment_has_a_seed_of_its_own() -> None:
 def test_a_seed_counts_from_the_next_reset_on() -> None:
     with pool("Hopper-v5", seed=7) as envs:
         first = np.asarray(envs.reset())
-        assert not np.array_equal(envs.reset(), first)  # without one the random numbers go on
+        assert not np.array_equal(envs.reset(), first)  # without a seed, the random numbers continue
         envs.seed(7)
         envs.step(actions_for(envs, 1)[0])
         np.testing.assert_array_equal(envs.reset(), first)
@@ -341,7 +341,7 @@ def test_a_run_is_trained_with_it_and_scored_without(finished: RunResult, monkey
     assert (finished.status, finished.steps, finished.continued) == ("finished", 256, ())
     provenance = json.loads((finished.folder / "provenance.json").read_text())
     assert provenance["extras"]["envpool"]
-    monkeypatch.setitem(sys.modules, "envpool", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "envpool", None)  # as if it were not installed
     assert evaluate(finished.folder).return_mean == finished.final_return_mean
 
 
@@ -391,9 +391,9 @@ def test_an_interrupted_run_continues_with_new_episodes(interrupted: Path) -> No
         buffer: Any = model.replay_buffer  # type: ignore[attr-defined]
     last, first = 128 // 2 - 1, 128 // 2
     ended = buffer.dones[last].astype(bool)
-    # No transition leads from an interrupted episode into the next one, nor does a return of several steps.
+    # Neither a transition nor a return of several steps crosses from an interrupted episode into the next one.
     assert (np.abs(buffer.next_observations[last] - buffer.observations[first]).max(axis=1) > 1e-3)[~ended].all()
-    assert np.abs(buffer.observations[first][:, 5:]).max() <= 0.005 + 1e-9  # speeds of a start
+    assert np.abs(buffer.observations[first][:, 5:]).max() <= 0.005 + 1e-9  # speeds of an initial state
     assert buffer.timeouts[last][~ended].all()
     assert (buffer.next_observations[first] != buffer.observations[first]).all()
     for row in range(buffer.pos - 1):

@@ -38,7 +38,7 @@ DISCRETE = {"inverted_pendulum_discrete"}
 
 
 def agents_for(env: str) -> list[str]:
-    """Names of the agents that can take an environment, the one that suits it best first."""
+    """Names of the agents that can train in an environment, the most suitable first."""
     on_policy = ["ppo", "a2c", "trpo", "recurrent_ppo"]
     if env in DISCRETE:
         return ["dqn", "qrdqn", *on_policy]
@@ -48,7 +48,7 @@ def agents_for(env: str) -> list[str]:
 
 
 def pairs() -> list[Any]:
-    """All pairs; in the default tests each environment with the agent that suits it, and each agent once."""
+    """All pairs; the default tests have each environment with its most suitable agent, and each agent once."""
     rows, seen = [], set()
     for env in names("envs"):
         agents = agents_for(env)
@@ -61,7 +61,7 @@ def pairs() -> list[Any]:
 
 
 def small(agent: str, env: str) -> RunSpec:
-    """The agent as shipped, with a small network and as few steps as it needs before it learns."""
+    """The shipped agent with a small network, and as few steps as it needs before it learns."""
     overrides = [f"agent={agent}", f"env={env}", "env.n_envs=1", "torso.width=16", "torso.depth=1", "device=cpu"]
     spec = load_config("quickstart", *overrides)
     sizes = {"n_steps": 32, "batch_size": 16}
@@ -128,7 +128,7 @@ def test_wrappers_go_on_from_the_inside_out() -> None:
 
 
 class Scripted(gym.Env[np.ndarray, int]):
-    """Reports given successes, step by step."""
+    """Reports the given successes step by step."""
 
     observation_space = spaces.Box(-1, 1, (1,))
     action_space = spaces.Discrete(2)
@@ -158,7 +158,7 @@ class Scripted(gym.Env[np.ndarray, int]):
 )
 def test_success_is_at_any_step_or_at_the_end(script: list[bool], rule: Any, expected: list[bool]) -> None:
     env = SuccessInfo(Scripted(script), SuccessSpec(key="solved", rule=rule))
-    for _ in range(2):  # and a new episode knows nothing of the one before
+    for _ in range(2):  # and a new episode starts without the success of the previous one
         env.reset(seed=0)
         assert [env.step(0)[4]["is_success"] for _ in script] == expected
 
@@ -174,14 +174,14 @@ def test_training_environments_are_gymnasiums_unless_another_is_named() -> None:
 
 
 def test_what_is_missing_for_envpool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "envpool", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "envpool", None)  # as if it were not installed
     spec = load_config("quickstart", "env.vectorization=envpool", f"out={tmp_path}")
     with pytest.raises(
         ConfigError, match=r"^env\.vectorization: 'envpool' needs EnvPool .* pip install 'deltarl\[envpool\]'"
     ):
         train(spec)
     assert list(tmp_path.iterdir()) == []
-    envs = build_envs(spec.env, seed=0)  # and scores do without it
+    envs = build_envs(spec.env, seed=0)  # and evaluations work without it
     assert isinstance(envs, DummyVecEnv)
 
 

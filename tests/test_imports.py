@@ -10,7 +10,7 @@ from pathlib import Path
 import deltarl
 
 PACKAGE = Path(deltarl.__file__).parent
-# The rooms, each of which may import those before it.
+# The rooms; each may import those before it.
 ORDER = (
     (
         "lazily",
@@ -83,12 +83,12 @@ def test_rooms_import_what_comes_before_them() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    # A package's own __init__ collects names of its modules, which import each other directly.
+    # A package's __init__ collects names of its modules, which import each other directly.
     TopologicalSorter({name: {other for other in others if other != name} for name, others in GRAPH.items()}).prepare()
 
 
 def names_in(path: Path) -> set[str]:
-    """Every name in a file's code: modules and names that it imports, variables and attributes."""
+    """Every name in a file's code: imported modules and names, variables and attributes."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.alias):

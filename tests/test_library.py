@@ -65,7 +65,7 @@ def test_a_file_that_a_config_names_is_looked_for_beside_it_first(naming: str) -
     assert load_config(path).env.kwargs == {"forward_reward_weight": 3.0}
     write(ENVIRONMENT % 2.0, "mine/env.yaml")
     assert load_config(path).env.kwargs == {"forward_reward_weight": 2.0}
-    # The command line's are those of the working directory, and options of an environment are none of a config's files.
+    # Paths on the command line are relative to the working directory; options of an environment are not paths.
     assert load_config(path, "env=env.yaml").env.kwargs == {"forward_reward_weight": 3.0}
     write("agent: ppo\nenv: {base: hopper, kwargs: {config: env.yaml}}\ntotal_timesteps: 9\n", "mine/other.yaml")
     assert load_config("mine/other.yaml").env.kwargs == {"config": "env.yaml"}

@@ -14,7 +14,7 @@ import yaml
 import deltarl
 
 ROOT = Path(__file__).parents[1]
-# Windows has none of these.
+# Windows has neither.
 WITHOUT_POSIX = """
 import signal, sys
 sys.modules["fcntl"] = sys.modules["resource"] = None
@@ -79,8 +79,8 @@ def test_names_that_are_imported_on_access_are_those_that_type_checkers_see(room
 @pytest.mark.parametrize(
     "first",
     [
-        "import deltarl, sb3_contrib",  # which imports stable_baselines3 before half of itself
-        "from deltarl import DeltaBlock",  # which imports sb3_contrib before what the policies need of deltarl
+        "import deltarl, sb3_contrib",  # which imports stable_baselines3 while half imported itself
+        "from deltarl import DeltaBlock",  # which imports sb3_contrib before modules that the policies need
     ],
 )
 def test_aliases_are_there_however_the_algorithms_come_to_be_imported(first: str) -> None:

@@ -29,7 +29,7 @@ def test_the_wheel_trains_the_quickstart_from_an_empty_folder(tmp_path: Path) ->
     [wheel] = (tmp_path / "dist").glob("*.whl")
     assert len(list((tmp_path / "dist").glob("*.tar.gz"))) == 1
 
-    # The dependencies come from the environment of the tests, the package itself from the wheel alone.
+    # The dependencies come from the environment of the tests, the package itself only from the wheel.
     home = tmp_path / "venv"
     venv.create(home, with_pip=True)
     python = home / "bin" / "python"

@@ -52,7 +52,7 @@ SMALL = (
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with two modules; what was imported and registered is forgotten at the end."""
+    """A working directory with two modules; imports and registrations are undone at the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -84,7 +84,7 @@ def test_a_module_is_imported_by_name_or_file_once(name: str, folder: Path) -> N
     plugins.add(["own_two", name])
     assert load_config("quickstart", "env.id=OwnOne-v0").env.id == "OwnOne-v0"
     assert {"OwnOne-v0", "OwnTwo-v0"} <= set(gym.registry)
-    # Files are named in full, for processes in other folders.
+    # Files are named by absolute paths, for processes in other folders.
     assert plugins.named() == [str(folder / "own_one.py") if name.endswith(".py") else name, "own_two"]
 
 
@@ -99,7 +99,7 @@ def test_a_module_that_was_edited_has_another_digest(folder: Path) -> None:
 def test_the_variable_alone_is_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plugins.VARIABLE, os.pathsep.join(["own_one", str(folder / "own_two.py")]))
     spec = load_config("quickstart", "env.id=OwnTwo-v0").env
-    del sys.modules["own_two"], gym.registry["OwnTwo-v0"]  # as in a process that gets the spec and no more
+    del sys.modules["own_two"], gym.registry["OwnTwo-v0"]  # as in a process that receives only the spec
     build_envs(spec, seed=0, n_envs=1).close()
 
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_imported_is_said_in_one_line(name: str, text: str | None
 def test_a_run_says_which_module_its_environment_needs(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trained, looked at without the module, and looked at with it; the constructor has no `render_mode`."""
+    """Train, then evaluate without and with the module; the environment's constructor has no `render_mode`."""
 
     def run(*arguments: str) -> tuple[int, str]:
         return deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)

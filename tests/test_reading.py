@@ -51,7 +51,7 @@ def of_trillions() -> bytes:
 
 
 def bomb() -> bytes:
-    """A small file that unpacks to more than is read: of its size, the directory alone tells."""
+    """A small file that unpacks to more than the limit; only the archive's directory gives that size."""
     content = bytearray(npz(mean=np.zeros(3)))
     at = content.index(b"PK\x01\x02") + 24
     content[at : at + 4] = struct.pack("<I", 2**31)
@@ -59,7 +59,7 @@ def bomb() -> bytes:
 
 
 def spoiled() -> bytes:
-    """Compressed, and its data overwritten."""
+    """A compressed archive whose data are overwritten."""
     content = io.BytesIO()
     np.savez_compressed(content, mean=np.random.default_rng(0).normal(size=100))
     data = bytearray(content.getvalue())
@@ -156,7 +156,7 @@ def test_a_folder_of_files_and_folders_is_plain(tmp_path: Path) -> None:
     check_plain(tmp_path)
     with pytest.raises(ConfigError, match="nowhere: missing or damaged"):
         check_plain(tmp_path / "nowhere")
-    (tmp_path / "a" / "b" / "link").symlink_to("../file")  # also one that stays inside
+    (tmp_path / "a" / "b" / "link").symlink_to("../file")  # even one that stays inside
     with pytest.raises(ConfigError, match="a/b/link: is a link"):
         check_plain(tmp_path)
 

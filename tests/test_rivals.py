@@ -72,7 +72,7 @@ def sigmoid(x: Array) -> Array:
 
 @pytest.mark.parametrize("spec", SIMBAV2, ids=name_of)
 def test_simbav2_is_its_formula(spec: SimbaV2TorsoSpec) -> None:
-    """Scalers start at and are learned in units of sqrt(2 / d), those of the hidden layer of sqrt(2 / hidden)."""
+    """Scalers start at sqrt(2 / d) and are learned in that unit; those of the hidden layer, sqrt(2 / hidden)."""
     torso, w, features = made(spec)
     x = np.concatenate([features.numpy(), np.full((5, 1), spec.shift)], -1)
     x = unit(w["stem.scaler.gain"] * (unit(x) @ w["stem.linear.weight"].T))
@@ -119,7 +119,7 @@ def test_bronet_starts_orthogonal() -> None:
 
 @pytest.mark.parametrize("spec", HYPER, ids=name_of)
 def test_hyper_connections_are_their_formula(spec: HyperTorsoSpec) -> None:
-    """Row by row: a state is `[width, streams]`, the papers' is its transpose."""
+    """Row by row; a state is `[width, streams]`, the transpose of the papers'."""
     torso, w, features = made(spec)
     found = [normed(_streams(linear(row, w, "stem"), w, spec).sum(-1), w, "norm") for row in features.numpy()]
     np.testing.assert_allclose(torso(features).detach(), np.stack(found), rtol=1e-10)
@@ -148,7 +148,7 @@ def _connections(state: Array, w: Weights, name: str, spec: HyperTorsoSpec) -> t
     pre, post, mix = (w[f"{name}.{part}"] for part in ("pre", "post", "mix"))
     if spec.connections == "dynamic":
         read, gain = w[f"{name}.read.weight"], w[f"{name}.gain"]
-        if spec.mixing == "free":  # arXiv 2409.19606; equation 5 of arXiv 2512.24880 sums it up
+        if spec.mixing == "free":  # arXiv 2409.19606; summarised by equation 5 of arXiv 2512.24880
             each = np.tanh(standard(state.T) @ read.T)
             pre, post, mix = pre + gain[0] * each[:, 0], post + gain[1] * each[:, 1], mix + gain[2] * each[:, 2:].T
         else:  # equations 7 and 8 of arXiv 2512.24880
@@ -167,7 +167,7 @@ def _connections(state: Array, w: Weights, name: str, spec: HyperTorsoSpec) -> t
 
 @pytest.mark.parametrize("spec", [each for each in HYPER if each.mixing == "free"], ids=name_of)
 def test_free_hyper_connections_start_as_pre_norm_residual_blocks(spec: HyperTorsoSpec) -> None:
-    """In each stream, as long as the streams are equal."""
+    """This holds for each stream, as long as the streams are equal."""
     block = spec.make_block().double()
     x = torch.randn(4, 8, 1, dtype=torch.float64).expand(-1, -1, spec.channels)
     torch.testing.assert_close(block(x)[..., -1], x[..., 0] + block.sublayer(block.norm(x[..., 0])))
@@ -184,7 +184,7 @@ def test_doubly_stochastic_connections_keep_the_mean_of_the_streams() -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=name_of)
 def test_a_rival_is_a_torso_like_any_other(spec: StackSpec) -> None:
-    """Shapes, rows of their own, finite values, gradients for all, equal copies, no name that TRPO leaves out."""
+    """Shapes, independence of rows, finite values, gradients for all, equal copies, no name that TRPO leaves out."""
     torso, _, features = made(spec)
     out = torso(features)
     assert out.shape == (5, 8)
@@ -194,7 +194,7 @@ def test_a_rival_is_a_torso_like_any_other(spec: StackSpec) -> None:
     assert torso(torch.zeros(2, 3, dtype=torch.float64)).isfinite().all()
     (out * torch.linspace(-1, 1, 8)).sum().backward()
     silent = {name for name, p in torso.named_parameters() if p.grad is None or not p.grad.any()}
-    # Rows that sum to 1 make nothing new of streams that are still equal.
+    # Rows that sum to 1 do not change streams that are still equal.
     assert silent == ({"blocks.0.connections.mix"} if spec == HYPER[1] else set())
     assert not [name for name, _ in torso.named_parameters() if "value" in name]
     for twin in (copy.deepcopy(torso), pickle.loads(pickle.dumps(torso))):
@@ -236,7 +236,7 @@ def lengths(module: torch.nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", ["SAC", "PPO"])
 def test_weights_stay_on_their_sphere_and_targets_follow_them(name: str) -> None:
-    """With lean steps, and with those of a copy of the policy."""
+    """They do so with lean steps, and with those of a copy of the policy."""
     options = {"n_steps": 16, "batch_size": 8} if name == "PPO" else {"learning_starts": 8, "batch_size": 8, "tau": 1.0}
     torso = {"kind": "simbav2", "width": 8, "depth": 1}
     model = getattr(fast, name)(

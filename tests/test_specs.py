@@ -207,7 +207,7 @@ def test_options_that_an_update_does_not_read_are_refused(update: str, options: 
 
 @pytest.mark.parametrize("update", ["additive", "lerp", "residual_erase", "orthogonal"])
 def test_what_earlier_versions_wrote_for_unread_options_is_taken(update: str) -> None:
-    """Their resolved configs have every option, at the defaults of that time."""
+    """Their resolved configs contain every option, with the defaults of that time."""
     written = {"head_width": None, "heads": 1, "beta_init": 1.0, "value_start": 1.0}
     spec = parse_torso({"kind": "delta", "update": update, **written}, "torso")
     assert spec.model_dump().items() >= written.items()
@@ -345,7 +345,7 @@ def test_a_change_keeps_what_both_kinds_have_and_drops_the_old_kinds_own(
     ],
 )
 def test_the_newest_of_heads_and_their_width_holds(base: dict[str, Any], change: Any, heads: int) -> None:
-    kept = DeltaTorsoSpec(**base).model_dump(exclude={"hidden"})  # as a run writes it out
+    kept = DeltaTorsoSpec(**base).model_dump(exclude={"hidden"})  # as in a run's config.yaml
     assert parse_torso(merge_torso(kept, change), "torso").heads == heads
 
 

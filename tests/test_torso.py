@@ -37,7 +37,7 @@ def _seed() -> None:
 
 
 def gradients(torso: Callable[[Tensor], Tensor], module: nn.Module, features: Tensor) -> dict[str, Tensor]:
-    """The output and the gradients of a fixed function of it, by parameter."""
+    """The output, and the gradients of a fixed function of it by parameter."""
     module.zero_grad(set_to_none=True)
     out = torso(features)
     weight = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).reshape(out.shape)
@@ -80,7 +80,7 @@ def test_every_parameter_gets_a_gradient(spec: StackSpec) -> None:
     features = torch.randn(32, IN_FEATURES)
     silent = {name for name, gradient in gradients(torso, torso, features).items() if not gradient.any()}
     if isinstance(spec, DeltaTorsoSpec) and (spec.update, spec.gate_layers) == ("residual_erase", 2):
-        # The first layer of a gate has none until the last one has left 0; here nothing else is read from it.
+        # The first layer of a gate has no gradient until the last one has left 0.
         silent = {name for name in silent if ".write." not in name}
     assert not silent
 
@@ -271,7 +271,7 @@ def test_inductor_compiles_a_torso_to_equal_values_and_gradients(spec: StackSpec
     ids=lambda value: name_of(value) if not isinstance(value, set) else "",
 )
 def test_weight_decay_leaves_biases_norms_and_gates_alone(spec: StackSpec, decayed: set[str]) -> None:
-    """Also the constants of hyper-connections; what is read from the state decays, which leaves the constants."""
+    """This includes the constants of hyper-connections; weights that read the state decay to the constants."""
     torso = Torso(IN_FEATURES, spec)
     in_blocks = {"sublayer.0.weight", "sublayer.2.weight", *decayed}
     expected = {"stem.weight", *(f"blocks.{i}.{name}" for i in range(spec.depth) for name in in_blocks)}

@@ -18,7 +18,7 @@ from deltarl.reading import read_yaml
 from deltarl.training.folder import load_spec, write_config
 from deltarl.yaml_text import DEEPEST, CoreLoader, dump, is_same, plain_data
 
-# Text that one YAML or another takes for something else.
+# Text that some version of YAML reads as another type.
 LOOKS = (
     *("010", "0o17", "0x1F", "1e3", "1e-3", "1_000", "1__0", "-.5e3", ".inf", "-.INF", ".nan", "NaN", "1.", "+1"),
     *(

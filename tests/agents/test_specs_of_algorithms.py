@@ -34,7 +34,7 @@ from deltarl.policies import ALIASES
 from deltarl.torsos import DeltaTorsoSpec
 
 SPECS: list[type[AlgorithmSpec]] = list(get_args(AnyAgentSpec))
-# What a run has of its own, or what is code; the last three are made of `action_noise`, `her` and the like.
+# Set by the run, or code; the last three are built from `action_noise`, `her` and the like.
 NOT_DATA = {
     "self",
     "policy",
@@ -51,7 +51,7 @@ NOT_DATA = {
     "replay_buffer_kwargs",
     "action_noise",
 }
-# Options of SB3's policies that are code, or in whose place other options stand.
+# Options of SB3's policies that are code, or that other options replace.
 NOT_POLICY_DATA = {
     "observation_space",
     "action_space",
@@ -144,7 +144,7 @@ def test_the_rmsprop_of_a2c_takes_no_decay() -> None:
 def test_a_linear_schedule_ends_where_it_says() -> None:
     spec = PPOSpec(learning_rate={"schedule": "linear", "start": 1e-3, "end": 1e-4, "fraction": 0.5})
     schedule = build(spec).lr_schedule
-    # SB3 counts the progress that remains, from 1 to 0.
+    # SB3 passes the remaining progress, from 1 to 0.
     assert [schedule(remaining) for remaining in (1.0, 0.75, 0.5, 0.0)] == pytest.approx([1e-3, 5.5e-4, 1e-4, 1e-4])
 
 

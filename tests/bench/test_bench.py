@@ -25,7 +25,7 @@ from deltarl.fast import SAC
 
 @pytest.fixture(scope="module")
 def printed_and_kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    """The output of `deltarl bench a2c`, and the file that it writes."""
+    """The output of `deltarl bench a2c`, and the file it writes."""
     path = tmp_path_factory.mktemp("bench") / "a2c.json"
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
@@ -125,7 +125,7 @@ def test_calls_are_timed_in_turns() -> None:
 
 
 def test_products_are_noted_and_done_again() -> None:
-    """Of a forward and backward pass: three products of one Linear whose input has a gradient, and nothing else."""
+    """One Linear whose input needs a gradient: three products in a forward and backward pass, and nothing else."""
     linear, x = nn.Linear(4, 3), torch.randn(5, 4, requires_grad=True)
     with Products() as products:
         linear(x).relu().sum().backward()

@@ -24,7 +24,7 @@ class Holder:
 
 
 def resumed(value: Any, fresh: Any) -> tuple[Any, list[str]]:
-    """What comes of `value` in the place of `fresh`, by way of JSON, and what is named."""
+    """`fresh` after a capture of `value`, written as JSON, is restored into it; and the paths that are reported."""
     snapshot = capture(Holder(value=value))
     snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
     snapshot.tensors = {path: tensor.clone() for path, tensor in snapshot.tensors.items()}
@@ -33,7 +33,7 @@ def resumed(value: Any, fresh: Any) -> tuple[Any, list[str]]:
 
 
 class Bag(dict[Any, Any]):
-    """A dict with more to it."""
+    """A dict with an attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,23 +41,23 @@ class Bag(dict[Any, Any]):
 
 
 class Row(list[Any]):
-    """A list by another name."""
+    """A subclass of list."""
 
 
 class Names(set[Any]):
-    """A set by another name."""
+    """A subclass of set."""
 
 
 class Line(collections.deque[Any]):
-    """A deque by another name."""
+    """A subclass of deque."""
 
 
 class Level(int):
-    """A number by another name."""
+    """A subclass of a number."""
 
 
 class Slotted:
-    """Its attributes lie in slots."""
+    """An object with slots."""
 
     __slots__ = ("_hidden", "n", "never")
 
@@ -66,7 +66,7 @@ class Slotted:
 
 
 class SlottedChild(Slotted):
-    """Slots, and attributes as well."""
+    """An object with slots and a `__dict__`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class SlottedChild(Slotted):
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Not to be changed, so it is replaced."""
+    """Immutable, so it is replaced instead of changed."""
 
     n: int
     where: tuple[int, ...] = ()
@@ -83,7 +83,7 @@ class Frozen:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FrozenSlots:
-    """The same in slots."""
+    """The same with slots."""
 
     n: int
 
@@ -96,21 +96,21 @@ class Pair(NamedTuple):
 
 
 class Mode(enum.Enum):
-    """One of two."""
+    """An enum of two members."""
 
     walk = 1
     run = 2
 
 
 class Bits(enum.Flag):
-    """Some of two."""
+    """A flag of two members."""
 
     a = 1
     b = 2
 
 
 class Machine:
-    """Its state is a method."""
+    """A state machine whose state is a bound method."""
 
     total = 0
 
@@ -173,12 +173,12 @@ def own() -> Holder:
 
 
 def let(value: Any, build: Callable[[Any], Any]) -> Any:
-    """What is built of a value."""
+    """What `build` makes of a value; binds a name within an expression."""
     return build(value)
 
 
 def does(*actions: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A change of a value: all of these, and the value that is left."""
+    """A change of a value: apply all of these, and return the value."""
 
     def change(value: Any) -> Any:
         for action in actions:
@@ -203,7 +203,7 @@ def tensor_layout(t: torch.Tensor) -> Any:
 
 
 def shared(pair: Any) -> Any:
-    """What writing into one does to the other."""
+    """Both arrays after writing into a copy of the first, which shows whether they share memory."""
     one, other = copy.deepcopy(pair)
     one[0] = 9
     return one.tolist(), other.tolist()

@@ -27,7 +27,7 @@ from deltarl.checkpoints.state import Snapshot
 from deltarl.checkpoints.store import Store
 
 BUFFER_ROWS, SEGMENT_ROWS, INTERVAL = 40, 8, 10
-# What a checkpoint asks of the system.
+# The system calls of a checkpoint.
 CALLS = ("open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink", "rmdir")
 
 
@@ -71,7 +71,7 @@ class Run:
 
 
 def holds(run: Path, steps: int, transitions: ReplayBuffer) -> None:
-    """The newest checkpoint is of `steps`, and restores state and transitions."""
+    """Assert that the newest checkpoint is of `steps`, and restores state and transitions."""
     found = newest(run)
     assert found is not None
     assert found.steps == steps
@@ -87,7 +87,7 @@ def holds(run: Path, steps: int, transitions: ReplayBuffer) -> None:
 
 def test_the_newest_are_kept_and_give_back_what_was_stored(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    for interval in range(1, 12):  # past the point where the buffer is full and goes round
+    for interval in range(1, 12):  # past the point where the buffer is full and wraps around
         run.on()
         holds(tmp_path, interval * INTERVAL, run.buffer)
         assert steps_of(tmp_path) == [interval * INTERVAL, (interval - 1) * INTERVAL][: min(interval, 2)]
@@ -179,10 +179,10 @@ def test_a_kill_at_any_system_call_leaves_the_old_checkpoint_or_the_new(
 
         last = steps_of(folder)[0]
         ends.add(last)
-        for _ in range(last - run.steps):  # the child's steps are not the parent's
+        for _ in range(last - run.steps):  # the child's steps do not reach the parent
             run.step()
         holds(folder, last, run.buffer)
-        # And the run goes on from there.
+        # And the run continues from there.
         run.store = Store(folder, keep=2)
         run.store.sweep()
         found = newest(folder)
@@ -212,7 +212,7 @@ def test_a_disk_that_is_full_at_any_system_call_leaves_the_old_checkpoint(tmp_pa
             except OSError:
                 refused += 1
         holds(run.folder, steps_of(run.folder)[0], _as_of(run, steps_of(run.folder)[0]))
-        run.on()  # there is room again
+        run.on()  # there is space again
         holds(run.folder, 70, run.buffer)
         shutil.rmtree(run.folder)
     assert refused > len(calls) // 3
@@ -255,18 +255,18 @@ def test_a_damaged_file_costs_at_most_the_checkpoint_that_holds_it(
     assert len([name for name in names if name.startswith("replay/0")]) == 5
     for name in names:
         run = tmp_path / "damaged"
-        shutil.copytree(whole.folder, run, copy_function=os.link)  # as the checkpoints are linked to each other
+        shutil.copytree(whole.folder, run, copy_function=os.link)  # because the checkpoints share files
         path = run / "checkpoints" / "50" / name
         if damage is None:
             path.unlink()
         else:
-            with path.open("r+b") as file:  # in place: whoever shares the file has the damage too
+            with path.open("r+b") as file:  # in place, so every checkpoint that shares the file is damaged
                 content = damage(file.read())
                 file.seek(0)
                 file.write(content)
                 file.truncate()
         caplog.clear()
-        # A segment is rebuilt, and parity is not needed; any other damage costs the checkpoint.
+        # A segment is rebuilt, and parity is not needed; any other damage makes the checkpoint invalid.
         lost = not name.startswith("replay/")
         steps = 40 if lost else 50
         holds(run, steps, _as_of(whole, steps))
@@ -274,7 +274,7 @@ def test_a_damaged_file_costs_at_most_the_checkpoint_that_holds_it(
         assert name.removeprefix("replay/") in said
         assert ("skipped" in said) == lost
         if name.startswith("replay/0"):
-            verify(run / "checkpoints" / "40")  # which shares some of the segments, and mends its own
+            verify(run / "checkpoints" / "40")  # which shares some of the segments, and repairs its own
         shutil.rmtree(run)
         shutil.rmtree(whole.folder)
         whole = Run(tmp_path / "whole").on(5)
@@ -317,7 +317,7 @@ def manifest_of(checkpoint: Path) -> dict[str, Any]:
 
 
 def sign(checkpoint: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest with a valid digest, as anybody can."""
+    """Write a manifest with a valid digest, as anyone can."""
     manifest.pop("sha256", None)
     manifest["sha256"] = disk.digest(json.dumps(manifest, sort_keys=True).encode())
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
@@ -337,7 +337,7 @@ def test_a_manifest_names_what_a_checkpoint_has_and_nothing_else(name: str, tmp_
     victim.write_text("precious")
     folder = run / "checkpoints" / "10"
     manifest = manifest_of(folder)
-    # The parity of the segments that are there and of one that is lost: what is to be written in its place.
+    # The parity of the existing segments and of a lost one, which is to be rewritten.
     payload = Parity(b"an intruder")
     for segment in (folder / "replay").glob("0*"):
         payload.add(segment.read_bytes())

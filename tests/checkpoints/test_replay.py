@@ -35,7 +35,7 @@ def buffer(n_envs: int = 1) -> SharedReplayBuffer:
 
 
 class Steps:
-    """Transitions of environments whose episodes end at every other step."""
+    """Transitions of environments whose episodes end at every second step."""
 
     def __init__(self, n_envs: int = 1) -> None:
         self.random, self.n_envs = np.random.default_rng(0), n_envs
@@ -57,7 +57,7 @@ def segments(of: ReplayBuffer) -> dict[int, bytes]:
 
 @pytest.mark.parametrize("added", [1, 2, 3, 11, 12, 13])
 def test_the_segments_that_differ_are_known(added: int) -> None:
-    """Includes the segment of the slot before them, whose next observation is only known afterwards."""
+    """They include the segment of the slot before, whose next observation becomes known only afterwards."""
     stored, steps = buffer(), Steps()
     for _ in range(20):
         before = segments(stored)
@@ -66,14 +66,14 @@ def test_the_segments_that_differ_are_known(added: int) -> None:
         differ = {index for index in before if before[index] != after[index]}
         assert differ <= Transitions(stored).changed(added)
         assert after.keys() - before.keys() <= Transitions(stored).changed(added)
-    # Not simply all of them.
+    # But not all of them.
     assert len(Transitions(stored).changed(1)) <= 2
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
 @pytest.mark.parametrize("taken", [1, 5, 12, 29])
 def test_what_was_stored_is_restored_and_continued(taken: int, n_envs: int) -> None:
-    """Includes arrays that have grown in the meantime, and their free rows."""
+    """This includes arrays that have grown in the meantime, and their free rows."""
     stored, steps, restored = buffer(n_envs), Steps(n_envs), buffer(n_envs)
     steps.add_to(stored, steps=taken)
     snapshot = copy.deepcopy(capture(stored, Transitions(stored).arrays))
@@ -92,7 +92,7 @@ def test_what_was_stored_is_restored_and_continued(taken: int, n_envs: int) -> N
 
 
 def test_as_many_rows_apart_as_slots_are_no_slots() -> None:
-    """Their number differs at the next checkpoint."""
+    """The number of rows may differ at the next checkpoint."""
     stored, layout = buffer(), Transitions(buffer()).layout
     stored.apart = np.zeros((SLOTS, 2), np.float32)
     assert Transitions(stored).layout == layout
@@ -100,7 +100,7 @@ def test_as_many_rows_apart_as_slots_are_no_slots() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_transitions_that_were_stored_otherwise_stay_so(dtype: Any) -> None:
-    """In a plain buffer, as in runs of older versions."""
+    """Runs of older versions have a plain buffer."""
     stored, steps = plain(dtype=dtype), Steps()
     steps.add_to(stored, steps=5)
     transitions = Transitions(buffer())

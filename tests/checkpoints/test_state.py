@@ -41,7 +41,7 @@ class Holder:
 
 
 def through_json(root: Any, into: Any) -> Any:
-    """`into`, filled from a capture of `root` that was written as JSON."""
+    """Fill `into` from a capture of `root` that was written as JSON."""
     snapshot = capture(root)
     assert snapshot.unsupported == {}
     snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
@@ -281,18 +281,18 @@ def test_arrays_that_are_stored_elsewhere_are_referred_to() -> None:
     assert other.big is fresh
 
 
-# What environments of somebody else's hold.
+# What other people's environments hold.
 
 
 class Phase(Enum):
-    """A state machine's."""
+    """The phase of a state machine."""
 
     swing = 1
     stance = 2
 
 
 class Word(StrEnum):
-    """A str as well."""
+    """An enum whose members are strings."""
 
     yes = "yes"
     no = "no"
@@ -344,7 +344,7 @@ def test_what_was_one_in_a_fresh_build_can_be_two() -> None:
     back, lost = reported(captured, fresh)
     assert (back.home, back.goal) == ([1], [2])
     assert back.mine.n == 1
-    assert lost == ["/theirs"]  # an object is not made from a file
+    assert lost == ["/theirs"]  # objects are not created from a file
 
 
 def test_an_object_of_another_class_is_named_and_left() -> None:
@@ -434,14 +434,14 @@ def test_a_time_of_the_environments_own_is_state() -> None:
 def test_an_option_that_a_later_version_has_added_stays_as_it_was_built() -> None:
     spec = DeltaTorsoSpec(depth=2)
     snapshot = capture(Holder(spec=spec))
-    del snapshot.tree["object"]["spec"]["object"]["output_scale"]  # as a version without it wrote
+    del snapshot.tree["object"]["spec"]["object"]["output_scale"]  # as versions without it wrote
     back, missing = restore(Holder(spec=DeltaTorsoSpec(depth=2)), snapshot)
     assert back.spec == spec
     assert missing == []
 
 
 def test_torsos_of_checkpoints_from_before_their_move_are_restored() -> None:
-    """Under the names in older checkpoints, each of which still refers to the same class."""
+    """Each name in older checkpoints still refers to the same class."""
     old = {name_of_class(getattr(module, name)): f"{module.__name__}.{name}" for module, name in MOVED}
     for spec in (
         DeltaTorsoSpec(**SMALL, channels=2),

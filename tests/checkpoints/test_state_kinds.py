@@ -70,11 +70,11 @@ class Kind:
     """A kind of object.
 
     Attributes:
-        make: as the environment is built.
-        change: what training does to it.
-        look: all that can be told of it.
-        exact: whether it is to come back, or to be named.
-        late: the same, where there was nothing yet in its place.
+        make: builds the object, as an environment's constructor does.
+        change: changes it, as training does.
+        look: returns everything observable about it.
+        exact: whether it is restored, rather than reported.
+        late: the same for an object that did not exist in the new environment.
     """
 
     make: Callable[[], Any]
@@ -141,7 +141,7 @@ def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def halves(generator: Any) -> Any:
-    """Draws that use half of the bits and leave the other half for the next draw."""
+    """Draw numbers that use half of the bits and leave the other half for the next draw."""
     return [int(generator.integers(2**31, dtype=np.uint32)) for _ in range(3)]
 
 
@@ -326,7 +326,7 @@ KINDS: dict[str, Kind] = {
     "another class": Kind(lambda: Machine, becomes(lambda: Slotted), exact=False),
     "module": Kind(lambda: math),
     "another module": Kind(lambda: math, becomes(lambda: random), exact=False),
-    # what goes on inside of C
+    # state inside C objects
     "iterator": Kind(lambda: iter([1, 2, 3]), does(next), next, exact=False),
     "itertools.count": Kind(itertools.count, does(next), next, exact=False),
     "itertools.cycle": Kind(lambda: itertools.cycle("ab"), does(next), next, exact=False),

@@ -42,7 +42,7 @@ QUICK = (
 
 @pytest.fixture
 def deltarl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Deltarl:
-    """Runs a command in an empty folder; gives exit status, stdout and stderr."""
+    """Run a command in an empty folder; return exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
@@ -250,7 +250,7 @@ def test_show_says_why_parameters_are_not_counted(deltarl: Deltarl) -> None:
 def test_agents_have_the_networks_that_their_files_name(
     config: str, agent: str, actor: tuple[Any, ...], critic: tuple[Any, ...]
 ) -> None:
-    """Also if a config overrides some of them."""
+    """This also holds if a config overrides some of them."""
     spec = load_config(config, f"agent={agent}")
     for torso, expected in ((spec.actor_torso, actor), (spec.critic_torso, critic)):
         assert (torso.kind, torso.width, torso.depth, torso.hidden) == expected
@@ -281,8 +281,8 @@ def test_a_copy_is_found_before_the_shipped_file(deltarl: Deltarl) -> None:
     assert load_config("quickstart", "env=mine").env.id == "Hopper-v5"
 
 
-# By default configs are loaded by tests/test_library.py, environments made by tests/test_envs.py, comparisons matched
-# by tests/comparison/test_spec.py, and all held to their schemas below.
+# In the default tests, tests/test_library.py loads the configs, tests/test_envs.py builds the environments,
+# tests/comparison/test_spec.py matches the comparisons, and a test below checks all of them against their schemas.
 @pytest.mark.slow
 def test_all_that_is_shipped_is_valid(deltarl: Deltarl) -> None:
     status, out, _ = deltarl("validate")
@@ -517,7 +517,7 @@ def test_gates_names_what_cannot_be_set(
 
 @pytest.fixture
 def interrupted(finished: RunResult, tmp_path: Path) -> Path:
-    """A run that ended after its training and before its score."""
+    """A run that was killed between its training and its final evaluation."""
     folder = tmp_path / "runs" / "done" / "seed-0"
     shutil.copytree(finished.folder, folder)
     (folder / "result.json").unlink()
@@ -534,7 +534,7 @@ def test_resume_continues_and_says_how_exactly(interrupted: Path, deltarl: Delta
 
 def test_train_can_be_given_again_with_resume(interrupted: Path, deltarl: Deltarl) -> None:
     command = ("train", str(interrupted / "config.yaml"), "out=runs", "name=done", "seeds=[0]", "--resume")
-    for _ in range(2):  # the second time there is nothing left to do, and it says the same
+    for _ in range(2):  # the second time nothing is left to do, and the output is the same
         status, out, _ = deltarl(*command)
         assert status == 0
         assert "  resumed  1 time, exactly" in out
@@ -574,7 +574,7 @@ def test_resume_refuses_in_one_line(
 def test_the_best_policy_can_be_evaluated_and_played(finished: RunResult, deltarl: Deltarl) -> None:
     status, out, _ = deltarl("evaluate", finished.folder, "--best", "--episodes", "2")
     assert status == 0
-    assert f"return {finished.final_return_mean:,.1f} " in out  # of a run with one evaluation, that one
+    assert f"return {finished.final_return_mean:,.1f} " in out  # a run with one evaluation shows that one
     assert deltarl("evaluate", finished.folder.parents[1], "--best")[0] == 2
 
 

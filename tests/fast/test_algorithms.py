@@ -51,7 +51,7 @@ def test_the_constructor_is_stable_baselines3s(name: str) -> None:
 
 @pytest.mark.parametrize("name", STOCK)
 def test_a_whole_training_learns_what_stable_baselines3_learns(name: str) -> None:
-    """Rollouts included: the same random numbers are drawn in the same order."""
+    """This includes rollouts: the same random numbers are drawn in the same order."""
     learned = []
     for library in (fast, None):
         model = make(name, library, env=make_vec_env("Reacher-v5", 2, seed=0))
@@ -196,7 +196,7 @@ def shadow(model: Any) -> None:
 @pytest.mark.parametrize("change", [freeze, tie, hook, hook_into_a_gradient, shadow])
 @pytest.mark.parametrize("name", ["SAC", "PPO"])
 def test_what_was_changed_is_left_to_stable_baselines3(name: str, change: Any) -> None:
-    """Whether it was changed before the first training or between two."""
+    """It may be changed before the first training or between two trainings."""
     model = make(name)
     model.learn(20)
     assert model.lean_update() is not None
@@ -221,7 +221,7 @@ def test_an_optimizer_that_takes_the_place_of_another_makes_the_steps(name: str)
 
 @pytest.mark.parametrize("name", ["SAC", "PPO", "A2C", "TQC"])
 def test_a_policy_of_nan_raises_as_stable_baselines3s_does(name: str) -> None:
-    """`finite.distributions_named` matches these words."""
+    """`finite.distributions_named` matches this message."""
     for library in (fast, None):
         model = make(name, library)
         model.learn(20)
@@ -233,7 +233,7 @@ def test_a_policy_of_nan_raises_as_stable_baselines3s_does(name: str) -> None:
 
 
 def test_observations_to_be_normalized_stay_in_double_precision() -> None:
-    """Only small differences of large numbers remain."""
+    """Normalisation leaves small differences of large numbers."""
     env = VecNormalize(make_vec_env("Reacher-v5"))
     assert make("SAC", env=env).replay_buffer.observations.dtype == np.float64
     assert make("SAC").replay_buffer.observations.dtype == np.float32
@@ -277,7 +277,7 @@ def test_what_is_done_by_hand_ends_with_an_error_too() -> None:
 
 
 def test_a_network_with_modes_is_switched_between_them() -> None:
-    """Batch renormalisation has them."""
+    """Batch renormalisation has training and evaluation modes."""
     assert not make("SAC").has_modes()
     model = make("CrossQ")
     assert model.has_modes()

@@ -38,7 +38,7 @@ STOCK: Mapping[str, Any] = {
 
 
 class Double(FlattenExtractor):
-    """Casts up, where Stable-Baselines3 has cast down."""
+    """Casts to double precision after Stable-Baselines3 has cast to single."""
 
     def forward(self, observations: Tensor) -> Tensor:
         return super().forward(observations).double()
@@ -76,7 +76,7 @@ def ppo(policy: Any = "mlp", **options: Any) -> dict[str, Any]:
     return on_policy(policy, n_epochs=13, batch_size=8, **options)
 
 
-# With small heads and a small start: blocks that erase (docs/mechanism.md).
+# Small heads and a small start: blocks that erase (docs/mechanism.md).
 ERASING = {"kind": "delta", "head_width": 4, "value_start": 0.25, "beta_init": 0.5}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -158,7 +158,7 @@ def make(algorithm: Any, given: Mapping[str, Any], double: bool) -> Any:
     model = algorithm(alias, env, policy_kwargs=kwargs, seed=0, device="cpu", **options)
     if double:
         model.policy.double()
-        if hasattr(model, "batch_norm_stats"):  # of before
+        if hasattr(model, "batch_norm_stats"):  # which were taken before the cast
             for name, critic in (("", model.critic), ("_target", model.critic_target)):
                 setattr(model, f"batch_norm_stats{name}", get_parameters_by_name(critic, ["running_"]))
         if getattr(model, "log_ent_coef", None) is not None:
@@ -178,7 +178,7 @@ def pair(case: str, double: bool) -> tuple[Any, Any]:
                 if isinstance(module, BatchRenorm1d):
                     module.warmup_steps = 20
     ours.policy.load_state_dict(theirs.policy.state_dict())
-    # It fills its buffers, and does not learn yet.
+    # This fills the buffers without learning.
     theirs.train = lambda *_, **__: None
     theirs.learn(32 if "n_epochs" in options or name == "A2C" else 120)
     del theirs.train
@@ -203,7 +203,7 @@ def update(model: BaseAlgorithm, updates: int) -> None:
     np.random.seed(1)
     torch.manual_seed(1)
     if isinstance(model, OffPolicyAlgorithm):
-        model.train(updates, 30)  # no power of two, by which dividing would be exact
+        model.train(updates, 30)  # not a power of two, by which division would be exact
         return
     for _ in range(updates if isinstance(model, sb3.A2C) else 1):
         model.train()

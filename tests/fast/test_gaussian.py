@@ -18,7 +18,7 @@ def drawn(*shape: int, scale: float = 1.0) -> Tensor:
 def test_a_squashed_sample_its_log_probability_and_gradients() -> None:
     torch.manual_seed(0)
     mean = drawn(ROWS, ACTIONS).requires_grad_()
-    log_std = drawn(ROWS, ACTIONS, scale=12).requires_grad_()  # beyond both ends of the range, too
+    log_std = drawn(ROWS, ACTIONS, scale=12).requires_grad_()  # including values beyond both ends of the range
     assert (log_std > 2).any()
     assert (log_std < -20).any()
     by_actions, by_log_prob = drawn(ROWS, ACTIONS), drawn(ROWS, 1)
@@ -32,7 +32,7 @@ def test_a_squashed_sample_its_log_probability_and_gradients() -> None:
         sample = Squashed.sample(mean, log_std, drawn(ROWS, ACTIONS))
         found = sample.backward(by_actions, by_log_prob)
     assert torch.equal(sample.actions, actions)
-    # A Gaussian's own noise, divided out again at a standard deviation of e^-20, is not quite the noise.
+    # At a standard deviation of e^-20, dividing by it does not recover the noise exactly.
     wide = (log_std > -12).all(1)
     torch.testing.assert_close(sample.log_prob[wide, 0], log_prob[wide], rtol=1e-9, atol=1e-9)
     for own, theirs in zip(found, expected, strict=True):

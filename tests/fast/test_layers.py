@@ -17,7 +17,7 @@ FEATURES, ROWS = 6, 15
 
 
 def renorm(kind: type[BatchRenorm1d], *, training: bool, warm: bool) -> BatchRenorm1d:
-    """A norm away from its start; of a warm one the running statistics are far from a batch's in some features."""
+    """A norm away from its initial state; a warm one has running statistics far from a batch's in some features."""
     torch.manual_seed(0)
     norm = kind(FEATURES, eps=1e-3).double()
     norm.warmup_steps = 3
@@ -64,7 +64,7 @@ def test_batch_renormalisation_and_its_statistics(
 
 
 class Shared(nn.Module):
-    """Gradients that PyTorch hands on as views: expanded, transposed, and one for two parameters."""
+    """Makes PyTorch return gradients as views: expanded, transposed, and one shared by two parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Shared(nn.Module):
 
 
 def test_recorded_gradients_have_memory_of_their_own() -> None:
-    """As those in `.grad`: optimizers and clipping change them in place, and take them to be laid out as usual."""
+    """Optimizers and clipping change gradients in place, and assume the usual memory layout."""
     torch.manual_seed(0)
     module = Shared()
     x = torch.randn(ROWS, FEATURES)
@@ -99,5 +99,5 @@ def test_a_batch_of_one_row_has_no_variance() -> None:
 
 
 def test_without_weights_it_is_recorded() -> None:
-    """It has parameters nevertheless, which it does not use."""
+    """It still has parameters, which it does not use."""
     assert isinstance(network_of(BatchRenorm1d(FEATURES, affine=False)), Recorded)

@@ -13,7 +13,7 @@ from deltarl.fast.libraries import is_theirs
 
 
 def somebody_elses(*_: object) -> None:
-    """Not from a library."""
+    """A function that is not from a library."""
 
 
 @pytest.mark.parametrize("module", [sac, functional])
@@ -33,6 +33,6 @@ def test_a_module_is_theirs_until_one_of_its_functions_is_replaced(
 def test_a_new_name_changes_nothing_unless_it_hides_a_builtin(
     name: str, is_still_theirs: bool, value: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # PyTorch's compiler leaves the first two in the modules of what it has compiled.
+    # PyTorch's compiler leaves the first two in the modules of the functions it has compiled.
     monkeypatch.setattr(sac, name, value, raising=False)
     assert is_theirs(sac) is is_still_theirs

@@ -28,7 +28,7 @@ def doubt() -> ModuleType:
 
 def after_an_update(model: Any, theirs: Any, before: Callable[[Any], None] = lambda _: None) -> torch.Tensor:
     """Parameters after one update from Stable-Baselines3's parameters, optimizer, rollout and random numbers."""
-    model.set_parameters(deepcopy(theirs.get_parameters()))  # an optimizer would share its moments otherwise
+    model.set_parameters(deepcopy(theirs.get_parameters()))  # otherwise the optimizers would share their moments
     before(model.policy)
     model.rollout_buffer = deepcopy(theirs.rollout_buffer)
     model._current_progress_remaining = theirs._current_progress_remaining
@@ -41,7 +41,7 @@ def after_an_update(model: Any, theirs: Any, before: Callable[[Any], None] = lam
 
 @pytest.mark.slow
 def test_updates_of_a_training_agree_as_well_as_stable_baselines3s_agree_with_themselves(doubt: ModuleType) -> None:
-    """From the same state, a lean update ends as close to theirs as theirs with a disturbed last bit."""
+    """From the same state, a lean update ends as close to theirs as theirs does after a disturbance of the last bit."""
     with ExitStack() as opened:
         lean, theirs, disturbed = (
             opened.enter_context(built(doubt.spec_of(arm), 3))[0] for arm in ("lean", "sb3", "sb3_disturbed")

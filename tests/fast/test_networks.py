@@ -161,7 +161,7 @@ def test_a_module_that_is_hooked_into_is_recorded() -> None:
 
 
 def test_a_subclass_is_recorded() -> None:
-    """It may compute anything."""
+    """A subclass may compute anything."""
 
     class Doubled(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
@@ -218,7 +218,7 @@ def test_a_torso_with_an_option_that_nobody_names_is_recorded_away_from_the_defa
 
 
 def test_a_parameter_that_a_module_does_not_use_has_no_gradient() -> None:
-    """As in PyTorch, so that an optimizer skips it."""
+    """As in PyTorch, its gradient is None, so that optimizers skip it."""
 
     class Idle(nn.Module):
         def __init__(self) -> None:
@@ -269,7 +269,7 @@ def test_a_parametrized_layer_is_recorded() -> None:
 
 
 def test_parameters_are_read_when_they_are_used() -> None:
-    """So that optimizers and loading need not notify the network."""
+    """Optimizers and loading therefore need not notify the network."""
     module, x = made("delta")
     network = network_of(module)
     other, _ = made("delta")

@@ -83,7 +83,7 @@ def test_steps_go_on_from_a_state_that_was_loaded(name: str) -> None:
     optimizer, reference = OPTIMIZERS[name](mine), OPTIMIZERS[name](theirs)
     step = Step(optimizer, mine)
     with torch.no_grad():
-        step(gradients(0))  # what is loaded takes its place
+        step(gradients(0))  # the loaded state replaces it
     their_step(reference, theirs, 1)
     with torch.no_grad():
         for parameter, their_parameter in zip(mine, theirs, strict=True):

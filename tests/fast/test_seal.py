@@ -52,7 +52,7 @@ def make(name: str, library: Any = fast, policy: Any = "MlpPolicy", env: Any = N
 
 
 class At(BaseCallback):
-    """Changes an algorithm once, within a rollout of the training."""
+    """Changes an algorithm once, during a rollout."""
 
     def __init__(self, step: int, change: Change) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def freeze(module: nn.Module) -> None:
 
 
 def pushed(layer: nn.Linear) -> nn.Linear:
-    """A layer that replaces another one, unknown to the optimizer."""
+    """Replace a layer by another one that the optimizer does not know."""
     new = nn.Linear(layer.in_features, layer.out_features)
     with torch.no_grad():
         new.weight.fill_(0.01)
@@ -152,7 +152,7 @@ class Doubled(ReplayBuffer):
 
 def new_buffer(model: Any) -> None:
     model.replay_buffer = Doubled(200, model.observation_space, model.action_space, "cpu")
-    # The rollout goes on to fill the other one.
+    # The rollout continues to fill the other one.
     model.replay_buffer.add(*(model._last_obs,) * 2, model.action_space.sample()[None], [1.0], [False], [{}])  # type: ignore[arg-type]
 
 
@@ -214,7 +214,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_a_callback_changes_is_honoured(change: str) -> None:
-    """By what a training of the same seed learns with Stable-Baselines3."""
+    """The lean training learns the same as one of the same seed with Stable-Baselines3."""
     name, do = CHANGES[change]
     learned = []
     for library in (fast, None):
@@ -285,7 +285,7 @@ def test_a_plan_is_kept_until_something_changes(name: str) -> None:
     model.learn(32)
     update = model.lean_update()
     assert update is not None
-    model.policy.predict(model.observation_space.sample())  # leaves a distribution behind
+    model.policy.predict(model.observation_space.sample())  # leaves a distribution in the policy
     model.policy.state_dict()
     model.num_timesteps, model.gamma = model.num_timesteps + 1, 0.9
     assert model.lean_update() is update
@@ -330,7 +330,7 @@ PATCHES: dict[str, tuple[str, Any, str, Any]] = {
 def test_what_is_put_into_a_class_or_a_module_is_left_to_stable_baselines3(
     patch: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before and after it was looked at, even by the name of what it replaces."""
+    """This holds before and after the first check, even for an object with the name of what it replaces."""
     name, holder, attribute, value = PATCHES[patch]
     model = make(name)
     assert model.lean_update() is not None
@@ -348,7 +348,7 @@ def test_what_is_put_into_a_class_or_a_module_is_left_to_stable_baselines3(
 
 
 def test_a_patched_buffer_is_sampled_as_it_was_patched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a buffer of our own, which has another method, has stood for it."""
+    """This also holds if a lean buffer, which has another method, has replaced it."""
     early = make("SAC")
     sample = ReplayBuffer._get_samples
     drawn = []
@@ -363,7 +363,7 @@ def test_a_patched_buffer_is_sampled_as_it_was_patched(monkeypatch: pytest.Monke
 
 
 class Described(SACPolicy):
-    """Adds, and overrides only what makes it."""
+    """Adds a method, and overrides only one that builds a network."""
 
     def make_critic(self, features_extractor: Any = None) -> Any:
         return super().make_critic(features_extractor)
@@ -407,7 +407,7 @@ def test_a_class_of_a_users_is_lean_where_it_overrides_nothing_that_steps_call(
 
 
 def test_a_wrapped_forward_continues_after_the_rollout() -> None:
-    """It neither calls itself nor is taken away, and is its class's own where it wraps nothing else."""
+    """It does not call itself and is not removed; without a wrapper, the class's own method remains."""
     calls = []
     model = make("PPO")
     model.learn(32, callback=At(10, lambda m: wrapped(m.policy, "forward", lambda given: calls.append(1) or given)))
@@ -430,7 +430,7 @@ def test_only_callbacks_of_the_libraries_are_trusted_within_a_rollout() -> None:
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("name", ["PPO", "SAC"])
 def test_steps_stay_lean_where_anything_has_been_compiled(name: str) -> None:
-    """PyTorch's compiler replaces methods of `nn.Module` for the whole process; a resumed run may have none."""
+    """PyTorch's compiler replaces methods of `nn.Module` in the whole process; a resumed run may not have compiled."""
     compiled = torch.compile(torch.nn.Linear(2, 2), backend="eager")
     compiled(torch.zeros(1, 2))
     assert make(name).lean_update() is not None
@@ -448,7 +448,7 @@ def test_steps_stay_lean_where_the_first_optimizer_of_the_process_inherits_its_s
 
 
 def means(model: Any) -> nn.Module:
-    """The layer of the mean action."""
+    """The layer that computes the mean action."""
     return model.policy.action_net if isinstance(model, fast.PPO) else model.actor.mu
 
 

@@ -48,14 +48,14 @@ def test_steps_are_those_of_stable_baselines3(task: str) -> None:
         assert_same(found, expected)
         ended += int(np.sum(found[2]))
         for one, other in zip(infos, their_infos, strict=True):
-            assert_same({**one, "episode": None}, {**other, "episode": None})  # of another time
+            assert_same({**one, "episode": None}, {**other, "episode": None})  # a clock time, which differs
     assert ended > 0
     for envs in (mine, theirs):
         envs.close()
 
 
 def test_its_state_is_that_of_stable_baselines3() -> None:
-    """So that runs that began in their format continue."""
+    """Runs that began with Stable-Baselines3's therefore continue."""
     theirs, mine = StockDummyVecEnv([Remembering]), DummyVecEnv([Remembering])
     for envs in (theirs, mine):
         envs.seed(0)

@@ -102,7 +102,7 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_its_records(scalars: str, tmp
     tops = {tag.split("/")[1] for tag in measured}
     assert tops == ({"gates"} if scalars == "main" else {"gates", "gates_probe", "network"})
     assert len(measured) == 12 or scalars == "all"
-    # Their tags come after those of evaluations and rollouts, and are no columns of the table, also once it is rebuilt.
+    # Their tags come after those of evaluations and rollouts, and are not columns of the table, even a rebuilt one.
     assert max(tag for tag in events.Tags()["scalars"] if tag.split("/")[0] in {"eval", "rollout"}) < min(measured)
     table = (result.folder / "progress.csv").read_text()
     assert "torso/" not in table
@@ -123,7 +123,7 @@ def test_the_probe_stays_and_the_batch_moves(tmp_path: Path) -> None:
     now = from_buffer(model, 8)
     assert now is not None
     assert not torch.equal(now["observations"], first)
-    # The last entry is what a measurement of the two gives now, but for the update since.
+    # The last entry equals a measurement of both now, except for the update since.
     record = measure(model.policy, batch_of(probe))["policy"].blocks[1]
     assert callback.state.record["gates_probe/policy/beta_mean"].shape[1] == 2
     assert block_statistics(record)["beta_mean"] == pytest.approx(
@@ -174,12 +174,12 @@ def test_gradients_of_the_loss_are_in_tensorboard_and_in_the_record(algorithm: s
         assert values.shape == (len(callback.state.record["steps"]), 2)
         assert (values > 0).all()
         assert [point.value for point in events.Scalars(f"torso/gates/{net}/1/{name}")] == values[:, 1].tolist()
-        # Advantages and returns of the first rollout are none of later policies.
+        # Advantages and returns of the first rollout do not apply to later policies.
         assert (f"gates_probe/{net}/{name}" in callback.state.record) == (algorithm == "SAC")
 
 
 def test_a_record_of_an_older_version_grows_on(tmp_path: Path) -> None:
-    """What it lacks is NaN there, what is no longer measured is NaN here, and no row is lost."""
+    """Missing statistics are NaN in the old rows, those no longer measured are NaN in the new ones; no row is lost."""
     gone, new, counts = "network/policy/gone", "gates/policy/new", "gates/policy/beta_counts"
     histograms = np.arange(8, dtype=np.uint32).reshape(2, 2, 1, 2)
     older = {"steps": np.array([1, 2]), gone: np.float32([1, 2]), counts: histograms}
@@ -229,7 +229,7 @@ def test_rows_are_gathered_over_rollouts_where_one_has_fewer(algorithm: str, tmp
     model.learn(7 * rollout, callback=callback)
     assert callback.state.record["steps"].tolist() == [3 * rollout, 6 * rollout]
     assert (callback.state.record["gates/policy/beta_counts"].sum(-1) == 2 * rollout + 1).all()
-    # What is gathered for the next is of the last rollout.
+    # The transitions gathered for the next measurement come from the last rollout.
     assert size(callback.state.pending) == rollout
     last = from_buffer(model, rollout)
     assert last is not None
@@ -299,7 +299,7 @@ def test_a_second_learn_is_measured_anew_and_one_that_continues_is_not(tmp_path:
     assert steps() == [*more, *(32 + step for step in once)]
     model = make(of("PPO"), torso=DELTA)
     assert steps()[-len(once) :] == [48 + step for step in once]
-    # One of another shape has a record of its own; of other spaces, a fixed batch too.
+    # A model of another shape gets a new record; one with other spaces also gets a new fixed batch.
     model = make(of("PPO"), torso={**DELTA, "depth": 3})
     assert steps() == once
     assert callback.state.record["gates/policy/beta_mean"].shape[1] == 3
@@ -358,7 +358,7 @@ def test_of_blocks_that_only_write_no_erasure_is_recorded_or_drawn(tmp_path: Pat
     drawn = {name: draw(record) for name, draw in figures(record).items()}
     assert set(drawn) == {"beta", "regimes", "eigenvalues"}
     assert {axis.get_title() for axis in drawn["regimes"].axes} == {"value", ""}
-    # Records of older versions have both; what is no erasure is left out where the config says so.
+    # Records of older versions have both; statistics of erasing are left out if the config says that nothing erases.
     older = record | {f"gates/policy/{name}": record[f"gates/value/{name}"] for name in OF_ERASURE}
     assert without_erasure(older, lambda net: net == "policy").keys() == record.keys()
     assert without_erasure(older, lambda _: False) == older
@@ -398,7 +398,7 @@ def test_each_chart_has_a_line_for_each_block() -> None:
     assert charts["gates actor"]["actor: beta"] == r"^torso/gates/actor/\d+/beta_mean$"
     assert len(charts) == 4
     main = layout(["actor", "qf0"], is_complete=False)
-    assert [len(titles) for titles in main.values()] == [3, 3]  # no chart without a line
+    assert [len(titles) for titles in main.values()] == [3, 3]  # every chart has a line
 
 
 def test_a_checkpoint_from_before_the_policy_was_kept_continues_exactly() -> None:

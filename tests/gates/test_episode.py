@@ -44,5 +44,5 @@ def test_an_episode_has_its_gates_and_what_the_agent_does(name: str) -> None:
         assert np.array_equal(gates, again.beta[network])
     assert all(np.isfinite(values).all() and len(values) == length for values in episode.curves.values())
     figure = draw_episode(episode)
-    # Beta and erase share of each network, each with its scale.
+    # Beta and erase share of each network, on separate scales.
     assert len(figure.axes) == 4 * len(networks) + len(curves)

@@ -54,7 +54,7 @@ def batch_from(model: Any, rows: int = ROWS) -> Batch:
 
 @pytest.fixture(autouse=True)
 def _the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regardless of the order of draws."""
+    """Make every draw the same noise, in whatever order networks draw."""
 
     def noise(shape: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.linspace(-1, 1, int(np.prod(shape)), dtype=dtype, device=device).reshape(shape)
@@ -63,11 +63,11 @@ def _the_same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Stopped(Exception):  # noqa: N818 - no error
-    """Behind what TRPO is asked for."""
+    """Stops TRPO once its gradients are known."""
 
 
 def stepped(model: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> dict[nn.Parameter, Tensor]:
-    """The gradients with which the algorithm's own `train` would step, of one update from that batch."""
+    """The gradients of the algorithm's own `train` in one update on that batch."""
     found: dict[nn.Parameter, Tensor] = {}
 
     def note(optimizer: Any) -> None:
@@ -94,7 +94,7 @@ def stepped(model: Any, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> dict[n
             monkeypatch.setattr(optimizer, "step", lambda *_, optimizer=optimizer: note(optimizer))
     model.set_logger(Logger(None, []))
     model.max_grad_norm, model.n_epochs = 1e9, 1
-    model._n_updates = getattr(model, "policy_delay", 1) - 1  # actors that wait have their turn
+    model._n_updates = getattr(model, "policy_delay", 1) - 1  # so that delayed actors are updated
 
     def objective(_: Tensor, value: Tensor) -> None:
         own = [each for name, each in model.policy.named_parameters() if "value" not in name]
@@ -121,7 +121,7 @@ def test_losses_are_those_that_train_takes(subject: Subject, monkeypatch: pytest
     for names, loss in losses.items():
         own = [each for name in names for each in found[name].whole.parameters()]
         gradients |= dict(zip(own, torch.autograd.grad(loss(), own, allow_unused=True), strict=True))
-    # Afterwards, since it moves targets and the entropy's coefficient.
+    # Afterwards, because it moves target networks and the entropy coefficient.
     expected = stepped(model, batch, monkeypatch)
     compared = {each: gradient for each, gradient in gradients.items() if each in expected}
     for parameter, gradient in compared.items():
@@ -134,12 +134,12 @@ def test_losses_are_those_that_train_takes(subject: Subject, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["A2C", "SAC", "DQN", "RecurrentPPO"])
 def test_they_are_root_mean_squares_over_rows(name: str) -> None:
-    """Computed explicitly from batches of one row: terms of opposite signs do not cancel."""
+    """They equal an explicit computation from batches of one row: terms of opposite signs do not cancel."""
     [subject] = [each for each in SUBJECTS if each.name == name]
     model = learned(subject)
-    model.normalize_advantage = False  # by the rows of a batch
+    model.normalize_advantage = False  # by number of rows
     batch = replace(batch_from(model))
-    # The noise of one row is that of all.
+    # All rows get the same noise.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.distributions.normal, "_standard_normal", lambda shape, **_: torch.ones(shape))
         gradients = loss_gradients(model, batch)
@@ -204,7 +204,7 @@ def test_values_and_targets_are_those_of_the_critics_loss(subject: Subject) -> N
     ]
     errors = torch.stack([value - target for value, target in found.values()])
     assert errors.shape == (len(critics), ROWS)
-    if subject.name in {"TQC", "QRDQN"}:  # their loss is of pairs of quantiles
+    if subject.name in {"TQC", "QRDQN"}:  # their loss is over pairs of quantiles
         return
     with torch.no_grad():
         if subject.name == "DQN":
@@ -268,7 +268,7 @@ def test_without_a_known_loss_there_is_none() -> None:
 
     class Own(subject.algorithm):  # type: ignore[name-defined,misc]
         def train(self) -> None:
-            """Learns something else."""
+            """Overrides the loss."""
 
     model = learned(subject)
     batch = batch_from(model)

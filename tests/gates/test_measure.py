@@ -53,7 +53,7 @@ NAMES = {
 
 
 def half(case: Case) -> bool:
-    """Every other cell of the covering subset: each algorithm with half of the kinds, each kind with half of those."""
+    """Every second cell of the covering subset: each algorithm with half of the kinds, and the other way round."""
     return covers(case) and (SUBJECTS.index(case.subject) + list(KINDS).index(case.kind) // 2) % 2 == 0
 
 
@@ -105,7 +105,7 @@ def test_the_record_equals_an_explicit_recomputation_in_float64(algorithm: str, 
     model.learn(48)
     batch = batch_from(model)
     records = measure(model.policy, batch)
-    # The networks once more in double precision, step by step from what enters their torsos.
+    # The networks again in double precision, step by step from the input of their torsos.
     for name, network in networks(model.policy).items():
         [torso] = [child for child in network.trunk if isinstance(child, Torso)]
         entering = features_of(batch, name).double()
@@ -158,7 +158,7 @@ def close(measured: torch.Tensor | None, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize("options", [{}, {"heads": 2, "gate_layers": 2}, {"channels": 2, "direction": "generator"}])
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC"])
 def test_gradients_are_those_of_each_sample_and_output(algorithm: str, options: dict[str, Any]) -> None:
-    """Root mean squares: gradients of opposite signs do not cancel as those of a mean output do."""
+    """In root mean squares, gradients of opposite signs do not cancel, as they do in the gradient of a mean output."""
     model = make(of(algorithm), torso={**DELTA, **options})
     model.learn(48)
     batch = batch_from(model)
@@ -191,7 +191,7 @@ def test_it_changes_nothing(algorithm: str) -> None:
     model.learn(48)
     policy = model.policy
     policy.train()
-    next(iter(policy.children())).eval()  # modes are each module's own
+    next(iter(policy.children())).eval()  # each module has its own mode
     for parameter in policy.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
@@ -216,7 +216,7 @@ def test_other_updates_have_what_exists_of_them(update: str) -> None:
     assert statistics["update_ratio"] > 0
     assert ("beta_mean" in statistics) == (update == "write_only")
     assert ("cos_k_x" in statistics) == (update != "lerp")
-    # None of them erases: no share, no regime, and no eigenvalue but 1.
+    # None of them erases: no erase share, no regime, and no eigenvalue other than 1.
     assert not set(OF_ERASURE) & statistics.keys()
     assert block.erase_share is None
     assert block.eigenvalue is None or (block.eigenvalue == 1).all()
@@ -261,7 +261,7 @@ def test_the_chance_of_a_cosine_is_that_of_random_directions(dimensions: int) ->
 
 
 def test_chance_is_of_the_batch_itself() -> None:
-    """Samples that all have one state meet their directions no more often than other samples' directions do."""
+    """If all samples have the same state, their directions align with it no better than other samples' directions."""
     k = torch.nn.functional.normalize(torch.randn(6, 1, 4), dim=-1)[:1].expand(6, 1, 4)
     same = block_statistics(BlockRecord(torch.ones(6), k, cos=torch.full((6, 1, 1), 0.9), cos_pairs=torch.tensor(0.9)))
     assert same["cos_k_x_over_pairs"] == pytest.approx(1)

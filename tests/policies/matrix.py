@@ -1,6 +1,6 @@
 """The test matrix of all policies: algorithm, observation and kind of torso, each small and fast.
 
-The table of what is supported (docs/policies.md) is made from it.
+The table of supported combinations in docs/policies.md is generated from it.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LSTM: dict[str, Any] = {"lstm_hidden_size": 12, "n_lstm_layers": 2}
 
 @dataclass(frozen=True)
 class Subject:
-    """An algorithm with options under which 32 steps train every network of it, targets included."""
+    """An algorithm, with options under which 32 steps train all its networks, target networks included."""
 
     algorithm: type[BaseAlgorithm]
     options: dict[str, Any]
     policy_kwargs: dict[str, Any] = field(default_factory=dict)
-    discrete: bool = False  # whether its actions have to be
+    discrete: bool = False  # whether its actions must be discrete
 
     @property
     def name(self) -> str:
@@ -98,9 +98,9 @@ class ScaledBlock(nn.Module):
         return result
 
 
-# Kinds of other papers, which a quarter of the algorithms meet by default.
+# Kinds from other papers, each tested with a quarter of the algorithms by default.
 RIVALS = ("hyper", "simbav2", "bronet")
-# What differs from a small stack of one block.
+# Options that differ from those of a small stack of one block.
 OPTIONS: dict[str, dict[str, Any]] = {
     "delta": {"depth": 2, "heads": 2},
     "mlp": {"net_arch": [16, 8]},
@@ -141,9 +141,9 @@ def matrix(subjects: list[Subject] = SUBJECTS) -> Iterator[Case]:
 
 
 def covers(case: Case) -> bool:
-    """Whether a cell is of the subset in which each two of algorithm, observation and kind meet at least once.
+    """Whether a cell belongs to the subset that covers every pair of algorithm, observation and kind.
 
-    But for the kinds of other papers, which are built of the same parts.
+    Kinds from other papers are exempt, because they are built from the same parts.
     """
     observations = list(case.subject.observations)
     if case.kind in RIVALS and (SUBJECTS.index(case.subject) + RIVALS.index(case.kind)) % 4:
@@ -190,12 +190,12 @@ class PointEnv(gym.Env[dict[str, np.ndarray], Any]):
 
 
 def make_env(observation: str, discrete: bool) -> gym.Env[Any, Any]:
-    """A task; with discrete actions also masks, which allow all but every third action."""
+    """A task; one with discrete actions has masks, which allow all but every third action."""
     if observation == "Dict":
         env: gym.Env[Any, Any] = PointEnv(discrete)
     elif observation == "image":
         env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=discrete)
-        env.observation_space.seed(0)  # where its images come from
+        env.observation_space.seed(0)  # renders the images
     elif discrete:
         forces = np.linspace(-3, 3, 5, dtype=np.float32)[:, None]
         pendulum = gym.make("InvertedPendulum-v5")
@@ -211,7 +211,7 @@ def allowed_actions(env: gym.Env[Any, Any]) -> np.ndarray:
 
 
 def make(subject: Subject, observation: str = "Box", **given: Any) -> Any:
-    """A model; `given` are policy_kwargs, but for `options`, the algorithm's, and `seed`."""
+    """A model; `given` are `policy_kwargs`, except `options` (the algorithm's) and `seed`."""
     options = {**subject.options, "seed": 0, **given.pop("options", {})}
     policy_kwargs = {**subject.policy_kwargs, **given}
     env = make_env(observation, subject.discrete)

@@ -50,7 +50,7 @@ def delta_blocks(model: BaseAlgorithm) -> list[DeltaBlock]:
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters, with those of gates and values separated, which share a Linear."""
+    """All parameters; those of gates and values, which share a Linear, are separate entries."""
     tensors = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     for name, block in module.named_modules():
         if isinstance(block, DeltaBlock):
@@ -67,7 +67,7 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
 
 
 def in_turn(options: Iterable[str]) -> list[Any]:
-    """Algorithm and option, each algorithm with every third option; the others are slow."""
+    """Pairs of algorithm and option: by default each algorithm with every third option; the others are slow."""
     return [
         pytest.param(subject, option, id=f"{subject.name}-{option}", marks=[] if (i + j) % 3 == 0 else pytest.mark.slow)
         for i, subject in enumerate(SUBJECTS)
@@ -80,7 +80,7 @@ def in_turn(options: Iterable[str]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model of a case, and its parameters before it was trained."""
+    """A trained model of a case, with its parameters from before training."""
 
     case: Case
     model: Any
@@ -108,7 +108,7 @@ def test_a_trained_model_loads_bit_for_bit(trained: Trained, tmp_path: Path) -> 
 
 
 def number_of_networks(model: BaseAlgorithm) -> int:
-    """Actors, critics and their targets, each critic for itself."""
+    """Number of actors, critics and target networks; each critic counts."""
     policy = model.policy
     if hasattr(policy, "mlp_extractor"):
         return 2
@@ -181,7 +181,7 @@ def test_critics_differ_from_each_other(subject: Subject) -> None:
 
 @pytest.mark.parametrize(
     "subject",
-    [subject for subject in CONTINUOUS_CRITICS if subject.algorithm is not DDPG],  # which has one by definition
+    [subject for subject in CONTINUOUS_CRITICS if subject.algorithm is not DDPG],  # which has one by design
     ids=name_of,
 )
 def test_the_number_of_critics_can_be_chosen(subject: Subject) -> None:
@@ -199,7 +199,7 @@ def networks_and_targets(model: BaseAlgorithm) -> list[tuple[nn.Module, nn.Modul
 
 @every_algorithm
 def test_one_line_gives_the_network_of_simba(subject: Subject) -> None:
-    """Layer by layer that of arXiv 2410.09754; CrossQ has batch renormalisation as its norm."""
+    """It equals that of arXiv 2410.09754 layer by layer; CrossQ has batch renormalisation as its norm."""
     norm = BatchRenorm if subject.algorithm is CrossQ else nn.LayerNorm
     model = make(subject, torso={"kind": "residual", "hidden": 512})
     assert torsos(model)
@@ -219,7 +219,7 @@ def test_one_line_gives_the_network_of_simba(subject: Subject) -> None:
     "case",
     parameters(
         [subject for subject in SUBJECTS if not subject.on_policy and subject.algorithm is not CrossQ],
-        where=lambda case: case.kind not in {"mlp", "simbav2"},  # they have no such norm
+        where=lambda case: case.kind not in {"mlp", "simbav2"},  # they have no final norm
     ),
 )
 def test_targets_start_equal_and_follow_weights_and_running_statistics(case: Case) -> None:
@@ -232,10 +232,10 @@ def test_targets_start_equal_and_follow_weights_and_running_statistics(case: Cas
     before = [snapshot(target) for _, target in pairs]
     model.learn(32)
     if q_learning:
-        model._on_step()  # Q-learning copies before an update, the others after it
+        model._on_step()  # Q-learning copies before an update, the others after
     for (network, target), old in zip(pairs, before, strict=True):
         assert any(not torch.equal(tensor, old[name]) for name, tensor in snapshot(target).items())
-        # Those that are copied in full; the target does not count its own steps.
+        # These are copied in full; the target does not count its own steps.
         online, copied = (
             {name: tensor for name, tensor in module.state_dict().items() if not name.endswith("steps")}
             for module in (network, target)
@@ -255,7 +255,7 @@ LOADED: dict[str, dict[str, Any]] = {
 
 
 def assert_loads_the_same(model: Any, subject: Subject, folder: Path) -> None:
-    """Both ways of loading give the model's weights, its torsos and its actions, bit for bit."""
+    """Assert that both ways of loading restore weights, torsos and actions, bit for bit."""
     model.save(folder / "model.zip")
     model.policy.save(folder / "policy.pt")
     whole = subject.algorithm.load(folder / "model.zip", device="cpu")
@@ -280,7 +280,7 @@ def test_torsos_of_other_forms_survive_saving(subject: Subject, option: str, tmp
 @pytest.mark.parametrize(
     ("subject", "shared"),
     [
-        # What Stable-Baselines3's policies share if nothing is said is what all other tests load.
+        # All other tests load policies with Stable-Baselines3's default for sharing.
         pytest.param(subject, shared, id=f"{shared}-{subject.name}", marks=pytest.mark.slow if usual else [])
         for subject in SUBJECTS
         if subject.has_actor

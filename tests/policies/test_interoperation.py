@@ -95,7 +95,9 @@ def test_masked_actions_are_never_taken(kind: str) -> None:
         pytest.param(SAC, "inductor", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # PyTorch's own, while it compiles
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning"
+)  # a warning of PyTorch's own during compilation
 @pytest.mark.usefixtures("compiler")
 def test_a_compiled_policy_acts_and_trains(algorithm: Any, backend: str) -> None:
     model = make(BY_ALGORITHM[algorithm], torso=KINDS["delta"])
@@ -146,11 +148,11 @@ model.learn(32)
     assert "nan" not in loaded
 
 
-# Blocks of one's own
+# User-defined blocks
 
 
 class ClippedDelta(DeltaBlock):
-    """A Delta block with a bounded direction: a user's class derived from one of the library's."""
+    """A Delta block with a bounded direction: a user's class derived from one of the library."""
 
     def __init__(self, spec: CustomTorsoSpec) -> None:
         super().__init__(DeltaTorsoSpec(width=spec.width, hidden=spec.hidden, heads=2, beta_init=0.3))
@@ -160,7 +162,7 @@ class ClippedDelta(DeltaBlock):
 
 
 class ValueBlock(nn.Module):
-    """TRPO would leave its Linear out of the policy's step."""
+    """A block whose Linear TRPO would leave out of the policy's step."""
 
     def __init__(self, spec: CustomTorsoSpec) -> None:
         super().__init__()

@@ -72,14 +72,14 @@ def test_the_zip_names_the_policy_by_import_path_and_the_torso_as_plain_data(tmp
 
 
 def test_trpo_would_find_no_value_in_the_path_of_an_actors_parameter() -> None:
-    # It leaves every parameter with "value" in its path out of the policy's step.
+    # TRPO leaves every parameter with "value" in its path out of the policy's step.
     policy = make(BY_ALGORITHM[PPO], torso={**KINDS["delta"], "gate_layers": 2, "direction": "generator"}).policy
     paths = [name for name, _ in policy.mlp_extractor.policy_net.named_parameters()]
     assert paths
     assert not any("value" in name for name in paths)
 
 
-# Where a torso goes in
+# Where torsos are installed
 
 
 def layers(network: nn.Sequential) -> list[str]:
@@ -197,7 +197,7 @@ def test_dict_observations_are_sent_to_the_policy_that_takes_them(subject: Subje
 
 @pytest.mark.parametrize("algorithm", [DQN, QRDQN])
 def test_q_learning_with_continuous_actions_is_refused(algorithm: type[BaseAlgorithm]) -> None:
-    # Stable-Baselines3 looks at the actions itself, before it comes to the policy.
+    # Stable-Baselines3 checks the actions itself, before it builds the policy.
     with pytest.raises(AssertionError, match=r"only supports .*Discrete.* as action spaces but Box"):
         algorithm("DeltaPolicy", "Reacher-v5", device="cpu")
 

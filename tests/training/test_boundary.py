@@ -48,13 +48,13 @@ def test_a_stop_is_honoured_within_an_episode_that_a_rollout_waits_for(unit: str
     with pytest.raises(TrainingStopped, match=f"asked: stopped at step {20 if unit == 'episode' else 300}, "):
         boundary.learn(600, [ConvertCallback(ask), EndlessEpisodes(boundary.stop_if_asked, patience=0.0)])
     model.logger.close()
-    assert bool(steps_of(tmp_path)) is (unit == "step")  # where a rollout has ended, it is stored
+    assert bool(steps_of(tmp_path)) is (unit == "step")  # at the end of a rollout, it is stored
 
 
 def test_a_replay_buffer_of_another_kind_is_the_one_that_is_filled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the first rollout on, for which Stable-Baselines3 has looked the buffer up before it is restored."""
+    """This includes the first rollout, for which Stable-Baselines3 looks up the buffer before it is restored."""
     with monkeypatch.context() as before:
         before.setattr("deltarl.fast.off_policy.algorithm.shared", lambda buffer: buffer)
         learned(tmp_path, 30, Origin())

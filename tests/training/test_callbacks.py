@@ -43,7 +43,7 @@ class Writer(KVWriter):
 
 
 class Recording(BaseCallback):
-    """Logs a metric, with a state and a random generator of its own."""
+    """Logs a metric; has a state and its own random generator."""
 
     def __init__(self, writer: Writer | None = None) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ def run(spec: RunSpec, callbacks: Callbacks, **options: Any) -> list[RunResult]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunResult, Recording, list[int]]:
-    """A run with a callback, and a function, that the test keeps."""
+    """A run with a callback object and a function as callbacks."""
     callback, steps = Recording(Writer()), []
 
     def watch(held: dict[str, Any], _: dict[str, Any]) -> bool:
@@ -113,7 +113,7 @@ def test_metrics_reach_every_sink(whole: tuple[RunResult, Recording, list[int]])
     events.Reload()
     assert [each.value for each in events.Scalars("mine/calls")] == [16, 32, 48, 64]
     assert callback.writer is not None
-    # An output that a callback adds gets the evaluations too, and is closed.
+    # An output added by a callback receives the evaluations, too, and is closed.
     *_, evaluated = [row for row in callback.writer.rows if "eval/return_mean" in row]
     assert (evaluated["step"], evaluated["eval/return_mean"]) == (128, result.final_return_mean)
     assert callback.writer.rows[-1] == {"closed": True}
@@ -126,7 +126,7 @@ def test_they_are_named_in_the_provenance(whole: tuple[RunResult, Recording, lis
 
 @pytest.mark.parametrize(("base", "kept"), [(PPO, [32]), (SAC, [32, 16])], ids=["ppo", "sac"])
 def test_one_that_returns_false_ends_the_run(base: tuple[str, ...], kept: list[int], tmp_path: Path) -> None:
-    """In the middle of a rollout, where no checkpoint is written."""
+    """It ends in the middle of a rollout, where no checkpoint is written."""
     spec = spec_of(tmp_path, base=base)
     [result] = run(spec, [Recording(), Stopping(40)])
     assert (result.status, result.steps, result.episodes) == ("stopped", 40, 1)

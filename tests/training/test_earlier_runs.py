@@ -1,9 +1,9 @@
 """Runs of earlier versions are evaluated, drawn and resumed, with the weights that those versions would have had.
 
-Each archive holds a finished run (`finished`), and what a kill after half of its steps would have left of it
-(`interrupted`), which the version that made it resumed to the same policy, bit for bit. `ppo` and `sac` have lean
-steps, and are of commit 8cc4534, before the lean algorithms got their present modules; `tqc_her` and `recurrent_ppo`
-have Stable-Baselines3's, and are of commit 9e6c10b, before there were sinks, launchers or families of torsos.
+Each archive contains a finished run (`finished`), and what a kill after half of its steps would have left
+(`interrupted`); the version that made it resumed that to the same policy, bit for bit. `ppo` and `sac` have lean steps
+and come from commit 8cc4534, before the lean algorithms moved to their present modules. `tqc_her` and `recurrent_ppo`
+have Stable-Baselines3's steps and come from commit 9e6c10b, before sinks, launchers and families of torsos existed.
 """
 
 from __future__ import annotations
@@ -55,5 +55,5 @@ def test_an_interrupted_run_is_resumed(folder: Path) -> None:
         assert policy.read_bytes() == expected.read_bytes()
     found, wanted = load_file(policy), load_file(expected)
     assert found.keys() == wanted.keys()
-    for name, tensor in wanted.items():  # on another processor the last bits differ, and grow
+    for name, tensor in wanted.items():  # on another processor the last bits differ, and the differences grow
         torch.testing.assert_close(found[name], tensor, rtol=1e-2, atol=1e-3)

@@ -21,7 +21,7 @@ from deltarl.training.result import result_in
 from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest
 
-# Not of the class: what an environment's class holds is part of its state.
+# Not on the class, because an environment's class is part of its state.
 SEEN = SimpleNamespace(open=0, most=0, steps=0, on_step=None)
 
 
@@ -30,7 +30,7 @@ class Counted(gym.Env[Any, Any]):
 
     Args:
         length: of an episode; 0 for one without an end.
-        watched: whether evaluation episodes call `on_step`.
+        watched: whether `on_step` is called in evaluation episodes.
     """
 
     def __init__(self, length: int = 0, render_mode: str | None = None) -> None:
@@ -61,7 +61,7 @@ class Counted(gym.Env[Any, Any]):
 
 
 class Still:
-    """A policy that does nothing."""
+    """A policy whose actions are zero."""
 
     def predict(self, observations: Any, **_: Any) -> tuple[Any, None]:
         return np.zeros((len(observations), 1), np.float32), None

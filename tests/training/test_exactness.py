@@ -47,8 +47,8 @@ class Case:
     Attributes:
         name: of the case.
         settings: overrides of the quickstart.
-        half: N, where no environment is at the start of an episode.
-        needed: part of the covering subset.
+        half: N, at which no environment is at the start of an episode.
+        needed: whether it belongs to the covering subset.
     """
 
     name: str
@@ -70,7 +70,7 @@ CASES = [
             "env=half_cheetah",
             *ROLLOUTS,
             "env.n_envs=2",
-            # It changes before the interruption, in the rollout after it, and at the end.
+            # The phase changes before the interruption, in the rollout after it, and at the end.
             "env.wrappers=[{wrapper: drift, at: [100, 220, 380], strength: [1, 0.5, 2, 1], friction: [1, 2, 0.5, 1]}]",
         ),
         64 * 3,
@@ -102,7 +102,7 @@ CASES = [
         100,
     ),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100, needed=False),
-    # For a checkpoint TQC is SAC; that Ant's physics come back is tested with the other tasks' in tests/checkpoints.
+    # In a checkpoint, TQC equals SAC; tests/checkpoints restores the physics of Ant and the other tasks.
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100, needed=False),
     Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
     Case(
@@ -110,7 +110,7 @@ CASES = [
         ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY, "torso.drop_path=0.3"),
         112,
     ),
-    # Agents with the networks of papers, at a size that trains at once, and their own optimizers and schedules.
+    # Agents with networks from papers, small ones, with the papers' optimizers and schedules.
     *(
         Case(f"{agent}-hopper", (f"agent={agent}", *REPLAY, *AT_ANY_SIZE), 100, needed=False)
         for agent in ("sac_simba", "sac_simbav2", "sac_bro")
@@ -139,7 +139,7 @@ def _resume(folder: Path) -> list[RunResult]:
 
 @pytest.fixture(scope="module")
 def new_process() -> Iterator[ProcessPoolExecutor]:
-    """A fresh process; spawned, so that nothing is inherited."""
+    """Run it in a fresh process, which is spawned so that it inherits nothing."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield pool
 
@@ -182,7 +182,7 @@ def test_an_interruption_changes_nothing(case: Case, tmp_path: Path, new_process
 
 
 def interrupt(folder: Path, steps: int) -> Path:
-    """The run as a kill would have left it some time after its checkpoint of `steps`."""
+    """A copy of a run as a kill some time after its checkpoint of `steps` would have left it."""
     copy = folder.with_name("seed-0-interrupted")
     shutil.copytree(folder, copy)
     for name in ("result.json", "policy.safetensors", "model.zip", "normalizer.npz", "vecnormalize.pkl"):
@@ -251,7 +251,7 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def progress(folder: Path) -> list[dict[str, np.float32 | None]]:
-    """Its rows; Stable-Baselines3 writes as many digits as a number's own precision has."""
+    """The rows of progress.csv in single precision, because the number of digits depends on a number's precision."""
     with (folder / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [{key: np.float32(text) if text else None for key, text in row.items() if key not in CLOCK} for row in rows]

@@ -22,15 +22,15 @@ EPISODE = 20
 
 
 class Faulty(gym.Env[Any, Any]):
-    """Finite, but for one value at one step of one environment.
+    """An environment in which everything is finite except one value at one step.
 
     Args:
         where: "reset", "observation", "end" (of an episode), "reward" or "nowhere".
-        step: from the beginning.
-        value: what is given there.
-        keys: whether observations are a Dict.
+        step: counted from the first reset.
+        value: the value.
+        keys: whether the observation space is a Dict.
         scale: of the rewards.
-        of: seed of the environment.
+        of: seed of the environment concerned.
     """
 
     def __init__(

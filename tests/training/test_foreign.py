@@ -190,7 +190,7 @@ def test_a_report_reads_and_writes_nothing_through_links(name: str, tmp_path: Pa
 
 
 def rewritten(change: Callable[[dict[str, Any]], object], name: str) -> Callable[[Path], None]:
-    """A change of a JSON or .npz file, or of weights, as a mapping."""
+    """Change the content of a JSON or .npz file, or of weights, as a mapping."""
 
     def apply(run: Path) -> None:
         path = run / name
@@ -216,7 +216,7 @@ def statistics(**arrays: Any) -> Callable[[Path], None]:
     return rewritten(lambda content: content.update(named), "normalizer.npz")
 
 
-WEIGHT = "actor.mu.bias"  # of a SAC policy in Hopper: [3]
+WEIGHT = "actor.mu.bias"  # of a SAC policy in Hopper, with shape [3]
 
 
 def weights(value: torch.Tensor) -> Callable[[Path], None]:
@@ -282,7 +282,7 @@ def test_weights_and_statistics_that_do_not_fit_are_neither_broadcast_nor_cast(
 
 
 def sign(checkpoint: Path) -> None:
-    """Update a checkpoint's manifest to the current digests of its files, as anybody can."""
+    """Update a checkpoint's manifest to the current digests of its files, as anyone can."""
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest.pop("sha256")
     for name in manifest["files"]:

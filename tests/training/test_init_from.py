@@ -32,14 +32,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 def test_it_starts_with_the_trained_policy_and_normaliser(trained: RunResult, tmp_path: Path) -> None:
-    # A learning rate that moves nothing shows where it started.
+    # With a learning rate that changes nothing, the final weights show the initial ones.
     second = run(tmp_path, "torso.width=16", f"init_from={trained.folder}", "agent.learning_rate=1e-30")
     before, after = (load_run(folder, device="cpu") for folder in (trained.folder, second.folder))
     for name, tensor in before.policy.state_dict().items():
         assert np.allclose(tensor, after.policy.state_dict()[name], atol=1e-6), name
     assert before.normalizer is not None
     assert after.normalizer is not None
-    # It goes on from the count of the first run.
+    # It continues the count of the first run.
     assert after.normalizer.obs_rms.count == pytest.approx(before.normalizer.obs_rms.count + 64 + 2, abs=4)
     assert str(trained.folder) in (second.folder / "config.yaml").read_text()
 

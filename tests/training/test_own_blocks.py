@@ -37,7 +37,7 @@ TRAIN = ("train", "quickstart", *OWN, *QUICK)
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory with a module; its import is forgotten at the end."""
+    """A working directory with a module, whose import is undone at the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(plugins.VARIABLE, raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))

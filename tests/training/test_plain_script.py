@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import fast, load_config, load_run, train
 
-# Given as a copy: SB3 adds to the dict that it gets.
+# A copy, because SB3 adds to the dict.
 TORSO = {"torso": {"kind": "delta", "width": 16, "depth": 2}}
 
 
@@ -89,13 +89,13 @@ SCRIPTS: dict[str, tuple[Any, tuple[Any, Any], str, tuple[str, ...]]] = {
     [
         *((name, "deltarl") for name in SCRIPTS),
         ("ppo", "sb3"),
-        # That both implementations learn the same is what tests/fast/test_equality.py says.
+        # tests/fast/test_equality.py covers that both implementations learn the same.
         *(pytest.param(name, "sb3", marks=pytest.mark.slow) for name in SCRIPTS if name != "ppo"),
     ],
 )
 def test_the_weights_are_the_same_bit_for_bit(name: str, implementation: str, tmp_path: Path) -> None:
     script, algorithms, config, overrides = SCRIPTS[name]
-    # The second evaluation interrupts the training of the run alone.
+    # The second evaluation interrupts only the run's training.
     common = (
         "total_timesteps=128",
         "torso.width=16",

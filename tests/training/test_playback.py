@@ -55,9 +55,9 @@ def test_frames_are_drawn_at_a_rate_of_simulated_time(fps: int, each: float, run
     evaluation = playback.record(
         run.policy, run.spec.env, run.normalizer, 2, write=frames.append, fps=fps, max_episode_steps=15
     )
-    assert len(frames) == 30 / each  # Hopper takes 125 steps a second
+    assert len(frames) == 30 / each  # Hopper takes 125 steps per second
     assert evaluation.lengths == (15, 15)
-    # The hopper is seen, and it moves.
+    # The hopper is visible, and it moves.
     assert frames[0].std() > 5
     assert not np.array_equal(frames[0], frames[-1])
 

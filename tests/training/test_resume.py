@@ -94,7 +94,7 @@ def rows(folder: Path, name: str = "metrics.jsonl") -> list[Any]:
 
 def test_it_continues_from_the_newest_checkpoint(interrupted: Path, whole: RunResult) -> None:
     [result] = resume(interrupted, console=quiet())
-    # Of this process and this time.
+    # Differs between processes and over time.
     own = {name: getattr(whole, name) for name in ("folder", "wall_seconds", "peak_memory_mib")}
     assert dataclasses.replace(result, **own, resumes=0) == whole
     assert (result.resumes, result.continued) == (1, ())
@@ -173,7 +173,7 @@ def test_a_finished_run_can_be_trained_longer_exactly_where_nothing_follows_a_sc
     assert (result.steps, result.resumes, result.continued) == (192, 1, ())
     assert (folder / "policy.safetensors").read_bytes() == (direct.folder / "policy.safetensors").read_bytes()
     assert load_run(folder).spec.total_timesteps == 192
-    # The evaluation at the end of the shorter run stays.
+    # The evaluation at the end of the shorter run is kept.
     evaluated = {line.split(",")[0] for line in rows(folder, "evaluations.csv")[1:]}
     assert evaluated == {"48", "96", "128", "144", "192"}
 
@@ -183,7 +183,7 @@ def test_under_a_schedule_a_longer_run_is_continued_not_exact(tmp_path: Path) ->
     [result] = resume(first.folder, longer(192), quiet())
     assert result.continued == ("total_timesteps: 128, then 192, and learning_rate follows a schedule over it",)
     assert json.loads((first.folder / "result.json").read_text())["continued"] == list(result.continued)
-    # And what was once continued stays so.
+    # And a run that was once continued remains so.
     [again] = resume(first.folder, longer(256), quiet())
     assert len(again.continued) == 2
 
@@ -242,7 +242,7 @@ def test_another_version_is_continued_not_exact(interrupted: Path, monkeypatch: 
 
 
 def test_another_training_step_is_continued_not_exact(interrupted: Path) -> None:
-    hook = register_module_forward_hook(lambda *_: None)  # a lean step would not call it
+    hook = register_module_forward_hook(lambda *_: None)  # lean steps would not call it
     try:
         with pytest.raises(ConfigError, match=r"checkpoint\.exact: training step: deltarl, then sb3 \(.*hooks"):
             resume(interrupted, lambda config: load_config(str(config), "checkpoint.exact=true"), quiet())
@@ -305,7 +305,7 @@ def test_the_same_call_with_another_config_is_refused(interrupted: Path, tmp_pat
 
 
 def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In double precision, as in runs of older versions."""
+    """Runs of older versions have such buffers."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:
         before.setattr("deltarl.fast.off_policy.algorithm.store_in_single_precision", lambda _: None)
@@ -321,7 +321,7 @@ def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, mon
 def test_a_buffer_that_kept_next_observations_of_their_own_does_so_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In single precision, as in runs of older versions."""
+    """Runs of older versions have such buffers, in single precision."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:
         before.setattr("deltarl.fast.off_policy.algorithm.shared", lambda buffer: buffer)
@@ -448,7 +448,7 @@ def test_a_checkpoint_that_does_not_fit_the_config_is_refused(interrupted: Path)
 def test_a_finished_run_that_cannot_be_trained_longer_stays_finished(whole: RunResult, tmp_path: Path) -> None:
     folder = tmp_path / "seed-0"
     shutil.copytree(whole.folder, folder)
-    # The config is edited by hand, so that no checkpoint fits it any more.
+    # The config was edited by hand, so no checkpoint fits it any more.
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace("width: 8", "width: 16"))
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -506,7 +506,7 @@ def test_two_folders_of_the_same_seed_are_refused(interrupted: Path) -> None:
 
 
 def test_a_run_of_a_longer_name_is_found_again(interrupted: Path, tmp_path: Path) -> None:
-    # Another config had the name, so that this one's folder has its digest too; and its total was larger since then.
+    # Another config had the name, so this run's folder includes its digest; its total was increased later.
     train(spec_of(tmp_path, "agent.gamma=0.5"), quiet())
     [again] = train(spec_of(tmp_path, "agent.gamma=0.5", "total_timesteps=160"), quiet(), resume=True)
     assert again.folder.parent.name.startswith("run-")

@@ -159,7 +159,7 @@ def test_a_config_and_a_plain_script_learn_the_same(finished: RunResult) -> None
         seed=0,
         device="cpu",
     )
-    envs.seed(FIRST_TRAINING_SEED)  # the algorithm has given them its own seed
+    envs.seed(FIRST_TRAINING_SEED)  # the algorithm has seeded them
     model.learn(64)
     for name, value in weights(finished.folder).items():
         assert torch.equal(value, model.policy.state_dict()[name]), name
@@ -245,7 +245,7 @@ def test_tensorboard_has_the_config_as_text_and_the_main_settings_as_hparams(fin
         for tag, content in events.PluginTagToContent("hparams").items()
         if tag.endswith("session_start_info")
     ]
-    # TensorBoard sorts the columns by name, and shows the first ones only.
+    # TensorBoard sorts the columns by name, and shows only the first ones.
     assert sorted(start.hparams)[:3] == ["Name", "Seed", "Task"]
     assert start.hparams["Task"].string_value == "Hopper-v5"
     assert start.hparams["agent.batch_size"].number_value == 32

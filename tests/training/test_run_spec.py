@@ -55,7 +55,7 @@ def test_what_cannot_be_trained_is_refused(agent: str, overrides: list[str], mes
         ("sac", ["agent.batch_size=1"]),
         ("tqc", ["agent.top_quantiles_to_drop_per_net=24"]),
         ("crossq", ["agent.batch_size=2"]),
-        # PPO leaves a batch of one as it is.
+        # PPO does not normalise a batch of one.
         ("ppo", ["agent.n_steps=17", "agent.batch_size=16", "env.n_envs=1"]),
         ("ppo", ["agent.n_steps=17", "agent.batch_size=16", "env.n_envs=2", RENORM]),
         ("ppo", ["agent.n_steps=2", "agent.batch_size=64", "env.n_envs=1", RENORM]),
@@ -71,7 +71,7 @@ def test_every_field_says_one_thing_of_a_run() -> None:
     for name, field in RunSpec.model_fields.items():
         assert sum(isinstance(item, Part) for item in field.metadata) == 1, name
     assert fields_of(*Part) == tuple(RunSpec.model_fields)
-    # What names and folders of runs have depended on since the first version.
+    # The fields that names and folders of runs depend on have not changed since the first version.
     assert set(fields_of(Part.PLACE)) == {"name", "out", "seeds"}
     assert set(UNNAMED_OVERRIDES) == {"out", "seeds", "device", "checkpoint", "gates"}
 
@@ -95,7 +95,7 @@ def test_evaluations_that_are_never_are_refused(every: str, message: str) -> Non
 def test_a_run_of_an_older_version_keeps_its_evaluation_at_the_end_and_its_digest() -> None:
     spec = load_config("quickstart")
     content = spec.model_dump()
-    content["eval"]["every"] = None  # as older versions wrote out their default
+    content["eval"]["every"] = None  # as older versions wrote their default
     older = RunSpec.model_validate(content)
     assert (older.steps_between_evaluations, older.digest()) == (None, spec.digest())
 

@@ -78,7 +78,7 @@ def test_a_stopped_run_resumes_and_can_be_stopped_again(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_it_at_once_and_harms_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "seed-0"
-    # A rollout of minutes: the first signal waits for its end.
+    # With a rollout of minutes, the first signal waits for its end.
     process = start(tmp_path, "agent.n_steps=1000000", "checkpoint.every=1")
     wait_for(process, (folder / "metrics.jsonl").exists)
     time.sleep(1)
@@ -94,7 +94,7 @@ def test_ctrl_c_stops_all_seeds_each_with_its_checkpoint(tmp_path: Path) -> None
     folders = [tmp_path / "run" / f"seed-{seed}" for seed in (0, 1)]
     process = start(tmp_path, *SAC, "seeds=[0,1,2]", "--jobs", "2")
     wait_for(process, lambda: all(steps_logged(folder) for folder in folders))
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and children
+    os.killpg(process.pid, signal.SIGINT)  # to parent and children, as a terminal does
     ended = process.wait(60)
     assert ended.returncode == 75
     for folder in folders:
@@ -134,7 +134,7 @@ def test_handlers_that_were_there_come_back() -> None:
         with stop_on_signals() as stop:
             signal.raise_signal(signal.SIGTERM)
             assert stop.reason == "SIGTERM"
-            assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL  # the next one ends the process
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL  # a second one ends the process
         assert signal.getsignal(signal.SIGTERM) is own
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:

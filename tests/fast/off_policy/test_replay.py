@@ -34,7 +34,7 @@ def filled(kind: type[ReplayBuffer], steps: int = 30, n_envs: int = 2, dtype: An
 
 @pytest.mark.parametrize("kind", [ReplayBuffer, NStepReplayBuffer])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("steps", [9, 30])  # of one that is not full, and of one that is
+@pytest.mark.parametrize("steps", [9, 30])  # from a buffer that is not full, and from one that is
 def test_a_sample_is_the_buffers_own(kind: type[ReplayBuffer], dtype: Any, steps: int) -> None:
     buffer = filled(kind, steps, dtype=dtype)
     np.random.seed(0)
@@ -57,9 +57,9 @@ def test_a_normalized_sample_is_the_buffers_own() -> None:
 
 
 def test_single_precision_halves_a_buffer_of_humanoid() -> None:
-    """Of returns of several steps, where next observations are stored too.
+    """With returns of several steps, next observations are stored too.
 
-    Of a million transitions none is touched here: memory is taken when it is written to.
+    No transition is written here, so no memory is taken.
     """
     sizes = []
     for algorithm in (SAC, fast.SAC):

@@ -60,7 +60,7 @@ class Pair:
         return self
 
     def check(self) -> None:
-        """What is stored, and both ways to sample of it, are the plain buffer's to the last bit."""
+        """Assert that stored transitions, and both ways of sampling them, equal the plain buffer's to the last bit."""
         assert bits(self.shared.next_observations) == bits(self.plain.next_observations)
         for way in (lambda buffer: buffer.sample(16), lambda buffer: sample(buffer, 16, None)):
             assert_same(*(drawn(buffer, way) for buffer in (self.plain, self.shared)))
@@ -77,13 +77,13 @@ def bits(array: Any) -> tuple[Any, ...]:
 
 
 def assert_same(one: tuple[Any, Any], other: tuple[Any, Any]) -> None:
-    assert one[1] == other[1]  # as many random numbers
+    assert one[1] == other[1]  # the same number of random numbers
     for theirs, own in zip(one[0], other[0], strict=True):
         assert (theirs is None and own is None) or bits(theirs) == bits(own)
 
 
 def assert_rows_are_whole(buffer: SharedReplayBuffer) -> None:
-    """Each row has one use: the newest transition's, one slot's, or none."""
+    """Assert that each row is used once at most: by the newest transition or by one slot."""
     own = buffer.place[buffer.place >= buffer.n_envs].tolist()
     assert sorted(own + buffer.free) == list(range(buffer.n_envs, len(buffer.apart)))
 
@@ -97,7 +97,7 @@ def assert_rows_are_whole(buffer: SharedReplayBuffer) -> None:
     seed=st.integers(0, 99),
 )
 def test_samples_are_the_plain_buffers(slots: int, n_envs: int, ends: float, calls: list[int], seed: int) -> None:
-    """Wraps around several times, with environments that end separately and several calls of `learn`."""
+    """The buffer wraps around several times; environments end separately, and `learn` is called several times."""
     both = Pair(slots, n_envs, seed, ends)
     for steps in calls:
         for _ in range(steps):
@@ -130,13 +130,13 @@ def test_an_observation_is_stored_once_but_where_an_episode_ends() -> None:
     both.step(2)
     np.testing.assert_array_equal(both.shared.place[:5, 0], [-1, -1, 1, -1, 0])
     both = Pair(8, n_envs=2, ends=0).step(2)
-    both.observation[1] = 0.5  # that environment alone
+    both.observation[1] = 0.5  # only that environment
     both.step(2)
     np.testing.assert_array_equal(both.shared.place[:4], [[-1, -1], [-1, 2], [-1, -1], [0, 1]])
 
 
 def test_rows_of_overwritten_slots_are_used_again() -> None:
-    """At most as many as there have been ends in the buffer at a time, rounded up to a power of two."""
+    """Their number is at most that of the episode ends in the buffer at one time, rounded up to a power of two."""
     buffer = Pair(10, ends=0.2).step(2_000).shared
     assert len(buffer.apart) <= 16
     always = Pair(10, 3, ends=1).step(100).shared
@@ -156,7 +156,7 @@ def test_what_is_not_a_number_follows_itself() -> None:
 
 
 def test_a_normalized_sample_is_the_plain_buffers() -> None:
-    """Where an algorithm is given a normalized environment later."""
+    """An algorithm may be given a normalized environment later."""
     normalizer = VecNormalize(make_vec_env("Reacher-v5"))
     normalizer.obs_rms.mean = np.arange(3.0)
     normalizer.obs_rms.var = np.arange(1.0, 4.0)
@@ -167,7 +167,7 @@ def test_a_normalized_sample_is_the_plain_buffers() -> None:
 
 
 def test_next_observations_are_a_copy_that_cannot_be_written_to() -> None:
-    """A change would be lost."""
+    """A change to the copy would be lost."""
     buffer = Pair(5).step(3).shared
     with pytest.raises(ValueError, match="read-only"):
         buffer.next_observations[0] = 0
@@ -183,7 +183,7 @@ def test_a_copy_continues_by_itself() -> None:
 
 
 def test_a_pickle_is_a_plain_buffer() -> None:
-    """Can be opened and continued without this library."""
+    """It can be loaded and continued without this library."""
     both = Pair(9, 2).step(13)
     content = pickle.dumps(both.shared)
     assert b"deltarl" not in content
@@ -231,7 +231,7 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def test_a_quarter_of_the_memory_for_humanoid() -> None:
-    """With a million transitions, none of which is touched: memory is allocated when it is written to."""
+    """With a million transitions, none of which is written, so no memory is taken."""
     sizes = []
     for algorithm in (sb3.SAC, fast.SAC):
         buffer = algorithm("MlpPolicy", "Humanoid-v5", buffer_size=1_000_000, device="cpu").replay_buffer
@@ -242,7 +242,7 @@ def test_a_quarter_of_the_memory_for_humanoid() -> None:
 
 
 def test_training_is_the_same_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a plain buffer: several environments, ending episodes, two calls of `learn`, and wrapping around."""
+    """With several environments, ending episodes, two calls of `learn`, and a buffer that wraps around."""
     learned = []
     for share in (lambda buffer: buffer, shared):
         monkeypatch.setattr("deltarl.fast.off_policy.algorithm.shared", share)
