@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec
 
@@ -90,6 +92,22 @@ def scramble(module: nn.Module) -> nn.Module:
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, still the leaves that gradients reach."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def derivatives_are_right(module: nn.Module, x: Tensor) -> bool:
+    """Compare first and second derivatives with finite differences, by the input and all parameters.
+
+    Each check takes one random direction, so its time does not depend on the number of parameters.
+    """
+    names = [name for name, _ in module.named_parameters()]
+
+    def of_leaves(x: Tensor, *parameters: Tensor) -> Tensor:
+        result: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (x,))
+        return result
+
+    leaves = [x.requires_grad_(), *module.parameters()]
+    first, second = (check(of_leaves, leaves, fast_mode=True) for check in (gradcheck, gradgradcheck))
+    return first and second
 
 
 def shortcut(k: Tensor, beta: Tensor) -> Tensor:

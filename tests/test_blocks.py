@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import reference
 import torch
-from reference import DELTA_OPTIONS, SMALL, STACKS, StackSpec, name_of, scramble, weights_of
+from reference import DELTA_OPTIONS, SMALL, STACKS, StackSpec, derivatives_are_right, name_of, scramble, weights_of
 
 from deltarl import DeltaTorsoSpec, PlainTorsoSpec, ResidualTorsoSpec, Torso
 from deltarl.torsos import DeltaBlock, ResidualBlock
@@ -49,6 +49,11 @@ def test_a_block_has_the_values_and_gradients_of_its_formula(spec: StackSpec) ->
     direction = torch.randn_like(x)
     ours, theirs = (torch.autograd.grad((out * direction).sum(), leaves) for out in (block(x), expected))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("spec", STACKS, ids=name_of)
+def test_first_and_second_derivatives_of_a_block_are_right(spec: StackSpec) -> None:
+    assert derivatives_are_right(scramble(spec.make_block()), state_for(spec, batch=2))
 
 
 def test_the_residual_block_adds_what_the_plain_block_computes() -> None:
