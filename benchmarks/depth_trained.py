@@ -55,6 +55,8 @@ ARMS = (
     "orthogonal",
     "delta, sphere",
     "residual, post",
+    "residual, residual_scale 0.1",
+    "residual, init_scale 0.25",
 )
 STATE, GRADIENT, RANK = 30, 10, 4
 

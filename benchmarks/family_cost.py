@@ -29,9 +29,10 @@ ARMS: dict[str, dict[str, Any]] = {
         for update in get_args(DeltaTorsoSpec.model_fields["update"].annotation)
         if update != "delta"
     },
-    "delta, 4 heads": {"kind": "delta", "heads": 4},
+    "delta, one head": {"kind": "delta", "heads": 1},
     "delta, 2 channels": {"kind": "delta", "channels": 2},
     "delta, 2 products": {"kind": "delta", "products": 2},
+    "delta, 2 products, hidden 683": {"kind": "delta", "products": 2, "hidden": 683},
     "delta, sphere": {"kind": "delta", "sphere": True},
     "delta, generator": {"kind": "delta", "direction": "generator"},
     "residual, residual_scale": {"kind": "residual", "residual_scale": 0.1},

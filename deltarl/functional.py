@@ -42,8 +42,10 @@ def delta_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
             f"got x {list(x.shape)}, k {list(k.shape)}, v {list(v.shape)}, beta {list(beta.shape)}"
         )
     if expanded:
-        readout = (k.unsqueeze(-1) * x).sum(-2)
-        return torch.addcmul(x, k.unsqueeze(-1), (beta * (v - readout)).unsqueeze(-2))
+        # With the features last, loops run over them and not over the few channels, backward too.
+        state, direction = x.transpose(-1, -2), k.unsqueeze(-2)
+        readout = (direction * state).sum(-1)
+        return torch.addcmul(state, direction, (beta * (v - readout)).unsqueeze(-1)).transpose(-1, -2)
     # A product and a sum: on CPU a batched dot product (einsum, vecdot) makes one GEMM call per row.
     readout = (k * x).sum(-1, keepdim=True)
     return torch.addcmul(x, k, beta * (v - readout))
@@ -62,7 +64,7 @@ def write_only_update(x: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
         The new state, of `x`'s shape.
     """
     if x.ndim == k.ndim + 1:
-        return torch.addcmul(x, k.unsqueeze(-1), (beta * v).unsqueeze(-2))
+        return torch.addcmul(x.transpose(-1, -2), k.unsqueeze(-2), (beta * v).unsqueeze(-1)).transpose(-1, -2)
     return torch.addcmul(x, k, beta * v)
 
 
@@ -111,8 +113,7 @@ def sinkhorn(logits: Tensor, steps: int) -> Tensor:
         The matrix, `[..., n, n]`, with entries in (0, 1].
     """
     for _ in range(steps):
-        logits = logits - torch.logsumexp(logits, -2, keepdim=True)
-        logits = logits - torch.logsumexp(logits, -1, keepdim=True)
+        logits = torch.log_softmax(torch.log_softmax(logits, -2), -1)
     return torch.exp(logits)
 
 

@@ -193,9 +193,10 @@ def test_a_rival_is_a_torso_like_any_other(spec: StackSpec) -> None:
     assert torso(features[:0]).shape == (0, 8)
     assert torso(torch.zeros(2, 3, dtype=torch.float64)).isfinite().all()
     (out * torch.linspace(-1, 1, 8)).sum().backward()
-    silent = {name for name, p in torso.named_parameters() if p.grad is None or not p.grad.any()}
+    silent = {name for name, p in torso.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-12}
     # Rows that sum to 1 do not change streams that are still equal.
-    assert silent == ({"blocks.0.connections.mix"} if spec == HYPER[1] else set())
+    stochastic = getattr(spec, "mixing", "") == "doubly_stochastic"
+    assert silent == ({"blocks.0.connections.mix"} if stochastic else set())
     assert not [name for name, _ in torso.named_parameters() if "value" in name]
     for twin in (copy.deepcopy(torso), pickle.loads(pickle.dumps(torso))):
         assert torch.equal(twin(features), out)

@@ -146,6 +146,9 @@ class HyperBlock(StackBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         pre, post, mix = self.connections(x)
-        written = self.sublayer(self.norm((x * pre.unsqueeze(-2)).sum(-1)))
-        kept = x @ mix.transpose(-1, -2)
-        return self.joined(x, kept + written.unsqueeze(-1) * post.unsqueeze(-2))
+        streams = x.transpose(-1, -2)
+        # One product mixes the streams and reads from them. Without `expand`, matmul would copy a shared matrix's streams.
+        both = torch.cat([mix, pre.unsqueeze(-2)], -2).expand(*streams.shape[:-2], -1, -1)
+        kept, read = (both @ streams).split([mix.shape[-1], 1], -2)
+        written = self.sublayer(self.norm(read))
+        return self.joined(x, torch.addcmul(kept, post.unsqueeze(-1), written).transpose(-1, -2))

@@ -171,7 +171,7 @@ class ChannelCompressor(nn.Module):
         nn.init.normal_(self.kernel, std=self.kernel.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x * self.kernel).sum(-1)
+        return (x * self.kernel.t().contiguous().t()).sum(-1)
 
     def extra_repr(self) -> str:
         width, channels = self.kernel.shape
