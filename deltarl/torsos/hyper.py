@@ -147,7 +147,7 @@ class HyperBlock(StackBlock):
     def forward(self, x: Tensor) -> Tensor:
         pre, post, mix = self.connections(x)
         streams = x.transpose(-1, -2)
-        # One product mixes the streams and reads from them. Without `expand`, matmul would copy a shared matrix's streams.
+        # One product mixes the streams and reads from them. Without `expand`, matmul would copy the streams.
         both = torch.cat([mix, pre.unsqueeze(-2)], -2).expand(*streams.shape[:-2], -1, -1)
         kept, read = (both @ streams).split([mix.shape[-1], 1], -2)
         written = self.sublayer(self.norm(read))
