@@ -149,6 +149,6 @@ class HyperBlock(StackBlock):
         streams = x.transpose(-1, -2)
         # One product mixes the streams and reads from them. Without `expand`, matmul would copy the streams.
         both = torch.cat([mix, pre.unsqueeze(-2)], -2).expand(*streams.shape[:-2], -1, -1)
-        kept, read = (both @ streams).split([mix.shape[-1], 1], -2)
+        kept, read = torch.split(both @ streams, [mix.shape[-1], 1], dim=-2)
         written = self.sublayer(self.norm(read))
         return self.joined(x, torch.addcmul(kept, post.unsqueeze(-1), written).transpose(-1, -2))
