@@ -81,7 +81,7 @@ def build_policy(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: Tors
 
 def roles_of(spec: AlgorithmSpec) -> tuple[str, ...]:
     """The torsos that an algorithm's policy has: actor_torso, critic_torso, or both."""
-    policy_class = deltarl.policies.ALIASES[spec.stock]["DeltaPolicy"]
+    policy_class = deltarl.policies.policies_of(spec.stock)["DeltaPolicy"]
     assert issubclass(policy_class, deltarl.policies.TorsoMixin)
     return tuple(policy_class.roles)
 
@@ -106,7 +106,7 @@ def _check(spec: AlgorithmSpec, env: VecEnv, torsos: Sequence[TorsoSpec]) -> Non
         )
         raise ConfigError(f"agent: {name} needs {wanted} actions; the environment has {env.action_space}{hint}")
     alias = policy_name(env.observation_space)
-    if alias not in deltarl.policies.ALIASES[spec.stock]:
+    if alias not in deltarl.policies.policies_of(spec.stock):
         kind = {"DeltaMultiInputPolicy": "Dict", "DeltaCnnPolicy": "image"}[alias]
         raise ConfigError(f"agent: {name} does not support {kind} observations; sac and tqc do")
     if isinstance(spec, OffPolicySpec) and spec.her is not None:

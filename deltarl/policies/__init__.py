@@ -66,6 +66,7 @@ __all__ = [
     "DeltaTQCMultiInputPolicy",
     "DeltaTQCPolicy",
     "TorsoMixin",
+    "policies_of",
 ]
 
 Policies = dict[str, type[BasePolicy]]
@@ -105,3 +106,8 @@ for _algorithm, _policies in ALIASES.items():
     _known = [*_policies] or [*_algorithm.policy_aliases]
     _missing = {name: refusal(name, _known) for name in _names - _policies.keys()}
     _algorithm.policy_aliases.update(_policies | _missing)
+
+
+def policies_of(algorithm: type[BaseAlgorithm]) -> Policies:
+    """The policies with torsos that an algorithm takes, by alias; a subclass takes those of its base."""
+    return {name: policy for name, policy in algorithm.policy_aliases.items() if issubclass(policy, TorsoMixin)}

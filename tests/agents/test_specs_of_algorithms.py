@@ -30,7 +30,7 @@ from deltarl.agents import (
 )
 from deltarl.envs import EnvSpec, build_envs
 from deltarl.errors import ConfigError
-from deltarl.policies import ALIASES
+from deltarl.policies import policies_of
 from deltarl.torsos import DeltaTorsoSpec
 
 SPECS: list[type[AlgorithmSpec]] = list(get_args(AnyAgentSpec))
@@ -91,7 +91,7 @@ def test_hyperparameters_and_their_defaults_are_those_of_stable_baselines3(spec:
 
 @every_spec
 def test_every_option_of_the_policy_that_is_data_can_be_given(spec: type[AlgorithmSpec]) -> None:
-    policy_class = ALIASES[spec.stock]["DeltaPolicy"]
+    policy_class = policies_of(spec.stock)["DeltaPolicy"]
     their_class = next(base for base in policy_class.__mro__ if not base.__module__.startswith("deltarl"))
     theirs = inspect.signature(their_class).parameters.keys() - NOT_POLICY_DATA
     if spec is DDPGSpec:

@@ -16,7 +16,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from torch import nn
 
 import deltarl
-from deltarl.policies import DeltaDQNPolicy
+from deltarl.policies import DeltaDQNPolicy, policies_of
 from deltarl.torsos import Torso
 from deltarl.torsos.layers import BatchRenorm
 from tests.policies.matrix import KINDS, SUBJECTS, PointEnv, Subject, make
@@ -113,6 +113,17 @@ def test_an_lstm_feeds_the_torsos() -> None:
     for network in (policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net):
         assert isinstance(network[0], Torso)
         assert network[0].stem.in_features == 9
+
+
+@pytest.mark.parametrize("algorithm", [subject.algorithm for subject in SUBJECTS])
+def test_a_subclass_of_an_algorithm_takes_the_policies_of_its_base(algorithm: type[BaseAlgorithm]) -> None:
+    found = policies_of(type("Own", (algorithm,), {}))
+    assert found["DeltaPolicy"].__module__.startswith("deltarl.policies")
+    assert ("DeltaCnnPolicy" in found) == (algorithm is not CrossQ)  # which has no policy for images
+
+
+def test_an_algorithm_without_torsos_has_no_policies_with_them() -> None:
+    assert policies_of(ARS) == {}
 
 
 def test_recurrent_policies_have_the_common_names_too() -> None:
