@@ -1,4 +1,4 @@
-# Everything lives in .venv; what is done is not done again.
+# Everything is installed into .venv, once.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
@@ -28,11 +28,11 @@ runs/quickstart/seed-0/result.json: | $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-# What takes longer, most of it the rest of matrices of which `make test` has a covering part.
+# Tests that take longer; most are the rest of matrices of which `make test` runs a covering subset.
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 -m slow
 
-# With the slow tests, and those of EnvPool, which takes some hundred megabytes.
+# All tests, including slow ones and those of EnvPool, which takes a few hundred megabytes.
 test-all: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[envpool]'
 	$(BIN)/python -m pytest -n 2
@@ -42,7 +42,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Figures, and the tables that stand in README and docs, from the committed results.
+# The figures, and the tables in README and docs, from the committed results.
 docs: $(INSTALLED)
 	$(BIN)/python docs/figures/delta_block.py
 	$(BIN)/python docs/figures/comparison.py

@@ -116,9 +116,9 @@ def interleave(
 
     Args:
         steps: what to time, by kind.
-        budget_s: about how long to go on, if `repeats` is not given; never less than `MIN_REPEATS` repeats.
-        repeats: how many samples each, or None to fill the budget.
-        clock: what to read the time from.
+        budget_s: approximate duration if `repeats` is not given; there are at least `MIN_REPEATS` repeats.
+        repeats: number of samples of each, or None to fill the budget.
+        clock: returns the time.
     """
     estimates = {}
     for kind, step in steps.items():
@@ -129,7 +129,7 @@ def interleave(
         # With a multiple of the number of kinds, each kind is first as often as last.
         rounds = int(budget_s / (inner * sum(estimates.values()))) // len(steps) * len(steps)
         repeats = max(MIN_REPEATS, rounds)
-    if inner > 1:  # Otherwise a single step is a sample, and is warm by now.
+    if inner > 1:  # Otherwise each sample is a single step, which is warm by now.
         for step in steps.values():
             time_steps(step, inner, clock)
     samples: dict[str, list[float]] = {kind: [] for kind in steps}
@@ -151,10 +151,10 @@ def paired_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Ra
 def compile_steps(torsos: dict[str, Torso], features: Tensor) -> tuple[dict[str, Callable[[], None]], dict[str, float]]:
     """Compiled steps, and the seconds that compiling each of them took (its first step, wall clock).
 
-    Each starts from an empty cache, for the kinds share kernels, which the first of them alone would pay for.
+    Each starts from an empty cache, because the kinds share kernels, which only the first one would compile.
     """
     torch.compiler.reset()
-    torch.compile(nn.Linear(2, 2))(torch.zeros(1, 2)).sum().backward()  # so that no kind pays for the compiler's start
+    torch.compile(nn.Linear(2, 2))(torch.zeros(1, 2)).sum().backward()  # the compiler's start counts for no kind
     steps, seconds = {}, {}
     for kind, torso in torsos.items():
         steps[kind] = make_step(torso, torch.compile(torso, dynamic=False), features)
@@ -231,7 +231,7 @@ def parameters_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def bounds_table(rows: Sequence[dict[str, Any]]) -> str:
-    """The library's promises beside the measurements."""
+    """The library's promises next to the measurements."""
     excess = max(row["excess_percent"] for row in rows)
     cells = [["parameters over residual, largest", f"{MAX_EXCESS_PERCENT:.2f} %", f"{excess:.2f} %"]]
     met = [excess <= MAX_EXCESS_PERCENT]

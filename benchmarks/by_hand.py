@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/by_hand.py [--seconds 60]
 
 At the sizes of PPO (width 64, batches of 64) and SAC (width 256, batches of 256), with `deltarl.fast`'s layers on both
-sides: those written by hand, and one that records the whole torso with autograd. In CPU seconds, in an order that
+sides: those written by hand, and one that records the whole torso with autograd. Times are CPU seconds; the order
 rotates. Writes `results/by_hand.json`.
 """
 
@@ -52,7 +52,7 @@ def make_step(network: Layer, features: torch.Tensor, width: int) -> Callable[[]
 
 
 def measured(width: int, batch: int, seconds: float) -> dict[str, Any]:
-    """Milliseconds by hand, and the ratio of autograd's to them, for each arm."""
+    """Milliseconds of the hand-written gradients, and the ratio of autograd's to them, for each arm."""
     torch.manual_seed(0)
     features = torch.randn(batch, block_cost.IN_FEATURES)
     steps = {}

@@ -4,7 +4,7 @@
 
 SAC on Humanoid-v5: transitions of random actions are repeated until the buffer is full. Then, in one process: the first
 checkpoint and SB3's save; and, repeatedly and some steps later, a later checkpoint and SB3's save. A checkpoint counts
-as written once it is on the disk (fsync). SB3 returns when the system has taken the bytes, so its save is also timed
+as written once it is on the disk (fsync). SB3 returns when the system has accepted the bytes, so its save is also timed
 until they are on the disk. Needs memory for the buffer and twice that on the disk: 6 and 12 GB.
 """
 

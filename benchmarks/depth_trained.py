@@ -7,7 +7,7 @@ Question: do the states or gradients of a deep stack explode or vanish in traini
 and for the policy's network alike:
 
 - the state explodes if its length after the last block is over 30 times that before the first, and vanishes below 1/30;
-- the gradient vanishes if the first block's is under a tenth of the last block's, and explodes over ten times of it;
+- the gradient vanishes if the first block's is under a tenth of the last block's, and explodes if over ten times it;
 - the features collapse if their effective rank is under a quarter of that of the untrained torso on the same inputs.
 
 Each network is measured on the observations of the last rollout, with the gradients of PPO's value loss and of its
@@ -70,7 +70,7 @@ def trained(arm: Mapping[str, Any], depth: int, seed: int) -> dict[str, Any]:
     before = copy.deepcopy(model.policy)
     model.learn(STEPS)
     envs.close()
-    buffer = model.rollout_buffer  # training has flattened it already
+    buffer = model.rollout_buffer  # training has already flattened it
     observations, actions = (
         torch.as_tensor(each.reshape(model.n_steps * 8, -1), dtype=torch.float32)
         for each in (buffer.observations, buffer.actions)
@@ -108,7 +108,7 @@ def measured(policy: ActorCriticPolicy, batch: tuple[Tensor, ...]) -> dict[str, 
 
 
 def verdict(run: Mapping[str, Any]) -> list[str]:
-    """What is out of bounds in a run, by role."""
+    """The quantities of a run that are out of bounds, by role."""
     found = []
     for role, after in run["after"].items():
         growth = after["state"][-1] / after["state"][0]

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/erasing_speed.py [--rounds 20] --write results/erasing_speed.json
 
-One thread, one process, in turns of a fraction of a second, in CPU seconds: other work on the machine is not counted,
-but it shares the caches.
+One thread and one process, in turns of a fraction of a second. Times are CPU seconds: other work on the machine is not
+counted, but shares the caches.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STEPS = {"ppo": 2_048, "sac": 8}  # per turn
 
 
 def build(algorithm: str, torso: dict[str, Any]) -> Any:
-    """Make the algorithm with lean steps, and take its first random steps."""
+    """Build the algorithm with lean steps, and take its first random steps."""
     spec = ALGORITHMS[algorithm]
     env = make_vec_env(TASK, ENVS[algorithm], seed=0, vec_env_cls=DummyVecEnv)
     policy_kwargs = {"torso": {"width": WIDTHS.get(algorithm, 256), **torso}}

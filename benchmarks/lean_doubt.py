@@ -86,7 +86,7 @@ def verdict(rows: Sequence[Row]) -> str:
     """Summarise all runs.
 
     Raises:
-        SystemExit: while any is missing: nobody looks before.
+        SystemExit: while any run is missing, so that nobody looks early.
     """
     if missing := len(list(todo(rows))):
         raise SystemExit(f"{missing} of {len(SEEDS) * len(ARMS)} runs have not finished; nothing is said before")

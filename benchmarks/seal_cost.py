@@ -37,9 +37,9 @@ class OfAUser(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def measure(case: str, rounds: int) -> dict[str, Any]:
-    """Milliseconds of an environment step with its share of updates, and what looking takes of it, by whose code runs.
+    """Milliseconds per environment step including updates, and the share of the checks, by whose code runs.
 
-    The looks' share is 1 - without / with of the same round: median, between the quartiles.
+    The share is 1 - without / with, from the same round: the median and the quartiles.
     """
     name, policy, options, steps = CASES[case]
 

@@ -1,4 +1,4 @@
-"""Torsos at initialisation: what Delta blocks erase and write, how channels differ, how far the first step moves.
+"""Torsos at initialisation: how much Delta blocks erase and write, how channels differ, how far the first step moves.
 
     .venv/bin/python benchmarks/torso_start.py [--results results/torso_start.json]
 

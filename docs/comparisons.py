@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPARED = ROOT / "results" / "compare"
 STUDY = COMPARED / "ppo_small"
 BOUNDED = COMPARED / "ppo_target_kl"
-FAR = 2_000  # Hopper's returns of 100,000 steps are either well below or well above
+FAR = 2_000  # Hopper's returns after 100,000 steps are either well below or well above
 LEAN = COMPARED / "lean", COMPARED / "lean_more"
 SIZES = (
     "plain, residual, delta and write_only have the same number of parameters; mlp is Stable-Baselines3's own network, "
@@ -137,7 +137,7 @@ def lean_text() -> str:
 
 
 def _together(runs: dict[str, list[Record]]) -> str:
-    """Both arms' runs of all comparisons of one task."""
+    """The runs of both arms in all comparisons on one task."""
     told = []
     for metric, what in (("final", "of the final policy"), ("area", "over the training")):
         one, other = ([getattr(record, metric) for record in each] for each in runs.values())
@@ -164,7 +164,7 @@ def _apart(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _shown(analysis: Analysis) -> list[str]:
-    """What the intervals support, and the means with their intervals."""
+    """The claims that the intervals support, and the means with their intervals."""
     study = analysis.study
     lines = [
         *(f"- {sentence}" for sentence in headline(analysis)),

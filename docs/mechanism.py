@@ -65,12 +65,12 @@ def steps_table() -> str:
 
 
 def probes_table() -> str:
-    """Errors of each arm that was run on all tasks beside the residual block's and its twin's, and what it erases."""
+    """Errors of each arm that was run on all tasks, compared with residual and twin, and its erase share."""
     cells = _read("mechanism")["cells"]
     lines: list[str] = []
     for depth in sorted({int(key.split("/")[0].removeprefix("depth ")) for key in cells}):
         counts = Counter(key.split("/")[3] for key in cells if key.startswith(f"depth {depth}/"))
-        arms = [arm for arm, count in counts.items() if count == max(counts.values())]  # those that have all tasks
+        arms = [arm for arm, count in counts.items() if count == max(counts.values())]  # those with all tasks
         if "residual" not in arms:
             continue
         found = {(arm, probe): _cells(cells, depth, arm, probe) for arm in arms for probe in PROBES}
@@ -134,7 +134,7 @@ def _paired(each: NDArray[np.float64]) -> str:
 
 
 def returns_table() -> str:
-    """Returns of the arms that the rule compares, and what erasing does in them."""
+    """Returns of the arms that the rule compares, and the effect of their erasing."""
     study = read_study(COMPARED / "mechanism_ppo")
     spec = study.spec.model_copy(update={"contrasts": CONTRASTS, "primary": ()})
     found, _ = contrasts(replace(study, spec=spec), ("final", "area"))
@@ -228,7 +228,7 @@ def speed_table() -> str:
 
 
 def _cells(cells: Mapping[str, Any], depth: int, arm: str, probe: str) -> list[dict[str, Any]]:
-    """Of each task, in the order of the file."""
+    """The cells of each task, in the order of the file."""
     tasks = dict.fromkeys(key.split("/")[1] for key in cells)
     return [cells[f"depth {depth}/{task}/{probe}/{arm}"] for task in tasks]
 

@@ -74,7 +74,7 @@ def _values_of_class(cls: type, metadata: Sequence[Any]) -> str:
 
 
 def _flat(metadata: Iterable[Any]) -> list[Any]:
-    """What `Annotated` holds, with that of a `Field` in it laid open."""
+    """The contents of `Annotated`, including those of a `Field` in it."""
     return [item for found in metadata for item in (found.metadata if isinstance(found, FieldInfo) else (found,))]
 
 
@@ -108,12 +108,12 @@ ALGORITHMS: dict[str, type[AlgorithmSpec]] = {
 ON_POLICY = ("ppo", "recurrent_ppo", "a2c", "trpo")
 ACTOR_CRITIC = ("sac", "tqc", "crossq", "td3", "ddpg")
 Q_LEARNING = ("dqn", "qrdqn")
-# The fields that on-policy and off-policy algorithms have alike.
+# The fields that on-policy and off-policy algorithms share.
 SHARED = tuple(dict.fromkeys(name for spec in (AlgorithmSpec, WindowSpec, GSDESpec) for name in spec.model_fields))
 
 
 def fields_table(spec: type[Spec], **stated: str) -> str:
-    """Every field of a model; `stated` are defaults that something else than the model decides."""
+    """Every field of a model; `stated` are defaults that are not set by the model."""
     rows = [
         f"| `{name}` | {_FORMS.get(name) or values_of(field.annotation, field.metadata)} "
         f"| {stated.get(name) or _default(name, field)} "
@@ -124,7 +124,7 @@ def fields_table(spec: type[Spec], **stated: str) -> str:
 
 
 def description(spec: type[Spec], name: str, others: Sequence[type[Spec]] = ()) -> str:
-    """What a model, or the nearest of its bases, or else one of the other models says of a field."""
+    """The description of a field in a model, the nearest of its bases, or else one of the other models."""
     bases = [base for model in (spec, *others) for base in model.__mro__ if issubclass(base, Spec)]
     said = (base.model_fields[name].description for base in bases if name in base.model_fields)
     found = next(filter(None, said), None)
@@ -132,7 +132,7 @@ def description(spec: type[Spec], name: str, others: Sequence[type[Spec]] = ()) 
     return found
 
 
-# What stands in a file in the place of these models.
+# What a file contains for these models.
 _FORMS = {
     "agent": "name or mapping",
     "env": "name or mapping",
@@ -142,7 +142,7 @@ _FORMS = {
 
 
 def shared_table() -> str:
-    """Hyperparameters that on-policy and off-policy algorithms have alike."""
+    """Hyperparameters shared by on-policy and off-policy algorithms."""
     names = [name for name in SHARED if name != "algorithm"]
     head, line, *rows = _several(ALGORITHMS, names).splitlines()
     choice = f"| `algorithm` | all | {', '.join(f'`{name}`' for name in ALGORITHMS)} | required | Which one. |"
@@ -179,7 +179,7 @@ def _several(models: dict[str, Any], names: Iterable[str]) -> str:
 
 
 def _told_apart(texts: dict[str, str]) -> str:
-    """The text that most share, and behind it the algorithms that have another."""
+    """The most common text, followed by the algorithms with another one."""
     found = list(texts.values())
     common = max(dict.fromkeys(found), key=found.count)
     others = {text: [owner for owner in texts if texts[owner] == text] for text in dict.fromkeys(found)}

@@ -1,8 +1,8 @@
-"""Write the tables of README and docs from the committed results and the specs: no number in them is typed.
+"""Write the tables of README and docs from the committed results and the specs; no number is typed by hand.
 
     python docs/tables.py
 
-A table stands between `<!-- name:begin -->` and `<!-- name:end -->`.
+A table is between `<!-- name:begin -->` and `<!-- name:end -->`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from deltarl.training import RunSpec
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs"))  # where this file is loaded and not run
+sys.path.insert(0, str(ROOT / "docs"))  # for when this file is loaded rather than run
 import comparisons  # noqa: E402
 import families  # noqa: E402
 import measured  # noqa: E402
@@ -40,7 +40,7 @@ import trained  # noqa: E402
 
 
 def support_table() -> str:
-    """Algorithms, observations and kinds of torso, as the tests have them."""
+    """Algorithms, observations and kinds of torso, from the test matrix."""
     sys.path.insert(0, str(ROOT))
     from tests.policies.matrix import ALIASES, KINDS, SUBJECTS, matrix  # noqa: PLC0415  (it imports pytest)
 
@@ -104,7 +104,7 @@ def _score(score: ScoreSpec) -> str:
 
 
 def _reference(path: Path, env: EnvSpec) -> str:
-    """The published score, its source, and what the comment above it says of it."""
+    """The published score, its source, and the comment above it."""
     if env.reference_score is None:
         return "—"
     lines = path.read_text().splitlines()

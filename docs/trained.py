@@ -76,7 +76,7 @@ def _study(study: Any) -> str:
 
 
 def _random_score(spec: RunSpec) -> ScoreSpec:
-    """Of the environment's file, which may have been scored after the run."""
+    """The random score in the environment's file, which may have been measured after the run."""
     envs = (EnvSpec.model_validate(read_yaml(path).data) for path in sorted((ROOT / "envs").glob("*.yaml")))
     score = next(env.random_score for env in envs if (env.id, env.wrappers) == (spec.env.id, spec.env.wrappers))
     assert score is not None
@@ -101,7 +101,7 @@ def _number(value: float) -> str:
 
 
 def _training_return(folder: Path) -> float:
-    """Mean return of the last episodes (at most 100) of the training, with the noise that it explores with."""
+    """Mean return of the last training episodes (at most 100), with exploration noise."""
     with (folder / "progress.csv").open(newline="") as file:
         return [float(row["rollout/ep_rew_mean"]) for row in csv.DictReader(file) if row["rollout/ep_rew_mean"]][-1]
 

@@ -2,7 +2,7 @@
 
     python docs/figures/comparison.py
 
-writes comparison.png beside this file: the first figure of the report that `deltarl report results/compare/ppo_small`
+writes comparison.png next to this file: the first figure of the report that `deltarl report results/compare/ppo_small`
 makes.
 """
 

@@ -1,4 +1,4 @@
-"""Draws one Delta block: `python docs/figures/delta_block.py` writes delta_block.svg beside this file."""
+"""Draw one Delta block: `python docs/figures/delta_block.py` writes delta_block.svg next to this file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 WIDTH, HEIGHT = 860, 612
 FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
-# Okabe and Ito's colours, which stay apart for colour-blind readers, darkened where text needs it.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; darker where text needs it.
 INK, MUTED, RULE, CARD = "#1f2933", "#5b6770", "#d5dbe1", "#ffffff"
 STATE, DIRECTION, VALUE, GATE = "#0072b2", "#c44e00", "#00805e", "#a8487f"
 COLOURS = {"state": STATE, "direction": DIRECTION, "value": VALUE, "gate": GATE, "plain": MUTED}
@@ -19,7 +19,7 @@ Point = tuple[float, float]
 
 
 def number(value: float) -> str:
-    """A coordinate without needless digits."""
+    """A coordinate without trailing zeros."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
@@ -32,7 +32,7 @@ def spans(text: str, size: float) -> str:
 
 
 def formula(text: str, size: float) -> str:
-    """The spans of one formula. Viewers differ on `baseline-shift`, so that `dy` moves down what it had moved up."""
+    """The spans of one formula. Viewers differ on `baseline-shift`, so `dy` moves text up and back down instead."""
     parts, offset = [], 0.0
     for match in SYMBOL.finditer(text):
         kind, content = str(match.lastgroup), match[match.lastindex or 0].translate(TYPOGRAPHY)
@@ -44,7 +44,7 @@ def formula(text: str, size: float) -> str:
             attributes += ' font-style="italic"'
         parts.append(f"<tspan{attributes}>{content}</tspan>" if attributes else content)
         offset = wanted
-    # The shift outlives its span, and a span needs a character to carry the shift back.
+    # A shift lasts beyond its span, and only a span with a character can shift back.
     return "".join(parts) + (f'<tspan dy="{number(-offset)}">\u200b</tspan>' if offset else "")
 
 
@@ -71,7 +71,7 @@ def box(centre: Point, size: Point, text: str, caption: str, colour: str) -> str
 
 
 def route(points: list[Point], radius: float = 8) -> str:
-    """The path through `points`, its right angles rounded."""
+    """The path through `points`, with rounded corners."""
     path = f"M{number(points[0][0])} {number(points[0][1])}"
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         for keyword, other in (("L", before), ("Q", after)):
@@ -84,7 +84,7 @@ def route(points: list[Point], radius: float = 8) -> str:
 
 
 def wire(points: list[Point], kind: str, *, arrow: bool = True, bridge: bool = False) -> str:
-    """A line through `points` in the colour of what runs along it; a bridge has a margin where it crosses others."""
+    """A line through `points` in the colour of its quantity; a bridge has a margin where it crosses other lines."""
     path = route(points)
     head = f' marker-end="url(#{kind})"' if arrow else ""
     margin = f'<path d="{path}" stroke="{CARD}" stroke-width="9"/>' if bridge else ""
@@ -97,7 +97,7 @@ def dot(at: Point, kind: str) -> str:
 
 
 def arrowheads() -> str:
-    """One arrowhead a colour; the line ends inside it, so that its tip touches what it points at."""
+    """One arrowhead per colour; lines end inside it, so that its tip touches the target."""
     return "".join(
         f'<marker id="{kind}" viewBox="0 0 10 10" refX="9.5" refY="5" markerWidth="10" markerHeight="10" '
         f'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.8 L10 5 L0 9.2 L2.2 5 Z" fill="{colour}"/></marker>'
@@ -163,7 +163,7 @@ def block() -> str:
 
 
 def gate_line() -> str:
-    """The number line of beta: what the shortcut does to the state's part along k."""
+    """The number line of beta: the effect of the shortcut on the state's component along k."""
     left, right, y = 250, 740, 532
     stops = [
         (0, "identity", "1", "$k^TX' = k^TX$"),
@@ -191,7 +191,7 @@ def gate_line() -> str:
 
 
 def draw() -> str:
-    """The picture as SVG, on a card of its own so that it reads on light and dark pages alike."""
+    """The picture as SVG, on a card that is readable on light and dark pages."""
     description = (
         "The state X runs along a shortcut. Its norm feeds a sublayer, whose output becomes the unit direction k, and "
         "a Linear that gives the value v and the gate beta. The state is read along k, compared with v, and beta times "
@@ -217,7 +217,7 @@ def draw() -> str:
 
 
 def main() -> None:
-    """Write the picture beside this file."""
+    """Write the picture next to this file."""
     Path(__file__).with_suffix(".svg").write_text(draw(), encoding="utf-8")
 
 

@@ -4,7 +4,7 @@
     deltarl play runs/quickstart/seed-0 --video hopper.gif --steps 800
     python docs/figures/hopper.py hopper.gif
 
-writes hopper.gif beside this file: the first seconds, with one palette for all frames, which keeps the file small.
+writes hopper.gif next to this file: the first seconds, with one palette for all frames, which keeps the file small.
 """
 
 from __future__ import annotations
