@@ -29,6 +29,7 @@ from deltarl.cli.resume import resume
 from deltarl.cli.schema import schema
 from deltarl.cli.show import show
 from deltarl.cli.train import train
+from deltarl.cli.tune import tune
 from deltarl.cli.usage import as_key
 from deltarl.cli.validate import validate
 from deltarl.disk import FullDiskError, is_full
@@ -69,7 +70,7 @@ def _verbs(
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, compare, report, evaluate, play, plot, gates, show, validate):
+for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, show, validate):
     app.command()(importing(verb))
 for other in (copy, schema, doctor, bench):
     app.command()(other)

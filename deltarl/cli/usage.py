@@ -22,10 +22,13 @@ KEYS: Mapping[str, str] = {
     "lr": "agent.learning_rate={}",
     "n-envs": "env.n_envs={}",
     "n-timesteps": "total_timesteps={}",
+    "n-seeds": "n_seeds={}",
     "name": "name={}",
     "num-envs": "env.n_envs={}",
     "num-threads": "threads={}",
     "out": "out={}",
+    "pruner": "pruner={}",
+    "sampler": "sampler={}",
     "save-freq": "checkpoint.every={}",
     "seed": "seeds=[{}]",
     "seeds": "seeds=[{}]",
@@ -34,7 +37,7 @@ KEYS: Mapping[str, str] = {
     "torso": "torso={}",
     "total-timesteps": "total_timesteps={}",
 }
-VERBS = ("train", "compare", "show")
+VERBS = ("train", "tune", "compare", "show")
 
 
 def as_key(option: str, arguments: Sequence[str]) -> str | None:

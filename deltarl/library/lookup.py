@@ -10,7 +10,13 @@ from pathlib import Path
 from deltarl.errors import ConfigError, suggestion
 
 # Folders of YAML files, and what to call one file in each.
-KINDS = {"agents": "agent", "envs": "env", "configs": "config", "configs/compare": "comparison"}
+KINDS = {
+    "agents": "agent",
+    "envs": "env",
+    "configs": "config",
+    "configs/compare": "comparison",
+    "configs/search": "space",
+}
 
 
 def find(kind: str, name: str, asker: str) -> Path:
