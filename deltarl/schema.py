@@ -11,6 +11,7 @@ from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
 from deltarl.schema_kinds import Kind
+from deltarl.search.spec import SearchSpec
 from deltarl.torsos import KINDS
 from deltarl.training.spec import RunSpec
 
@@ -25,6 +26,8 @@ def schema_of(kind: Kind) -> dict[str, Any]:
     changes to it, and a torso may be a bare kind.
     """
     definitions: dict[str, Any] = {}
+    if kind is Kind.space:
+        return {"$schema": DIALECT, "title": f"deltarl {kind}", **_space(definitions), "$defs": definitions}
     torso = _torso(definitions)
     if kind is Kind.env:
         schema = _object([EnvSpec], definitions, required=["id", "kind"])
@@ -60,6 +63,18 @@ def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     for group, form in (("tasks", task), ("arms", arm), ("variants", arm)):
         own["properties"][group]["additionalProperties"] = {"anyOf": [{"type": "string"}, form]}
     return {**own, "properties": {**shared, **own["properties"]}}
+
+
+def _space(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a space; a list is a choice, and a bare name is a sampler or pruner with its defaults."""
+    own = _object([SearchSpec], definitions, required=["space"])
+    parameters = own["properties"]["space"]
+    parameters["additionalProperties"] = {"anyOf": [{"type": "array"}, parameters["additionalProperties"]]}
+    for name in ("sampler", "pruner"):
+        form = own["properties"][name]
+        names = list(form["discriminator"]["mapping"])
+        own["properties"][name] = {"anyOf": [{"enum": names}, {**form, "default": None}], **_told(form)}
+    return own
 
 
 def _torso(definitions: dict[str, Any]) -> dict[str, Any]:

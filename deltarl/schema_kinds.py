@@ -12,3 +12,4 @@ class Kind(StrEnum):
     agent = "agent"
     env = "env"
     comparison = "comparison"
+    space = "space"

@@ -53,7 +53,7 @@ def _which(name: str) -> tuple[str, str]:
     kinds = [kind for kind in KINDS if name in names(kind)]
     if not kinds:
         known = sorted({found for kind in KINDS for found in names(kind)})
-        raise ConfigError(f"copy: no agent, environment, config or comparison '{name}'{suggestion(name, known)}")
+        raise ConfigError(f"copy: no agent, environment, config, comparison or space '{name}'{suggestion(name, known)}")
     if len(kinds) > 1:
         raise ConfigError(f"copy: '{name}' is in {' and '.join(kinds)}; give {kinds[0]}/{name}")
     return kinds[0], name

@@ -1,4 +1,4 @@
-"""`deltarl list agents|envs|configs|comparisons|torsos|runs`."""
+"""`deltarl list agents|envs|configs|comparisons|spaces|torsos|runs`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ class Kind(StrEnum):
     envs = "envs"
     configs = "configs"
     comparisons = "comparisons"
+    spaces = "spaces"
     torsos = "torsos"
     runs = "runs"
 
 
 def list_(
-    kind: Annotated[Kind, typer.Argument(metavar="agents|envs|configs|comparisons|torsos|runs", show_default=False)],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="agents|envs|configs|comparisons|spaces|torsos|runs", show_default=False)
+    ],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder that holds runs; default: runs.", show_default=False)] = None,
     sort: Annotated[
@@ -69,6 +72,7 @@ def list_(
             Kind.envs: (("env", "id", "kind", "about"), _envs),
             Kind.configs: (("config", "agent", "env", "steps"), _configs),
             Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
+            Kind.spaces: (("space", "parameters", "sampler", "pruner", "about"), _spaces),
             Kind.torsos: (("torso", "new state", "about"), _torsos),
         }[kind]
         rows = full = [dict(zip(columns, cells, strict=True)) for cells in read()]
@@ -132,6 +136,15 @@ def _comparisons() -> Iterator[tuple[str, ...]]:
         steps = layer.data.get("total_timesteps")
         told = f"{steps:,}" if isinstance(steps, int) else ""
         yield name, str(len(spec.arms)), str(len(spec.tasks)), str(len(spec.seeds)), told, about(path)
+
+
+def _spaces() -> Iterator[tuple[str, ...]]:
+    from deltarl.search.load import KIND, read_space
+
+    for name in names(KIND):
+        path = find(KIND, name, "list")
+        spec = read_space(path)
+        yield name, str(len(spec.space)), spec.sampler.name, spec.pruner.name, about(path)
 
 
 def _torsos() -> Iterator[tuple[str, ...]]:

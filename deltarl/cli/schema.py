@@ -11,7 +11,9 @@ from deltarl.schema_kinds import Kind
 
 
 def schema(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="config, agent, env or comparison.")] = Kind.config,
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help="config, agent, env, comparison or space.")
+    ] = Kind.config,
 ) -> None:
     """Print the JSON Schema of a kind of file, for editors that complete and validate YAML.
 

@@ -18,7 +18,7 @@ def validate(
         ),
     ] = None,
 ) -> None:
-    """Check agents, environments, configs and comparisons without training.
+    """Check agents, environments, configs, comparisons and spaces without training.
 
     Example: deltarl validate configs/mine.yaml
     """
@@ -42,8 +42,12 @@ def validate(
 def _check(path: Path) -> None:
     from deltarl.comparison import load_comparison
     from deltarl.library import check, read_yaml
+    from deltarl.search.load import read_space
 
-    if path.suffix in {".yaml", ".yml"} and read_yaml(path).data.keys() & {"arms", "tasks", "reference"}:
+    keys = read_yaml(path).data.keys() if path.suffix in {".yaml", ".yml"} else set()
+    if keys & {"arms", "tasks", "reference"}:
         load_comparison(str(path))
+    elif "space" in keys:
+        read_space(path)
     else:
         check(path)

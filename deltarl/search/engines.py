@@ -193,15 +193,14 @@ def make_pruner(spec: PrunerSpec, evaluations: int) -> BasePruner:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Optuna's log and its warnings about what it calls experimental."""
+    """Without Optuna's log and warnings: of what it calls experimental, and of estimates from few trials."""
     from optuna import logging  # noqa: PLC0415
-    from optuna.exceptions import ExperimentalWarning  # noqa: PLC0415
 
     before = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(before)

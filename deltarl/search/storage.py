@@ -164,8 +164,8 @@ def claimed(search: Search, place: Place, study: optuna.Study, most: int | None)
 
     The trial's folder is locked within the context. One process at a time chooses, so that none is chosen twice.
     """
-    with ExitStack() as held, quietly():
-        with locked(place.folder / LOCK, wait=True):
+    with ExitStack() as held:
+        with locked(place.folder / LOCK, wait=True), quietly():
             trial = _left(search, place, study, held)
             known = len(study.get_trials(deepcopy=False))
             if trial is None and (most is None or known < most):

@@ -63,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 VERBS = (
-    *("train", "resume", "compare", "report", "evaluate", "play", "plot", "gates"),
+    *("train", "resume", "tune", "compare", "report", "evaluate", "play", "plot", "gates"),
     *("list", "show", "copy", "validate", "schema", "doctor", "bench"),
 )
 
@@ -376,7 +376,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--video", "a.mp4", "--size", "8x8"), "--size: expected 16 to 4096 pixels each way"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "641x480"), "--size: an MP4 needs even numbers of pixels"),
         (("play", "nowhere", "--fps", "30"), "play: --fps applies to videos only; give --video FILE.mp4"),
-        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'torsos', 'runs'"),
+        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'spaces', 'torsos', 'runs'"),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
         (("list", "agents", "--sort", "run"), "--sort applies to runs only, not to agents"),
@@ -389,7 +389,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("show", "quickstart", "torso.width=3"), "torso.width: input should be greater than or equal to 4"),
         (
             ("copy", "quickstrat"),
-            "no agent, environment, config or comparison 'quickstrat'; did you mean 'quickstart'?",
+            "no agent, environment, config, comparison or space 'quickstrat'; did you mean 'quickstart'?",
         ),
         (("copy", "cats/hopper"), "no kind 'cats'"),
         (("copy", "../hopper"), "no kind '..'"),
@@ -397,7 +397,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("copy", "hopper", "--to", "../x"), "--to: '../x' is not a name"),
         (("validate", "nowhere.yaml"), "nowhere.yaml: cannot be read: "),
         (("validate", "README.md"), "README.md: expected a file that ends in .yaml or .yml"),
-        (("schema", "cat"), "'cat' is not one of 'config', 'agent', 'env', 'comparison'"),
+        (("schema", "cat"), "'cat' is not one of 'config', 'agent', 'env', 'comparison', 'space'"),
         (("compare", "quik"), "no comparison 'quik'; did you mean 'quick'?"),
         (("compare", "quick", "--shard", "x"), "--shard: 'x' is not of the form I/N, such as 1/4"),
         (("compare", "quick", "--shard", "3/2"), "--shard: 3/2 is not among 1/2 to 2/2"),

@@ -55,7 +55,7 @@ BAD = {
     "agent.gamma: {low: 0.1, high: 0.8}": "space.agent.gamma.type: missing",
     "env.id: [Hopper-v5, Ant-v5]": "s.yaml:2: space.env.id: scores in different tasks cannot be compared",
     "total_timesteps: [100, 200]": "s.yaml:2: space.total_timesteps: total_timesteps is a condition of the search",
-    "torso.depth: {type: choice, values: [1], when: {torso.kin: delta}}": "torso.kin: unknown key; did you mean 'kind'?",
+    "torso.depth: {type: choice, values: [1], when: {torso.kin: delta}}": "torso.kin: unknown key; did you mean 'kin",
     "torso.kind: {type: choice, values: [mlp], when: {torso.kind: mlp}}": "conditions in a circle: torso.kind",
     "torso.depth: {type: choice, values: [1], when: {torso.kind: mlp}}": "no condition of any parameter is met",
 }
