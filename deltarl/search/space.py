@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from deltarl.errors import Spec, complaint
 
@@ -22,7 +22,7 @@ def _listed(value: Any) -> Any:
 
 
 # The values of other options by path, one or several for each.
-Condition = dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1)]]
+Condition = dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1), WithJsonSchema({})]]
 
 
 class _Parameter(Spec):

@@ -376,7 +376,10 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--video", "a.mp4", "--size", "8x8"), "--size: expected 16 to 4096 pixels each way"),
         (("play", "nowhere", "--video", "a.mp4", "--size", "641x480"), "--size: an MP4 needs even numbers of pixels"),
         (("play", "nowhere", "--fps", "30"), "play: --fps applies to videos only; give --video FILE.mp4"),
-        (("list", "cats"), "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'spaces', 'torsos', 'runs'"),
+        (
+            ("list", "cats"),
+            "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'spaces', 'torsos', 'runs'",
+        ),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
         (("list", "agents", "--sort", "run"), "--sort applies to runs only, not to agents"),
