@@ -52,8 +52,8 @@ TABLED = [
 ]
 # Lines that only look at a run; on other pages they are skipped if README has the same line.
 LOOKING = {"evaluate", "play", "list", "tensorboard"}
-# Run in full by tests/comparison/test_compare.py, tests/search/test_tune.py and tests/bench/test_bench.py; here only their
-# arguments are checked.
+# Run in full by tests/comparison/test_compare.py, tests/search/test_tune.py and tests/bench/test_bench.py; here only
+# their arguments are checked.
 UNDERSTOOD = {"compare": "--dry-run", "tune": "--dry-run", "bench": "--help"}
 # Packages that no extra installs: blocks that use them run if they are installed; otherwise they only have to compile.
 TRACKERS = "wandb"
