@@ -93,8 +93,8 @@ def _validated(source: Layer) -> SearchSpec:
         key, message = first_complaint(error, source.data)
         raise ConfigError(f"{source.asker(key)}: {message}") from None
     for path in spec.space:
-        if (message := _unsearchable(path)) is not None:
-            raise ConfigError(f"{source.asker(('space', path))}: {message}")
+        if (reason := _unsearchable(path)) is not None:
+            raise ConfigError(f"{source.asker(('space', path))}: {reason}")
     return spec
 
 
