@@ -171,6 +171,7 @@ class ChannelCompressor(nn.Module):
         nn.init.normal_(self.kernel, std=self.kernel.shape[1] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        # Features are innermost in memory, as in most states: otherwise the backward pass loops over the few channels.
         return (x * self.kernel.t().contiguous().t()).sum(-1)
 
     def extra_repr(self) -> str:
