@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
 from pydantic import Field, field_validator, model_validator
 
-from deltarl import envpool_tasks, plugins, yaml_text
+from deltarl import envpool_tasks, plugins, task_packages, yaml_text
+from deltarl.dm_control_tasks import DmControlFrames
 from deltarl.drift import DriftSpec
 from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
-from deltarl.task_packages import PACKAGES
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -217,18 +214,12 @@ def is_registered(env_id: str) -> bool:
     """Whether Gymnasium's registry has an environment, after importing all modules that may register some.
 
     Raises:
-        ConfigError: if a module that `DELTARL_IMPORT` names cannot be imported.
+        ConfigError: if a module that `DELTARL_IMPORT` names, or the package of the environment, cannot be imported.
     """
     plugins.load()
-    return env_id in gym.registry or env_id in _known_ids()
-
-
-def _known_ids() -> list[str]:
-    # Importing them is slow, and gymnasium_robotics prints a notice about one family of its environments.
-    with contextlib.redirect_stderr(io.StringIO()):
-        for package in PACKAGES:
-            gym.register_envs(import_module(package))
-    return list(gym.registry)
+    if env_id not in gym.registry:
+        task_packages.register(env_id)  # slow
+    return env_id in gym.registry
 
 
 class SuccessInfo(gym.Wrapper[Any, Any, Any, Any]):
@@ -270,7 +261,7 @@ def _built(spec: EnvSpec, seed: int, n_envs: int, render_mode: str | None = None
 
     from deltarl.fast.vec_env import DummyVecEnv  # noqa: PLC0415
 
-    plugins.load()
+    is_registered(spec.id)  # in a new process it may not be yet
     return make_vec_env(
         partial(_make, spec.id),
         n_envs=n_envs,
@@ -283,6 +274,9 @@ def _built(spec: EnvSpec, seed: int, n_envs: int, render_mode: str | None = None
 
 def _make(env_id: str, render_mode: str | None, **options: Any) -> gym.Env[Any, Any]:
     """`gymnasium.make`, also for environments whose constructor has no `render_mode`."""
+    if task_packages.family_of(env_id) is task_packages.DM_CONTROL:
+        frames = {name: options.pop(name) for name in ("width", "height", "camera_id") if name in options}
+        return DmControlFrames(gym.make(env_id, **options), render_mode, **frames)
     if render_mode is not None:
         options["render_mode"] = render_mode
     return gym.make(env_id, **options)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from deltarl import plugins
-from deltarl.task_packages import PACKAGES
+from deltarl.task_packages import FAMILIES
 
 RECORDED_PACKAGES = (
     "deltarl",
@@ -22,11 +22,11 @@ RECORDED_PACKAGES = (
     "stable-baselines3",
     "sb3-contrib",
     "gymnasium",
-    *(name.replace("_", "-") for name in PACKAGES),
+    *(name for family in FAMILIES if not family.extra for name in family.distributions),
     "mujoco",
     "numpy",
 )
-EXTRA_PACKAGES = ("envpool",)
+EXTRA_PACKAGES = ("envpool", *(name for family in FAMILIES if family.extra for name in family.distributions))
 
 
 def provenance(command: list[str]) -> dict[str, Any]:

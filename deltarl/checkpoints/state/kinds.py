@@ -24,7 +24,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
 
 from deltarl.fast.override import Override
-from deltarl.task_packages import PACKAGES
+from deltarl.task_packages import PACKAGES, TRANSIENT
 
 # Packages whose versions checkpoints record: their classes and functions are the same wherever a run resumes.
 _KNOWN = sys.stdlib_module_names | {
@@ -112,7 +112,9 @@ def slots_of(kind: type) -> dict[str, types.MemberDescriptorType]:
 
 def attributes_of(thing: Any) -> dict[str, Any]:
     """The attributes of an object that are state: all but those that its class lists in `__transient__`."""
-    transient = {name for base in type(thing).__mro__ for name in vars(base).get("__transient__", ())}
+    bases = type(thing).__mro__
+    transient = {name for base in bases for name in vars(base).get("__transient__", ())}
+    transient.update(*(TRANSIENT.get(name_of_class(base), ()) for base in bases))
     transient.update(*(names for kind, names in _TRANSIENT if isinstance(thing, kind)))
     if isinstance(thing, torch.optim.Optimizer):
         transient |= _of_every_optimizer()
