@@ -15,15 +15,14 @@ SIDE = 480  # pixels, as Gymnasium's frames
 class DmControlFrames(gym.Wrapper[Any, Any, Any, Any]):
     """Draws a task of DeepMind Control with Gymnasium's MuJoCo renderer, and says how many steps a second has.
 
-    Shimmy's own frames need DeepMind's renderer, which fixes how it draws when it is imported, and its `render_fps` is
-    a tenth of a percent of the time between two steps.
+    Shimmy draws with DeepMind's renderer, which chooses its backend when it is imported, before `deltarl.rendering` has
+    found one that works; and its `render_fps` is the number of milliseconds between two steps.
 
     Args:
         env: the environment, made without a render mode.
         render_mode: human, rgb_array, depth_array, or None for no frames.
         width, height: size of a frame in pixels.
-        camera_id: number of the model's camera; default: the first that follows the body, else the first, and -1 (a
-            free one) for models without cameras.
+        camera_id: number of the model's camera, -1 for a free one; default: the first, if the model has any.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class DmControlFrames(gym.Wrapper[Any, Any, Any, Any]):
         }
 
     @property
-    def render_mode(self) -> str | None:
+    def render_mode(self) -> str | None:  # type: ignore[override]  # read-only in other wrappers of Gymnasium too
         return self._mode
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
@@ -62,11 +61,8 @@ class DmControlFrames(gym.Wrapper[Any, Any, Any, Any]):
         if self._renderer is None or self._renderer.model is not model or self._renderer.data is not data:
             self._close_renderer()
             width, height = self._size
-            camera = _best_camera(model) if self._camera is None else self._camera
-            # Dogs and their balls have more parts than the default's thousand.
-            self._renderer = MujocoRenderer(
-                model, data, width=width, height=height, max_geom=10_000, camera_id=camera
-            )
+            camera = min(0, model.ncam - 1) if self._camera is None else self._camera
+            self._renderer = MujocoRenderer(model, data, width=width, height=height, camera_id=camera)
         return self._renderer
 
     def render(self) -> Any:
@@ -78,13 +74,5 @@ class DmControlFrames(gym.Wrapper[Any, Any, Any, Any]):
 
     def _close_renderer(self) -> None:
         if self._renderer is not None:
-            self._renderer.close()
+            self._renderer.close()  # type: ignore[no-untyped-call]
             self._renderer = None
-
-
-def _best_camera(model: Any) -> int:
-    import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    follows = (mujoco.mjtCamLight.mjCAMLIGHT_TRACK, mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM)
-    modes = [mujoco.mjtCamLight(mode) for mode in model.cam_mode]
-    return next((camera for camera, mode in enumerate(modes) if mode in follows), 0 if modes else -1)

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from deltarl import ConfigError, load_config, yaml_text
-from deltarl.library import name_with, names, resolve
+from deltarl.library import name_with, resolve
 from deltarl.torsos import DeltaTorsoSpec, MLPTorsoSpec, ResidualTorsoSpec
+from tests.shipped import shipped
 
 RUN = """\
 agent:
@@ -34,7 +35,7 @@ def write(text: str, path: str = "mine.yaml") -> str:
     return path
 
 
-@pytest.mark.parametrize("config", names("configs"))
+@pytest.mark.parametrize("config", shipped("configs", slow=False))
 def test_every_shipped_config_is_valid(config: str) -> None:
     assert load_config(config).name == config
 

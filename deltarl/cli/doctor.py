@@ -12,6 +12,8 @@ from deltarl import rendering
 
 WITHOUT = {
     "imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'",
+    "dm-control": "not installed; for DeepMind Control: pip install 'deltarl[dmc]'",
+    "shimmy": "not installed; for DeepMind Control: pip install 'deltarl[dmc]'",
     "envpool": "not installed; for env.vectorization=envpool: pip install 'deltarl[envpool]'",
 }
 

@@ -98,6 +98,7 @@ class Boundary:
         also: further objects to store and restore, by name: the state of callbacks.
         exact: whether to refuse to resume a run that would not be exact.
         facts: further entries of each checkpoint's manifest.
+        env_id: the environment, whose packages' versions are stored.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Boundary:
         also: Mapping[str, object] | None = None,
         exact: bool = False,
         facts: Mapping[str, Any] | None = None,
+        env_id: str = "",
     ) -> None:
         self.model, self.folder, self.store, self.every, self.stop = model, folder, store, every, stop
         self.origin, self.continued = origin, list(origin.continued)
@@ -119,7 +121,7 @@ class Boundary:
         self._stored = -1 if origin.checkpoint is None else origin.checkpoint.steps
         self._was_refused = False
         self._next = self._next_after(max(0, self._stored))
-        self._surroundings = surroundings()
+        self._surroundings = surroundings(env_id)
         self._also, self._exact, self._facts = dict(also or {}), exact, dict(facts or {})
 
     @property

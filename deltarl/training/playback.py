@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -64,7 +65,7 @@ def record(
             [task] = envs.get_attr("unwrapped")
             if "default_camera_config" not in env.kwargs:
                 follow_body(task)
-            _without_shadows(task)
+            _without_shadows(envs)
             [frame] = envs.get_images()
             assert frame is not None
             for _ in range(due - drawn):
@@ -96,13 +97,13 @@ def follow_body(env: Any) -> None:
         renderer.camera_id = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
 
 
-def _without_shadows(env: Any) -> None:
+def _without_shadows(envs: VecEnv) -> None:
     """Switch off shadows in Gymnasium's MuJoCo renderer, if the environment uses it."""
     import mujoco  # noqa: PLC0415
 
-    viewer_of = getattr(getattr(env, "mujoco_renderer", None), "_get_viewer", None)
-    if viewer_of is not None:
-        viewer_of("rgb_array").scn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+    with suppress(AttributeError):
+        [renderer] = envs.get_attr("mujoco_renderer")
+        renderer._get_viewer("rgb_array").scn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
 
 
 def check_frames(env: EnvSpec) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from deltarl import plugins
-from deltarl.task_packages import FAMILIES
+from deltarl.task_packages import FAMILIES, family_of
 
 RECORDED_PACKAGES = (
     "deltarl",
@@ -48,12 +48,18 @@ def _version(package: str) -> str | None:
     return None
 
 
-def surroundings() -> dict[str, Any]:
-    """What the last bits of a run's numbers depend on besides its config."""
+def surroundings(env_id: str = "") -> dict[str, Any]:
+    """What the last bits of a run's numbers depend on besides its config.
+
+    Args:
+        env_id: the environment; the versions of the packages that an extra installed for it count too.
+    """
+    family = family_of(env_id)
+    packages = (*RECORDED_PACKAGES, *(family.distributions if family else ()))
     return {
         "git": _git_state(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: version(name) for name in packages},
         "imported": plugins.digests(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),

@@ -133,7 +133,7 @@ def _origin(found: checkpoint.Checkpoint, spec: RunSpec, step: Mapping[str, str]
 
 def _departures(manifest: Mapping[str, Any], spec: RunSpec, step: Mapping[str, str]) -> Iterator[str]:
     """Why the run cannot resume exactly."""
-    here = surroundings() | {"threads": spec.threads, "device": str(get_device(spec.device))}
+    here = surroundings(spec.env.id) | {"threads": spec.threads, "device": str(get_device(spec.device))}
     there: dict[str, Any] = {key: manifest.get(key) for key in here}
     for name in sorted(here["packages"].keys() | there["packages"].keys()):
         here[name], there[name] = here["packages"].get(name), there["packages"].get(name)

@@ -216,6 +216,7 @@ def _learn(
             also=also,
             exact=spec.checkpoint.exact,
             facts=facts,
+            env_id=spec.env.id,
         )
         best = Best(store, folder, model, normalizer)
         evaluations = EvaluationCallback(

@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deltarl import RunResult, load_config, resume, train
 from deltarl.checkpoints.checkpoint import Checkpoint, newest
 from deltarl.gates import read_record
+from tests.shipped import marks_of
 
 SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1", "eval.every=null", "eval.max_episode_steps=60")
 ROLLOUTS = ("agent.n_steps=32", "agent.batch_size=32")
@@ -106,6 +107,10 @@ CASES = [
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100, needed=False),
     # Its physics are DeepMind Control's, whose steps begin where MuJoCo's are half done.
     Case("sac-dmc_cheetah_run", ("agent=sac", "env=dmc_cheetah_run", *REPLAY), 100),
+    *(
+        Case(f"sac-{env}", ("agent=sac", f"env={env}", *REPLAY), 100, needed=False)
+        for env in ("dmc_humanoid_run", "dmc_manipulator_bring_ball", "dmc_quadruped_run")
+    ),
     Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
     Case(
         "dqn-pendulum-stochastic-depth",
@@ -147,7 +152,14 @@ def new_process() -> Iterator[ProcessPoolExecutor]:
 
 
 def parameters() -> list[Any]:
-    return [pytest.param(case, id=case.name, marks=[] if case.needed else pytest.mark.slow) for case in CASES]
+    return [
+        pytest.param(
+            case,
+            id=case.name,
+            marks=[*marks_of(case.name.partition("-")[2], slow=False), *([] if case.needed else [pytest.mark.slow])],
+        )
+        for case in CASES
+    ]
 
 
 @pytest.mark.parametrize("case", parameters())
