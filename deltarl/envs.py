@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsFloat
 import gymnasium as gym
 from pydantic import Field, field_validator, model_validator
 
-from deltarl import envpool_tasks, plugins, task_packages, yaml_text
+from deltarl import envpool_tasks, own_tasks, plugins, task_packages, yaml_text
 from deltarl.dm_control_tasks import DmControlFrames
 from deltarl.drift import DriftSpec
 from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
@@ -143,11 +143,7 @@ class EnvSpec(Spec):
         except ConfigError as error:  # from importing a module
             raise complaint(str(error)) from None
         if not found:
-            hint = (
-                nearest(env_id, gym.registry)
-                or "; to use one of your own, give the module that registers it: --import MODULE"
-            )
-            raise complaint(f"no environment '{env_id}'{hint}")
+            raise complaint(f"no environment '{env_id}'{nearest(env_id, gym.registry) or _hint_of_modules()}")
         return env_id
 
     @field_validator("kwargs", mode="before")
@@ -222,6 +218,14 @@ def is_registered(env_id: str) -> bool:
     return env_id in gym.registry
 
 
+def _hint_of_modules() -> str:
+    """What imported modules register, or how to import one."""
+    if not (registered := plugins.registered()):
+        return "; to use one of your own, give the module that registers it: --import MODULE"
+    said = [f"{name} registers {', '.join(ids) or 'no environment of its own'}" for name, ids in registered.items()]
+    return f"; {', '.join(said)}"
+
+
 class SuccessInfo(gym.Wrapper[Any, Any, Any, Any]):
     """Sets `is_success` in each info, which Stable-Baselines3 logs, to whether the episode is successful so far."""
 
@@ -270,6 +274,22 @@ def _built(spec: EnvSpec, seed: int, n_envs: int, render_mode: str | None = None
         env_kwargs={**spec.kwargs, "render_mode": render_mode},
         wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success, n_envs=n_envs),
     )
+
+
+def check_own(spec: EnvSpec, seed: int) -> None:
+    """Check an environment that does not come with deltarl, which is built twice and reset a few times for it.
+
+    Args:
+        spec: the environment; others are not built.
+        seed: the first seed that it is reset with.
+
+    Raises:
+        ConfigError: if its observations are empty, or its spaces change.
+    """
+    if own_tasks.is_own(spec.id) and (
+        fault := own_tasks.fault_in_spaces(lambda: _make(spec.id, None, **spec.kwargs), seed)
+    ):
+        raise ConfigError(f"env: {spec.id}: {fault}")
 
 
 def _make(env_id: str, render_mode: str | None, **options: Any) -> gym.Env[Any, Any]:

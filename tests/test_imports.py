@@ -29,7 +29,7 @@ ORDER = (
     ("encoders",),
     ("policies",),
     ("fast",),
-    ("schedules", "envpool_tasks", "envpool", "rendering", "drift", "dm_control_tasks", "agents", "envs"),
+    ("schedules", "envpool_tasks", "envpool", "rendering", "drift", "dm_control_tasks", "own_tasks", "agents", "envs"),
     ("gates", "recording"),
     ("checkpoints",),
     ("training",),

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
+from gymnasium import spaces
 
 from deltarl import ConfigError, load_config, plugins, train
 from deltarl.cli import main
 from deltarl.envs import build_envs
+from deltarl.own_tasks import misfit
 from deltarl.training.folder import UnregisteredError, load_spec
 
 MODULE = """
@@ -176,6 +179,70 @@ def test_so_is_one_of_what_cannot_draw_here(render: str, folder: Path) -> None:
     with pytest.raises(ConfigError, match="OwnBlind-v0 cannot be rendered: "):
         train(spec)
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("registers", ["'OwnOne-v0'", "'Hopper-v5'"])
+def test_an_id_that_is_taken_is_refused(registers: str, folder: Path) -> None:
+    plugins.add(["own_one"])
+    text = (folder / "own_two.py").read_text().replace('"OwnTwo-v0"', registers)
+    (folder / "own_two.py").write_text(text)
+    taken = dict(gym.registry)
+    home = "own_one" if "Own" in registers else "gymnasium.envs.mujoco.hopper_v5"
+    for _ in range(2):  # it does not count as imported
+        with pytest.raises(ConfigError) as caught:
+            plugins.add(["own_two.py"])
+        assert str(caught.value).endswith(
+            f"own_two.py: registers {registers}, which {home} has registered before; choose another id"
+        )
+    assert gym.registry == taken
+
+
+def test_a_missing_environment_is_refused_with_what_the_modules_register(folder: Path) -> None:
+    (folder / "own_none.py").write_text("x = 1\n")
+    plugins.add(["own_one", "own_none.py"])
+    with pytest.raises(ConfigError) as caught:
+        load_config("quickstart", "env.id=Qqqqq-v0")
+    assert str(caught.value).endswith(
+        "no environment 'Qqqqq-v0'; own_one registers OwnOne-v0, own_none.py registers no environment of its own"
+    )
+    load_config("quickstart")  # a module may hold no environment
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"(3,)": "(0,)"}, r"its observation_space is empty: Box\(\[\], \[\], \(0,\), float32\)"),
+        (
+            {"def reset": "def __init__(self):\n        self.observation_space = spaces.Box(-1, 1, (next(SIZES),))\n\n"
+            "    def reset", "import gym": "import itertools\nSIZES = itertools.count(3)\nimport gym"},
+            r"its observation_space changes between constructions: Box\(-1.0, 1.0, \(5,\), float32\), then Box",
+        ),
+        (
+            {"return np.zeros(3, np.float32), {}": "self.n = getattr(self, 'n', 2) + 1\n"
+            "        return np.zeros(self.n, np.float32), {}"},
+            r"reset 2 returns an observation of shape \(4,\), its observation_space has \(3,\)",
+        ),
+    ],
+)  # fmt: skip
+def test_spaces_that_are_empty_or_change_are_refused_before_anything_is_written(
+    changes: dict[str, str], message: str, folder: Path
+) -> None:
+    text = (folder / "own_one.py").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    (folder / "own_one.py").write_text(text)
+    plugins.add(["own_one"])
+    with pytest.raises(ConfigError, match=f"^env: OwnOne-v0: {message}"):
+        train(load_config("quickstart", "env.id=OwnOne-v0", *SMALL))
+    assert not (folder / "runs").exists()
+
+
+def test_a_dict_that_does_not_fit_its_space_names_the_entry() -> None:
+    space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Dict({"c": spaces.Discrete(3)})})
+    assert misfit({"a": np.zeros(2), "b": {"c": 1}}, space) == ""
+    assert misfit({"a": np.zeros(3), "b": {"c": 1}}, space).startswith("an observation['a'] of shape (3,), its")
+    assert misfit({"a": np.zeros(2)}, space) == "an observation with ['a'], its observation_space has ['a', 'b']"
 
 
 @pytest.mark.parametrize("method", ["reset", "step"])

@@ -12,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from deltarl import places
 from deltarl.agents import build_agent
 from deltarl.checkpoints import checkpoint
-from deltarl.envs import build_envs, build_training_envs, normalize
+from deltarl.envs import build_envs, build_training_envs, check_own, normalize
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
@@ -32,6 +32,8 @@ def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple
     with ExitStack() as opened:
         envs, normalizer = make_envs(spec, seed, training=True)
         opened.callback(envs.close)
+        if found is None:
+            check_own(spec.env, spec.env.first_seed(seed))
         demand_exactness(spec, envs)
         model = make_agent(spec, envs, seed)
         envs.seed(spec.env.first_seed(seed))  # the algorithm has reseeded them

@@ -1,0 +1,63 @@
+"""Checks of environments that do not come with deltarl, before anything is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from deltarl import plugins
+from deltarl.task_packages import PACKAGES
+
+_RESETS = 3
+
+
+def is_own(env_id: str) -> bool:
+    """Whether a registered environment is neither Gymnasium's nor of a package that deltarl knows."""
+    return plugins.home_of(gym.spec(env_id)).partition(".")[0] not in {"gymnasium", *PACKAGES}
+
+
+def fault_in_spaces(make: Callable[[], gym.Env[Any, Any]], seed: int) -> str:
+    """How an environment's spaces change between constructions, or its observations between resets; empty if neither.
+
+    Args:
+        make: builds the environment.
+        seed: the first seed that it is reset with.
+    """
+    with closing(make()) as first, closing(make()) as second:
+        for name in ("observation_space", "action_space"):
+            one, other = getattr(first, name), getattr(second, name)
+            if one != other:
+                return f"its {name} changes between constructions: {one}, then {other}"
+        if not _size(first.observation_space):
+            return f"its observation_space is empty: {first.observation_space}"
+        for reset in range(_RESETS):
+            observation, _ = first.reset(seed=seed + reset)
+            if fault := misfit(observation, second.observation_space):
+                return f"reset {reset + 1} returns {fault}"
+    return ""
+
+
+def misfit(observation: Any, space: spaces.Space[Any], path: str = "an observation") -> str:
+    """How the shape of an observation differs from its space; empty if it does not."""
+    if isinstance(space, spaces.Dict):
+        if not isinstance(observation, dict) or observation.keys() != space.keys():
+            got = list(observation) if isinstance(observation, dict) else type(observation).__name__
+            return f"{path} with {got}, its observation_space has {list(space)}"
+        found = (misfit(observation[key], inner, f"{path}['{key}']") for key, inner in space.items())
+        return next((fault for fault in found if fault), "")
+    if isinstance(space, spaces.Box | spaces.MultiBinary | spaces.MultiDiscrete):
+        shape = np.shape(observation)
+        return "" if shape == space.shape else f"{path} of shape {shape}, its observation_space has {space.shape}"
+    return ""
+
+
+def _size(space: spaces.Space[Any]) -> int:
+    """How many numbers an observation has; at least 1 for spaces that are none of NumPy's arrays."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return sum(map(_size, space.values() if isinstance(space, spaces.Dict) else space))
+    return 1 if space.shape is None else int(np.prod(space.shape))
