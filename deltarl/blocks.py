@@ -2,7 +2,7 @@
 
 from deltarl.torsos.delta_blocks import AdditiveBlock, DeltaBlock, LerpBlock, RankOneBlock, WriteOnlyBlock
 from deltarl.torsos.layers import ACTIVATIONS, BatchRenorm, ChannelCompressor, Sublayer
-from deltarl.torsos.residual import PlainBlock, ResidualBlock
+from deltarl.torsos.residual_blocks import PlainBlock, ResidualBlock
 
 __all__ = [
     "ACTIVATIONS",

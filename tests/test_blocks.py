@@ -14,7 +14,7 @@ from deltarl.torsos import DeltaBlock, ResidualBlock
 from deltarl.torsos.delta_blocks import AdditiveBlock, LerpBlock
 from deltarl.torsos.erasing_blocks import ResidualEraseBlock
 from deltarl.torsos.layers import ACTIVATIONS, BatchRenorm, ChannelCompressor, Sublayer, make_norm
-from deltarl.torsos.residual import PlainBlock
+from deltarl.torsos.residual_blocks import PlainBlock
 
 GATES: list[dict[str, Any]] = [
     {},

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deltarl import Torso, fast
 from deltarl.torsos import BroNetTorsoSpec, HyperTorsoSpec, SimbaV2TorsoSpec, StackSpec, parse_torso
-from deltarl.torsos.simbav2 import UnitLinear
+from deltarl.torsos.simbav2_blocks import UnitLinear
 
 IN_FEATURES = 3
 SMALL: dict[str, Any] = {"width": 8, "hidden": 12, "depth": 3}

@@ -109,7 +109,7 @@ def main() -> None:
         # Not typer's standalone mode, which prints usage errors in a box and says nothing when interrupted.
         status = app(prog_name="deltarl", standalone_mode=False)
     except (ConfigError, UsageError) as error:
-        message = str(error) if isinstance(error, ConfigError) else error.format_message()
+        message = str(error) if isinstance(error, ConfigError) else error.format_message().replace("Value error, ", "")
         if (option := getattr(error, "option_name", None)) and (key := as_key(option, sys.argv[1:])):
             message = f"no option {option}; write {key}"
         typer.echo(f"deltarl: error: {' '.join(message.split())}", err=True)

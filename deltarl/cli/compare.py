@@ -55,13 +55,16 @@ def compare(
     """
     share = _shard(shard)
     check_config(comparison, overrides, "configs/compare")
+
     say_loading()
 
-    from deltarl.comparison import compare as run
-    from deltarl.comparison import load_comparison
-    from deltarl.launch.display import default_console
+    from deltarl.comparison.load import load_comparison
 
     resolved = load_comparison(comparison, *overrides or [])
+
+    from deltarl.comparison import compare as run
+    from deltarl.launch.display import default_console
+
     console = default_console()
     for note in resolved.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

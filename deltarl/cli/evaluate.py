@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltarl.cli.early import check_folder
 from deltarl.cli.scores import score_text
 from deltarl.envs import FIRST_EVALUATION_SEED
+from deltarl.training.lookup import runs_in
 
 if TYPE_CHECKING:
     from deltarl.training import Evaluation
@@ -40,13 +40,12 @@ def evaluate(
 
     Example: deltarl evaluate runs/quickstart/seed-0 --episodes 100
     """
-    check_folder(run)
+    folders = runs_in(run)
 
     from deltarl import training
-    from deltarl.training.folder import runs_in
 
     means = []
-    for folder in runs_in(run):
+    for folder in folders:
         loaded = training.load_run(folder, best=best)
         typer.echo(f"{loaded.spec.agent.algorithm.upper()} on {loaded.spec.env.id}, {folder}")
         evaluation = training.evaluate(loaded, episodes, seed)

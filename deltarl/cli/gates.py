@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from deltarl import places
+from deltarl.cli.early import check_folder
 from deltarl.cli.evaluate import RunArgument, SeedOption, describe
 from deltarl.cli.tables import UNLIMITED_WIDTH
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain, readable
+from deltarl.training.lookup import GATES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -69,8 +71,7 @@ def gates(
 
     Example: deltarl gates runs/quickstart/seed-0 --set erase=off
     """
-    if not run.is_dir():
-        raise ConfigError(f"{run}: no such folder")
+    check_folder(run)
     check_plain(run)
     if settings:
         if episode or out is not None:
@@ -86,16 +87,16 @@ def gates(
     if episode:
         _save("gates_episode", _episode(run, seed), folder)
         return
+    if not (run / GATES).is_file():
+        raise ConfigError(f"{run}: no gates were measured in this run; {GATES} is missing")
 
     from deltarl.gates.figures import figures, gated_networks
     from deltarl.training import folder as files
 
-    if not (run / files.GATES).is_file():
-        raise ConfigError(f"{run}: no gates were measured in this run; {files.GATES} is missing")
     record = files.read_gates(run)
     if not gated_networks(record):
         raise ConfigError(
-            f"{run}: its networks have no gates; measurements of their features and updates are in {files.GATES}"
+            f"{run}: its networks have no gates; measurements of their features and updates are in {GATES}"
         )
     console = Console()
     if not console.is_terminal:

@@ -1,4 +1,4 @@
-"""`deltarl list agents|envs|configs|comparisons|spaces|torsos|runs`."""
+"""`deltarl list WHAT`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from deltarl.cli import list_runs
 from deltarl.cli.list_runs import Order
 from deltarl.cli.tables import add_row, print_table
-from deltarl.errors import ConfigError
+from deltarl.errors import ConfigError, suggestion
 from deltarl.library.lookup import find, names
 
 
@@ -30,9 +30,19 @@ class Kind(StrEnum):
     runs = "runs"
 
 
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in Kind if kind.startswith(incomplete)]
+
+
 def list_(
-    kind: Annotated[
-        Kind, typer.Argument(metavar="agents|envs|configs|comparisons|spaces|torsos|runs", show_default=False)
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help=f"{', '.join(list(Kind)[:-1])} or {list(Kind)[-1]}.",
+            autocompletion=_kinds,
+            show_default=False,
+        ),
     ],
     *,
     out: Annotated[Path | None, typer.Option(help="Folder that holds runs; default: runs.", show_default=False)] = None,
@@ -55,6 +65,9 @@ def list_(
 
     Example: deltarl list runs --sort return --filter hopper
     """
+    if what not in list(Kind):
+        raise ConfigError(f"list: cannot list '{what}'{suggestion(what, Kind)}")
+    kind = Kind(what)
     if kind is not Kind.runs:
         for name, given in (("--out", out), ("--sort", sort)):
             if given is not None:

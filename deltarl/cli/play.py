@@ -16,6 +16,7 @@ from deltarl import rendering
 from deltarl.cli.evaluate import BestOption, RunsArgument, SeedOption, describe
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
+from deltarl.training.lookup import runs_in
 
 if TYPE_CHECKING:
     from deltarl.envs import EnvSpec
@@ -54,10 +55,7 @@ def play(
 
     Example: deltarl play runs/quickstart/seed-0 --video hopper.mp4
     """
-    from deltarl import training
-    from deltarl.training import films, playback
-    from deltarl.training.build import one_message
-    from deltarl.training.folder import runs_in
+    from deltarl.training import films
 
     if video is not None:
         films.check_path(video)
@@ -69,7 +67,13 @@ def play(
                 raise ConfigError(f"play: {name} applies to videos only; give --video FILE.mp4")
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ConfigError("play: no screen to open a window on; give --video FILE.mp4")
-    runs = [training.load_run(folder, best=best) for folder in runs_in(run)]
+    folders = runs_in(run)
+
+    from deltarl import training
+    from deltarl.training import playback
+    from deltarl.training.build import one_message
+
+    runs = [training.load_run(folder, best=best) for folder in folders]
     scores: list[str] = []
 
     def limits(loaded: Run) -> dict[str, Any]:

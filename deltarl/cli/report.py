@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deltarl.cli.early import check_folder
+from deltarl.errors import ConfigError
 
 
 def report(
@@ -25,6 +26,11 @@ def report(
     Example: deltarl report runs/quick --reference delta
     """
     check_folder(folder, hint="; deltarl compare makes them")
+
+    from deltarl.comparison.spec import COMPARISON
+
+    if not (folder / COMPARISON).is_file():
+        raise ConfigError(f"{folder}: contains no comparison; deltarl compare makes them")
 
     from deltarl.comparison import write_report
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from deltarl.cli.early import check_folder, say_loading
+from deltarl.cli.early import say_loading
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
 from deltarl.library.layers import parse_override
+from deltarl.training.lookup import runs_in
 
 if TYPE_CHECKING:
     from deltarl.training import RunSpec
@@ -33,19 +34,20 @@ def resume(
 
     Example: deltarl resume runs/quickstart/seed-0
     """
-    check_folder(run)
+    runs_in(run)
     for text in overrides or []:
         parse_override(text)
-    say_loading()
 
-    from deltarl import launch
-    from deltarl.launch.display import default_console
     from deltarl.library import load_config
     from deltarl.training.spec import Part, fields_of
 
     for text in overrides or []:
         if (key := re.split("[.=]", text)[0]) in fields_of(Part.PLACE):
             raise ConfigError(f"command line: {key}: cannot change when a run is resumed")
+    say_loading()
+
+    from deltarl import launch
+    from deltarl.launch.display import default_console
 
     def changed(config: Path) -> RunSpec:
         return load_config(str(config), *overrides or [])

@@ -20,9 +20,11 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     check_config(config, overrides)
 
     from deltarl.library import resolve
-    from deltarl.training.sizes import parameters_by_role
 
     resolution = resolve(config, overrides or [])
+
+    from deltarl.training.sizes import parameters_by_role
+
     for note in resolution.notes:
         typer.echo(f"note: {note}", err=True)
     try:

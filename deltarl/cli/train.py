@@ -50,13 +50,15 @@ def train(
     Example: deltarl train quickstart torso=residual total_timesteps=100000 "seeds=[0,1]"
     """
     check_config(config, overrides)
+
+    from deltarl.library import resolve
+
+    resolution = resolve(config, overrides or [])
     say_loading()
 
     from deltarl import launch
     from deltarl.launch.display import default_console
-    from deltarl.library import resolve
 
-    resolution = resolve(config, overrides or [])
     console = default_console()
     for note in resolution.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)

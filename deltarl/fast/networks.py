@@ -15,12 +15,12 @@ from deltarl.errors import Spec
 from deltarl.fast.blocks import Chain, Delta, Orthogonal, Residual, Scaled, Sphere
 from deltarl.fast.layers import Activation, Dense, Layer, Norm, Recorded, Renorm, Scale
 from deltarl.torsos import Torso
-from deltarl.torsos.bronet import BroNetBlock
+from deltarl.torsos.bronet_blocks import BroNetBlock
 from deltarl.torsos.delta_blocks import DeltaBlock, WriteOnlyBlock
 from deltarl.torsos.erasing_blocks import OrthogonalBlock, ResidualEraseBlock
 from deltarl.torsos.join import Join, StackBlock
 from deltarl.torsos.layers import BatchRenorm, Sublayer
-from deltarl.torsos.residual import PlainBlock, ResidualBlock
+from deltarl.torsos.residual_blocks import PlainBlock, ResidualBlock
 
 
 def network_of(module: nn.Module) -> Layer:

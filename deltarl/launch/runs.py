@@ -19,6 +19,7 @@ from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.training import folder as files
 from deltarl.training.build import built
 from deltarl.training.callbacks import Callbacks, as_callbacks, copies
+from deltarl.training.lookup import runs_in
 from deltarl.training.progress import Report
 from deltarl.training.result import RunResult, result_in
 from deltarl.training.resume import demand_stored_callbacks, has_finished
@@ -112,7 +113,7 @@ def resume(
         NonFiniteError, FullDiskError, TrainingStopped, SeedFailedError: as in `train`.
     """
     run = Path(run)
-    folders = files.runs_in(run)
+    folders = runs_in(run)
     jobs_to_do: list[_Job] = []
     for folder in folders:
         stored = files.load_spec(folder)

@@ -1,4 +1,4 @@
-"""Torso families, one file each: a spec with its options, and the blocks that it builds.
+"""Torso families: a file with the spec and its options, and one with the blocks that it builds.
 
 `FAMILIES` is the only list of kinds. The union of specs, the JSON Schema, merging, the tables of options, size matching
 and the test matrix are derived from it.
@@ -11,17 +11,34 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from deltarl import lazily
 from deltarl.errors import ConfigError, Spec, first_complaint
-from deltarl.torsos.base import StackSpec, Torso, TorsoSpec
-from deltarl.torsos.block import Block, BlockRecord, undecayed_parameters
+from deltarl.torsos.base import StackSpec, TorsoSpec
 from deltarl.torsos.bronet import BroNetTorsoSpec
 from deltarl.torsos.custom import CustomTorsoSpec
 from deltarl.torsos.delta import DeltaTorsoSpec
-from deltarl.torsos.delta_blocks import DeltaBlock
 from deltarl.torsos.hyper import HyperTorsoSpec
 from deltarl.torsos.mlp import MLPTorsoSpec
-from deltarl.torsos.residual import PlainTorsoSpec, ResidualBlock, ResidualTorsoSpec
+from deltarl.torsos.residual import PlainTorsoSpec, ResidualTorsoSpec
 from deltarl.torsos.simbav2 import SimbaV2TorsoSpec
+
+if TYPE_CHECKING:
+    from deltarl.torsos.block import Block, BlockRecord, undecayed_parameters
+    from deltarl.torsos.delta_blocks import DeltaBlock
+    from deltarl.torsos.residual_blocks import ResidualBlock
+    from deltarl.torsos.torso import Torso
+else:
+    __getattr__, __dir__ = lazily.names(
+        __name__,
+        {
+            "Block": "deltarl.torsos.block",
+            "BlockRecord": "deltarl.torsos.block",
+            "DeltaBlock": "deltarl.torsos.delta_blocks",
+            "ResidualBlock": "deltarl.torsos.residual_blocks",
+            "Torso": "deltarl.torsos.torso",
+            "undecayed_parameters": "deltarl.torsos.block",
+        },
+    )
 
 FAMILIES: tuple[type[TorsoSpec], ...] = (
     DeltaTorsoSpec,

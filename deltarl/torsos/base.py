@@ -1,22 +1,24 @@
-"""The protocol of torso specs, and the torso itself: stem, blocks and final norm."""
+"""The protocol of torso specs. A spec imports its modules when it builds them: configs are read without PyTorch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, SerializationInfo, field_serializer, model_validator
 from pydantic.json_schema import WithJsonSchema
-from torch import Tensor, nn
 
 from deltarl.errors import Spec, complaint
-from deltarl.torsos.layers import Activation, ChannelCompressor, Norm, Sublayer, make_norm
 
-# With `output_scale: mlp`. A normalised feature has a mean magnitude of sqrt(2 / pi) = 0.80, and a hidden unit of the
-# two tanh layers of Stable-Baselines3's MLP, on normalised observations, one of 0.43 (benchmarks/torso_start.py).
-MLP_SCALE = 0.5
+if TYPE_CHECKING:
+    from torch import nn
+
+    from deltarl.torsos.layers import Sublayer
+    from deltarl.torsos.torso import Torso
+
+Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
+Norm = Literal["layer", "rms", "batch_renorm", "none"]
 
 
 class TorsoSpec(Spec, ABC):
@@ -175,18 +177,28 @@ class StackSpec(TorsoSpec):
 
     def make_stem(self, in_features: int) -> nn.Module:
         """Build the layer before the blocks. The torso initialises a Linear; other modules initialise themselves."""
+        from torch import nn
+
         return nn.Linear(in_features, self.width * (self.state_channels if self.channel_start == "linear" else 1))
 
     def make_readout(self) -> nn.Module:
         """Build the module that maps the state to `[..., width]`."""
+        from torch import nn
+
+        from deltarl.torsos.layers import ChannelCompressor
+
         return ChannelCompressor(self.width, self.state_channels) if self.state_channels > 1 else nn.Identity()
 
     def make_final_norm(self) -> nn.Module:
         """Build the norm after the last block."""
+        from deltarl.torsos.layers import make_norm
+
         return make_norm(self.norm, self.width, self.eps)
 
     def make_sublayer(self, out: int | None = None) -> Sublayer:
         """F of one block: maps `[..., width]` to `[..., out]`; `out` defaults to the width."""
+        from deltarl.torsos.layers import Sublayer
+
         return Sublayer(
             self.width,
             self.hidden,
@@ -209,6 +221,8 @@ class StackSpec(TorsoSpec):
         return "copy"
 
     def build(self, in_features: int) -> Torso:
+        from deltarl.torsos.torso import Torso
+
         return Torso(in_features, self)
 
     @property
@@ -232,50 +246,3 @@ class StackSpec(TorsoSpec):
     @property
     def kept_numbers(self) -> int:
         return self.depth * (self.width + self.hidden)
-
-
-class Torso(nn.Module):
-    """Linear stem, `depth` blocks and a final norm; delta, residual and plain differ in their blocks alone.
-
-    Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as copies of the
-    stem's output (paper, section 3.2, without the embedding convolution) or, with `expand: linear`, as one projection
-    of the features per channel, and ends in a channel compressor. `spec.output_scale` multiplies the final features.
-
-    Args:
-        in_features: size of the input, at least 1.
-        spec: kind and options.
-    """
-
-    def __init__(self, in_features: int, spec: StackSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.channels, self.expand = spec.state_channels, spec.channel_start
-        self.output_scale = MLP_SCALE if spec.output_scale == "mlp" else spec.output_scale
-        self.in_features = in_features
-        self.stem = spec.make_stem(in_features)
-        self.blocks = nn.ModuleList(spec.make_blocks())
-        self.compress = spec.make_readout()
-        self.norm = spec.make_final_norm()
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Initialise a Linear stem: orthogonal, zero bias, as in SimBa (arXiv 2410.09754).
-
-        Blocks, and stems of another kind, initialise themselves.
-        """
-        if not isinstance(self.stem, nn.Linear):
-            return
-        for projection in torch.split(self.stem.weight, self.spec.width):
-            nn.init.orthogonal_(projection)
-        nn.init.zeros_(self.stem.bias)
-
-    def forward(self, features: Tensor) -> Tensor:
-        x = self.stem(features)
-        if self.expand == "linear":
-            x = x.unflatten(-1, (self.channels, -1)).transpose(-1, -2)
-        elif self.channels > 1:
-            x = x.unsqueeze(-1).expand(*x.shape, self.channels)
-        for block in self.blocks:
-            x = block(x)
-        result: Tensor = self.norm(self.compress(x))
-        return result if self.output_scale is None else result * self.output_scale

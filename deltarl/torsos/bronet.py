@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar, Literal
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deltarl.torsos.base import StackSpec
-from deltarl.torsos.join import StackBlock
-from deltarl.torsos.layers import ACTIVATIONS, make_norm
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from deltarl.torsos.bronet_blocks import BroNetBlock
 
 
 class BroNetTorsoSpec(StackSpec):
@@ -23,30 +23,16 @@ class BroNetTorsoSpec(StackSpec):
     kind: Literal["bronet"] = "bronet"
 
     def make_stem(self, in_features: int) -> nn.Sequential:
-        return _layer(in_features, self.width, self)
+        from deltarl.torsos.bronet_blocks import bronet_layer
+
+        return bronet_layer(in_features, self.width, self)
 
     def make_block(self) -> BroNetBlock:
+        from deltarl.torsos.bronet_blocks import BroNetBlock
+
         return BroNetBlock(self)
 
     def make_final_norm(self) -> nn.Identity:
+        from torch import nn
+
         return nn.Identity()
-
-
-class BroNetBlock(StackBlock):
-    """X + Norm(W2 act(Norm(W1 X))); maps `[..., width]` to `[..., width]`."""
-
-    def __init__(self, spec: BroNetTorsoSpec) -> None:
-        super().__init__(spec)
-        second = list(_layer(spec.hidden, spec.width, spec))
-        self.sublayer = nn.Sequential(*_layer(spec.width, spec.hidden, spec), *second[:2])  # no activation at the end
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.joined(x, x + self.sublayer(x))
-
-
-def _layer(in_features: int, out_features: int, spec: BroNetTorsoSpec) -> nn.Sequential:
-    """Linear, norm and activation; orthogonal weights times the square root of 2, zero bias."""
-    linear = nn.Linear(in_features, out_features)
-    nn.init.orthogonal_(linear.weight, gain=math.sqrt(2))
-    nn.init.zeros_(linear.bias)
-    return nn.Sequential(linear, make_norm(spec.norm, out_features, spec.eps), ACTIVATIONS[spec.activation]())

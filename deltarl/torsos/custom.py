@@ -6,15 +6,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer, field_validator
 from pydantic.json_schema import WithJsonSchema
-from torch import nn
 
 from deltarl import plugins
 from deltarl.errors import ConfigError, complaint, suggestion
 from deltarl.torsos.base import StackSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class CustomTorsoSpec(StackSpec):
@@ -55,6 +57,8 @@ class CustomTorsoSpec(StackSpec):
             ConfigError: if it is not a module, or if the path of a parameter contains "value": TRPO would leave that
                 parameter out of the policy's step.
         """
+        from torch import nn
+
         block = self.block(self)
         if not isinstance(block, nn.Module):
             raise ConfigError(f"torso.block: expected a torch.nn.Module from {self.block!r}, got {block!r}")
@@ -85,6 +89,8 @@ def find_block(name: str) -> type[nn.Module]:
     Raises:
         ConfigError: if the module is not imported, or has no such subclass of `torch.nn.Module`.
     """
+    from torch import nn
+
     where, _, what = name.partition(":")
     if not (where and what):
         raise ConfigError(f"expected module:Class; got '{name}'")

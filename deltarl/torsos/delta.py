@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from deltarl.torsos.block import Block
-from deltarl.torsos.delta_blocks import AdditiveBlock, DeltaBlock, LerpBlock, WriteOnlyBlock
 from deltarl.torsos.delta_options import DeltaOptions
-from deltarl.torsos.erasing_blocks import OrthogonalBlock, ResidualEraseBlock
+
+if TYPE_CHECKING:
+    from deltarl.torsos.block import Block
 
 
 class DeltaTorsoSpec(DeltaOptions):
@@ -17,14 +17,14 @@ class DeltaTorsoSpec(DeltaOptions):
     kind: Literal["delta"] = "delta"
 
     def make_block(self) -> Block:
-        return _BLOCKS[self.update](self)
+        from deltarl.torsos import delta_blocks, erasing_blocks
 
-
-_BLOCKS: dict[str, Callable[[DeltaOptions], Block]] = {
-    "delta": DeltaBlock,
-    "write_only": WriteOnlyBlock,
-    "additive": AdditiveBlock,
-    "lerp": LerpBlock,
-    "residual_erase": ResidualEraseBlock,
-    "orthogonal": OrthogonalBlock,
-}
+        blocks: dict[str, Callable[[DeltaOptions], Block]] = {
+            "delta": delta_blocks.DeltaBlock,
+            "write_only": delta_blocks.WriteOnlyBlock,
+            "additive": delta_blocks.AdditiveBlock,
+            "lerp": delta_blocks.LerpBlock,
+            "residual_erase": erasing_blocks.ResidualEraseBlock,
+            "orthogonal": erasing_blocks.OrthogonalBlock,
+        }
+        return blocks[self.update](self)

@@ -18,7 +18,7 @@ from deltarl.torsos.block import BlockRecord, update_ratio
 from deltarl.torsos.delta_options import DeltaOptions
 from deltarl.torsos.join import StackBlock, make_context_norm
 from deltarl.torsos.layers import ChannelCompressor, Sublayer, make_norm, start_linear, sublayer_norm
-from deltarl.torsos.residual import PlainBlock
+from deltarl.torsos.residual_blocks import PlainBlock
 
 # The authors' code offers a positive target, 4 sigmoid(.), as an alternative to the paper's linear one.
 SIGMOID_VALUE_SCALE = 4.0

@@ -9,7 +9,7 @@ from deltarl.functional import gate, orthogonal_update, residual_erase_update, u
 from deltarl.torsos.block import BlockRecord, update_ratio
 from deltarl.torsos.delta_blocks import cosines_of_pairs, gate_width_of, start_gate
 from deltarl.torsos.delta_options import DeltaOptions
-from deltarl.torsos.residual import PlainBlock
+from deltarl.torsos.residual_blocks import PlainBlock
 
 
 class ResidualEraseBlock(PlainBlock):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import torch
 from sb3_contrib.common.torch_layers import BatchRenorm1d
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-Activation = Literal["relu", "tanh", "gelu", "silu", "elu"]
-Norm = Literal["layer", "rms", "batch_renorm", "none"]
+if TYPE_CHECKING:
+    from deltarl.torsos.base import Norm
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,

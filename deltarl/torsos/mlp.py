@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
-from torch import nn
 
-from deltarl.torsos.base import TorsoSpec
-from deltarl.torsos.layers import ACTIVATIONS, Activation
+from deltarl.torsos.base import Activation, TorsoSpec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class MLPTorsoSpec(TorsoSpec):
@@ -36,6 +37,8 @@ class MLPTorsoSpec(TorsoSpec):
 
     @property
     def layer_activations(self) -> tuple[type[nn.Module] | None]:
+        from deltarl.torsos.layers import ACTIVATIONS
+
         return (None if self.activation is None else ACTIVATIONS[self.activation],)
 
     @property

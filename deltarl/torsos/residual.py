@@ -1,16 +1,16 @@
-"""Residual blocks, and the same blocks without the shortcut."""
+"""Residual torsos, and the same torsos without the shortcut."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
 from deltarl.errors import complaint
 from deltarl.torsos.base import StackSpec
-from deltarl.torsos.join import StackBlock, make_context_norm
+
+if TYPE_CHECKING:
+    from deltarl.torsos.residual_blocks import PlainBlock, ResidualBlock
 
 
 class PlainTorsoSpec(StackSpec):
@@ -21,6 +21,8 @@ class PlainTorsoSpec(StackSpec):
     kind: Literal["plain"] = "plain"
 
     def make_block(self) -> PlainBlock:
+        from deltarl.torsos.residual_blocks import PlainBlock
+
         return PlainBlock(self)
 
 
@@ -49,39 +51,6 @@ class ResidualTorsoSpec(StackSpec):
         return self
 
     def make_block(self) -> ResidualBlock:
+        from deltarl.torsos.residual_blocks import ResidualBlock
+
         return ResidualBlock(self)
-
-
-class PlainBlock(StackBlock):
-    """F(Norm(x)): a block with no shortcut. Maps `[..., width]` to `[..., width]`."""
-
-    def __init__(self, spec: StackSpec) -> None:
-        super().__init__(spec)
-        self.norm = make_context_norm(spec)
-        self.sublayer = spec.make_sublayer()
-
-    def branch(self, x: Tensor) -> Tensor:
-        """F(Norm(x))."""
-        result: Tensor = self.sublayer(self.norm(x))
-        return result
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.joined(x, self.branch(x))
-
-
-class ResidualBlock(PlainBlock):
-    """x + F(Norm(x)): the pre-norm residual block. Maps `[..., width]` to `[..., width]`.
-
-    The last layer of F starts at `spec.init_scale` times that of a plain block.
-    """
-
-    def __init__(self, spec: ResidualTorsoSpec) -> None:
-        super().__init__(spec)
-        if spec.init_scale != 1:
-            last = self.sublayer[-1]
-            assert isinstance(last, nn.Linear)
-            with torch.no_grad():
-                last.weight.mul_(spec.init_scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.joined(x, x + self.branch(x))

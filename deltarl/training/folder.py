@@ -22,19 +22,20 @@ from deltarl.reading import check_plain, read_json, read_yaml, readable
 from deltarl.recording import metrics
 from deltarl.torsos import DeltaTorsoSpec
 from deltarl.torsos.custom import find_block
+from deltarl.training import lookup
 from deltarl.training.locks import is_locked, locked, taken
 from deltarl.training.older import complete_older
 from deltarl.training.provenance import provenance
 from deltarl.training.spec import Part, RunSpec, fields_of
 
-CONFIG = "config.yaml"
+CONFIG = lookup.CONFIG
 PROVENANCE = "provenance.json"
 METRICS = metrics.FILE
 EVALUATIONS = "evaluations.csv"
 POLICY = manifest.POLICY
 NORMALIZER = manifest.NORMALIZER
 RESULT = "result.json"
-GATES = "gates.npz"
+GATES = lookup.GATES
 RESUMES = "resumes.jsonl"
 # What may change when a run is resumed.
 _FREE = (
@@ -112,27 +113,6 @@ def find_run(spec: RunSpec, seed: int) -> Path | None:
     if keys:
         raise differing(first, keys)
     return None
-
-
-def runs_in(folder: Path) -> list[Path]:
-    """The runs that a path names: the run itself, or those of the seeds in it, in order.
-
-    Raises:
-        ConfigError: if there is none, or if one is a link.
-    """
-    found = [folder] if (folder / CONFIG).is_file() else []
-    if not found:
-        seeds = [path for path in folder.glob("seed-*") if path.name[5:].isdecimal()]
-        for path in sorted(seeds, key=lambda path: int(path.name[5:])):
-            if path.is_symlink():
-                raise ConfigError(f"{path}: is a link; give its target instead")
-            if (path / CONFIG).is_file():
-                found.append(path)
-    if not found:
-        raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else f"{folder}: no such folder")
-    for path in found:
-        check_plain(path)
-    return found
 
 
 def differing(folder: Path, keys: list[str]) -> ConfigError:

@@ -378,12 +378,15 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--fps", "30"), "play: --fps applies to videos only; give --video FILE.mp4"),
         (
             ("list", "cats"),
-            "'cats' is not one of 'agents', 'envs', 'configs', 'comparisons', 'spaces', 'torsos', 'runs'",
+            "list: cannot list 'cats'; known are agents, envs, configs, comparisons, spaces, torsos, runs",
         ),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
         (("list", "agents", "--sort", "run"), "--sort applies to runs only, not to agents"),
-        (("list", "runs", "--sort", "score"), "'score' is not one of 'run', 'return', 'task', 'agent', 'steps'"),
+        (
+            ("list", "runs", "--sort", "score"),
+            "Invalid value for '--sort': 'score' is not one of 'run', 'return', 'task', 'agent', 'steps'",
+        ),
         (("plot", "nowhere", "--to", "a.png"), "nowhere: no such folder"),
         (("plot", ".", "--to", "a.png"), "holds no run"),
         (("plot", ".", "--to", "a.jpg"), "--to: a.jpg: expected a name that ends in .png, .svg or .pdf"),
