@@ -14,7 +14,7 @@ from rich.table import Table
 from deltarl.cli import list_runs
 from deltarl.cli.list_runs import Order
 from deltarl.cli.tables import add_row, print_table
-from deltarl.errors import ConfigError, suggestion
+from deltarl.errors import ConfigError
 from deltarl.library.lookup import find, names
 
 
@@ -66,7 +66,7 @@ def list_(
     Example: deltarl list runs --sort return --filter hopper
     """
     if what not in list(Kind):
-        raise ConfigError(f"list: cannot list '{what}'{suggestion(what, Kind)}")
+        raise ConfigError(f"list: cannot list '{what}'; expected one of {', '.join(Kind)}")
     kind = Kind(what)
     if kind is not Kind.runs:
         for name, given in (("--out", out), ("--sort", sort)):
