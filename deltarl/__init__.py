@@ -43,7 +43,7 @@ else:
         "ResidualTorsoSpec Torso",
         "deltarl.training": "Evaluation Run RunResult RunSpec TrainingStopped evaluate load_run",
     }
-    _SUBMODULES = "agents bench blocks comparison envs fast gates launch policies specs torso torsos training"
+    _SUBMODULES = "agents bench blocks comparison envs export fast gates launch policies specs torso torsos training"
     __getattr__, __dir__ = lazily.names(
         __name__,
         {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -105,6 +105,31 @@ def seal_table() -> str:
     )
 
 
+def latency_table() -> str:
+    """The time that one action takes, exported and with Stable-Baselines3's `predict`."""
+    found = json.loads((ROOT / "results" / "onnx_latency.json").read_text())
+    ways = {"module": "`policy_module`", "torchscript": "TorchScript", "onnx": "onnxruntime"}
+    rows = [
+        f"| {name} | {case['predict']['microseconds']:,.0f} | "
+        + " | ".join(f"{case[way]['microseconds']:,.0f} | {Ratio(**case[way]['times_faster'])}" for way in ways)
+        + " |"
+        for name, case in found["cases"].items()
+    ]
+    columns = " | ".join(f"{name} | times faster" for name in ways.values())
+    return "\n".join(
+        [
+            f"`.venv/bin/python benchmarks/onnx_latency.py`, one thread of {found['provenance']['processor']}, all "
+            f"ways in turns, {found['rounds']} rounds: microseconds (of CPU time) from one raw observation to one "
+            "action, medians, and how many times faster than `predict` with `normalize_obs`, quartiles in brackets. "
+            "The machine was doing other work as well.",
+            "",
+            f"| policy | `predict` | {columns} |",
+            "|---|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 def speed_table() -> str:
     """Whole training steps compared with Stable-Baselines3's."""
     report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())

@@ -19,6 +19,7 @@ from deltarl.cli.compare import compare
 from deltarl.cli.copy import copy
 from deltarl.cli.doctor import doctor
 from deltarl.cli.evaluate import evaluate
+from deltarl.cli.export import export
 from deltarl.cli.gates import gates
 from deltarl.cli.imports import importing
 from deltarl.cli.list import list_
@@ -70,7 +71,7 @@ def _verbs(
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, show, validate):
+for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, export, show, validate):
     app.command()(importing(verb))
 for other in (copy, schema, doctor, bench):
     app.command()(other)

@@ -63,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 
 VERBS = (
-    *("train", "resume", "tune", "compare", "report", "evaluate", "play", "plot", "gates"),
+    *("train", "resume", "tune", "compare", "report", "evaluate", "play", "plot", "gates", "export"),
     *("list", "show", "copy", "validate", "schema", "doctor", "bench"),
 )
 
