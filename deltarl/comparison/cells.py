@@ -22,6 +22,7 @@ from deltarl.reading import check_plain
 from deltarl.training import RunResult, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.build import built
+from deltarl.training.differences import differences, differing, fixed_differences
 from deltarl.training.progress import Report
 from deltarl.training.result import result_in
 from deltarl.training.resume import has_finished
@@ -124,15 +125,15 @@ def _found(cell: Cell) -> Path | None:
     """
     if not (cell.folder / files.CONFIG).exists():
         return None
-    if keys := files.fixed_differences(files.load_spec(cell.folder), cell.spec):
-        raise ConfigError(f"{files.differing(cell.folder, keys)}; or give the comparison another name=")
+    if keys := fixed_differences(files.load_spec(cell.folder), cell.spec):
+        raise ConfigError(f"{differing(cell.folder, keys)}; or give the comparison another name=")
     return cell.folder
 
 
 def _check_alike(done: Sequence[Cell]) -> None:
     """Refuse changes that resuming would allow but the report would not, because other runs have finished without."""
     for cell in done:
-        for key, (there, here) in files.differences(files.load_spec(cell.folder), cell.spec).items():
+        for key, (there, here) in differences(files.load_spec(cell.folder), cell.spec).items():
             if key.partition(".")[0] not in FREE:
                 raise ConfigError(
                     f"{cell.folder}: has finished with {key} {there}, but it is now {here}; change it back, or give "

@@ -20,6 +20,7 @@ from deltarl.reading import check_plain, number, read_json, readable
 from deltarl.recording import metrics_in
 from deltarl.training import RunResult, RunSpec
 from deltarl.training import folder as files
+from deltarl.training.differences import differences
 from deltarl.training.records import evaluations_in
 from deltarl.training.result import check_complete, result_in
 from deltarl.training.spec import Part, fields_of
@@ -158,7 +159,7 @@ def _check_alike(study: Study) -> None:
 
 def _check_pair(first: Record, record: Record, *, of_the_arm: bool) -> None:
     """Refuse two runs that differ in the keys of an arm, or in all other keys."""
-    for key, (one, other) in files.differences(first.spec, record.spec).items():
+    for key, (one, other) in differences(first.spec, record.spec).items():
         if key.partition(".")[0] not in FREE and key.startswith(ARM_KEYS) == of_the_arm:
             raise ConfigError(
                 f"{record.folder}: {key} is {other}, but {one} in {first.folder}; these runs cannot be compared "

@@ -30,6 +30,7 @@ from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
 from deltarl.errors import ConfigError, suggestion
 from deltarl.launch.display import default_console
 from deltarl.training import folder as files
+from deltarl.training.differences import leaves
 from deltarl.training.spec import Part, fields_of
 
 PAGE = "report.html"
@@ -192,9 +193,9 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
 def _differences(study: Study, reference: str) -> Iterator[tuple[str, str]]:
     """How each arm's config differs from the reference's on the first task, as YAML."""
     task = study.tasks[0]
-    base = files.leaves(study.of(task, reference)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
+    base = leaves(study.of(task, reference)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
     for arm in study.arms:
-        own = files.leaves(study.of(task, arm)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
+        own = leaves(study.of(task, arm)[0].spec.model_dump(mode="json", exclude=set(_OF_THE_CELL)))
         other = {key: value for key, value in own.items() if key not in base or base[key] != value}
         yield arm, yaml.safe_dump(other, sort_keys=False).strip() if other else "the reference"
 

@@ -19,6 +19,7 @@ from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.training import folder as files
 from deltarl.training.build import built
 from deltarl.training.callbacks import Callbacks, as_callbacks, copies
+from deltarl.training.differences import differing, fixed_differences
 from deltarl.training.lookup import runs_in
 from deltarl.training.progress import Report
 from deltarl.training.result import RunResult, result_in
@@ -119,8 +120,8 @@ def resume(
         stored = files.load_spec(folder)
         spec = stored if changed is None else changed(folder / files.CONFIG)
         spec = spec.model_copy(update={name: getattr(stored, name) for name in fields_of(Part.PLACE)})
-        if keys := files.fixed_differences(stored, spec):
-            raise files.differing(folder, keys)
+        if keys := fixed_differences(stored, spec):
+            raise differing(folder, keys)
         if not has_finished(folder, spec):
             jobs_to_do.append((spec, stored.seeds[0], folder))
     if len({seed for _, seed, _ in jobs_to_do}) < len(jobs_to_do):

@@ -22,6 +22,7 @@ from deltarl.search.engines import CMAESSpec, make_pruner, make_sampler, quietly
 from deltarl.search.space import Value
 from deltarl.search.spec import TRIALS, Search, trial_name
 from deltarl.training import folder as files
+from deltarl.training.differences import leaves
 from deltarl.training.locks import is_locked, locked
 from deltarl.training.spec import Part, fields_of
 
@@ -87,7 +88,7 @@ def check_same(search: Search, place: Place) -> None:
             raise ConfigError(f"{folder}: contains files but no {STUDY}; give another name= or out=")
         return
     with readable(path):
-        stored, given = files.leaves(read_yaml(path)), files.leaves(json.loads(json.dumps(_told(search, place))))
+        stored, given = leaves(read_yaml(path)), leaves(json.loads(json.dumps(_told(search, place))))
     free = ("pruner", "sampler", *(f"run.{name}" for name in fields_of(Part.PLACE, Part.CADENCE)))
     for key in sorted(stored.keys() | given.keys()):
         ours, theirs = given.get(key, "nothing"), stored.get(key, "nothing")

@@ -21,6 +21,7 @@ from deltarl.search.space import Value
 from deltarl.search.spec import Search, trial_name
 from deltarl.search.storage import LEFT, SCORES, Claim, Place, claimed, fail, open_study
 from deltarl.training import folder as files
+from deltarl.training.differences import differing, fixed_differences
 from deltarl.training.progress import Progress, Report
 from deltarl.training.result import RunResult, result_in
 from deltarl.training.resume import has_finished
@@ -155,8 +156,8 @@ class _Trial:
         folder = Path(spec.out) / spec.name / f"seed-{seed}"
         found = folder if (folder / files.CONFIG).exists() else None
         if found is not None:
-            if keys := files.fixed_differences(files.load_spec(found), spec):
-                raise files.differing(found, keys)
+            if keys := fixed_differences(files.load_spec(found), spec):
+                raise differing(found, keys)
             if has_finished(found, spec):
                 return result_in(found)
         pruning = Pruning(lambda place, score: self._judge(before + place, score))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deltarl import RunSpec, load_config
-from deltarl.training.folder import differences, fixed_differences
+from deltarl.training.differences import differences, fixed_differences
 
 
 def spec(kwargs: dict[str, Any]) -> RunSpec:
