@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from deltarl.checkpoints import physics
-from deltarl.checkpoints.state import memory, values
+from deltarl.checkpoints.state import memory, objects, values
 from deltarl.checkpoints.state.snapshot import MisfitError, Walk
 
 
@@ -82,7 +82,7 @@ def put_tensor(walk: Walk, old: Any, new: torch.Tensor, node: dict[str, Any], pa
         new = new.to(old.device, copy=True)
     if "requires_grad" in node:
         new.requires_grad_()
-    walk.put_extras(new, node, path)
+    objects.put_extras(walk, new, node, path)
     return new
 
 
@@ -98,7 +98,7 @@ def put_tensor_view(walk: Walk, old: Any, content: str, node: dict[str, Any], pa
     new = base.detach().as_strided(node["shape"], node["strides"], node["offset"])
     if "requires_grad" in node:
         new.requires_grad_()
-    walk.put_extras(new, node, path)
+    objects.put_extras(walk, new, node, path)
     return new
 
 

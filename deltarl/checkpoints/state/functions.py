@@ -8,7 +8,7 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from deltarl.checkpoints.state import kinds
+from deltarl.checkpoints.state import kinds, objects
 from deltarl.checkpoints.state.snapshot import MISSING, Walk
 
 
@@ -26,7 +26,7 @@ def put_function(walk: Walk, old: Any, name: str, node: dict[str, Any], path: st
         _put_cell(cell, walk.fill(cell.cell_contents, content, f"{path}/{index}"))
     walk.items(old.__defaults__ or (), node["defaults"], f"{path}/#defaults")
     walk.entries(old.__kwdefaults__ or {}, node["keywords"], f"{path}/#keywords")
-    walk.put_extras(old, node, path)
+    objects.put_extras(walk, old, node, path)
     return old
 
 
@@ -48,7 +48,7 @@ def put_bound(walk: Walk, old: Any, node: dict[str, Any], path: str) -> Any:  # 
         if func is not old.func and not kinds.may_be_called(func):
             return walk.miss(path)
         old.__setstate__((func, tuple(args), dict(keywords), vars(old)))  # type: ignore[attr-defined]
-        walk.put_extras(old, node, path)
+        objects.put_extras(walk, old, node, path)
         return old
     owner = walk.fill(getattr(old, "__self__", None), node["owner"], f"{path}/#owner")
     if owner is MISSING:

@@ -10,15 +10,23 @@ import types
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from enum import Enum
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 
 from deltarl.checkpoints import physics
-from deltarl.checkpoints.state import arrays, before, containers, functions, generators, kinds, memory, values
+from deltarl.checkpoints.state import (
+    arrays,
+    before,
+    containers,
+    functions,
+    generators,
+    kinds,
+    memory,
+    objects,
+    values,
+)
 from deltarl.checkpoints.state.capture import shared_by_all
 from deltarl.checkpoints.state.globals import Globals
 from deltarl.checkpoints.state.kinds import class_of
@@ -89,7 +97,7 @@ class Restore:
                 dtype = memory.dtype_of(node["dtype"])
                 return np.frombuffer(base64.b64decode(content), dtype, count=1)[0]
             case "enum":
-                return self.put_enum(old, content, node, path)
+                return objects.put_enum(self, old, content, node, path)
             case "bytes":
                 return base64.b64decode(content)
             case "bytearray":
@@ -116,7 +124,7 @@ class Restore:
             case "type":
                 if not isinstance(old, type) or kinds.name_of_class(old) != content:
                     return kinds.DATA[content] if content in kinds.DATA else self.miss(path)
-                self.put_class(old, node, path)
+                objects.put_class(self, old, node, path)
             case "wrapped":
                 if class_of(old) != node["class"]:
                     return self.miss(path)
@@ -159,7 +167,7 @@ class Restore:
                     return self.miss(path)
                 old.load_state_dict(self.fill({}, content, f"{path}/state"))
                 if self.version >= 2:
-                    self.put_attributes(old, node.get("attributes", {}), f"{path}/#attributes")
+                    objects.put_attributes(self, old, node.get("attributes", {}), f"{path}/#attributes")
             case "mjdata":
                 if not physics.is_data(old):
                     return self.miss(path)
@@ -169,7 +177,7 @@ class Restore:
                     return self.miss(path)
                 arrays.simulation(self, lambda arrays: physics.write_model(old, arrays), content, path)
             case "object":
-                return self.put_object(old, content, node, path)
+                return objects.put_object(self, old, content, node, path)
             case _:
                 return before.value(self, old, node, path)
         return old
@@ -209,7 +217,7 @@ class Restore:
         name = node.get("class", f"{base.__module__}.{base.__qualname__}")
         fits = isinstance(old, base) and class_of(old) == name
         if fits:
-            self.put_class(type(old), node, path)
+            objects.put_class(self, type(old), node, path)
         new = self.empty(old if fits else None, base, name, node)
         self.done[path] = new  # it may contain itself
         if base is dict:
@@ -232,7 +240,7 @@ class Restore:
             new.default_factory = factory
         containers.refill(new, base, filled)
         if "attributes" in node:
-            self.put_attributes(new, node["attributes"], f"{path}/#attributes")
+            objects.put_attributes(self, new, node["attributes"], f"{path}/#attributes")
         return new
 
     def empty(self, old: Any, base: type, name: str, node: dict[str, Any]) -> Any:
@@ -244,106 +252,8 @@ class Restore:
             return deque(maxlen=node["maxlen"]) if "class" not in node else None
         return base() if "class" not in node else kinds.MAKEABLE.get(name, lambda: None)()
 
-    def put_attributes(self, old: Any, nodes: dict[str, Any], path: str) -> None:
-        """Give an object exactly these attributes, in this order."""
-        known = kinds.attributes_of(old)
-        slots = kinds.slots_of(type(old))
-        for index, (name, node) in enumerate(nodes.items()):
-            if name not in known and kinds.hides_a_method(old, name):
-                self.miss(below(path, index, name))
-                continue
-            new = self.fill(known.get(name), node, below(path, index, name))
-            if new is MISSING or (name in known and new is known[name]):
-                continue
-            if name in slots:
-                slots[name].__set__(old, new)
-            else:
-                vars(old)[name] = new
-        if isinstance(old, gym.Space) and self.version < 2:  # version 1 does not record the attributes of spaces
-            return
-        if type(old).__module__.startswith("deltarl."):  # an option that a later version added
-            return
-        for name in known.keys() - nodes.keys():
-            if isinstance(old, torch.nn.Module) and name.endswith("_hooks"):
-                continue
-            if name in slots:
-                slots[name].__delete__(old)
-            else:
-                del vars(old)[name]
-        _order(getattr(old, "__dict__", {}), nodes)
-
-    def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
-        """Give an object attributes that its type usually does not have."""
-        if "attributes" in node or (self.version >= 2 and getattr(old, "__dict__", None)):
-            self.put_attributes(old, node.get("attributes", {}), f"{path}/#attributes")
-
-    def put_object(self, old: Any, nodes: dict[str, Any], node: dict[str, Any], path: str) -> Any:
-        if class_of(old) != node["class"] or not self.is_free(old):
-            return self.miss(path)
-        self.put_class(type(old), node, path)
-        if kinds.is_frozen(old):  # it may be shared, for example with a module
-            self.done[path] = new = object.__new__(type(old))
-            self.put_frozen(new, old, nodes, path)
-            return old if _equals(old, new) else new
-        self.put_attributes(old, nodes, path)
-        return old
-
-    def put_frozen(self, new: Any, old: Any, nodes: dict[str, Any], path: str) -> None:
-        """Fill `new`, an empty object of the class of `old`, which is frozen."""
-        known, slots = kinds.attributes_of(old), kinds.slots_of(type(old))
-        for index, (name, node) in enumerate(nodes.items()):
-            value = self.fill(known.get(name), node, below(path, index, name))
-            if value is not MISSING:
-                slots[name].__set__(new, value) if name in slots else vars(new).__setitem__(name, value)
-
-    def put_class(self, kind: type, node: dict[str, Any], path: str) -> None:
-        """Restore the state of a user's class; functions keep their code and get only their state."""
-        self.globals.look_at_module_of(kind)
-        if "held" not in node or kinds.is_known(kind) or not self.is_free(kind):
-            return
-        path = f"{path}/#class"
-        self.items(kinds.bases_of(kind), node["held"]["bases"], f"{path}/#bases")
-        for index, (name, member) in enumerate(node["held"]["members"].items()):
-            old = vars(kind).get(name, MISSING)
-            new = self.fill(None if old is MISSING else old, member, below(path, index, name))
-            if new is not MISSING and new is not old:
-                type.__setattr__(kind, name, new)
-
     def put_bytearray(self, old: Any, content: bytes) -> bytearray:
         if type(old) is not bytearray or not self.is_free(old):
             return bytearray(content)
         old[:] = content
         return old
-
-    def put_enum(self, old: Any, name: str | None, node: dict[str, Any], path: str) -> Any:
-        fits = isinstance(old, Enum) and class_of(old) == node["class"]
-        kind = type(old) if fits else kinds.loaded(node["class"], Enum)
-        if kind is None:
-            return self.miss(path)
-        self.put_class(kind, node, path)
-        found = kind.__members__.get(name)
-        if found is None and "number" in node:
-            found = kind._value2member_map_.get(node["number"])
-        if found is None:
-            return self.miss(path)
-        if "attributes" in node:
-            self.done[path] = found
-            for index, (key, each) in enumerate(node["attributes"].items()):
-                new = self.fill(vars(found).get(key), each, below(f"{path}/#attributes", index, key))
-                if new is not MISSING:
-                    vars(found)[key] = new
-        return found
-
-
-def _order(attributes: dict[str, Any], names: Iterable[str]) -> None:
-    """Sort attributes in the order of `names`; others come last."""
-    order = [name for name in names if name in attributes]
-    if order != [name for name in attributes if name in set(order)]:
-        for name in order + [name for name in attributes if name not in set(order)]:
-            attributes[name] = attributes.pop(name)
-
-
-def _equals(one: Any, other: Any) -> bool:
-    with suppress(Exception):
-        return bool(one == other)
-    return False

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from deltarl.checkpoints.state.globals import Globals
+
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 # From version 2 on, a tree is complete, so that two trees can be compared.
@@ -45,6 +47,8 @@ class Walk(Protocol):
 
     tensors: dict[str, torch.Tensor]
     done: dict[str, Any]
+    version: int
+    globals: Globals
 
     def fill(self, old: Any, node: Any, path: str) -> Any:
         """The object that replaces `old`, or `old` itself, filled; `MISSING` if it cannot be restored."""
@@ -58,8 +62,8 @@ class Walk(Protocol):
     def miss(self, path: str) -> Any:
         """Record a path as lost and return `MISSING`."""
 
-    def put_extras(self, old: Any, node: dict[str, Any], path: str) -> None:
-        """Give an object attributes that its type usually does not have."""
+    def is_free(self, old: Any) -> bool:
+        """Whether `old` has not been filled yet; it then counts as filled."""
 
 
 def below(path: str, index: int, key: Any) -> str:
