@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
+from gymnasium import spaces
 from pydantic import Field, field_validator, model_validator
 
 from deltarl import envpool_tasks, own_tasks, plugins, task_packages, yaml_text
 from deltarl.dm_control_tasks import DmControlFrames
 from deltarl.drift import DriftSpec
-from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
+from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest, suggestion
+from deltarl.wrappers import REFUSED, WrapperSpec
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -32,6 +34,9 @@ class NormalizeSpec(Spec):
     observations: bool = Field(False, description="Whether observations are normalised.")
     rewards: bool = Field(
         False, description="Whether rewards are divided by the running standard deviation of the returns."
+    )
+    keys: Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(
+        None, description="Entries of Dict observations that are normalised; null for all. Others are left as they are."
     )
     clip: Annotated[float, Field(gt=0, description="Normalised values are clipped to [-clip, clip].")] = 10.0
 
@@ -53,52 +58,6 @@ class ScoreSpec(Spec):
     )
     episodes: Annotated[int, Field(ge=1)] | None = Field(None, description="Number of episodes.")
     source: str = Field(description="Source of the score.")
-
-
-class DiscretizeActionSpec(Spec):
-    """Divides continuous actions into bins of equal width, each combination a discrete action; for dqn and qrdqn."""
-
-    wrapper: Literal["discretize_action"]
-    bins: Annotated[int, Field(ge=2)] | tuple[Annotated[int, Field(ge=2)], ...] = Field(
-        description="Number of bins for every component of the action, or one number per component."
-    )
-
-    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        return gym.wrappers.DiscretizeAction(env, self.bins)
-
-
-class FlattenObservationSpec(Spec):
-    """Flattens Dict observations, including nested ones, into one vector."""
-
-    wrapper: Literal["flatten_observation"]
-
-    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        return gym.wrappers.FlattenObservation(env)
-
-
-class FilterObservationSpec(Spec):
-    """Keeps only some entries of Dict observations."""
-
-    wrapper: Literal["filter_observation"]
-    keys: tuple[str, ...] = Field(min_length=1, description="Entries to keep.")
-
-    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        return gym.wrappers.FilterObservation(env, list(self.keys))
-
-
-class TimeAwareObservationSpec(Spec):
-    """Adds the time since the start of the episode to the observation."""
-
-    wrapper: Literal["time_aware_observation"]
-
-    def wrap(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        return gym.wrappers.TimeAwareObservation(env)
-
-
-WrapperSpec = Annotated[
-    DiscretizeActionSpec | FlattenObservationSpec | FilterObservationSpec | TimeAwareObservationSpec | DriftSpec,
-    Field(discriminator="wrapper"),
-]
 
 
 # Facts about a task that do not affect a run.
@@ -145,6 +104,15 @@ class EnvSpec(Spec):
         if not found:
             raise complaint(f"no environment '{env_id}'{nearest(env_id, gym.registry) or _hint_of_modules()}")
         return env_id
+
+    @field_validator("wrappers", mode="before")
+    @classmethod
+    def _wrappers_are_of_use(cls, wrappers: Any) -> Any:
+        for each in wrappers if isinstance(wrappers, list | tuple) else ():
+            name = each.get("wrapper") if isinstance(each, Mapping) else None
+            if isinstance(name, str) and name in REFUSED:
+                raise complaint(f"{name}: {REFUSED[name]}")
+        return wrappers
 
     @field_validator("kwargs", mode="before")
     @classmethod
@@ -333,10 +301,28 @@ def _wrapped(
     return env if success is None else SuccessInfo(env, success)
 
 
+def _fault_of_keys(space: spaces.Space[Any], keys: Sequence[str] | None) -> str:
+    if not isinstance(space, spaces.Dict):
+        return "" if keys is None else f"observations are no Dict: {space}; set it to null"
+    for key in keys or space.spaces:
+        if key not in space.spaces:
+            return f"observations have no entry '{key}'{suggestion(key, space.spaces)}"
+        if not isinstance(space[key], spaces.Box):
+            numbers = [name for name, inner in space.items() if isinstance(inner, spaces.Box)]
+            return f"'{key}' is not a Box: {space[key]}; give those that are normalised: {numbers}"
+    return ""
+
+
 def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
-    """Wrap `envs` with the normalisation in `spec`; `gamma` is the agent's, to scale rewards by the returns."""
+    """Wrap `envs` with the normalisation in `spec`; `gamma` is the agent's, to scale rewards by the returns.
+
+    Raises:
+        ConfigError: if `spec.keys` are not entries of the observation that hold numbers.
+    """
     if not (spec.observations or spec.rewards):
         return envs
+    if spec.observations and (fault := _fault_of_keys(envs.observation_space, spec.keys)):
+        raise ConfigError(f"env.normalize.keys: {fault}")
     from stable_baselines3.common.vec_env import VecNormalize  # noqa: PLC0415
 
     return VecNormalize(
@@ -346,4 +332,5 @@ def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
         clip_obs=spec.clip,
         clip_reward=spec.clip,
         gamma=gamma,
+        norm_obs_keys=None if spec.keys is None else list(spec.keys),
     )

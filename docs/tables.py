@@ -23,11 +23,12 @@ from deltarl.agents import (
     LinearScheduleSpec,
 )
 from deltarl.cli.list import about
-from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec, WrapperSpec
+from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec
 from deltarl.errors import Spec
 from deltarl.library import read_yaml
 from deltarl.training import RunSpec
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
+from deltarl.wrappers import WRAPPERS
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))  # for when this file is loaded rather than run
@@ -66,7 +67,7 @@ def support_table() -> str:
 def wrappers_table() -> str:
     """Every wrapper with its options."""
     rows = []
-    for spec in get_args(get_args(WrapperSpec)[0]):
+    for spec in WRAPPERS:
         (name,) = get_args(spec.model_fields["wrapper"].annotation)
         cells = [
             f"`{option}`: {options.values_of(field.annotation, field.metadata)}. {options.description(spec, option)}"
