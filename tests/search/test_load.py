@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 
 from deltarl.cli import main
@@ -15,7 +16,6 @@ from deltarl.search.load import KIND, read_space
 from deltarl.search.space import ChoiceSpec, FloatSpec, is_met
 from deltarl.search.storage import Place, open_study
 
-optuna = pytest.importorskip("optuna")
 # A config that each shipped space is made for.
 CONFIGS = {
     "ppo": "hopper_ppo",
