@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from deltarl.gates.statistics import REGIMES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Record = Mapping[str, NDArray[Any]]
 
@@ -29,6 +30,7 @@ INK, RULE = "#1f2933", "#d5dbe1"
 MINUS = "\N{MINUS SIGN}"
 WIDTH, ROW = 8.0, 0.95
 BETA_LABEL, SHARE_LABEL = "mean β", "erase share"
+MOST_NAMED = 8  # blocks in a legend
 BAR_LABELS = (BETA_LABEL, SHARE_LABEL)
 
 
@@ -64,6 +66,40 @@ def heat_map(record: Record, source: str = "gates") -> Figure:
         bar.set_label(label)
         bar.outline.set_visible(False)
     return _finished(figure, "Gate β and erase share by block over training")
+
+
+def lines(record: Record, source: str = "gates") -> Figure:
+    """Beta and erase share over training, with a colour for each block and a column for each network."""
+    nets = gated_networks(record, source)
+    depths = [_depth(record, net, source) for net in nets]
+    colours = _colours_of_blocks(max(depths))
+    figure = _figure(2.6)
+    axes = figure.subplots(2, len(nets), sharex=True, sharey="row", squeeze=False)
+    steps = record["steps"]
+    marker = "o" if len(steps) == 1 else ""
+    for net, depth, (above, below) in zip(nets, depths, axes.T, strict=True):
+        above.set_title(net, fontsize=10, color=INK)
+        mean, spread = (record[f"{source}/{net}/{name}"].T for name in ("beta_mean", "beta_std"))
+        share = record.get(f"{source}/{net}/erase_share", np.full((len(steps), depth), np.nan)).T
+        for block in range(depth):
+            colour, low, high = colours[block], mean[block] - spread[block], mean[block] + spread[block]
+            above.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+            above.plot(steps, mean[block], color=colour, marker=marker)
+            below.plot(steps, share[block], color=colour, marker=marker)
+        above.set_ylim(0, 2)
+        below.set_ylim(0, 1)
+    for block in np.linspace(0, len(colours) - 1, min(len(colours), MOST_NAMED)).round().astype(int):
+        axes[0, 0].plot([], [], color=colours[block], label=f"block {block}")
+    axes[0, 0].set_ylabel("β, mean\nand spread")
+    axes[1, 0].set_ylabel("erase\nshare")
+    return _finished(figure, "Gate β and erase share over training, a colour for each block", legend=True)
+
+
+def _colours_of_blocks(depth: int) -> list[tuple[float, ...]]:
+    """From dark to light with depth; viridis without its yellow end, which is hard to see on white."""
+    from matplotlib import colormaps  # noqa: PLC0415 - training does without it
+
+    return [tuple(colour) for colour in colormaps["viridis"](np.linspace(0, 0.85, depth))]
 
 
 def regimes(record: Record, source: str = "gates") -> Figure:
@@ -103,12 +139,14 @@ def eigenvalues(record: Record, source: str = "gates") -> Figure:
 
 
 def figures(record: Record) -> dict[str, Callable[[Record], Figure]]:
-    """The figures of a record by name; regimes and eigenvalues only for blocks that erase."""
+    """The figures of a record by name: those that its networks and statistics allow."""
     found: dict[str, Callable[[Record], Figure]] = {}
     if gated_networks(record):
-        found["beta"] = heat_map
+        found |= {"beta": heat_map, "blocks": lines}
     if gated_networks(record, statistic="erase_share"):
-        found |= {"regimes": regimes, "eigenvalues": eigenvalues}
+        found["regimes"] = regimes
+        if gated_networks(record, statistic="beta_counts"):  # records kept with a comparison lack them
+            found["eigenvalues"] = eigenvalues
     return found
 
 
@@ -122,6 +160,8 @@ def _deepest(record: Record, source: str) -> int:
 
 def _figure(height: float) -> Figure:
     # Not pyplot, which keeps figures and a backend as global state.
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     return Figure(figsize=(WIDTH, 1.5 + height), dpi=110, layout="constrained")
 
 
@@ -141,6 +181,8 @@ def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, 
 
 
 def _finished(figure: Figure, title: str, label: str = "training steps", legend: bool = False) -> Figure:
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     for axis in figure.axes:
         if (place := axis.get_subplotspec()) is not None and place.is_last_row():

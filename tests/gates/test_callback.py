@@ -95,7 +95,7 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_its_records(scalars: str, tmp
                 assert np.array_equal(np.float32([row[f"torso/gates/{net}/{block}/{name}"] for row in rows]), values)
             assert len(events.Histograms(f"torso/gates/{net}/{block}/beta")) == 4
     images = set(events.Tags()["images"])
-    assert {f"torso/gates_figures/{name}" for name in ("beta", "regimes", "eigenvalues")} <= images
+    assert {f"torso/gates_figures/{name}" for name in ("beta", "blocks", "regimes", "eigenvalues")} <= images
     assert "custom_scalars__config__" in events.Tags()["tensors"]
     measured = {tag for tag in events.Tags()["scalars"] if tag.startswith("torso/")}
     assert measured == {key for row in rows for key in row} - {"step", "wall_seconds"}
@@ -356,13 +356,13 @@ def test_of_blocks_that_only_write_no_erasure_is_recorded_or_drawn(tmp_path: Pat
     assert gated_networks(record, statistic="erase_share") == ["value"]
     assert not any(f"gates/policy/{name}" in record for name in OF_ERASURE)
     drawn = {name: draw(record) for name, draw in figures(record).items()}
-    assert set(drawn) == {"beta", "regimes", "eigenvalues"}
+    assert set(drawn) == {"beta", "blocks", "regimes", "eigenvalues"}
     assert {axis.get_title() for axis in drawn["regimes"].axes} == {"value", ""}
     # Records of older versions have both; statistics of erasing are left out if the config says that nothing erases.
     older = record | {f"gates/policy/{name}": record[f"gates/value/{name}"] for name in OF_ERASURE}
     assert without_erasure(older, lambda net: net == "policy").keys() == record.keys()
     assert without_erasure(older, lambda _: False) == older
-    assert set(figures(without_erasure(older, lambda _: True))) == {"beta"}
+    assert set(figures(without_erasure(older, lambda _: True))) == {"beta", "blocks"}
 
 
 @pytest.mark.parametrize(("arm", "erases"), [("delta", True), ("write_only", False)])
