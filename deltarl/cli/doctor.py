@@ -9,12 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from deltarl import rendering
+from deltarl.task_packages import FAMILIES
 
 WITHOUT = {
     "imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'",
-    "dm-control": "not installed; for DeepMind Control: pip install 'deltarl[dmc]'",
-    "shimmy": "not installed; for DeepMind Control: pip install 'deltarl[dmc]'",
     "envpool": "not installed; for env.vectorization=envpool: pip install 'deltarl[envpool]'",
+    **{
+        name: f"not installed; for {family.title}: pip install 'deltarl[{family.extra}]'"
+        for family in FAMILIES
+        if family.extra
+        for name in family.distributions
+    },
 }
 
 

@@ -20,24 +20,18 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from deltarl import RunResult, __version__, load_config, rendering, train
+from deltarl import RunResult, __version__, load_config, rendering, task_packages, train
 from deltarl.agents import build_policy
 from deltarl.cli import main
+from deltarl.cli.doctor import WITHOUT
 from deltarl.cli.evaluate import over_seeds
 from deltarl.cli.list_runs import Order, Row, ordered
 from deltarl.envs import build_envs
 from deltarl.library import KINDS, find, names, read_yaml
 from deltarl.torsos import FAMILIES
+from tests.quick import QUICK
 
 Deltarl = Callable[..., tuple[int, str, str]]
-QUICK = (
-    "total_timesteps=64",
-    "agent.n_steps=16",
-    "agent.batch_size=32",
-    "env.n_envs=2",
-    "eval.episodes=2",
-    "eval.every=null",
-)
 
 
 @pytest.fixture
@@ -353,8 +347,18 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     status, out, _ = deltarl("doctor")
     assert status == 0
-    for package in ("torch", "stable-baselines3", "mujoco"):
-        assert package in out
+    for package in (
+        "torch",
+        "stable-baselines3",
+        "mujoco",
+        *(name for each in task_packages.FAMILIES for name in each.distributions),
+    ):
+        assert re.search(rf"^{package} +\S", out, re.MULTILINE)
+    assert all(
+        f"pip install 'deltarl[{each.extra}]'" in WITHOUT[each.distributions[0]]
+        for each in task_packages.FAMILIES
+        if each.extra
+    )
     assert "frame with nonsense failed: " in out
     assert "apt install libegl1 libgl1, or libosmesa6" in out
 

@@ -10,15 +10,7 @@ import pytest
 from rich.console import Console
 
 from deltarl import ConfigError, RunResult, evaluate, load_config, load_run, train
-
-QUICK = (
-    "total_timesteps=64",
-    "agent.n_steps=16",
-    "agent.batch_size=32",
-    "env.n_envs=2",
-    "eval.episodes=2",
-    "eval.every=null",
-)
+from tests.quick import QUICK
 
 
 def run(out: Path, *overrides: str) -> RunResult:

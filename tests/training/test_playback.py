@@ -16,15 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deltarl import ConfigError, evaluate, load_config, load_run, rendering, train
 from deltarl.training import playback
 from deltarl.training.films import GIF_WIDTH
-
-QUICK = (
-    "total_timesteps=64",
-    "agent.n_steps=16",
-    "agent.batch_size=32",
-    "env.n_envs=2",
-    "eval.episodes=1",
-    "eval.every=null",
-)
+from tests.quick import QUICK
 
 
 @pytest.fixture(scope="module")

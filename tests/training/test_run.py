@@ -29,15 +29,8 @@ from deltarl.envs import FIRST_TRAINING_SEED
 from deltarl.launch.display import PatientConsole
 from deltarl.training.folder import choose_folder, claimed, load_spec
 from deltarl.training.records import evaluations_in
+from tests.quick import QUICK
 
-QUICK = (
-    "total_timesteps=64",
-    "agent.n_steps=16",
-    "agent.batch_size=32",
-    "env.n_envs=2",
-    "eval.episodes=2",
-    "eval.every=null",
-)
 QUICK_SAC = ("agent=sac", "agent.learning_starts=16", "agent.batch_size=16", "agent.buffer_size=1000")
 
 
