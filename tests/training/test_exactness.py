@@ -109,7 +109,7 @@ CASES = [
     Case("sac-dmc_cheetah_run", ("agent=sac", "env=dmc_cheetah_run", *REPLAY), 100),
     *(
         Case(f"sac-{env}", ("agent=sac", f"env={env}", *REPLAY), 100, needed=False)
-        for env in ("dmc_finger_turn_hard", "dmc_quadruped_run")
+        for env in ("dmc_finger_turn_hard", "dmc_humanoid_run", "dmc_manipulator_bring_ball", "dmc_quadruped_run")
     ),
     Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
     Case(
