@@ -1,4 +1,4 @@
-"""Checks of environments that do not come with deltarl, before anything is trained on them."""
+"""Checks of environments before anything is trained on them; most of them of those that do not come with deltarl."""
 
 from __future__ import annotations
 
@@ -54,6 +54,13 @@ def misfit(observation: Any, space: spaces.Space[Any], path: str = "an observati
         shape = np.shape(observation)
         return "" if shape == space.shape else f"{path} of shape {shape}, its observation_space has {space.shape}"
     return ""
+
+
+def scalar_in(space: spaces.Space[Any]) -> str | None:
+    """The first entry of a Dict space with the shape `()`, which networks cannot take."""
+    if not isinstance(space, spaces.Dict):
+        return None
+    return next((name for name, inner in space.items() if isinstance(inner, spaces.Box) and inner.shape == ()), None)
 
 
 def _size(space: spaces.Space[Any]) -> int:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecEnv
 
-from deltarl import ConfigError, load_config, rendering
+from deltarl import ConfigError, load_config, rendering, train
 from deltarl.checkpoints.state import capture, restore
 from deltarl.cli import main
 from deltarl.envs import EnvSpec, build_envs
@@ -114,6 +115,13 @@ def test_a_checkpoint_records_the_versions_that_the_task_depends_on() -> None:
 def test_a_task_that_does_not_exist_is_refused_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="no environment 'dm_control/cheeta-run-v0'; did you mean 'dm_control/chee"):
         load_config("quickstart", "env.id=dm_control/cheeta-run-v0")
+
+
+def test_observations_with_numbers_that_no_policy_takes_have_to_be_flattened(tmp_path: Path) -> None:
+    spec = load_config("quickstart", "env.id=dm_control/walker-walk-v0", f"out={tmp_path}")
+    with pytest.raises(ConfigError, match=r"observation's 'height' is a number .*wrapper: flatten_observation"):
+        train(spec)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("missing", ["shimmy", "dm_control"])

@@ -14,6 +14,7 @@ from deltarl.agents import build_agent
 from deltarl.checkpoints import checkpoint
 from deltarl.envs import build_envs, build_training_envs, check_own, normalize
 from deltarl.errors import ConfigError
+from deltarl.own_tasks import scalar_in
 from deltarl.reading import check_plain
 from deltarl.training import folder as files
 from deltarl.training import formats
@@ -49,6 +50,11 @@ def make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv,
             envs: VecEnv = FiniteEnvs(build_training_envs(spec.env, seed, spec.threads))
         else:
             envs = build_envs(spec.env, seed, n_envs=1)
+        if name := scalar_in(envs.observation_space):
+            raise ConfigError(
+                f"env: {spec.env.id}: the observation's '{name}' is a number without a dimension, which no policy "
+                "takes; give env.wrappers=[{wrapper: flatten_observation}]"
+            )
         envs = normalize(envs, spec.env.normalize, spec.agent.gamma)
     return envs, envs if isinstance(envs, VecNormalize) else None
 
