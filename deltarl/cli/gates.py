@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from deltarl import places
 from deltarl.cli.early import check_folder
 from deltarl.cli.evaluate import RunArgument, SeedOption, describe
-from deltarl.cli.tables import UNLIMITED_WIDTH
+from deltarl.cli.tables import print_table
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain, readable
@@ -28,13 +27,13 @@ NOTHING = "\N{EN DASH}"
 # Statistic, heading, format.
 COLUMNS = (
     ("beta_mean", "beta", ".2f"),
-    ("erase_share", "erase share", ".2f"),
+    ("erase_share", "erase", ".2f"),
     ("beta_p10", "p10", ".2f"),
     ("beta_p90", "p90", ".2f"),
-    ("identity_fraction", "beta<.25", ".0%"),
-    ("projection_fraction", "beta~1", ".0%"),
-    ("reflection_fraction", "beta>1.75", ".0%"),
-    ("update_ratio", "|dX|/|X|", ".2f"),
+    ("identity_fraction", "<.25", ".0%"),
+    ("projection_fraction", "~1", ".0%"),
+    ("reflection_fraction", ">1.75", ".0%"),
+    ("update_ratio", "|dX|", ".2f"),
     ("cos_k_x_over_pairs", "cos/pairs", ".1f"),
 )
 
@@ -98,11 +97,8 @@ def gates(
         raise ConfigError(
             f"{run}: its networks have no gates; measurements of their features and updates are in {GATES}"
         )
-    console = Console()
-    if not console.is_terminal:
-        console.width = UNLIMITED_WIDTH  # never truncate lines in a pipe
     with readable(run / files.GATES):
-        console.print(_table(record))
+        print_table(_table(record))
         for name, draw in figures(record).items():
             _save(f"gates_{name}", draw(record), folder)
 
@@ -182,11 +178,12 @@ def _table(record: Record) -> Table:
     from deltarl.gates.figures import gated_networks
 
     steps = record["steps"]
-    table = Table(
-        box=None, pad_edge=False, title=f"at step {steps[-1]:,}; first: at step {steps[0]:,}", title_justify="left"
-    )
+    title = f"at step {steps[-1]:,}; first: at step {steps[0]:,}; p10 to >1.75 are also of beta"
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
     for heading in ("network", "block", "first", *(heading for _, heading, _ in COLUMNS)):
-        table.add_column(heading, no_wrap=True, justify="left" if heading == "network" else "right")
+        table.add_column(
+            heading, no_wrap=True, min_width=len(heading), justify="left" if heading == "network" else "right"
+        )
     for net in gated_networks(record):
         first = record[f"gates/{net}/beta_mean"][0]
         for block in range(len(first)):

@@ -107,9 +107,10 @@ def _has_all(row: Mapping[str, Any], texts: Iterable[str]) -> bool:
 def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        # On a narrow terminal descriptions are shortened, but never names, which users type.
-        widest = 0 if column in {"new state", "about"} else max((len(row[column]) for row in rows), default=0)
-        table.add_column(column, no_wrap="torso" not in columns, min_width=widest)  # a formula is shown in full
+        # On a narrow terminal descriptions are shortened, but never names, which users type, nor formulas.
+        is_read = column in {"new state", "about"}
+        widest = 0 if is_read else max(len(column), *(len(row[column]) for row in rows), 0)
+        table.add_column(column, no_wrap=not (is_read and "torso" in columns), min_width=widest)
     for row in rows:
         add_row(table, row.values())
     print_table(table)
@@ -136,8 +137,13 @@ def _configs() -> Iterator[tuple[str, ...]]:
     from deltarl.library import resolve
 
     for name in names("configs"):
-        spec = resolve(name).spec
-        yield name, spec.agent.algorithm, spec.env.id, f"{spec.total_timesteps:,}"
+        try:
+            spec = resolve(name).spec
+        except ConfigError as error:  # such as a package that is not installed; the others are listed
+            typer.echo(f"deltarl: {error}", err=True)
+            yield name, "", "", ""
+        else:
+            yield name, spec.agent.algorithm, spec.env.id, f"{spec.total_timesteps:,}"
 
 
 def _comparisons() -> Iterator[tuple[str, ...]]:

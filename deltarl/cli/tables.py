@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import typer
@@ -22,12 +23,9 @@ def add_row(table: Table, cells: Iterable[str]) -> None:
 def print_table(table: Table) -> None:
     """Print to a terminal of any width, and to a file or a pipe, without cutting anything but what is for reading."""
     console = Console()
-    if console.is_terminal:
-        # A row that is wider than the terminal is continued by the terminal, and copied from it as one line.
-        console.width = max(console.width, console.measure(table).minimum)
-        console.print(table, crop=False, soft_wrap=True)
-        return
-    console.width = UNLIMITED_WIDTH
+    # A row that is wider than the terminal is continued by the terminal, and copied from it as one line.
+    console.width = max(console.width, console.measure(table).minimum) if console.is_terminal else UNLIMITED_WIDTH
     with console.capture() as captured:
-        console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+        console.print(table, crop=False)
+    # Without the spaces at the ends of lines, which a narrow terminal would continue as empty ones.
+    typer.echo(re.sub(r" +((\x1b\[[0-9;]*m)*)$", r"\1", captured.get().rstrip("\n"), flags=re.MULTILINE))

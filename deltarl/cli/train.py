@@ -84,7 +84,8 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
         if result.resumes:
             exactly = f"continued, not exact: {'; '.join(result.continued)}" if result.continued else "exactly"
             lines.append(f"  resumed  {result.resumes} time{'s' if result.resumes > 1 else ''}, {exactly}")
-    lines.append(f"view with: tensorboard --logdir {results[0].folder.parent}")
+    # On a line of its own, to be copied.
+    lines += ["view with", f"  tensorboard --logdir {results[0].folder.parent}"]
     return "\n".join(lines)
 
 

@@ -463,9 +463,11 @@ def test_gates_says_and_draws_what_was_measured(measured: RunResult, deltarl: De
     lines = out.splitlines()
     assert lines[0].startswith("at step 64; first: at step 32")
     assert lines[1].split()[:4] == ["network", "block", "first", "beta"]
+    assert max(map(len, lines[:6])) <= 80
     assert [line.split()[:2] for line in lines[2:6]] == [[net, b] for net in ("policy", "value") for b in ("0", "1")]
     drawn = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert drawn == {f"gates_{name}.{kind}" for name in ("beta", "regimes", "eigenvalues") for kind in ("png", "svg")}
+    names = ("beta", "blocks", "regimes", "eigenvalues")
+    assert drawn == {f"gates_{name}.{kind}" for name in names for kind in ("png", "svg")}
     with Image.open(tmp_path / "figures" / "gates_beta.png") as image:
         assert image.size[0] > 800
     for path in (tmp_path / "figures").glob("*.svg"):
