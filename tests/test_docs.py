@@ -253,7 +253,14 @@ def serve(command: list[str], cwd: Path) -> None:
             server.kill()  # nothing of it is needed any more
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page == "docs/clusters.md" else [])  # it starts a cluster
+        for page in PAGES
+        if blocks(page)
+    ],
+)
 def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Path) -> None:
     for language, code in blocks(page):
         if language == "bash":

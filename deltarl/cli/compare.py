@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from deltarl.cli.early import check_config, say_loading
+from deltarl.cli.launchers import AddressOption, GPUsOption, LauncherName, LauncherOption, launcher_of
 from deltarl.cli.tables import print_table
 from deltarl.cli.train import OverridesArgument
 from deltarl.errors import ConfigError, plain
@@ -45,6 +46,10 @@ def compare(
         str,
         typer.Option(metavar="I/N", help="Train the share of machine I of N; copy the folders into one afterwards."),
     ] = "1/1",
+    *,
+    launcher: LauncherOption = LauncherName.local,
+    ray_address: AddressOption = None,
+    gpus: GPUsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the size of each arm and train nothing.")] = False,
 ) -> None:
     """Train all arms of a comparison on all of its tasks and seeds, and report what the scores support.
@@ -71,7 +76,9 @@ def compare(
     if dry_run:
         _tell(resolved)
         return
-    compared = run(resolved, console, ["deltarl", *sys.argv[1:]], jobs, share)
+    threads = max(cell.spec.threads for cell in resolved.cells)
+    where = launcher_of(launcher, ray_address, gpus, threads=threads, jobs=jobs)
+    compared = run(resolved, console, ["deltarl", *sys.argv[1:]], jobs, share, launcher=where)
     typer.echo(f"{compared.finished} runs have finished: {compared.folder}")
     if compared.report is not None:
         typer.echo(f"report: {compared.report}")

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from deltarl.cli.early import say_loading
+from deltarl.cli.launchers import AddressOption, GPUsOption, LauncherName, LauncherOption, launcher_of
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
 from deltarl.library.layers import parse_override
@@ -27,6 +28,10 @@ def resume(
     ],
     overrides: OverridesArgument = None,
     jobs: JobsOption = None,
+    *,
+    launcher: LauncherOption = LauncherName.local,
+    ray_address: AddressOption = None,
+    gpus: GPUsOption = None,
 ) -> None:
     """Resume an interrupted run from its newest valid checkpoint.
 
@@ -34,7 +39,7 @@ def resume(
 
     Example: deltarl resume runs/quickstart/seed-0
     """
-    runs_in(run)
+    [folder, *_] = runs_in(run)
     for text in overrides or []:
         parse_override(text)
 
@@ -52,6 +57,8 @@ def resume(
     def changed(config: Path) -> RunSpec:
         return load_config(str(config), *overrides or [])
 
-    results = launch.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs)
+    threads = changed(folder / "config.yaml").threads
+    where = launcher_of(launcher, ray_address, gpus, threads=threads, jobs=jobs)
+    results = launch.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs, launcher=where)
     spec = load_config(str(results[0].folder / "config.yaml"))
     Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)

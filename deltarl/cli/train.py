@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from deltarl.cli.early import check_config, say_loading
+from deltarl.cli.launchers import AddressOption, GPUsOption, LauncherName, LauncherOption, launcher_of
 from deltarl.cli.scores import score_text
 from deltarl.library.lookup import names
 
@@ -42,6 +43,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume interrupted seeds, skip finished ones, start the others.")
     ] = False,
+    *,
+    launcher: LauncherOption = LauncherName.local,
+    ray_address: AddressOption = None,
+    gpus: GPUsOption = None,
 ) -> None:
     """Train an agent from a config.
 
@@ -63,7 +68,8 @@ def train(
     for note in resolution.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     spec = resolution.spec
-    results = launch.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume)
+    where = launcher_of(launcher, ray_address, gpus, threads=spec.threads, jobs=jobs)
+    results = launch.train(spec, console, command=["deltarl", *sys.argv[1:]], jobs=jobs, resume=resume, launcher=where)
     Console().print(summary(spec, results), highlight=False, markup=False, soft_wrap=True)
 
 

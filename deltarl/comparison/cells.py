@@ -16,7 +16,7 @@ from deltarl.comparison.progress import Board
 from deltarl.comparison.records import FREE
 from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
-from deltarl.launch.launcher import Job
+from deltarl.launch.launcher import Job, Launcher
 from deltarl.launch.local import Processes, default_jobs
 from deltarl.reading import check_plain
 from deltarl.training import RunResult, TrainingStopped
@@ -54,6 +54,8 @@ def run_cells(
     command: list[str],
     jobs: int | None,
     shard: tuple[int, int],
+    *,
+    launcher: Launcher | None = None,
 ) -> Ran:
     """Train every unfinished cell in its own process, resuming those that were interrupted.
 
@@ -65,6 +67,7 @@ def run_cells(
         command: the command to record in the provenance.
         jobs: processes at once; default: as many as the cores allow.
         shard: (i, n) for the i-th of n machines, from 1.
+        launcher: where cells are trained; default: in processes of this machine.
 
     Raises:
         ConfigError, TrainingStopped: as in `compare`.
@@ -89,7 +92,7 @@ def run_cells(
         Board(cells, done, console) as board,
         stop_on_signals() as stop,
     ):
-        outcomes = Processes(jobs).run(
+        outcomes = (launcher or Processes(jobs)).run(
             work,
             lambda name, progress: board.update(named[name], progress),
             stop,

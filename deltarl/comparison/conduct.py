@@ -18,6 +18,7 @@ from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
 from deltarl.comparison.spec import COSTS, Comparison
 from deltarl.launch.display import default_console
+from deltarl.launch.launcher import Launcher
 from deltarl.training import RunSpec, TrainingStopped
 from deltarl.training import folder as files
 from deltarl.training.records import main_settings
@@ -51,6 +52,8 @@ def compare(
     command: list[str] | None = None,
     jobs: int | None = None,
     shard: tuple[int, int] = (1, 1),
+    *,
+    launcher: Launcher | None = None,
 ) -> Compared:
     """Train every unfinished run of a comparison, and write the report.
 
@@ -64,6 +67,7 @@ def compare(
         command: the command to record in the provenance; default: this process's.
         jobs: processes at once; default: as many as the cores allow.
         shard: (i, n) for the i-th of n machines, from 1; their folders can be copied into one afterwards.
+        launcher: where runs are trained, such as `deltarl.launch.on_ray.Ray`; default: in processes of this machine.
 
     Raises:
         ConfigError: before anything is written, if the folder contains runs of another config, or if a run cannot be
@@ -71,7 +75,7 @@ def compare(
         TrainingStopped: if a signal requested it, once everything is stored; or if the disk has no room for the report.
     """
     console = console or default_console()
-    ran = run_cells(comparison, console, command or sys.argv, jobs=jobs, shard=shard)
+    ran = run_cells(comparison, console, command or sys.argv, jobs=jobs, shard=shard, launcher=launcher)
     finished = len(ran.before) + len(ran.now)
     try:
         with files.usable(comparison.folder):

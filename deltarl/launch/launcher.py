@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
+from deltarl.disk import FullDiskError
+from deltarl.errors import ConfigError, NonFiniteError
 from deltarl.training.progress import Progress, Report
-from deltarl.training.signals import StopRequest
+from deltarl.training.signals import StopRequest, TrainingStopped
 
 Result = TypeVar("Result")
 
@@ -20,10 +23,12 @@ class Job(Generic[Result]):
         name: unique among the jobs of a call.
         work: called with a function to report progress to and a stop request. It must be picklable, because it may run
             in another process.
+        again: called in place of `work` if the process or machine that did the work was lost; default: `work`.
     """
 
     name: str
     work: Callable[[Report, StopRequest], Result]
+    again: Callable[[Report, StopRequest], Result] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,15 @@ class Launcher(Protocol):
         Returns:
             The outcome of each started job, by name.
         """
+
+
+def ended_as(work: Callable[[Report, StopRequest], Result], report: Report, stop: StopRequest) -> Outcome[Result]:
+    """Do a job's work in a process of its own; how it ended, in a form that can be sent to another process."""
+    try:
+        return Outcome("result", work(report, stop))
+    except TrainingStopped as error:
+        return Outcome("stopped", stopped=str(error))
+    except (ConfigError, NonFiniteError, FullDiskError) as error:
+        return Outcome("failure", failure=error)
+    except BaseException:
+        return Outcome("failure", failure=traceback.format_exc())

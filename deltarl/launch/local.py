@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -13,11 +12,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from deltarl.disk import FullDiskError
-from deltarl.errors import ConfigError, NonFiniteError
-from deltarl.launch.launcher import Job, Outcome, Result
+from deltarl.launch.launcher import Job, Outcome, Result, ended_as
 from deltarl.training.progress import Progress, Report
-from deltarl.training.signals import StopRequest, TrainingStopped, held_back, stop_on_message
+from deltarl.training.signals import StopRequest, held_back, stop_on_message
 
 EXIT_SECONDS = 10
 LOOK_SECONDS = 0.2
@@ -83,12 +80,12 @@ class Processes:
                     children.tell(stop.reason)
                 while waiting and len(children.running) < self.most:
                     children.start(waiting.pop(0))
-                for name, kind, content in children.messages():
-                    if kind == "progress":
-                        report(name, content)
+                for name, message in children.messages():
+                    if isinstance(message, Progress):
+                        report(name, message)
                     else:
-                        outcomes[name] = Outcome(kind, **{kind: content})  # type: ignore[arg-type]
-                        ended(name, outcomes[name])
+                        outcomes[name] = message
+                        ended(name, message)
         return outcomes
 
 
@@ -127,38 +124,30 @@ class _Children:
                 connection.send(reason)
         self._told = True
 
-    def messages(self) -> Iterator[tuple[str, str, Any]]:
-        """Yield name, kind and content of each message, and of each process that ends without one."""
+    def messages(self) -> Iterator[tuple[str, Progress | Outcome[Any]]]:
+        """Yield a job's name with its progress, or with its outcome, also that of a process that ended without one."""
         for connection in wait(list(self.running), timeout=LOOK_SECONDS):
             assert isinstance(connection, Connection)
             name, process = self.running[connection]
-            kind, content = self._receive(connection, process)
-            if kind != "progress":
+            message = self._receive(connection, process)
+            if isinstance(message, Outcome):
                 # Its work is done and written; nothing is lost if it hangs at exit.
                 process.join(EXIT_SECONDS)
                 if process.is_alive():
                     process.kill()
                 del self.running[connection]
-            yield name, kind, content
+            yield name, message
 
-    def _receive(self, connection: Connection[Any, Any], process: BaseProcess) -> tuple[str, Any]:
+    def _receive(self, connection: Connection[Any, Any], process: BaseProcess) -> Progress | Outcome[Any]:
         try:
-            kind, content = connection.recv()
+            received: Progress | Outcome[Any] = connection.recv()
         except (EOFError, ConnectionResetError):
             process.join()
-            kind = "stopped" if self._stop else "failure"
-            return kind, f"its process ended with status {process.exitcode}"
-        return kind, content
+            how = f"its process ended with status {process.exitcode}"
+            return Outcome("stopped", stopped=how) if self._stop else Outcome("failure", failure=how)
+        return received
 
 
 def _run(work: Callable[[Report, StopRequest], Any], connection: Connection[Any, Any]) -> None:
     with stop_on_message(connection) as stop:
-        try:
-            result = work(lambda progress: connection.send(("progress", progress)), stop)
-            connection.send(("result", result))
-        except TrainingStopped as error:
-            connection.send(("stopped", str(error)))
-        except (ConfigError, NonFiniteError, FullDiskError) as error:
-            connection.send(("failure", error))
-        except BaseException:
-            connection.send(("failure", traceback.format_exc()))
+        connection.send(ended_as(work, connection.send, stop))

@@ -37,6 +37,7 @@ def train(
     resume: bool = False,
     *,
     callbacks: Callbacks = None,
+    launcher: Launcher | None = None,
 ) -> list[RunResult]:
     """Train `spec` once for each of its seeds.
 
@@ -57,6 +58,7 @@ def train(
             returns False, the run ends, is evaluated, and its result has the status `stopped`. A single seed calls the
             objects themselves; several seeds call pickled copies. Checkpoints store their state; with
             `checkpoint.exact`, callbacks whose state cannot be stored are refused.
+        launcher: where seeds are trained, such as `deltarl.launch.on_ray.Ray`; default: on this machine.
 
     Returns:
         One result per seed, in the order of `spec.seeds`.
@@ -75,13 +77,15 @@ def train(
     if not resume:
         for seed in spec.seeds:
             files.choose_folder(spec, seed)
-        return _train([(spec, seed, None) for seed in spec.seeds], console, command, jobs, callbacks)
+        return _train(
+            [(spec, seed, None) for seed in spec.seeds], console, command, jobs, given=callbacks, launcher=launcher
+        )
     found = {seed: files.find_run(spec, seed) for seed in spec.seeds}
     done = {
         seed: result_in(folder) for seed, folder in found.items() if folder is not None and has_finished(folder, spec)
     }
     left = [(spec, seed, found[seed]) for seed in spec.seeds if seed not in done]
-    results = iter(_train(left, console, command, jobs, callbacks)) if left else iter(())
+    results = iter(_train(left, console, command, jobs, given=callbacks, launcher=launcher)) if left else iter(())
     return [done[seed] if seed in done else next(results) for seed in spec.seeds]
 
 
@@ -93,6 +97,7 @@ def resume(
     jobs: int | None = None,
     *,
     callbacks: Callbacks = None,
+    launcher: Launcher | None = None,
 ) -> list[RunResult]:
     """Resume an interrupted run from its newest valid checkpoint.
 
@@ -104,6 +109,7 @@ def resume(
         command: the command to record; default: this process's.
         jobs: processes at once; default: as many as the cores allow.
         callbacks: as in `train`; give those that the run was trained with.
+        launcher: as in `train`.
 
     Returns:
         One result per resumed run.
@@ -132,14 +138,20 @@ def resume(
         if (result := result_in(folders[0])).status == "stopped":
             ended, total = "stopped by a callback", result.steps
         raise ConfigError(f"{run}: {ended} at {total:,} steps; to train longer, give a larger total_timesteps")
-    return _train(jobs_to_do, console, command, jobs, callbacks)
+    return _train(jobs_to_do, console, command, jobs, given=callbacks, launcher=launcher)
 
 
 _Job = tuple[RunSpec, int, Path | None]  # a run, its seed, and the folder to resume in
 
 
 def _train(
-    todo: Sequence[_Job], console: Console | None, command: list[str] | None, jobs: int | None, given: Callbacks
+    todo: Sequence[_Job],
+    console: Console | None,
+    command: list[str] | None,
+    jobs: int | None,
+    *,
+    given: Callbacks,
+    launcher: Launcher | None,
 ) -> list[RunResult]:
     spec = todo[0][0]
     callbacks = as_callbacks(given)
@@ -152,12 +164,14 @@ def _train(
     if spec.eval.video:
         rendering.set_up()
     jobs = default_jobs(len(todo), spec.threads) if jobs is None else jobs
-    work = [
-        Job(f"seed {seed}", partial(_train_seed, run, seed, found, command or sys.argv, own))
-        for (run, seed, found), own in zip(todo, for_each, strict=True)
-    ]
-    side_by_side = jobs > 1 and len(todo) > 1
-    launcher: Launcher = Processes(jobs) if side_by_side else InTurn()
+    work = []
+    for (run, seed, found), own in zip(todo, for_each, strict=True):
+        rest = command or sys.argv, own
+        again = partial(_train_seed_again, run, seed, *rest)
+        work.append(Job(f"seed {seed}", partial(_train_seed, run, seed, found, *rest), again))
+    side_by_side = launcher is not None or (jobs > 1 and len(todo) > 1)
+    if launcher is None:
+        launcher = Processes(jobs) if side_by_side else InTurn()
     with (
         Display([job.name for job in work], spec.total_timesteps, console or default_console()) as display,
         stop_on_signals() as stop,
@@ -198,3 +212,15 @@ def _train_seed(  # noqa: PLR0917 - what a launcher calls it with comes last
     stop: StopRequest,
 ) -> RunResult:
     return train_one(spec, seed, found, command=command, report=report, stop=stop, callbacks=callbacks)
+
+
+def _train_seed_again(  # noqa: PLR0917
+    spec: RunSpec,
+    seed: int,
+    command: list[str],
+    callbacks: tuple[BaseCallback, ...],
+    report: Report,
+    stop: StopRequest,
+) -> RunResult:
+    """Train a seed whose process was lost, from its newest checkpoint if it has written one."""
+    return _train_seed(spec, seed, files.find_run(spec, seed), command, callbacks, report, stop)

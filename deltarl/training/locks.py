@@ -19,9 +19,13 @@ except ImportError:  # Windows
 log = logging.getLogger(__name__)
 
 
-def taken(folder: Path) -> ConfigError:
+class TakenError(ConfigError):
+    """Another process is training in the folder."""
+
+
+def taken(folder: Path) -> TakenError:
     """The error for a folder in which another process is training."""
-    return ConfigError(f"{folder}: another process is training there; give another out=")
+    return TakenError(f"{folder}: another process is training there; give another out=")
 
 
 def is_locked(path: Path) -> bool:

@@ -1,0 +1,280 @@
+"""A launcher that runs jobs on a Ray cluster (https://docs.ray.io), each as a task."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+try:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ModuleNotFoundError as error:
+    from deltarl.errors import ConfigError as _Missing
+
+    raise _Missing("--launcher ray: Ray is not installed: pip install 'deltarl[ray]'") from error
+
+from deltarl import plugins
+from deltarl.errors import ConfigError
+from deltarl.launch.launcher import Job, Outcome, Result, ended_as
+from deltarl.training.locks import TakenError
+from deltarl.training.progress import Progress, Report
+from deltarl.training.signals import SIGNALS, StopRequest, TrainingStopped
+
+LOCAL, AUTO = "local", "auto"
+LOOK_SECONDS = 0.2
+CONNECT_SECONDS = 5.0
+ASK_SECONDS = 1.0  # how often a job asks whether it should stop
+UNLOCK_SECONDS = 60.0  # how long the process of a lost job may take to end
+# What a job needs of the driver's environment: the user's modules, and how to render.
+PASSED_ON = (plugins.VARIABLE, "MUJOCO_GL", "PYOPENGL_PLATFORM")
+
+
+class Ray:
+    """Run each job as a Ray task, wherever the cluster has room.
+
+    A job whose worker or node dies is started again, elsewhere if need be, and resumes from its newest checkpoint.
+    Every node needs the same installation of deltarl and the working directory of this process, on a file system that
+    all nodes share. If this process ends, so do its jobs.
+
+    Args:
+        address: of the cluster: `host:port`, `auto` for one that runs on this machine or is named by `RAY_ADDRESS`, or
+            `local` to start one with this machine's cores until the jobs have ended.
+        cpus: CPUs that each job takes: its threads.
+        gpus: GPUs that each job takes; 0.25 puts four jobs on one.
+        most: the maximum number of jobs at once; default: as many as there is room for.
+        retries: how often a job is started again after its worker or node was lost.
+    """
+
+    def __init__(
+        self, address: str = AUTO, *, cpus: int = 1, gpus: float = 0.0, most: int | None = None, retries: int = 3
+    ) -> None:
+        self.address, self.cpus, self.gpus, self.most, self.retries = address, cpus, gpus, most, retries
+        self._disconnects = False
+
+    def connect(self) -> None:
+        """Connect to the cluster, unless this process is connected already; `run` does so too, and ends what it began.
+
+        Raises:
+            ConfigError: if there is no cluster at the address, or no node with room for a job.
+        """
+        if not ray.is_initialized():
+            _connect(self.address)
+            self._disconnects = True
+        self._check_room()
+
+    def run(
+        self,
+        jobs: Sequence[Job[Result]],
+        report: Callable[[str, Progress], None],
+        stop: StopRequest,
+        *,
+        ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
+    ) -> dict[str, Outcome[Result]]:
+        """Run jobs; see `Launcher.run`.
+
+        Raises:
+            ConfigError: if there is no cluster at the address, or no node with room for a job.
+            TrainingStopped: if the cluster was lost.
+        """
+        self.connect()
+        try:
+            return _Tasks(self, ended).run(jobs, report, stop)
+        except ray.exceptions.RayError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise TrainingStopped(f"the Ray cluster was lost ({reason}); repeat the command to resume") from error
+        finally:
+            if self._disconnects:
+                ray.shutdown()
+                self._disconnects = False
+
+    def _check_room(self) -> None:
+        """Refuse jobs that no node could ever run, which Ray would wait for."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        for kind, wanted, option in (("CPU", self.cpus, "threads"), ("GPU", self.gpus, "--gpus")):
+            most = max((node.get(kind, 0) for node in nodes), default=0)
+            if wanted > most:
+                raise ConfigError(f"{option}: a run takes {wanted:g} {kind}s, and the largest Ray node has {most:g}")
+
+
+class _Board:
+    """An actor through which jobs report progress and learn that they should stop."""
+
+    def __init__(self) -> None:
+        self.progress: dict[str, Progress] = {}
+        self.begun: set[str] = set()
+        self.reason: str | None = None
+
+    def begin(self, name: str) -> str | None:
+        self.begun.add(name)
+        return self.reason
+
+    def note(self, name: str, progress: Progress) -> None:
+        self.progress[name] = progress
+
+    def take(self) -> dict[str, Progress]:
+        taken, self.progress = self.progress, {}
+        return taken
+
+    def ask_to_stop(self, reason: str | None) -> set[str]:
+        """Return the jobs that have begun."""
+        self.reason = reason or "stopped"
+        return self.begun
+
+    def asked(self) -> str | None:
+        return self.reason
+
+
+class _Tasks:
+    """The tasks of one call of `Ray.run`."""
+
+    def __init__(self, launcher: Ray, ended: Callable[[str, Outcome[Any]], None]) -> None:
+        self.launcher, self.ended = launcher, ended
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+        # Ray itself retries nothing: only a job that is looked at anew resumes.
+        self.task = ray.remote(_run).options(num_cpus=launcher.cpus, num_gpus=launcher.gpus, max_retries=0)
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        self.surroundings = Path.cwd(), environment, list(sys.path)
+        self.running: dict[Any, tuple[Job[Any], int]] = {}
+        self.outcomes: dict[str, Outcome[Any]] = {}
+
+    def run(
+        self, jobs: Sequence[Job[Any]], report: Callable[[str, Progress], None], stop: StopRequest
+    ) -> dict[str, Outcome[Any]]:
+        waiting, told = list(jobs), False
+        while waiting or self.running:
+            if stop and not told:
+                waiting, told = [], True
+                begun = ray.get(self.board.ask_to_stop.remote(stop.reason))
+                for reference, (job, _) in self.running.items():
+                    if job.name not in begun:
+                        ray.cancel(reference)
+            while waiting and (self.launcher.most is None or len(self.running) < self.launcher.most):
+                self._start(waiting.pop(0), 0)
+            done, _ = ray.wait(list(self.running), num_returns=len(self.running), timeout=LOOK_SECONDS)
+            for name, progress in ray.get(self.board.take.remote()).items():
+                report(name, progress)
+            for reference in done:
+                self._end(reference, bool(stop))
+        return self.outcomes
+
+    def _start(self, job: Job[Any], attempt: int) -> None:
+        work = job.again if attempt and job.again is not None else job.work
+        reference = self.task.remote(ray.cloudpickle.dumps(work), job.name, attempt > 0, self.board, *self.surroundings)
+        self.running[reference] = job, attempt
+
+    def _end(self, reference: Any, stopping: bool) -> None:
+        errors, (job, attempt) = ray.exceptions, self.running.pop(reference)
+        try:
+            outcome = ray.get(reference)
+        except errors.TaskCancelledError:
+            return
+        except errors.RayTaskError as error:  # before the work began
+            outcome = Outcome("failure", failure=str(error))
+        except errors.RayError as error:
+            if attempt < self.launcher.retries and not stopping:
+                self._start(job, attempt + 1)
+                return
+            kind, reason = type(error).__name__, str(error).strip().partition("\n")[0]
+            lost = f"lost {attempt + 1} times with its worker or node, last by {kind}: {reason}"
+            outcome = Outcome("stopped", stopped=lost) if stopping else Outcome("failure", failure=lost)
+        self.outcomes[job.name] = outcome
+        self.ended(job.name, outcome)
+
+
+def _run(  # noqa: PLR0917 - what a task is called with
+    packed: bytes,
+    name: str,
+    is_retry: bool,
+    board: Any,
+    folder: Path,
+    environment: Mapping[str, str],
+    path: Sequence[str],
+) -> Outcome[Any]:
+    """A job's work, on a node of the cluster."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        node = ray.util.get_node_ip_address()
+        return Outcome("failure", failure=ConfigError(f"node {node} has no {folder}: runs need a folder of all nodes"))
+    os.environ.update(environment)
+    sys.path += [each for each in path if each not in sys.path]
+    stop, over = StopRequest(), threading.Event()
+    if (reason := ray.get(board.begin.remote(name))) is not None:
+        return Outcome("stopped", stopped=f"{reason}: stopped before it started")
+
+    def ask() -> None:
+        while not (stop or over.wait(ASK_SECONDS)):
+            with suppress(ray.exceptions.RayError):
+                if (reason := ray.get(board.asked.remote())) is not None:
+                    stop.make(reason)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return ended_as(
+            partial(_once_free if is_retry else _called, pickle.loads(packed)),
+            lambda progress: board.note.remote(name, progress),
+            stop,
+        )
+    finally:
+        over.set()
+
+
+def _called(work: Callable[[Report, StopRequest], Result], report: Report, stop: StopRequest) -> Result:
+    return work(report, stop)
+
+
+def _once_free(work: Callable[[Report, StopRequest], Result], report: Report, stop: StopRequest) -> Result:
+    """Do work again once the lost process no longer holds the lock of its run."""
+    until = time.monotonic() + UNLOCK_SECONDS
+    while True:
+        try:
+            return work(report, stop)
+        except TakenError:
+            if stop or time.monotonic() > until:
+                raise
+            time.sleep(ASK_SECONDS)
+
+
+def _connect(address: str) -> None:
+    given = os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address
+    if given not in {LOCAL, AUTO}:
+        _check_address(given)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster("on this machine" if address == AUTO else f"at {address}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():  # Ray takes SIGTERM for itself
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for minutes to connect to an address where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise ConfigError(f"--ray-address: '{address}' is not HOST:PORT, {AUTO} or {LOCAL}")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(f"at {address}") from error
+
+
+def _no_cluster(where: str) -> ConfigError:
+    return ConfigError(
+        f"--ray-address: no Ray cluster {where}; start one with 'ray start --head', or give --ray-address {LOCAL}"
+    )
