@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import disk, places
 from deltarl.errors import ConfigError
-from deltarl.export.check import ROWS, check
+from deltarl.export.check import check
 from deltarl.export.formats import check_packages, encode, opened
 from deltarl.export.policy import policy_module
 from deltarl.export.suffixes import Format, format_of
@@ -66,7 +66,7 @@ def save_policy(
         **(metadata or {}),
     }
     content = encode(module, kind, facts)
-    difference = check(policy, normalizer, module, opened(content, kind, module, path), ROWS)
+    difference = check(policy, normalizer, module, opened(content, kind, module, path))
     try:
         disk.replace(path, content)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,10 +17,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from stable_baselines3.common.policies import BasePolicy
 from torch.distributions import Distribution
 
 from deltarl import ConfigError, evaluate, load_run
+from deltarl.checkpoints.store import Store
 from deltarl.cli import main
 from deltarl.export import evaluate_onnx, export_run, read_onnx, save_policy
 from deltarl.export.check import TOLERANCE, check, sample
@@ -123,6 +126,30 @@ def test_the_example_plays_the_policy_without_pytorch(run: Path, exported: Path)
     expected = evaluate(run, episodes=1)
     assert (shape, imported) == ("(2, 3)", "[]")
     assert played == f"return {expected.return_mean:.1f} after {expected.lengths[0]} steps"
+
+
+def test_the_best_policy_is_exported_with_its_score(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+
+    def write(folder: Path) -> None:
+        weights = load_file(run / "policy.safetensors")
+        save_file({name: 2 * tensor for name, tensor in weights.items()}, folder / "policy.safetensors")
+        shutil.copy(run / "normalizer.npz", folder)
+
+    Store(copy, keep=1).write_best(20, write, {"return_mean": 7.5, "success_rate": None})
+    (copy / "result.json").unlink()
+    assert export_run(copy, tmp_path / "best.ts", best=True) <= TOLERANCE
+    extra = {"metadata.json": ""}
+    with pytest.deprecated_call():
+        act = torch.jit.load(tmp_path / "best.ts", _extra_files=extra)
+    said = json.loads(extra["metadata.json"])
+    assert (said["policy"], said["steps"], said["return_mean"]) == ("best", "20", "7.5")
+    loaded = load_run(copy, device="cpu", best=True)
+    assert torch.equal(
+        act(torch.zeros(1, 11).double()), policy_module(loaded.policy, loaded.normalizer)(torch.zeros(1, 11))
+    )
+    with pytest.raises(ConfigError, match=r"result\.json is missing"):
+        export_run(copy, tmp_path / "final.ts")
 
 
 @pytest.mark.parametrize("kind", [name for name in FORMATS if name != "onnx"])

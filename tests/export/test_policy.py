@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from deltarl import ConfigError
-from deltarl.export.check import ROWS, TOLERANCE, check, sample
+from deltarl.export.check import TOLERANCE, check, sample
 from deltarl.export.observations import entries
 from deltarl.export.player import Player
 from deltarl.export.policy import PolicyModule, policy_module
@@ -258,4 +258,21 @@ def test_what_cannot_be_deployed_is_refused() -> None:
 
 
 def test_a_thousand_observations_are_compared() -> None:
-    assert ROWS == 1_000
+    policy = plain_policy(OBSERVED["float64"], BOX)
+    module = policy_module(policy)
+    rows: list[int] = []
+
+    def run(fed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        rows.append(len(fed["observation"]))
+        return player_of(module).run(fed)
+
+    check(policy, None, module, Player(run, module.inputs))
+    assert (sum(rows), rows[0]) == (1_000, 1)
+
+
+def test_actions_that_are_no_numbers_are_refused() -> None:
+    policy = plain_policy(OBSERVED["float64"], BOX)
+    module = policy_module(policy)
+    broken = Player(lambda fed: [np.full_like(player_of(module).run(fed)[0], np.nan)], module.inputs)
+    with pytest.raises(ConfigError, match="acts differently: by nan"):
+        check(policy, None, module, broken)
