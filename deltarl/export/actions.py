@@ -56,11 +56,14 @@ class Highest(nn.Module):
         found = [each.argmax(dim=1) for each in torch.split(scores, self.sizes, dim=1)]
         return torch.stack(found, dim=1) if self.several else found[0]
 
-    def shortfall(self, scores: Tensor, action: Tensor) -> Tensor:
-        """How far the scores of other actions are below the highest ones, `[batch, components]`."""
-        chosen = action.reshape(len(scores), -1)
-        parts = zip(torch.split(scores, self.sizes, dim=1), chosen.unbind(1), strict=True)
-        return torch.stack([each.amax(1) - each.gather(1, one[:, None]).squeeze(1) for each, one in parts], dim=1)
+    def disagreement(self, scores: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        """How far the scores of two actions are below the highest ones, whichever is further: `[batch, components]`."""
+        found = []
+        parts = torch.split(scores, self.sizes, dim=1)
+        for index, each in enumerate(parts):
+            both = torch.stack([action.reshape(len(scores), -1)[:, index] for action in (one, other)], dim=1)
+            found.append(each.amax(1) - each.gather(1, both).amin(1))
+        return torch.stack(found, dim=1)
 
 
 class Likelier(nn.Module):
@@ -69,9 +72,9 @@ class Likelier(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         return (logits > 0).to(torch.int8)
 
-    def shortfall(self, logits: Tensor, action: Tensor) -> Tensor:
+    def disagreement(self, logits: Tensor, one: Tensor, other: Tensor) -> Tensor:
         """How far the logits of bits that differ are from the threshold, `[batch, n]`."""
-        return torch.where(self(logits) == action, 0.0, logits.abs())
+        return torch.where(one == other, 0.0, logits.abs())
 
 
 def head(space: spaces.Space[Any], *, squash: bool = False, rescale: bool = False) -> nn.Module:

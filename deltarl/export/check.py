@@ -32,8 +32,7 @@ def check(policy: BasePolicy, normalizer: VecNormalize | None, module: PolicyMod
 
     Returns:
         The largest difference, relative to half the range of the action or, without bounds, to the largest action. For
-        discrete actions, how much worse the policy scores the player's choice than its own, relative to the largest
-        score.
+        discrete actions that differ, how far their scores are below the best one, relative to the largest.
 
     Raises:
         ConfigError: if it is above `TOLERANCE`, or NaN.
@@ -109,4 +108,5 @@ def _difference(module: PolicyModule, fed: Arrays, expected: Any, found: Any) ->
     output = module.output(*module.arguments({key: torch.as_tensor(array) for key, array in fed.items()}))
     scores = output[0] if isinstance(output, tuple) else output
     head: Any = module.action
-    return float((head.shortfall(scores, torch.as_tensor(found)) / scores.abs().amax(1, keepdim=True)).max())
+    apart = head.disagreement(scores, torch.as_tensor(found), torch.as_tensor(expected))
+    return float((apart / scores.abs().amax(1, keepdim=True)).max())

@@ -38,7 +38,9 @@ def few(case: Case) -> bool:
     """One cell for each algorithm; every kind of observation and torso occurs."""
     turn = SUBJECTS.index(case.subject)
     observations = list(case.subject.observations)
-    return (case.observation, case.kind) == (observations[turn % len(observations)], list(KINDS)[turn % len(KINDS)])
+    # Q networks without images: noise has the same best action in all images.
+    observation = observations[2 * (turn + 1) % len(observations)]
+    return (case.observation, case.kind) == (observation, list(KINDS)[turn % len(KINDS)])
 
 
 @pytest.mark.parametrize("case", parameters(covering=few))
@@ -115,7 +117,7 @@ def test_observations_of_every_space_are_taken_in_their_own_dtype(space: spaces.
     ids=str,
 )
 def test_actions_of_every_space_are_in_its_shape_dtype_and_bounds(space: spaces.Space[Any]) -> None:
-    policy = plain_policy(OBSERVED["float32"], space, 30)
+    policy = plain_policy(OBSERVED["float32"], space, 30 if isinstance(space, spaces.Box) else 0.1)
     module = policy_module(policy)
     assert check(policy, None, module, player_of(module)) == 0
     observations = sample(policy.observation_space, None, 64, np.random.default_rng(0))["observation"]
