@@ -9,7 +9,7 @@ import typer
 
 from deltarl.cli.evaluate import BestOption, RunsArgument
 from deltarl.errors import ConfigError, suggestion
-from deltarl.export.suffixes import FORMATS, Format, format_of
+from deltarl.export.target import FORMATS, Format, check_packages, check_target, format_of
 from deltarl.training.lookup import runs_in
 
 
@@ -41,6 +41,8 @@ def export(
     Example: deltarl export runs/quickstart/seed-0 hopper.onnx
     """
     kind = format_of(file) if format_ is None else _known(format_)
+    check_packages(kind)
+    check_target(file, overwrite=overwrite)
     folders = runs_in(run)
     if seed is not None:
         folders = [folder for folder in folders if folder.name == f"seed-{seed}"]

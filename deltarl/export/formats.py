@@ -13,33 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.distributions import Distribution
 
 from deltarl.errors import ConfigError
-from deltarl.export.onnx_file import NEEDED, open_onnx
+from deltarl.export.onnx_file import open_onnx
 from deltarl.export.player import Player
 from deltarl.export.policy import PolicyModule
 from deltarl.export.signature import Arrays, outputs
-from deltarl.export.suffixes import Format
+from deltarl.export.target import Format
 
 METADATA = "metadata.json"  # the name of the metadata inside PyTorch's files
 _EXAMPLE_ROWS = 2  # one row could be taken for a constant
-
-
-def check_packages(name: Format) -> None:
-    """Check that the packages for a format are installed.
-
-    Raises:
-        ConfigError: naming the command that installs them.
-    """
-    if name != "onnx":
-        return
-    try:
-        import onnx  # noqa: F401, PLC0415 - extras
-        import onnxruntime  # noqa: F401, PLC0415
-        import onnxscript  # noqa: F401, PLC0415
-    except ImportError:
-        raise ConfigError(f"export: {NEEDED}") from None
 
 
 def encode(module: PolicyModule, name: Format, metadata: Mapping[str, str]) -> bytes:
@@ -132,12 +115,9 @@ _ENCODERS: dict[Format, Callable[[PolicyModule, dict[str, str]], bytes]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence PyTorch's deprecations of its own functions, and its notes about packages that are not needed.
-
-    Its compiler also stops distributions from checking their arguments, in the whole process; that is undone.
-    """
+    """Silence PyTorch's deprecations of its own functions, and its notes about packages that are not needed."""
     log = logging.getLogger("torch.onnx")
-    level, checks = log.level, bool(Distribution._validate_args)
+    level = log.level
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -145,4 +125,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
-        Distribution.set_default_validate_args(checks)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from deltarl.checkpoints import checkpoint
 from deltarl.errors import ConfigError
-from deltarl.export.suffixes import Format
-from deltarl.export.write import check_target, save_policy
+from deltarl.export.target import Format, check_target
+from deltarl.export.write import save_policy
 from deltarl.reading import read_json
 from deltarl.training import Run, load_run
 from deltarl.training import folder as files

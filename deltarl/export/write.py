@@ -12,12 +12,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from deltarl import disk, places
+from deltarl import disk
 from deltarl.errors import ConfigError
 from deltarl.export.check import check
-from deltarl.export.formats import check_packages, encode, opened
+from deltarl.export.formats import encode, opened
 from deltarl.export.policy import policy_module
-from deltarl.export.suffixes import Format, format_of
+from deltarl.export.target import Format, check_packages, check_target, format_of
 
 
 def save_policy(
@@ -72,16 +72,3 @@ def save_policy(
     except OSError as error:
         raise ConfigError(f"export: {path} cannot be written: {error.strerror or error}") from None
     return difference
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Check that a file can be written, before any work is done for it.
-
-    Raises:
-        ConfigError: if not, or if it exists and `overwrite` is not given.
-    """
-    if not path.parent.is_dir():
-        raise ConfigError(f"export: {path.parent}: no such folder")
-    places.check_file(path, "export")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"export: {path} already exists; give another name, or --overwrite")
