@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -52,7 +51,7 @@ SMALL = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _imported_once() -> Iterator[None]:
-    """Launchers fork their processes; only `begin` below starts a new Python."""
+    """Launchers of this process fork theirs; a command of its own starts new ones."""
     with pytest.MonkeyPatch.context() as patch:
         forked.launched(patch)
         yield
@@ -213,21 +212,6 @@ def test_tensorboard_ranks_the_arms(merged: Path) -> None:
     assert compared.report is not None
 
 
-def wait_for(text: str, process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    seen = ""
-    for line in process.stderr:
-        seen += line
-        if text in line:
-            return seen
-    raise AssertionError(f"it ended without {text}:\n{seen}")
-
-
-def begin(out: Path) -> subprocess.Popen[str]:
-    command = [Path(sys.executable).with_name("deltarl"), "compare", "quick", *SMALL, f"out={out}", "--jobs", "1"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
 @pytest.mark.parametrize(
     ("blow", "status"), [(signal.SIGTERM, 75), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
 )
@@ -238,14 +222,15 @@ def test_a_comparison_that_was_stopped_comes_to_the_same_end(
     shutil.copytree(merged, tmp_path / "small")
     begun = tmp_path / "small" / "reacher" / "delta" / "seed-1"
     shutil.rmtree(begun)
-    process = begin(tmp_path)
-    wait_for("3 of 4 runs had already finished", process)
+    command = ["deltarl", "compare", "quick", *SMALL, f"out={tmp_path}", "--jobs", "1"]
+    process = forked.Running(command, tmp_path, group=True)
     while not list((begun / "checkpoints").glob("*/manifest.json")):
-        assert process.poll() is None
+        assert not process.has_ended, process.wait()
         time.sleep(0.01)
     os.killpg(process.pid, blow)
-    _, rest = process.communicate(timeout=100)
-    assert process.returncode == status, rest
+    ended = process.wait(100)
+    assert ended.returncode == status, ended.stderr
+    assert "3 of 4 runs had already finished" in ended.stderr
     finished = list((tmp_path / "small").glob("*/*/*/result.json"))
     assert begun / "result.json" not in finished
     before = {path: path.stat().st_mtime_ns for path in finished}
