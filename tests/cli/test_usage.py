@@ -7,6 +7,7 @@ import pytest
 from deltarl import load_config
 from deltarl.cli.usage import KEYS, as_key
 from deltarl.library.layers import parse_override
+from deltarl.search.load import OWN, load_search
 
 
 @pytest.mark.parametrize(
@@ -39,4 +40,7 @@ def test_the_keys_are_those_of_a_config(key: str) -> None:
         "agent.batch_size={}": "64",
     }
     parse_override(text := key.format(value.get(key, "1")))
-    load_config("quickstart", text)
+    if key.partition("=")[0] in OWN:
+        load_search("quickstart", "ppo", text)
+    else:
+        load_config("quickstart", text)
