@@ -38,6 +38,8 @@ def test_the_keys_are_those_of_a_config(key: str) -> None:
         "name={}": "a",
         "out={}": "a",
         "agent.batch_size={}": "64",
+        "sampler={}": "random",
+        "pruner={}": "median",
     }
     parse_override(text := key.format(value.get(key, "1")))
     if key.partition("=")[0] in OWN:
