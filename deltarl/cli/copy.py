@@ -12,6 +12,7 @@ from deltarl import places
 from deltarl.errors import ConfigError, suggestion
 from deltarl.library.lookup import KINDS, find, names
 
+SPACES = "configs/search"
 LONGEST_NAME = 255  # the limit of most file systems
 
 
@@ -54,6 +55,8 @@ def _which(name: str) -> tuple[str, str]:
     if not kinds:
         known = sorted({found for kind in KINDS for found in names(kind)})
         raise ConfigError(f"copy: no agent, environment, config, comparison or space '{name}'{suggestion(name, known)}")
+    if len(kinds) > 1 and SPACES in kinds:  # ppo is the agent; the space is configs/search/ppo
+        kinds.remove(SPACES)
     if len(kinds) > 1:
         raise ConfigError(f"copy: '{name}' is in {' and '.join(kinds)}; give {kinds[0]}/{name}")
     return kinds[0], name

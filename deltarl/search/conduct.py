@@ -27,7 +27,7 @@ from deltarl.training.build import built
 from deltarl.training.locks import locked
 from deltarl.training.signals import TrainingStopped, stop_on_signals
 
-TRIALS = 30  # of a study, if neither a number nor a time is given
+DEFAULT_TRIALS = 30  # of a study, if neither a number nor a time is given
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def tune(
     console, command = console or default_console(), command or sys.argv
     check_packages(search)
     place = Place(search.folder, storage)
-    most = trials if trials is not None or hours is not None else TRIALS
+    most = trials if trials is not None or hours is not None else DEFAULT_TRIALS
     budget = Budget(most, None if hours is None else time.time() + 3600 * hours)
     check_same(search, place)
     places.check_folder(place.folder, "out")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltarl import yaml_text
@@ -16,6 +17,8 @@ from deltarl.search.space import Value
 from deltarl.search.spec import Search
 from deltarl.search.storage import REASON, SCORES, VALUES, Place
 from deltarl.training import folder as files
+from deltarl.training.result import result_in
+from deltarl.training.spec import RunSpec
 
 if TYPE_CHECKING:
     import optuna
@@ -110,14 +113,25 @@ def best_config(search: Search, found: Found, command: Sequence[str]) -> str:
     spec = own.model_copy(update={"name": f"{search.run.name}-best", "out": search.run.out})
     how = {"mean": "mean", "median": "median", "iqm": "interquartile mean"}[search.spec.score]
     seeds = f"seed {spec.seeds[0]}" if len(spec.seeds) == 1 else f"seeds {spec.seeds[0]} to {spec.seeds[-1]}"
-    told = " ".join(plain(each) for each in command)
+    told = " ".join(plain(" ".join(command)).split())  # on one line, whatever was typed
     header = [
         f"Trial {best.number} of {len(found.rows)}, the best of: {told}",
         f"Its score, the {how} of the final returns, is {best.score:,.1f} with {seeds}, which chose it among all "
         "trials. What it is worth,",
         "other seeds show: deltarl train best.yaml seeds=[0,1,2,3,4]",
     ]
+    header += [f"Seed {seed} was {why}" for seed, why in _inexact(own)]
     return "".join(f"# {line}\n" for line in header) + yaml_text.dump(spec.model_dump())
+
+
+def _inexact(trial: RunSpec) -> Iterator[tuple[int, str]]:
+    """Seeds whose runs were resumed, but not exactly, so that training them again may give another score."""
+    for seed in trial.seeds:
+        folder = Path(trial.out) / trial.name / f"seed-{seed}"
+        if not (folder / files.RESULT).exists():
+            continue  # on another machine
+        if reasons := result_in(folder).continued:
+            yield seed, f"continued, not exact, so that its score may differ: {'; '.join(reasons)}"
 
 
 def _csv(search: Search, found: Found) -> str:

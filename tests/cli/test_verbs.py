@@ -272,6 +272,8 @@ def test_a_copy_is_found_before_the_shipped_file(deltarl: Deltarl) -> None:
     copy.write_text(copy.read_text().replace("300_000", "7_000"))
     assert load_config("quickstart").total_timesteps == 7_000
     assert deltarl("copy", "envs/hopper", "--to", "mine")[0] == 0
+    assert deltarl("copy", "ppo")[1].startswith("agents/ppo.yaml, ")
+    assert deltarl("copy", "configs/search/ppo")[0] == 0
     assert load_config("quickstart", "env=mine").env.id == "Hopper-v5"
 
 

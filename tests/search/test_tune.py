@@ -26,6 +26,7 @@ from deltarl.search.report import found_in
 from deltarl.search.storage import MOST_DEATHS, Place, claimed, open_study
 from deltarl.search.trials import aggregated
 from deltarl.training import TrainingStopped
+from deltarl.training.result import result_in
 
 SPACE = """
 space:
@@ -91,6 +92,9 @@ def test_trials_end_in_each_of_the_ways_and_are_listed(tuned: tuple[Tuned, str])
         assert ("do not divide width 20" in row["reason"]) == (row["state"] == "fail")
         assert bool(row["torso.width"]) == (row["torso.kind"] == "delta")
         assert f"trial {row['trial']}  " in shown
+        if row["state"] == "pruned":
+            assert result_in(runs[-1].parent).status == "stopped"
+            assert result_in(runs[-1].parent).steps < 128
     assert f"({TRIALS} of {TRIALS} trials: " in shown
 
 
