@@ -1,4 +1,4 @@
-"""Does it learn? PPO and SAC with every kind of torso at equal steps; full-length PPO and TQC beside
+"""Does it learn? PPO and SAC with every kind of torso at equal steps; full-length PPO and TQC next to
 published scores.
 
     python benchmarks/learning.py [--jobs 2] [--runs runs/learning] [--results results/learning]

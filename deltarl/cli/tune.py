@@ -66,7 +66,7 @@ def tune(
 ) -> None:
     """Search for the best values of a config's options, with Optuna.
 
-    The same command goes on with a study that was stopped, and several commands may work on one. It writes best.yaml, a
+    The same command resumes a stopped study, and several commands may work on one. It writes best.yaml, a
     config to train with fresh seeds.
 
     Example: deltarl tune hopper_ppo --space ppo --trials 100 total_timesteps=200_000 pruner=hyperband

@@ -16,10 +16,10 @@ SUFFIXES: dict[str, Format] = {".onnx": "onnx", ".pt2": "torch", ".ts": "torchsc
 
 
 def format_of(path: Path) -> Format:
-    """The format that a file's suffix stands for.
+    """The format that a file's suffix denotes.
 
     Raises:
-        ConfigError: if it stands for none.
+        ConfigError: if it denotes none.
     """
     found = SUFFIXES.get(path.suffix.lower())
     if found is None:

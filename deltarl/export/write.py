@@ -40,7 +40,7 @@ def save_policy(
         normalizer: the `VecNormalize` that the policy was trained with.
         observation_space: the environment's.
         format: `onnx`, `torch` or `torchscript`; default: what the suffix says.
-        metadata: stored in the file, beside the spaces and versions.
+        metadata: stored in the file, in addition to spaces and versions.
         overwrite: replace an existing file.
 
     Returns:

@@ -142,7 +142,7 @@ class _Tasks:
         self.launcher, self.ended = launcher, ended
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
-        # Ray itself retries nothing: only a job that is looked at anew resumes.
+        # Ray itself retries nothing, because only a job that is examined again resumes.
         self.task = ray.remote(_run).options(num_cpus=launcher.cpus, num_gpus=launcher.gpus, max_retries=0)
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self.surroundings = Path.cwd(), environment, list(sys.path)

@@ -60,7 +60,7 @@ def tune(
     """Search for the best values of a config's options.
 
     Every trial is a run of the library for each of the tuning seeds, below `trials` in the study's folder. The same
-    call goes on with a study that was stopped: finished trials stay, and running ones resume from their checkpoints.
+    call resumes a stopped study: finished trials stay, and running ones resume from their checkpoints.
     Several calls may work on one study at the same time.
 
     Args:
@@ -145,12 +145,12 @@ def _work(  # noqa: PLR0917
             if not stop:
                 raise
     if stop:
-        raise TrainingStopped(f"{stop.reason}: stopped; repeat the command to go on with {place.folder}")
+        raise TrainingStopped(f"{stop.reason}: stopped; repeat the command to resume {place.folder}")
     for name, outcome in outcomes.items():
         if isinstance(outcome.failure, Exception):
             raise outcome.failure
         if outcome.kind == "failure":
-            raise SeedFailedError(f"{name} failed; repeat the command to go on:\n{outcome.failure}")
+            raise SeedFailedError(f"{name} failed; repeat the command to continue:\n{outcome.failure}")
         if outcome.stopped is not None:
             raise TrainingStopped(outcome.stopped)
 

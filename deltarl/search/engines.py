@@ -95,7 +95,7 @@ class SuccessiveHalvingSpec(_Named):
     min_resource: _OneOrMore | Literal["auto"] | None = Field(
         None, description="Evaluations before the first decision."
     )
-    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(None, description="One of this many goes on.")
+    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(None, description="One trial in this many continues.")
     min_early_stopping_rate: _Count | None = Field(None, description="Decisions left out at the beginning.")
     bootstrap_count: _Count | None = Field(None, description="Trials needed at a decision.")
 
@@ -108,7 +108,7 @@ class HyperbandSpec(_Named):
     max_resource: _OneOrMore | Literal["auto"] | None = Field(
         None, description="Evaluations of a whole trial; default: counted from the config."
     )
-    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(None, description="One of this many goes on.")
+    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(None, description="One trial in this many continues.")
     bootstrap_count: _Count | None = Field(None, description="Trials needed at a decision.")
 
 
@@ -141,8 +141,8 @@ PrunerSpec = Annotated[
 def make_sampler(spec: SamplerSpec, trial: int) -> BaseSampler:
     """The sampler for one trial.
 
-    It is made anew for each, with a seed of the trial's own: what is drawn then depends on the study's history alone,
-    not on which process draws it, or on how often the study was stopped.
+    Each trial has a new one with its own seed: draws then depend only on the study's history, not on which process draws,
+    or on how often the study was stopped.
 
     Args:
         spec: the sampler as data.

@@ -170,9 +170,8 @@ def _check_condition(search: Search, path: str, other: str) -> None:
 def _checked(search: Search) -> Search:
     """Check that every value of every parameter has a place in some config.
 
-    A value may need another one beside it, so that each is tried with the config as it stands and then within random
-    draws of the whole space. Values that never fit are errors; combinations that do not fit are noted, because such
-    trials fail.
+    A value may need another one with it, so each is tried with the config as it is, and then within random draws of the
+    whole space. Values that never fit are errors; combinations that do not fit are noted, because such trials fail.
     """
     active = dict.fromkeys(path for path in search.spec.space if _may_be_searched(search, path))
     if not active:

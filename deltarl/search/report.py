@@ -38,7 +38,7 @@ class Row:
         score: the score of a complete trial.
         scores: final returns of its runs, in the order of the seeds.
         last: the last evaluation, and its place among the trial's.
-        values: what it gave the options, by path.
+        values: its values of the options, by path.
         reason: why it failed.
     """
 

@@ -73,7 +73,7 @@ def check_packages(search: Search) -> None:
 
 
 def check_same(search: Search, place: Place) -> None:
-    """Check that a folder is free, or holds a study that the search can go on with; nothing is changed.
+    """Check that a folder is free, or contains a study that the search can resume; nothing is changed.
 
     Raises:
         ConfigError: names the first key that differs.
@@ -99,7 +99,7 @@ def check_same(search: Search, place: Place) -> None:
 
 
 def write_study(search: Search, place: Place) -> None:
-    """Write what the study is, for those who go on with it."""
+    """Write the study's definition, which later calls compare with theirs."""
     files.write_text(place.folder / STUDY, yaml_text.dump(_told(search, place)))
 
 

@@ -46,7 +46,7 @@ _UNREAD_OPTIONS["orthogonal"] = _UNREAD_OPTIONS["lerp"]
 _UNREAD_OPTIONS["lerp"] += ("residual_scale",)  # it has a learned rate per feature already
 
 
-# Defaults of earlier versions, in whose resolved configs every option is written out.
+# Defaults of earlier versions, whose resolved configs contain every option.
 _EARLIER: dict[str, Any] = {"head_width": None, "heads": 1, "beta_init": 1.0, "value_start": 1.0}
 
 

@@ -23,7 +23,7 @@ GIF_WIDTH = 240
 
 
 class Film:
-    """A video file, written beside its target and moved there once it is complete.
+    """A video file, written next to its target and moved there once it is complete.
 
     Use it as a context manager: if the body raises, nothing is left behind.
 

@@ -88,7 +88,7 @@ def record(
 def follow_body(env: Any) -> None:
     """Select the model's camera that follows the body, if it has one and no other was chosen.
 
-    Gymnasium's default camera stands still, so a moving body is soon out of sight.
+    Gymnasium's default camera does not move, so a moving body is soon out of sight.
     """
     import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415  (MUJOCO_GL must be set first)
 

@@ -21,7 +21,7 @@ from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
-# Settings that are worth a column beside the scores.
+# Settings that are worth a column next to the scores.
 _TORSO = ("kind", "width", "depth", "heads", "channels", "update")
 MAIN_SETTINGS = {
     "agent": ("algorithm", "learning_rate", "batch_size", "gamma"),

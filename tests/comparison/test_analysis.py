@@ -57,7 +57,7 @@ def test_words_follow_intervals_and_tests(low: float | None, high: float | None,
 
 
 def test_more_pairs_ask_more_of_each(tmp_path: Path) -> None:
-    """Holm's adjustment: a difference shown with one other arm may not be shown beside five equal ones."""
+    """Holm's adjustment: a difference shown with one other arm may not be shown with five equal arms as well."""
     scores = {
         **APART,
         ("reacher", "delta"): [-4.4, -4.9, -4.6, -5.0, -4.5],

@@ -77,7 +77,7 @@ def is_made_anew(value: object) -> bool:
     return (isinstance(value, Logger | logging.Logger | RolloutBuffer) and is_known(type(value))) or _draws(value)
 
 
-# Of MuJoCo and Gymnasium; what MuJoCo has beside these may change a simulation.
+# Of MuJoCo and Gymnasium; anything else in MuJoCo may change a simulation.
 _DRAWING_MODULES = ("gymnasium.envs.mujoco.mujoco_rendering", "mujoco.renderer", "mujoco.viewer", "mujoco._render")
 _DRAWING_CLASSES = {
     "MjvCamera",
