@@ -141,8 +141,8 @@ PrunerSpec = Annotated[
 def make_sampler(spec: SamplerSpec, trial: int) -> BaseSampler:
     """The sampler for one trial.
 
-    Each trial has a new one with its own seed: draws then depend only on the study's history, not on which process draws,
-    or on how often the study was stopped.
+    Each trial has a new one with its own seed: draws then depend only on the study's history, not on the process that
+    draws, or on how often the study was stopped.
 
     Args:
         spec: the sampler as data.
