@@ -44,7 +44,9 @@ def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
 def main_settings(spec: RunSpec) -> dict[str, Any]:
     """The settings shown with the scores; in a comparison, the name is the arm's."""
     content = spec.model_dump(mode="json")
-    settings: dict[str, Any] = {"Task": spec.env.id, "Name": spec.name}  # TensorBoard sorts capitals first
+    labels = dict.fromkeys((spec.actor_torso.label(), spec.critic_torso.label()))  # one if they are the same
+    # TensorBoard sorts capitals first.
+    settings: dict[str, Any] = {"Task": spec.env.id, "Name": spec.name, "Torso": ", ".join(labels)}
     for part, keys in MAIN_SETTINGS.items():
         settings |= {f"{part}.{key}": content[part][key] for key in keys if _is_plain(content[part].get(key))}
     return settings

@@ -239,7 +239,8 @@ def test_tensorboard_has_the_config_as_text_and_the_main_settings_as_hparams(fin
         if tag.endswith("session_start_info")
     ]
     # TensorBoard sorts the columns by name, and shows only the first ones.
-    assert sorted(start.hparams)[:3] == ["Name", "Seed", "Task"]
+    assert sorted(start.hparams)[:4] == ["Name", "Seed", "Task", "Torso"]
+    assert start.hparams["Torso"].string_value == "delta 64x2"
     assert start.hparams["Task"].string_value == "Hopper-v5"
     assert start.hparams["agent.batch_size"].number_value == 32
     assert start.hparams["actor_torso.kind"].string_value == "delta"
