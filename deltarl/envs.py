@@ -267,7 +267,9 @@ def _make(env_id: str, render_mode: str | None, **options: Any) -> gym.Env[Any, 
         return DmControlFrames(gym.make(env_id, **options), render_mode, **frames)
     if render_mode is not None:
         options["render_mode"] = render_mode
-    return gym.make(env_id, **options)
+    env = gym.make(env_id, **options)
+    task_packages.tidy(env.unwrapped)
+    return env
 
 
 def build_training_envs(spec: EnvSpec, seed: int, threads: int = 1) -> VecEnv:

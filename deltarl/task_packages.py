@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 
 from deltarl.errors import ConfigError
 
@@ -82,3 +83,10 @@ def register(env_id: str) -> None:
             except ImportError as error:
                 hint = f": pip install 'deltarl[{family.extra}]'" if family.extra else ""
                 raise ConfigError(f"'{env_id}' needs {family.title} ({error}){hint}") from None
+
+
+def tidy(env: object) -> None:
+    """Delete the file that gymnasium-robotics has written for a maze; it has been read."""
+    path = getattr(env, "tmp_xml_file_path", None)
+    if path is not None and type(env).__module__.partition(".")[0] in ROBOTICS.modules:
+        Path(path).unlink(missing_ok=True)

@@ -9,18 +9,19 @@ import pytest
 
 from deltarl.library import names
 
-# A task of each family that needs packages; the family's other tasks are tested by `make test-slow`.
-DEFAULT = {"dmc_cheetah_run"}
+# Families of which `make test` covers one task, or none where others are built the same way; the rest is slow.
+FAMILIES = ("adroit_hand_", "ant_maze_", "dmc_", "franka_", "hand_", "point_maze_")
+COVERED = {"adroit_hand_door", "dmc_cheetah_run", "point_maze_umaze"}
 EXTRAS = {"dmc_": "dm_control"}
 
 
 def marks_of(name: str, *, slow: bool = True) -> list[pytest.MarkDecorator]:
-    """Skip what needs a package that is missing; with `slow`, all but one task of such a family are slow."""
+    """Skip what needs a package that is missing; with `slow`, mark what only `make test-slow` covers."""
+    marks = [pytest.mark.slow] if slow and name.startswith(FAMILIES) and name not in COVERED else []
     package = next((package for prefix, package in EXTRAS.items() if name.startswith(prefix)), None)
-    if package is None:
-        return []
-    missing = pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed")
-    return [missing, *([pytest.mark.slow] if slow and name not in DEFAULT else [])]
+    if package is not None:
+        marks.append(pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
+    return marks
 
 
 def shipped(kind: str, *, slow: bool = True) -> list[Any]:
