@@ -17,6 +17,10 @@ from pathlib import Path
 from deltarl.errors import ConfigError
 
 
+class MissingPackageError(ConfigError):
+    """The package of an environment is not installed or cannot be imported."""
+
+
 @dataclass(frozen=True)
 class Family:
     """The environments that a package registers in Gymnasium.
@@ -70,7 +74,7 @@ def register(env_id: str) -> None:
     """Import the package that may register an environment.
 
     Raises:
-        ConfigError: if it is not installed or cannot be imported, with the command that installs it.
+        MissingPackageError: if it is not installed or cannot be imported, with the command that installs it.
     """
     named = family_of(env_id)
     for family in (named,) if named else [family for family in FAMILIES if not family.prefix]:
@@ -82,7 +86,7 @@ def register(env_id: str) -> None:
                     import_module(module)
             except ImportError as error:
                 hint = f": pip install 'deltarl[{family.extra}]'" if family.extra else ""
-                raise ConfigError(f"'{env_id}' needs {family.title} ({error}){hint}") from None
+                raise MissingPackageError(f"'{env_id}' needs {family.title} ({error}){hint}") from None
 
 
 def tidy(env: object) -> None:

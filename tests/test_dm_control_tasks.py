@@ -20,6 +20,7 @@ from deltarl.checkpoints.state import capture, restore
 from deltarl.cli import main
 from deltarl.envs import EnvSpec, build_envs
 from deltarl.library import names
+from deltarl.training.folder import UnregisteredError, load_spec, write_config
 from deltarl.training.provenance import surroundings
 from tests.shipped import marks_of
 
@@ -125,8 +126,9 @@ def test_observations_with_numbers_that_no_policy_takes_have_to_be_flattened(tmp
 
 @pytest.mark.parametrize("missing", ["shimmy", "dm_control"])
 def test_the_extra_is_named_where_it_is_missing(
-    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_config(load_config("quickstart", f"env={ONE}"), 0, tmp_path)
     monkeypatch.setitem(sys.modules, missing, None)
     for env_id in [each for each in gym.registry if each.startswith("dm_control/")]:
         monkeypatch.delitem(gym.registry, env_id)
@@ -138,3 +140,5 @@ def test_the_extra_is_named_where_it_is_missing(
     assert "'dm_control/cheetah-run-v0' needs DeepMind Control (" in said
     assert "pip install 'deltarl[dmc]'" in said
     assert "Traceback" not in said
+    with pytest.raises(UnregisteredError, match=f"^{tmp_path}: 'dm_control/cheetah-run-v0' needs DeepMind Control"):
+        load_spec(tmp_path)  # a run is not called damaged

@@ -20,6 +20,7 @@ from deltarl.errors import ConfigError
 from deltarl.gates import Record, read_record, without_erasure
 from deltarl.reading import check_plain, read_json, read_yaml, readable
 from deltarl.recording import metrics
+from deltarl.task_packages import MissingPackageError
 from deltarl.torsos import DeltaTorsoSpec
 from deltarl.torsos.custom import find_block
 from deltarl.training import lookup
@@ -200,14 +201,17 @@ def load_spec(folder: Path) -> RunSpec:
 
     Raises:
         UnregisteredError: if its environment is not registered, or the class of its blocks not imported, in this
-            process.
+            process, or the package of its environment is not installed.
         ConfigError: if it is damaged.
     """
     path = folder / CONFIG
     with readable(path):
         content = read_yaml(path)
         env = content["env"]["id"]
-        known = is_registered(env)
+        try:
+            known = is_registered(env)
+        except MissingPackageError as error:
+            raise UnregisteredError(f"{folder}: {error}") from None
         blocks = {
             role: str(torso["block"])
             for role in ("actor_torso", "critic_torso")
