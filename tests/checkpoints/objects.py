@@ -23,6 +23,24 @@ class Holder:
         vars(self).update(attributes)
 
 
+def through_json(root: Any, into: Any) -> Any:
+    """Fill `into` from a capture of `root` that was written as JSON."""
+    snapshot = capture(root)
+    assert snapshot.unsupported == {}
+    snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
+    filled, missing = restore(into, snapshot)
+    assert missing == []
+    return filled
+
+
+def reported(root: Any, into: Any) -> tuple[Any, list[str]]:
+    """Like `through_json`, but also returns what could not be stored or restored."""
+    snapshot = capture(root)
+    snapshot.tree = json.loads(json.dumps(snapshot.tree, allow_nan=False))
+    filled, missing = restore(into, snapshot)
+    return filled, [*snapshot.unsupported, *missing]
+
+
 def resumed(value: Any, fresh: Any) -> tuple[Any, list[str]]:
     """`fresh` after a capture of `value`, written as JSON, is restored into it; and the paths that are reported."""
     snapshot = capture(Holder(value=value))

@@ -8,14 +8,19 @@ from typing import Any
 _MOVED: Mapping[str, str] = {
     f"deltarl.{old}.{name}": f"deltarl.{new}.{name}"
     for old, new, names in (
-        ("torso", "torsos.base", "Torso"),
+        ("torso", "torsos.torso", "Torso"),
+        ("torsos.base", "torsos.torso", "Torso"),
         ("specs", "torsos.custom", "CustomTorsoSpec"),
         ("specs", "torsos.delta", "DeltaTorsoSpec"),
         ("specs", "torsos.mlp", "MLPTorsoSpec"),
         ("specs", "torsos.residual", "PlainTorsoSpec ResidualTorsoSpec"),
         ("blocks", "torsos.delta_blocks", "AdditiveBlock DeltaBlock LerpBlock RankOneBlock WriteOnlyBlock"),
         ("blocks", "torsos.layers", "BatchRenorm ChannelCompressor Sublayer"),
-        ("blocks", "torsos.residual", "PlainBlock ResidualBlock"),
+        ("blocks", "torsos.residual_blocks", "PlainBlock ResidualBlock"),
+        ("torsos.residual", "torsos.residual_blocks", "PlainBlock ResidualBlock"),
+        ("torsos.bronet", "torsos.bronet_blocks", "BroNetBlock"),
+        ("torsos.hyper", "torsos.hyper_blocks", "Connections HyperBlock SumOfStreams"),
+        ("torsos.simbav2", "torsos.simbav2_blocks", "Embedding Scaler SimbaV2Block UnitLinear"),
         ("fast.ppo", "fast.on_policy.ppo", "PPO"),
         ("fast.a2c", "fast.on_policy.a2c", "A2C"),
         ("fast.sac", "fast.off_policy.sac", "SAC"),
