@@ -135,9 +135,13 @@ def _report(search: Search, tuned: Tuned) -> None:
             if any(path in row.values for row in best):
                 add_row(table, [path, *(_shown(row.values, path) for row in best)])
         print_table(table)
+    failed: dict[str, list[str]] = {}
     for row in tuned.found.rows:
         if row.reason:
-            typer.echo(f"deltarl: trial {row.number} failed: {row.reason}", err=True)
+            failed.setdefault(row.reason, []).append(str(row.number))
+    for reason, numbers in failed.items():
+        which = f"trial {numbers[0]}" if len(numbers) == 1 else f"trials {', '.join(numbers)}"
+        typer.echo(f"deltarl: {which} failed: {reason}", err=True)
     typer.echo(f"plots: {tuned.page}")
     if tuned.best is not None:
         typer.echo(f'best: {tuned.best}; evaluate it with fresh seeds: deltarl train {tuned.best} "seeds=[0,1,2,3,4]"')

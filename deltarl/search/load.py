@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from deltarl.errors import ConfigError, first_complaint, nearest, suggestion
 from deltarl.library import COMMAND_LINE, Layer, compose, find, name_with, parse_override, read_yaml
+from deltarl.search.engines import NoPrunerSpec
 from deltarl.search.space import ChoiceSpec, FloatSpec, Parameter, Value
 from deltarl.search.spec import NOTHING, SEARCHED, TASK, Search, SearchSpec, value_at
 from deltarl.training.spec import RunSpec
@@ -183,6 +184,8 @@ def _checked(search: Search) -> Search:
             _check_value(search, path, value, draws)
     notes = list(search.notes)
     notes += [f"{path} is given as an override, and not searched" for path in search.pinned]
+    if search.run.eval.every is None and not isinstance(search.spec.pruner, NoPrunerSpec):
+        notes.append("no trial is pruned, because eval.every is null")
     idle = [path for path in search.spec.space if path not in active]
     if idle:
         notes.append(f"not searched, because their conditions are not met by this config: {', '.join(idle)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from deltarl.search import load_search
 from deltarl.search.engines import make_pruner, make_sampler
 from deltarl.search.load import KIND, read_space
 from deltarl.search.space import ChoiceSpec, FloatSpec, is_met
-from deltarl.search.storage import Place, open_study
+from deltarl.search.storage import Place, check_packages, open_study
 
 # A config that each shipped space is made for.
 CONFIGS = {
@@ -157,11 +158,23 @@ def test_a_trial_is_the_config_with_the_values_on_tuning_seeds(space: Path) -> N
     assert search.spec.score == "iqm"
 
 
-def test_values_that_do_not_go_together_are_noted(space: Path) -> None:
+def test_values_that_do_not_go_together_are_noted_and_a_pruner_without_evaluations(space: Path) -> None:
     space.write_text("space:\n  torso.width: [16, 20]\n  torso.head_width: [4, 8]\n")
-    [note] = load_search("quickstart", str(space)).notes
-    assert "of the space are not valid configs, and such trials fail" in note
-    assert "do not divide width 20" in note
+    idle, misfits = load_search("quickstart", str(space), "eval.every=null").notes
+    assert "of the space are not valid configs, and such trials fail" in misfits
+    assert "do not divide width 20" in misfits
+    assert idle == "no trial is pruned, because eval.every is null"
+    assert load_search("quickstart", str(space), "eval.every=null", "pruner=none").notes == (misfits,)
+
+
+def test_what_is_missing_is_named_with_the_command_that_installs_it(
+    space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space.write_text("space:\n  agent.gamma: [0.9, 0.99]\n")
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    check_packages(load_search("quickstart", str(space)))
+    with pytest.raises(ConfigError, match=r"^tune: cmaes not installed; install with: pip install 'deltarl\[tune\]'$"):
+        check_packages(load_search("quickstart", str(space), "sampler=cmaes"))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "qmc", "tpe group"])
