@@ -1,4 +1,4 @@
-"""Play a policy from `deltarl export` with onnxruntime and NumPy; Gymnasium stands for the robot.
+"""Play a policy from `deltarl export` with onnxruntime and NumPy; Gymnasium takes the place of the robot.
 
 Example: python examples/deploy_onnx.py hopper.onnx
 """
