@@ -28,7 +28,8 @@ from deltarl.export.check import TOLERANCE, check, sample
 from deltarl.export.formats import encode, opened
 from deltarl.export.policy import policy_module
 from deltarl.export.target import FORMATS
-from tests.export.test_policy import BOX, OBSERVED, Backwards, Sum, few, plain_policy
+from deltarl.policies import DeltaActorCriticPolicy
+from tests.export.test_policy import BOX, OBSERVED, Backwards, Sum, few, perturb, plain_policy
 from tests.policies.matrix import Case, make, parameters
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "deploy_onnx.py"
@@ -176,6 +177,32 @@ def test_every_algorithm_and_torso_is_exported(case: Case, kind: Any) -> None:
     player = opened(encode(module, kind, {}), kind, module, Path("policy"))
     assert [each.name for each in player.inputs] == [each.name for each in module.inputs]
     assert check(model.policy, None, module, player) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"update": update} for update in ("write_only", "additive", "lerp", "residual_erase", "orthogonal")),
+        {"channels": 3, "expand": "linear"},
+        {"channels": 2, "expand": "copy", "value": "sigmoid"},
+        {"products": 2, "gate_layers": 2, "drop_path": 0.2},
+        {"sphere": True},
+        {"direction": "generator", "gate": "fixed"},
+        {"direction": "linear", "norm": "none", "output_scale": "mlp"},
+        {"norm": "rms", "norm_position": "sandwich", "residual_scale": 0.1, "sublayers": 2, "activation": "gelu"},
+        {"kind": "hyper", "channels": 3, "connections": "dynamic", "mixing": "free"},
+        {"kind": "hyper", "channels": 3, "connections": "dynamic", "mixing": "doubly_stochastic"},
+    ],
+    ids=str,
+)
+def test_options_of_torsos_are_exported(options: dict[str, Any]) -> None:
+    torso = {"width": 16, "depth": 2, **options}
+    policy = DeltaActorCriticPolicy(OBSERVED["float64"], BOX, lambda _: 0.0, torso=torso)
+    perturb(policy)
+    module = policy_module(policy)
+    player = opened(encode(module, "onnx", {}), "onnx", module, Path("policy"))
+    assert check(policy, None, module, player) <= TOLERANCE
 
 
 @pytest.mark.slow

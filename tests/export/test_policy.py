@@ -34,6 +34,14 @@ def player_of(module: PolicyModule) -> Player:
     return Player(run, module.inputs)
 
 
+def perturb(policy: BasePolicy) -> None:
+    """Move gates, scales and everything else away from where they start."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
 def few(case: Case) -> bool:
     """One cell for each algorithm; every kind of observation and torso occurs."""
     turn = SUBJECTS.index(case.subject)
@@ -46,9 +54,7 @@ def few(case: Case) -> bool:
 @pytest.mark.parametrize("case", parameters(covering=few))
 def test_actions_are_those_of_predict_for_every_algorithm_observation_and_torso(case: Case) -> None:
     model = make(case.subject, case.observation, torso=case.torso)
-    with torch.no_grad():  # gates and output scales away from their start
-        for parameter in model.policy.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    perturb(model.policy)
     module = policy_module(model)
     assert check(model.policy, None, module, player_of(module)) <= TOLERANCE
     assert not any(parameter.requires_grad for parameter in module.parameters())
