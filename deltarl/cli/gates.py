@@ -97,10 +97,12 @@ def gates(
         raise ConfigError(
             f"{run}: its networks have no gates; measurements of their features and updates are in {GATES}"
         )
-    with readable(run / files.GATES):
-        print_table(_table(record))
-        for name, draw in figures(record).items():
-            _save(f"gates_{name}", draw(record), folder)
+    with readable(run / GATES):
+        table = _table(record)
+        drawn = {name: draw(record) for name, draw in figures(record).items()}
+    print_table(table)
+    for name, figure in drawn.items():
+        _save(f"gates_{name}", figure, folder)
 
 
 def _changes(settings: list[str]) -> dict[str, str]:
@@ -163,14 +165,14 @@ def _episode(run: Path, seed: int) -> Figure:
 
 def _save(name: str, figure: Figure, folder: Path) -> None:
     """Write PNG and SVG, and print their paths."""
+    paths = [folder / f"{name}.{suffix}" for suffix in ("png", "svg")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "svg"):
-            path = folder / f"{name}.{suffix}"
-            figure.savefig(path, metadata={"Date": None} if suffix == "svg" else None)
-            typer.echo(str(path))
+        for path in paths:
+            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     except OSError as error:
         raise ConfigError(f"--out: {folder} cannot be used: {error.strerror or error}") from None
+    typer.echo("\n".join(map(str, paths)))  # not above: nobody may be reading (`deltarl gates RUN | head`)
 
 
 def _table(record: Record) -> Table:

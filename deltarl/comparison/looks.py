@@ -55,7 +55,7 @@ def since_the_first(study: Study) -> Iterator[str]:
     for key in _PLANNED:
         if first["plan"].get(key) != now["plan"][key]:
             yield (
-                f"The comparison's {key} was changed after a look at the results; it was "
+                f"The key '{key}' of the comparison was changed after a look at the results; it was "
                 f"{first['plan'].get(key) or 'not given'} before."
             )
 

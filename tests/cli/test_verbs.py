@@ -10,7 +10,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deltarl.agents import build_policy
 from deltarl.cli import main
 from deltarl.cli.doctor import WITHOUT
 from deltarl.cli.evaluate import over_seeds
+from deltarl.cli.gates import gates
 from deltarl.cli.list_runs import Order, Row, ordered
 from deltarl.envs import build_envs
 from deltarl.library import KINDS, find, names, read_yaml
@@ -474,6 +475,17 @@ def test_gates_says_and_draws_what_was_measured(measured: RunResult, deltarl: De
         assert image.size[0] > 800
     for path in (tmp_path / "figures").glob("*.svg"):
         assert "<svg" in path.read_text()
+
+
+def test_gates_blames_no_file_if_nobody_reads_what_it_says(
+    measured: RunResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as in `deltarl gates RUN | head`
+    with suppress(BrokenPipeError), os.fdopen(writer, "w", buffering=1) as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        with pytest.raises(BrokenPipeError):
+            gates(measured.folder, out=tmp_path)
 
 
 def test_gates_needs_a_run_with_gates(finished: RunResult, measured: RunResult, deltarl: Deltarl) -> None:

@@ -210,7 +210,10 @@ def test_a_plan_that_changes_after_a_look_is_reported(tmp_path: Path) -> None:
     other = comparison(tmp_path, *CONTRASTS, "primary=[writing]", seeds=2)
     write_runs(other, scores(2), gates=False)
     [told] = since_the_first(read_study(other.folder))
-    assert "The comparison's primary was changed after a look at the results; it was ['erasing'] before." in told
+    assert (
+        "The key 'primary' of the comparison was changed after a look at the results; it was ['erasing'] before."
+        in told
+    )
 
 
 def test_a_reference_of_the_report_alone_is_reported(planned: Analysis) -> None:
