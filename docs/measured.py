@@ -85,6 +85,25 @@ def gate_cost_table() -> str:
     )
 
 
+def evaluation_cost_table() -> str:
+    """Share of a run's time that its evaluations take at the default cadence."""
+    found = json.loads((ROOT / "results" / "evaluation_cost.json").read_text())
+    rows = [
+        f"| {name} | {case['budget']:,} | {case['evaluations_of_budget']} of {case['episodes']} episodes "
+        f"| {case['evaluation_seconds'] / case['evaluations']:.0f} | {case['share_of_budget']:.0%} |"
+        for name, case in found["cases"].items()
+    ]
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/evaluation_cost.py`, one thread, CPU seconds, on a busy machine:",
+            "",
+            "| training | steps | evaluations | seconds each | share of the run |",
+            "|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 def seal_table() -> str:
     """The cost of checking that a lean step still equals Stable-Baselines3's."""
     found = json.loads((ROOT / "results" / "seal_cost.json").read_text())

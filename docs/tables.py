@@ -157,6 +157,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "rates": mechanism.rates_table,
         "erasing_speed": mechanism.speed_table,
     },
+    "docs/guide.md": {"evaluation_cost": measured.evaluation_cost_table},
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": trained.learning_tables},
     "docs/deploy.md": {"latency": measured.latency_table},

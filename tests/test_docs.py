@@ -43,6 +43,7 @@ TABLED = [
     "docs/policies.md",
     "docs/learning.md",
     "docs/deploy.md",
+    "docs/guide.md",
     "docs/long-runs.md",
     "docs/gates.md",
     "docs/environments.md",
