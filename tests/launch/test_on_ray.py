@@ -194,3 +194,31 @@ def test_a_comparison_loses_no_run_with_a_node(tmp_path: Path) -> None:
     nodes.shutdown()
     assert len(finished) == len(set(finished)) == 12
     assert weights[0] == weights[1]
+
+
+def mark(folder: Path, number: int, report: Report, stop: StopRequest) -> int:
+    del report, stop
+    with (folder / f"{number}").open("a") as file:
+        file.write("done\n")
+    return number
+
+
+@pytest.mark.slow
+def test_two_hundred_jobs_are_done_while_nodes_come_and_go(tmp_path: Path) -> None:
+    ray.shutdown()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    alive = [nodes.add_node(num_cpus=1) for _ in range(3)]
+    ended: list[str] = []
+
+    def end(name: str, _: Outcome[Any]) -> None:
+        ended.append(name)
+        if len(ended) in {50, 100, 150}:
+            os.kill(alive.pop(0).all_processes["raylet"][0].process.pid, signal.SIGKILL)
+            alive.append(nodes.add_node(num_cpus=1, wait=False))
+
+    jobs = [Job(f"job {n}", partial(mark, tmp_path, n)) for n in range(200)]
+    outcomes = Ray(nodes.address).run(jobs, lambda *_: None, StopRequest(), ended=end)
+    nodes.shutdown()
+    assert {name: outcome.result for name, outcome in outcomes.items()} == {f"job {n}": n for n in range(200)}
+    assert sorted(ended) == sorted(outcomes)
+    assert all((tmp_path / f"{n}").read_text().count("done") <= 2 for n in range(200))
