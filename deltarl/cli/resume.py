@@ -53,11 +53,13 @@ def resume(
 
     from deltarl import launch
     from deltarl.launch.display import default_console
+    from deltarl.training.folder import CONFIG, load_spec
 
     def changed(config: Path) -> RunSpec:
         return load_config(str(config), *overrides or [])
 
-    threads = changed(folder / "config.yaml").threads
+    load_spec(folder)  # names the modules that the run was trained with
+    threads = changed(folder / CONFIG).threads
     where = launcher_of(launcher, ray_address, gpus, threads=threads, jobs=jobs)
     results = launch.resume(run, changed, default_console(), ["deltarl", *sys.argv[1:]], jobs, launcher=where)
     spec = load_config(str(results[0].folder / "config.yaml"))

@@ -144,7 +144,7 @@ def test_a_mapping_as_an_override_adds_to_what_stands_there(override: str, read:
     expected = {
         "agent=": (2, 0.5, 64),
         "eval=": (256, 2),
-        "env.n": {"observations": False, "rewards": False, "clip": 10.0},
+        "env.n": {"observations": False, "rewards": False, "clip": 10.0, "keys": None},
         "arms.": 0.5,
         "agent": {"schedule": "linear", "start": 0.1, "end": 0.0, "fraction": 1.0},
     }
