@@ -164,7 +164,7 @@ def test_a_comparison_loses_no_run_with_a_node(tmp_path: Path) -> None:
         "reference: a\n"
         "tasks: {pendulum: {env: inverted_pendulum}}\n"
         "seeds: [0, 1, 2, 3, 4, 5]\n"
-        "total_timesteps: 1024\n"
+        "total_timesteps: 2048\n"
         "agent: {base: ppo, n_steps: 64, batch_size: 64}\n"
         "checkpoint: {every: 128}\n"
         "eval: {every: null, episodes: 1}\n"
@@ -175,8 +175,10 @@ def test_a_comparison_loses_no_run_with_a_node(tmp_path: Path) -> None:
     def report(_: str, progress: Progress) -> None:
         """With jobs waiting, both nodes are at work."""
         raylet = lost.all_processes["raylet"][0].process
-        if len(finished) >= 4 and progress.steps >= 256 and raylet.poll() is None:
-            os.kill(raylet.pid, signal.SIGKILL)
+        if len(finished) >= 4 and progress.steps >= 512 and raylet.poll() is None:
+            workers = Path(f"/proc/{raylet.pid}/task/{raylet.pid}/children").read_text().split()
+            for pid in [raylet.pid, *map(int, workers)]:  # a machine takes all of its processes with it
+                os.kill(pid, signal.SIGKILL)
 
     weights = []
     for where in ("ray", "local"):
