@@ -30,7 +30,7 @@ from deltarl.export.policy import policy_module
 from deltarl.export.target import FORMATS
 from deltarl.policies import DeltaActorCriticPolicy
 from tests.export.test_policy import BOX, OBSERVED, Backwards, Sum, few, perturb, plain_policy
-from tests.policies.matrix import Case, make, parameters
+from tests.policies.matrix import SUBJECTS, Case, make, parameters
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "deploy_onnx.py"
 RUNS = Path(__file__).parents[1] / "fixtures" / "runs"
@@ -166,6 +166,16 @@ def test_pytorchs_formats_are_made_by_the_verb(
     assert json.loads(extra["metadata.json"])["task"] == "Hopper-v5"
     act = act if kind == "torchscript" else act.module()
     assert [act(torch.zeros(rows, 11, dtype=torch.float64)).shape for rows in (1, 64)] == [(1, 3), (64, 3)]
+
+
+def test_a_zero_state_has_a_direction_in_the_file_too() -> None:
+    """Where the state is 0, only an epsilon keeps the direction of a Delta block from being 0 / 0."""
+    module = policy_module(make(SUBJECTS[0], torso={"kind": "delta", "width": 16}))
+    player = opened(encode(module, "onnx", {}), "onnx", module, Path("policy"))
+    zeros = np.zeros((2, 10))
+    found, _ = player.predict(zeros, None)
+    np.testing.assert_allclose(found, module(torch.from_numpy(zeros)), atol=1e-6)
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.slow
