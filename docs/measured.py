@@ -159,7 +159,7 @@ def speed_in_short() -> str:
     """The ratios of SAC and PPO, for the README."""
     report = json.loads((ROOT / "benchmarks" / "bench.json").read_text())
     lines = [
-        "| training steps per second, times Stable-Baselines3's | MLP | residual | Delta, one head |",
+        "| training steps per second, times Stable-Baselines3's | MLP | residual | Delta |",
         "|---|---|---|---|",
     ]
     found = {(row["algorithm"], row["network"]): row for row in ratios(report) if row["what"] == "sb3 / deltarl"}
