@@ -254,13 +254,13 @@ def serve(command: list[str], cwd: Path) -> None:
             server.kill()  # nothing of it is needed any more
 
 
+# One starts a cluster; of the others, examples and exports have tests of their own.
+SLOW_PAGES = {"docs/clusters.md", "docs/deploy.md", "docs/integrations.md"}
+
+
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, marks=[pytest.mark.slow] if page == "docs/clusters.md" else [])  # it starts a cluster
-        for page in PAGES
-        if blocks(page)
-    ],
+    [pytest.param(page, marks=[pytest.mark.slow] if page in SLOW_PAGES else []) for page in PAGES if blocks(page)],
 )
 def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Path) -> None:
     for language, code in blocks(page):

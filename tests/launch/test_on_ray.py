@@ -82,10 +82,10 @@ def again(report: Report, stop: StopRequest) -> str:
 
 def test_jobs_run_on_the_nodes_and_report() -> None:
     shown: list[tuple[str, Progress]] = []
-    jobs = [Job(f"job {n}", partial(square, n)) for n in range(4)]
+    jobs = [Job(f"job {n}", partial(square, n)) for n in range(2)]
     outcomes = run(jobs, Ray(), report=lambda *each: shown.append(each))
-    assert {name: outcome.result for name, outcome in outcomes.items()} == {f"job {n}": n * n for n in range(4)}
-    assert {name: progress.steps for name, progress in shown} == {f"job {n}": n for n in range(4)}
+    assert {name: outcome.result for name, outcome in outcomes.items()} == {f"job {n}": n * n for n in range(2)}
+    assert {name: progress.steps for name, progress in shown} == {f"job {n}": n for n in range(2)}
 
 
 @pytest.mark.slow
