@@ -172,6 +172,23 @@ def speed_in_short() -> str:
     )
 
 
+def launch_table() -> str:
+    """What launching a job costs, on this machine and on a cluster."""
+    found = json.loads((ROOT / "results" / "launch_cost.json").read_text())
+    names = {"local": "processes of one machine", "ray": "a Ray cluster of two nodes"}
+    rows = [f"| {name} | {found['median'][key]:.2f} |" for key, name in names.items()]
+    return "\n".join(
+        [
+            f"| {found['jobs']} jobs, {found['at_once']} at a time | seconds per job |",
+            "|---|---|",
+            *rows,
+            "",
+            f"On {found['processor']}, {found['cores']} cores, beyond the jobs' own {found['seconds']:.0f} seconds; "
+            f"medians of {len(found['seconds_per_job']['ray'])} rounds (`benchmarks/launch_cost.py`).",
+        ]
+    )
+
+
 def compiled_table() -> str:
     """The gain of compiling an update, and the number of updates after which it pays off."""
     report = json.loads((ROOT / "results" / "compiled.json").read_text())

@@ -39,6 +39,7 @@ SHORT_STEPS = 1100  # a little more than the random steps that the examples star
 TABLED = [
     "README.md",
     "docs/torsos.md",
+    "docs/clusters.md",
     "docs/mechanism.md",
     "docs/policies.md",
     "docs/learning.md",
