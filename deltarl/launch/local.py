@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -150,4 +151,8 @@ class _Children:
 
 def _run(work: Callable[[Report, StopRequest], Any], connection: Connection[Any, Any]) -> None:
     with stop_on_message(connection) as stop:
-        connection.send(ended_as(work, connection.send, stop))
+        outcome = ended_as(work, connection.send, stop)
+        try:
+            connection.send(outcome)
+        except Exception:  # it cannot be pickled
+            connection.send(Outcome("failure", failure=traceback.format_exc()))

@@ -150,3 +150,13 @@ def test_there_are_as_many_processes_as_cores_allow() -> None:
     assert default_jobs(jobs=1_000, threads=1) == cores
     assert default_jobs(jobs=1, threads=1) == 1
     assert default_jobs(jobs=3, threads=10 * cores) == 1
+
+
+def unpicklable(report: Report, stop: StopRequest) -> object:
+    del report, stop
+    return lambda: None
+
+
+def test_a_result_that_cannot_be_sent_says_why() -> None:
+    outcomes = Processes(1).run([Job("one", unpicklable)], lambda *_: None, StopRequest())
+    assert "pickle" in str(outcomes["one"].failure)
