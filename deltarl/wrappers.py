@@ -12,6 +12,8 @@ from pydantic import Field, create_model
 
 from deltarl.drift import DriftSpec
 from deltarl.errors import Spec
+from deltarl.history import HistorySpec
+from deltarl.mask import MaskSpec
 
 
 class DiscretizeActionSpec(Spec):
@@ -133,6 +135,8 @@ WRAPPERS: tuple[type[Spec], ...] = (
     FlattenObservationSpec,
     FilterObservationSpec,
     TimeAwareObservationSpec,
+    MaskSpec,
+    HistorySpec,
     DriftSpec,
     *_specs_of_gymnasium(),
 )
@@ -142,6 +146,8 @@ if TYPE_CHECKING:
         | FlattenObservationSpec
         | FilterObservationSpec
         | TimeAwareObservationSpec
+        | MaskSpec
+        | HistorySpec
         | DriftSpec
         | GymnasiumSpec
     )

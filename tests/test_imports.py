@@ -35,6 +35,8 @@ ORDER = (
         "envpool",
         "rendering",
         "drift",
+        "history",
+        "mask",
         "dm_control_tasks",
         "own_tasks",
         "wrappers",

@@ -102,6 +102,8 @@ CASES = [
         ("agent=td3", "torso=simbav2", *REPLAY, "agent.action_noise={kind: ornstein_uhlenbeck, std: 0.2}"),
         100,
     ),
+    # Its padded histories are stored one by one.
+    Case("td3-hopper_masked", ("agent=td3", "env=hopper_masked", *REPLAY), 100, needed=False),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100, needed=False),
     # In a checkpoint, TQC equals SAC; tests/checkpoints restores the physics of Ant and the other tasks.
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100, needed=False),
