@@ -14,10 +14,10 @@ import pytest
 from gymnasium import spaces
 
 from deltarl import ConfigError, load_config, plugins, train
-from deltarl.cli import main
 from deltarl.envs import build_envs
 from deltarl.own_tasks import misfit
 from deltarl.training.folder import UnregisteredError, load_spec
+from tests.quick import Deltarl
 
 MODULE = """
 import gymnasium as gym
@@ -73,14 +73,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del gym.registry[env]
 
 
-def deltarl(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["deltarl", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out + printed.err
-
-
 @pytest.mark.parametrize("name", ["own_one", "own_one.py", "./own_one.py"])
 def test_a_module_is_imported_by_name_or_file_once(name: str, folder: Path) -> None:
     plugins.add([name])
@@ -127,12 +119,13 @@ def test_what_cannot_be_imported_is_said_in_one_line(name: str, text: str | None
 
 
 def test_a_run_says_which_module_its_environment_needs(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Train, then evaluate without and with the module; the environment's constructor has no `render_mode`."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        return deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+        status, out, error = deltarl(*arguments)
+        return status, out + error
 
     status, said = run("train", "quickstart", "--import", "own_one.py", "env.id=OwnOne-v0", *SMALL, "name=own")
     assert status == 0, said
@@ -246,14 +239,12 @@ def test_a_dict_that_does_not_fit_its_space_names_the_entry() -> None:
 
 
 @pytest.mark.parametrize("method", ["reset", "step"])
-def test_an_environment_that_ends_the_process_is_no_success(
-    method: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_environment_that_ends_the_process_is_no_success(method: str, folder: Path, deltarl: Deltarl) -> None:
     head = {"reset": "super().reset(seed=seed)", "step": "assert action.shape == (2, 2)"}[method]
     text = MODULE.format(name="OwnEnd", module="own_end").replace(head, "raise SystemExit(0)")
     (folder / "own_end.py").write_text(text)
     arguments = ("train", "quickstart", "--import", "own_end.py", "env.id=OwnEnd-v0", *SMALL)
-    status, said = deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+    status, _, said = deltarl(*arguments)
     assert status == 1
     assert "deltarl: error: your own code ended the process: SystemExit(0)" in said
 

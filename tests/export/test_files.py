@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 
 from deltarl import ConfigError, evaluate, load_run
 from deltarl.checkpoints.store import Store
-from deltarl.cli import main
 from deltarl.export import evaluate_onnx, export_run, read_onnx, save_policy
 from deltarl.export.check import TOLERANCE, check, sample
 from deltarl.export.formats import encode, opened
@@ -31,6 +29,7 @@ from deltarl.export.target import FORMATS
 from deltarl.policies import DeltaActorCriticPolicy
 from tests.export.test_policy import BOX, OBSERVED, Backwards, Sum, few, perturb, plain_policy
 from tests.policies.matrix import SUBJECTS, Case, make, parameters
+from tests.quick import Deltarl
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "deploy_onnx.py"
 RUNS = Path(__file__).parents[1] / "fixtures" / "runs"
@@ -52,20 +51,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(run: Path) -> Path:
     assert export_run(run, run.parent / "hopper.onnx") <= TOLERANCE
     return run.parent / "hopper.onnx"
-
-
-@pytest.fixture
-def deltarl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command; gives exit status, stdout and stderr."""
-
-    def command(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["deltarl", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-        printed = capsys.readouterr()
-        return int(exit_.value.code or 0), printed.out, printed.err
-
-    return command
 
 
 def test_a_file_says_where_its_policy_comes_from(run: Path, exported: Path) -> None:
@@ -97,9 +82,7 @@ def test_onnxruntime_alone_gives_the_actions_of_predict(run: Path, exported: Pat
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_evaluate_plays_the_file_as_it_plays_the_run(
-    run: Path, exported: Path, deltarl: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_evaluate_plays_the_file_as_it_plays_the_run(run: Path, exported: Path, deltarl: Deltarl) -> None:
     expected = evaluate(run, episodes=3)
     assert evaluate_onnx(exported, episodes=3).returns == pytest.approx(expected.returns, rel=0.01)
     status, out, _ = deltarl("evaluate", exported, "--episodes", "3")
@@ -151,9 +134,7 @@ def test_the_best_policy_is_exported_with_its_score(run: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", [name for name in FORMATS if name != "onnx"])
-def test_pytorchs_formats_are_made_by_the_verb(
-    kind: str, run: Path, tmp_path: Path, deltarl: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_pytorchs_formats_are_made_by_the_verb(kind: str, run: Path, tmp_path: Path, deltarl: Deltarl) -> None:
     file = tmp_path / "hopper.bin"
     status, out, error = deltarl("export", run, file, "--format", kind)
     assert (status, error) == (0, "")
@@ -245,15 +226,13 @@ def test_other_runs_return_what_they_return_in_pytorch(name: str, tmp_path: Path
         (("several", "policy.onnx"), "has several seeds; give --seed with one of 0, 1"),
     ],
 )
-def test_export_refuses_in_one_line_and_writes_nothing(  # noqa: PLR0917 - fixtures
+def test_export_refuses_in_one_line_and_writes_nothing(
     arguments: tuple[str, ...],
     message: str,
     run: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    deltarl: Callable[..., tuple[int, str, str]],
+    deltarl: Deltarl,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("there.onnx").write_text("mine")
     for seed in (0, 1):
         Path(f"several/seed-{seed}").mkdir(parents=True)
@@ -312,9 +291,7 @@ def test_an_existing_file_is_replaced_if_asked(tmp_path: Path) -> None:
         assert torch.jit.load(file)(torch.zeros(1, 3, dtype=torch.float64)).shape == (1, 2)
 
 
-def test_a_file_that_is_no_policy_is_refused_in_one_line(
-    tmp_path: Path, deltarl: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_a_file_that_is_no_policy_is_refused_in_one_line(tmp_path: Path, deltarl: Deltarl) -> None:
     file = tmp_path / "policy.onnx"
     assert deltarl("evaluate", file)[::2] == (2, f"deltarl: error: {file}: no such file\n")
     file.write_bytes(b"onnx")

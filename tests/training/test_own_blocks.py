@@ -12,8 +12,8 @@ import yaml
 from torch import nn
 
 from deltarl import ConfigError, evaluate, load_config, plugins, resume, train
-from deltarl.cli import main
 from deltarl.training.folder import UnregisteredError, load_spec
+from tests.quick import Deltarl
 
 MODULE = """
 import torch
@@ -47,19 +47,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("own_block", None)
 
 
-def deltarl(*arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["deltarl", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    return int(ended.value.code or 0), printed.out + printed.err
-
-
 def test_every_verb_takes_them_from_an_imported_module_only(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, deltarl: Deltarl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(*arguments: str) -> tuple[int, str]:
-        return deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+        status, out, error = deltarl(*arguments)
+        return status, out + error
 
     status, said = run(*TRAIN)
     assert (status, list(folder.glob("runs"))) == (2, [])
@@ -87,16 +80,14 @@ def test_every_verb_takes_them_from_an_imported_module_only(
 
 
 @pytest.mark.slow
-def test_a_comparison_takes_them(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_comparison_takes_them(folder: Path, deltarl: Deltarl) -> None:
     settings = ("total_timesteps=32", "agent.n_steps=16", "agent.batch_size=32", "env.n_envs=2", "eval.episodes=1")
     arms = {"own": {"torso": {"kind": "custom", "block": "own_block:Scaled", "width": 8, "depth": 1}}}
     arms["mlp"] = {"torso": {"kind": "mlp"}}
     plan = {"reference": "mlp", "match": "width", "seeds": [0], "arms": arms, "tasks": {"hopper": "quickstart"}}
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan))
     arguments = ("compare", "plan.yaml", "--import", "own_block.py", *settings, "device=cpu", "--jobs", "1")
-    status, said = deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+    status, _, said = deltarl(*arguments)
     assert status == 0, said
     [config] = folder.glob("runs/*/hopper/own/seed-0/config.yaml")
     assert "block: own_block:Scaled" in config.read_text()
@@ -115,11 +106,9 @@ def test_from_python_the_class_is_enough(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_seeds_side_by_side_take_them(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_seeds_side_by_side_take_them(folder: Path, deltarl: Deltarl) -> None:
     arguments = (*TRAIN, "seeds=[0,1]", "--jobs", "2", "--import", "own_block.py")
-    status, said = deltarl(*arguments, capsys=capsys, monkeypatch=monkeypatch)
+    status, _, said = deltarl(*arguments)
     assert status == 0, said
     assert len(list(folder.glob("runs/own/seed-*/result.json"))) == 2
 
