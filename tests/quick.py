@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from typing import Any
 
 # The fixture that runs a command: exit status, stdout and stderr.
 Deltarl = Callable[..., tuple[int, str, str]]
@@ -15,3 +17,10 @@ QUICK = (
     "eval.episodes=2",
     "eval.every=null",
 )
+
+
+class Payload:
+    """Leaves the folder `opened` behind when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("opened",)

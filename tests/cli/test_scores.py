@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deltarl import RunResult, rendering
 from deltarl.cli.evaluate import over_seeds
-from tests.quick import Deltarl
+from tests.quick import Deltarl, Payload
 
 
 def test_evaluate_repeats_the_runs_own_score(finished: RunResult, deltarl: Deltarl) -> None:
@@ -36,13 +34,6 @@ def test_evaluate_scores_all_seeds_of_a_run_and_their_mean(finished: RunResult, 
 def test_the_mean_over_seeds_has_an_interval() -> None:
     said = over_seeds([1.0, 3.0, 5.0])
     assert said == "3 seeds: mean return 3.0, 95% interval [-2.0, 8.0] (Student's t over seeds)"
-
-
-class Payload:
-    """Leaves a folder behind when it is unpickled."""
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, ("opened",)
 
 
 def test_play_writes_a_film_and_opens_no_pickle(
