@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import TypeAdapter
 
 from deltarl.agents import AnyAgentSpec
 from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
+from deltarl.encoders import ENCODER_KINDS
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
 from deltarl.schema_kinds import Kind
@@ -23,34 +25,34 @@ def schema_of(kind: Kind) -> dict[str, Any]:
     """The schema of a kind of file.
 
     A file contains less than the validated model: a config names its agent and environment, or gives a `base` and the
-    changes to it, and a torso may be a bare kind.
+    changes to it, and a torso or an encoder may be a bare kind.
     """
     definitions: dict[str, Any] = {}
     if kind is Kind.space:
         return {"$schema": DIALECT, "title": f"deltarl {kind}", **_space(definitions), "$defs": definitions}
-    torso = _torso(definitions)
+    kinds = _kinds(definitions)
     if kind is Kind.env:
         schema = _object([EnvSpec], definitions, required=["id", "kind"])
     elif kind is Kind.agent:
         schema = _object(list(get_args(AnyAgentSpec)), definitions, required=["algorithm"])
-        schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+        schema["properties"] |= kinds
     else:
-        schema = _config(definitions, torso)
+        schema = _config(definitions, kinds)
     if kind is Kind.comparison:
         schema = _comparison(schema, definitions)
     return {"$schema": DIALECT, "title": f"deltarl {kind}", **schema, "$defs": definitions}
 
 
-def _config(definitions: dict[str, Any], torso: dict[str, Any]) -> dict[str, Any]:
+def _config(definitions: dict[str, Any], kinds: dict[str, Any]) -> dict[str, Any]:
     schema = _object([RunSpec], definitions, required=["agent", "env", "total_timesteps"])
     files: dict[str, list[type[Spec]]] = {"agent": list(get_args(AnyAgentSpec)), "env": [EnvSpec]}
     for name, models in files.items():
         partial = _object(models, definitions)
         partial["properties"]["base"] = {"type": "string", "description": "Name or file that this one is based on."}
         if name == "agent":
-            partial["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+            partial["properties"] |= kinds
         schema["properties"][name] = {"anyOf": [{"type": "string", "description": "Name or file."}, partial]}
-    schema["properties"] |= dict.fromkeys(("torso", *ROLES), torso)
+    schema["properties"] |= kinds
     return schema
 
 
@@ -77,10 +79,16 @@ def _space(definitions: dict[str, Any]) -> dict[str, Any]:
     return own
 
 
-def _torso(definitions: dict[str, Any]) -> dict[str, Any]:
-    options = _object(list(KINDS.values()), definitions)
-    options["properties"]["kind"] = {"enum": list(KINDS)}
-    return {"anyOf": [{"enum": list(KINDS)}, options]}
+def _kinds(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The properties whose values are a kind, bare or with its options."""
+    torso, encoder = (_kind(families, definitions) for families in (KINDS, ENCODER_KINDS))
+    return {**dict.fromkeys(("torso", *ROLES), torso), "encoder": encoder}
+
+
+def _kind(families: Mapping[str, type[Spec]], definitions: dict[str, Any]) -> dict[str, Any]:
+    options = _object(list(families.values()), definitions)
+    options["properties"]["kind"] = {"enum": list(families)}
+    return {"anyOf": [{"enum": list(families)}, options]}
 
 
 def _object(models: list[type[Spec]], definitions: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:

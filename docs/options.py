@@ -16,6 +16,7 @@ from deltarl.agents import (
     LinearScheduleSpec,
 )
 from deltarl.agents.base import AlgorithmSpec, GSDESpec, WindowSpec
+from deltarl.encoders import ENCODERS, EncoderSpec
 from deltarl.errors import Spec
 from deltarl.torsos import KINDS, TORSO_KINDS, TorsoSpec
 
@@ -40,6 +41,19 @@ def options_table() -> str:
         values = values_of(field.annotation, field.metadata) + (", null" if name == "hidden" else "")
         rows.append(f"| `{name}` | {of} | {values} | {_default(name, field)} | {field.description} |")
     return "\n".join(["| option | of | values | default | |", "|---|---|---|---|---|", *rows])
+
+
+def encoders_table() -> str:
+    """Every encoder with its options."""
+    rows = []
+    for spec in ENCODERS:
+        cells = [
+            f"`{name}`: {values_of(field.annotation, field.metadata)}; {_default(name, field)}. {field.description}"
+            for name, field in spec.model_fields.items()
+            if name != "kind"
+        ]
+        rows.append(f"| `{spec.model_fields['kind'].default}` | {spec.__doc__} | {' '.join(cells) or '—'} |")
+    return "\n".join(["| kind | | options: values; default |", "|---|---|---|", *rows])
 
 
 def values_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
@@ -94,7 +108,7 @@ def _default(name: str, field: FieldInfo) -> str:
             "expand": "`linear`",
         }.get(name, "its own")
     if isinstance(value, Spec):
-        return f"`{value.kind}`" if isinstance(value, TorsoSpec) else "as below"
+        return f"`{value.kind}`" if isinstance(value, TorsoSpec | EncoderSpec) else "as below"
     if isinstance(value, int) and value >= 10_000:
         return f"`{value:_}`"
     if isinstance(value, tuple):
@@ -138,6 +152,7 @@ _FORMS = {
     "env": "name or mapping",
     "actor_torso": "kind or mapping",
     "critic_torso": "kind or mapping",
+    "encoder": "kind or mapping",
 }
 
 

@@ -148,6 +148,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "depth": families.depth_table,
         "depth_trained": families.depth_trained_table,
     },
+    "docs/encoders.md": {"encoders": options.encoders_table},
     "docs/clusters.md": {"launch": measured.launch_table},
     "docs/mechanism.md": {
         "starts": mechanism.starts_table,

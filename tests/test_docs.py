@@ -40,6 +40,7 @@ TABLED = [
     "README.md",
     "docs/torsos.md",
     "docs/clusters.md",
+    "docs/encoders.md",
     "docs/mechanism.md",
     "docs/policies.md",
     "docs/learning.md",

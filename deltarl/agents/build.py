@@ -18,6 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 import deltarl.policies
 from deltarl.agents.base import AlgorithmSpec, GSDESpec
 from deltarl.agents.off_policy import OffPolicySpec
+from deltarl.encoders import EncoderSpec, FlatEncoderSpec
 from deltarl.errors import ConfigError
 from deltarl.torsos import TorsoSpec, pickled_data
 
@@ -32,7 +33,14 @@ def policy_name(observation_space: spaces.Space[Any]) -> str:
 
 
 def build_agent(
-    spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, env: VecEnv, *, seed: int, device: str
+    spec: AlgorithmSpec,
+    actor_torso: TorsoSpec,
+    critic_torso: TorsoSpec,
+    env: VecEnv,
+    *,
+    seed: int,
+    device: str,
+    encoder: EncoderSpec = FlatEncoderSpec(),  # noqa: B008 - frozen
 ) -> BaseAlgorithm:
     """Build the Stable-Baselines3 algorithm of a spec, ready to learn.
 
@@ -43,16 +51,18 @@ def build_agent(
         env: the environments to learn in.
         seed: seed of Python, NumPy, PyTorch and the environments.
         device: the device, as in Stable-Baselines3: auto, cpu, cuda, cuda:1.
+        encoder: spec of the encoder before the torsos.
 
     Raises:
-        ConfigError: if the algorithm does not support the environment's observations, actions or episodes.
+        ConfigError: if the algorithm or the encoder does not support the environment's observations, actions or
+            episodes.
     """
     # On a GPU, its own memory is the limit; only observations pass through the machine's memory.
     _check(spec, env, [] if get_device(device).type != "cpu" else [actor_torso, critic_torso])
     return spec.algorithm_class(
         policy_name(env.observation_space),
         env,
-        policy_kwargs=_policy_kwargs(spec, actor_torso, critic_torso),
+        policy_kwargs=_policy_kwargs(spec, actor_torso, critic_torso, encoder),
         seed=seed,
         device=device,
         **spec.hyperparameters(),
@@ -60,7 +70,13 @@ def build_agent(
     )
 
 
-def build_policy(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, env: VecEnv) -> BasePolicy:
+def build_policy(
+    spec: AlgorithmSpec,
+    actor_torso: TorsoSpec,
+    critic_torso: TorsoSpec,
+    env: VecEnv,
+    encoder: EncoderSpec = FlatEncoderSpec(),  # noqa: B008 - frozen
+) -> BasePolicy:
     """Build only the policy, as `build_agent` does, to load stored weights into it.
 
     The random states of the process are left unchanged.
@@ -75,7 +91,7 @@ def build_policy(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: Tors
             env.action_space,
             lr_schedule=lambda _: 0.0,
             **exploration,
-            **_policy_kwargs(spec, actor_torso, critic_torso),
+            **_policy_kwargs(spec, actor_torso, critic_torso, encoder),
         )
 
 
@@ -86,10 +102,13 @@ def roles_of(spec: AlgorithmSpec) -> tuple[str, ...]:
     return tuple(policy_class.roles)
 
 
-def _policy_kwargs(spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec) -> dict[str, Any]:
+def _policy_kwargs(
+    spec: AlgorithmSpec, actor_torso: TorsoSpec, critic_torso: TorsoSpec, encoder: EncoderSpec
+) -> dict[str, Any]:
     torsos = {"actor_torso": actor_torso, "critic_torso": critic_torso}
     return {
         **{role: pickled_data(torsos[role], "json") for role in roles_of(spec)},
+        **({} if encoder.kind == "flat" else {"encoder": encoder.model_dump(mode="json")}),
         **spec.policy_options(),
     }
 

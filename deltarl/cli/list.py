@@ -27,6 +27,7 @@ class Kind(StrEnum):
     comparisons = "comparisons"
     spaces = "spaces"
     torsos = "torsos"
+    encoders = "encoders"
     runs = "runs"
 
 
@@ -87,6 +88,7 @@ def list_(
             Kind.comparisons: (("comparison", "arms", "tasks", "seeds", "steps", "about"), _comparisons),
             Kind.spaces: (("space", "parameters", "sampler", "pruner", "about"), _spaces),
             Kind.torsos: (("torso", "new state", "about"), _torsos),
+            Kind.encoders: (("encoder", "about"), _encoders),
         }[kind]
         rows = full = [dict(zip(columns, cells, strict=True)) for cells in read()]
     chosen = [index for index, row in enumerate(full) if _has_all(row, filters or ())]
@@ -173,6 +175,13 @@ def _torsos() -> Iterator[tuple[str, ...]]:
         for name, formula in family.formulas().items():
             first = str(family.__doc__).split("\n")[0]
             yield name, formula, first if name == family.model_fields["kind"].default else ""
+
+
+def _encoders() -> Iterator[tuple[str, ...]]:
+    from deltarl.encoders import ENCODER_KINDS
+
+    for kind, family in ENCODER_KINDS.items():
+        yield kind, str(family.__doc__).split("\n")[0]
 
 
 def about(path: Path) -> str:

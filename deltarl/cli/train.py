@@ -97,7 +97,8 @@ def summary(spec: RunSpec, results: list[RunResult]) -> str:
 
 def _torsos(spec: RunSpec) -> str:
     actor, critic = spec.actor_torso.label(), spec.critic_torso.label()
-    return f"{actor} torsos" if actor == critic else f"{actor} actor, {critic} critic"
+    torsos = f"{actor} torsos" if actor == critic else f"{actor} actor, {critic} critic"
+    return torsos if spec.encoder.kind == "flat" else f"{spec.encoder.label()} encoder, {torsos}"
 
 
 def _random(spec: RunSpec) -> str:

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 KIND = "configs/compare"
 assert KIND in KINDS
 # The key that a bare string sets where a mapping is expected.
-BARE = {"agent": "base", "env": "base", "torso": "kind", "actor_torso": "kind", "critic_torso": "kind"}
+BARE = {
+    "agent": "base",
+    "env": "base",
+    "torso": "kind",
+    "actor_torso": "kind",
+    "critic_torso": "kind",
+    "encoder": "kind",
+}
 # Set by the comparison itself for every cell.
 OF_THE_COMPARISON = fields_of(Part.PLACE)
 RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS)

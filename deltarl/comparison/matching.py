@@ -15,12 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from deltarl.agents import build_policy
 from deltarl.envs import build_envs
 from deltarl.errors import ConfigError
-from deltarl.gates.measure import networks
+from deltarl.gates.measure import encoders, networks
 from deltarl.library import ROLES
-from deltarl.torsos import Torso, TorsoSpec
+from deltarl.torsos import Torso
 from deltarl.training.build import one_message
 from deltarl.training.spec import RunSpec
 
+# What may have an inner width.
+PARTS = (*ROLES, "encoder")
 MOST_MISMATCH = 0.02
 MOST_TRIALS = 12
 Match = Literal["width", "parameters", "flops"]
@@ -34,7 +36,8 @@ class Size:
         parameters: trainable parameters of the policy, without target networks.
         flops: FLOPs of one forward pass of every network for one observation: twice the multiplications of all matrix
             products, as PyTorch counts them, without elementwise operations such as the rank-1 update.
-        inner: inner width of the actor's and the critic's blocks, or widths of an MLP's layers.
+        inner: inner width of the actor's, the critic's and the encoder's blocks, or widths of an MLP's layers; an
+            encoder without inner width is left out.
         mismatch: relative excess over the reference in the matched quantity; None if nothing is matched.
     """
 
@@ -64,7 +67,7 @@ def parameters_of(policy: BasePolicy) -> int:
 
 
 def flops_of(policy: BasePolicy) -> int:
-    """FLOPs of one forward pass of every network for one observation, without features extractors."""
+    """FLOPs of one forward pass of every network and encoder for one observation, without SB3's own extractors."""
     policy.set_training_mode(False)
     total = 0
     for network in networks(policy).values():
@@ -72,6 +75,11 @@ def flops_of(policy: BasePolicy) -> int:
         inputs = next(first.parameters()).new_zeros(1, first.in_features)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network.head(network.trunk(inputs))
+        total += counter.get_total_flops()
+    for encoder in encoders(policy).values():
+        observation = torch.zeros(1, *policy.observation_space.shape or (), device=policy.device)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            encoder(observation)
         total += counter.get_total_flops()
     return total
 
@@ -81,7 +89,7 @@ def match_sizes(
 ) -> tuple[dict[str, RunSpec], dict[str, Size]]:
     """Choose the inner widths of one task's arms; return their runs and sizes.
 
-    One factor scales the inner widths of an arm's actor and critic, or only of the one that differs from the
+    One factor scales the inner widths of those among an arm's actor, critic and encoder that differ from the
     reference's: arms that differ only in their critics keep the same actor. An MLP without `net_arch` is
     Stable-Baselines3's own and stays as it is, whatever its size.
 
@@ -101,14 +109,14 @@ def match_sizes(
         known: dict[Any, tuple[int, int]] = {}  # arms that differ only in how they learn have the same networks
 
         def measured(spec: RunSpec) -> Counted:
-            networks_of = (spec.agent.algorithm, spec.agent.policy, spec.actor_torso, spec.critic_torso)
+            networks_of = (spec.agent.algorithm, spec.agent.policy, *(getattr(spec, part) for part in PARTS))
             if networks_of not in known:
                 known[networks_of] = counted(spec)
             return Counted(spec, *known[networks_of])
 
         def counted(spec: RunSpec) -> tuple[int, int]:
             with one_message(f"agent: {spec.agent.algorithm} cannot be built for {env.id}"):
-                policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+                policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs, spec.encoder)
             return parameters_of(policy), flops_of(policy)
 
         def amount(counted: Counted) -> int:
@@ -118,9 +126,9 @@ def match_sizes(
         goal = amount(found[reference])
         if match != "width":
             for arm, start in found.items():
-                roles = [role for role in ROLES if getattr(start.spec, role) != getattr(found[reference].spec, role)]
-                if arm != reference and _is_scalable(arm, start.spec, roles):
-                    found[arm] = _solve(start, roles, measured, amount, goal)
+                parts = [part for part in PARTS if getattr(start.spec, part) != getattr(found[reference].spec, part)]
+                if arm != reference and _is_scalable(arm, start.spec, parts):
+                    found[arm] = _solve(start, _scalable(start.spec, parts), measured, amount, goal)
                     if abs(left := amount(found[arm]) / goal - 1) > MOST_MISMATCH:
                         raise ConfigError(
                             f"arm {arm}: its {match} cannot come closer to those of {reference} than {left:+.1%}, but "
@@ -130,7 +138,7 @@ def match_sizes(
         arm: Size(
             counted.parameters,
             counted.flops,
-            {role: getattr(counted.spec, role).inner for role in ROLES},
+            _inner(counted.spec),
             None if match == "width" else amount(counted) / goal - 1,
         )
         for arm, counted in found.items()
@@ -138,29 +146,34 @@ def match_sizes(
     return {arm: counted.spec for arm, counted in found.items()}, sizes
 
 
-def _is_scalable(arm: str, spec: RunSpec, roles: Sequence[str]) -> bool:
+def _is_scalable(arm: str, spec: RunSpec, parts: Sequence[str]) -> bool:
     """Whether a run has inner widths to choose; an MLP without `net_arch` has none."""
-    given = [getattr(spec, role).inner is not None for role in roles]
+    given = [getattr(spec, role).inner is not None for role in parts if role in ROLES]
     if any(given) and not all(given):
         raise ConfigError(
             f"arm {arm}: one torso is an mlp without a given size; give its net_arch, or set match: width"
         )
-    return bool(given) and all(given)
+    return bool(_scalable(spec, parts))
 
 
-def _torsos(spec: RunSpec) -> tuple[TorsoSpec, ...]:
-    return tuple(getattr(spec, role) for role in ROLES)
+def _inner(spec: RunSpec) -> dict[str, int | tuple[int, ...] | None]:
+    found = {part: getattr(spec, part).inner for part in PARTS}
+    return found if found["encoder"] is not None else {role: found[role] for role in ROLES}
 
 
-def _scaled(spec: RunSpec, roles: Sequence[str], factor: float) -> RunSpec:
-    """The run with the inner widths of these roles multiplied by a factor, and at least 1."""
+def _scalable(spec: RunSpec, parts: Sequence[str]) -> list[str]:
+    return [part for part in parts if getattr(spec, part).inner is not None]
 
-    return spec.model_copy(update={role: getattr(spec, role).scaled(factor) for role in roles})
+
+def _scaled(spec: RunSpec, parts: Sequence[str], factor: float) -> RunSpec:
+    """The run with the inner widths of these parts multiplied by a factor, and at least 1."""
+
+    return spec.model_copy(update={part: getattr(spec, part).scaled(factor) for part in parts})
 
 
 def _solve(
     start: Counted,
-    roles: Sequence[str],
+    parts: Sequence[str],
     measured: Callable[[RunSpec], Counted],
     amount: Callable[[Counted], int],
     goal: int,
@@ -172,7 +185,7 @@ def _solve(
     tried = {tuple(_widths(start.spec)): start}
     before, factor = (0.0, 0), 1.0
     for _ in range(MOST_TRIALS):
-        scaled = _scaled(start.spec, roles, factor)
+        scaled = _scaled(start.spec, parts, factor)
         widths = tuple(_widths(scaled))
         new = widths not in tried
         if new:
@@ -187,6 +200,7 @@ def _solve(
 
 def _widths(spec: RunSpec) -> list[int]:
     found: list[int] = []
-    for torso in _torsos(spec):
-        found += [torso.inner] if isinstance(torso.inner, int) else list(torso.inner or ())
+    for part in PARTS:
+        inner = getattr(spec, part).inner
+        found += [inner] if isinstance(inner, int) else list(inner or ())
     return found

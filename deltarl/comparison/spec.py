@@ -23,7 +23,7 @@ COMPARISON = "comparison.yaml"
 SIZES = "sizes.json"
 COSTS = "costs.json"
 # Keys that an arm may change. All others define the conditions of the comparison.
-ARM_KEYS = ("torso", "actor_torso", "critic_torso", "agent")
+ARM_KEYS = ("torso", "actor_torso", "critic_torso", "encoder", "agent")
 NO_SUM = 1e-9  # tolerance for weights that sum to 0
 
 

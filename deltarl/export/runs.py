@@ -64,6 +64,7 @@ def description(run: Run, *, best: bool) -> dict[str, str]:
         ),
         "algorithm": spec.agent.algorithm,
         "torso": torso.label(),
+        **({} if run.spec.encoder.kind == "flat" else {"encoder": run.spec.encoder.label()}),
         "seed": str(run.seed),
         "policy": "best" if best else "final",
     }

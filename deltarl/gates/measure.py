@@ -18,6 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Normal
 
+from deltarl.encoders import Encoder
 from deltarl.gates.gradients import Gradients, recorded, root_mean_squares, squares
 from deltarl.torsos import BlockRecord, Torso
 from deltarl.torsos.block import observe
@@ -104,6 +105,23 @@ def networks(policy: BasePolicy) -> dict[str, Network]:
     trunk = getattr(actor, "latent_pi", None)
     own = _split(actor.mu) if trunk is None else Network(trunk, trunk, actor.mu)
     return {"actor": own} | {f"qf{index}": _split(network) for index, network in enumerate(policy.critic.q_networks)}  # type: ignore[union-attr,arg-type]
+
+
+def encoders(policy: BasePolicy) -> dict[str, Encoder]:
+    """The encoders of a policy, without those of target networks; one that networks share is listed once.
+
+    They are named after the network whose features they compute, `policy_encoder`, and one that all share `encoder`.
+    """
+    if isinstance(policy, _ACTOR_CRITICS):
+        owners = {"policy": policy.pi_features_extractor, "value": policy.vf_features_extractor}
+    else:
+        holders = (("actor", "actor"), ("critic", "critic"), ("q", "q_net"), ("q", "quantile_net"))
+        present = [(net, getattr(policy, name, None)) for net, name in holders]
+        owners = {net: holder.features_extractor for net, holder in present if holder is not None}
+    found = {name: each for name, each in owners.items() if isinstance(each, Encoder)}
+    if len({id(each) for each in found.values()}) < len(found) or list(found) == ["q"]:
+        return {"encoder": next(iter(found.values()))}
+    return {f"{name}_encoder": each for name, each in found.items()}
 
 
 def _split(network: nn.Sequential) -> Network:

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from deltarl.agents import AnyAgentSpec
+from deltarl.encoders import ENCODER_KINDS, merge_encoder
 from deltarl.envs import KNOWN_SCORES, EnvSpec
 from deltarl.errors import ConfigError, first_complaint, suggestion
 from deltarl.library.layers import COMMAND_LINE, Key, Layer, parse_override, read_yaml
@@ -23,6 +24,8 @@ from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, Par
 
 ROLES = ("actor_torso", "critic_torso")
 TORSO_KEYS = ("torso", *ROLES)
+# Keys whose values are a kind and its options.
+KIND_KEYS = (*TORSO_KEYS, "encoder")
 # Keys of an environment's file that belong to its id and would be wrong for another id.
 OF_ONE_TASK = (*KNOWN_SCORES, "success")
 # Keys of a config's environment that are kept when another environment replaces it.
@@ -33,10 +36,11 @@ UNNAMED_OVERRIDES = tuple(name for name in fields_of(Part.PLACE, Part.CADENCE, P
 # Maximum lengths in the name of a run with overrides: the config's part, each override's, and the number of overrides.
 LONGEST_NAME, LONGEST_TOLD, MOST_TOLD = 80, 24, 3
 # Keys whose values are clear without the key.
-NAMED_BY_VALUE = ("env", "agent", *TORSO_KEYS, "kind", "id")
+NAMED_BY_VALUE = ("env", "agent", *KIND_KEYS, "kind", "id")
 # The full path of keys that users may give without their parent, for suggestions.
 _FIELDS = (
     ("torso", {name for spec in TORSOS.values() for name in spec.model_fields}),
+    ("encoder", {name for spec in ENCODER_KINDS.values() for name in spec.model_fields}),
     ("agent", {name for spec in get_args(AnyAgentSpec) for name in spec.model_fields}),
     ("env", EnvSpec.model_fields),
     ("eval", EvaluationSpec.model_fields),
@@ -63,22 +67,23 @@ class _Tree:
     def add(self, layer: Layer) -> None:
         agent, env = layer.data.get("agent"), layer.data.get("env")
         if isinstance(agent, dict):
-            for key in [name for name in TORSO_KEYS if name in agent]:
-                self._add_torso(layer, ("agent", key), agent.pop(key))
+            for key in [name for name in KIND_KEYS if name in agent]:
+                self._add_kind(layer, ("agent", key), agent.pop(key))
         # `torso` before the roles, whatever the order in the file.
-        for key in [name for name in TORSO_KEYS if name in layer.data]:
-            self._add_torso(layer, (key,), layer.data[key])
+        for key in [name for name in KIND_KEYS if name in layer.data]:
+            self._add_kind(layer, (key,), layer.data[key])
         if isinstance(env, dict) and "id" in env and isinstance(self.data.get("env"), dict):
             for key in OF_ONE_TASK:
                 self.data["env"].pop(key, None)
-        for key in [name for name in layer.data if name not in TORSO_KEYS]:
+        for key in [name for name in layer.data if name not in KIND_KEYS]:
             self._merge(self.data, layer, (key,), layer.data[key])
 
-    def _add_torso(self, layer: Layer, key: Key, value: Any) -> None:
+    def _add_kind(self, layer: Layer, key: Key, value: Any) -> None:
+        name, merge = ("an encoder", merge_encoder) if key[-1] == "encoder" else ("a torso", merge_torso)
         if not isinstance(value, str | dict):
-            raise ConfigError(f"{layer.asker(key)}: expected a torso's kind or a mapping; got {value!r}")
+            raise ConfigError(f"{layer.asker(key)}: expected {name}'s kind or a mapping; got {value!r}")
         for role in ROLES if key[-1] == "torso" else (key[-1],):
-            self.data[role] = merge_torso(self.data.get(role, {}), value)
+            self.data[role] = merge(self.data.get(role, {}), value)
             self.places[(role,)] = layer.spelled(key)
             for option in value if isinstance(value, dict) else ("kind",):
                 place_key = (*key, option) if isinstance(value, dict) else key

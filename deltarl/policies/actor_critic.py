@@ -21,12 +21,13 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 
+from deltarl.encoders import Encoder
 from deltarl.policies.mixin import TorsoMixin, Widths, install
 from deltarl.torsos import Torso
 
 
 class ActorCriticTorsoMixin(TorsoMixin):
-    """Torsos inside SB3's `mlp_extractor`, past its orthogonal re-initialisation."""
+    """Torsos inside SB3's `mlp_extractor`, and encoders, past its orthogonal re-initialisation."""
 
     mlp_widths: ClassVar[Widths] = {"pi": (64, 64), "vf": (64, 64)}
 
@@ -34,18 +35,18 @@ class ActorCriticTorsoMixin(TorsoMixin):
         super()._build_mlp_extractor()  # type: ignore[misc]
         install(self.mlp_extractor.policy_net, self.actor_torso)  # type: ignore[attr-defined]
         install(self.mlp_extractor.value_net, self.critic_torso)  # type: ignore[attr-defined]
-        self._built_torsos = [
+        self._built = [
             (module, deepcopy(module.state_dict()))
-            for module in self.mlp_extractor.modules()  # type: ignore[attr-defined]
-            if isinstance(module, Torso)
+            for module in self.modules()  # type: ignore[attr-defined]
+            if isinstance(module, Torso | Encoder)
         ]
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
         # SB3 has just given every Linear orthogonal weights and a zero bias, the gates among them.
-        for torso, state in self._built_torsos:
-            torso.load_state_dict(state)
-        del self._built_torsos
+        for module, state in self._built:
+            module.load_state_dict(state)
+        del self._built
 
 
 class CnnTorsoMixin(ActorCriticTorsoMixin):

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from torch import nn
 from torch.optim import Optimizer
 
+from deltarl.encoders import Encoder, EncoderSpec, FlatEncoderSpec, parse_encoder
 from deltarl.errors import ConfigError, Spec, suggestion
 from deltarl.torsos import Torso, TorsoSpec, merge_torso, parse_torso, pickled_data, undecayed_parameters
 from deltarl.torsos.block import ids
@@ -35,24 +36,30 @@ _POSITIONAL = {"observation_space", "action_space", "lr_schedule"}
 
 
 class TorsoMixin:
-    """Adds the policy options `torso`, `actor_torso` and `critic_torso`; listed before an SB3 policy among the bases.
+    """Adds the policy options `torso`, `actor_torso`, `critic_torso` and `encoder`.
+
+    It is listed before an SB3 policy among the bases.
 
     Args:
         torso: the torso of every role, as a kind (`"residual"`), as plain data
             (`{"kind": "delta", "width": 256, "depth": 2}`) or as a spec. Delta by default.
         actor_torso: changes for the policy network, merged over `torso`.
         critic_torso: changes for the value or Q networks, merged over `torso`.
+        encoder: the encoder before the torsos, in the same three forms; SB3's own features extractor (`flat`) by
+            default. SB3's `share_features_extractor` applies to it.
         kwargs: the SB3 policy's own options, except `net_arch` and `activation_fn`, which the torso replaces.
 
     Raises:
-        ConfigError: for an unknown option, a value out of range, an option that the torso replaces, a torso for a role
-            that the policy does not have, or Dict observations that need another policy.
+        ConfigError: for an unknown option, a value out of range, an option that the torso or the encoder replaces, a
+            torso for a role that the policy does not have, observations that the encoder cannot read, or Dict
+            observations that need another policy.
     """
 
     roles: ClassVar[tuple[str, ...]] = ("actor_torso", "critic_torso")
     # For each role SB3's key in `net_arch`, and its default, which SB3 does not reveal when only one role is an MLP.
     mlp_widths: ClassVar[Widths]
     default_torso: ClassVar[Mapping[str, Any]] = {"kind": "delta"}
+    encoder: EncoderSpec
     dict_advice: ClassVar[str] = 'Dict observations need "DeltaMultiInputPolicy"'
 
     def __init__(
@@ -61,10 +68,11 @@ class TorsoMixin:
         torso: TorsoLike | None = None,
         actor_torso: TorsoLike | None = None,
         critic_torso: TorsoLike | None = None,
+        encoder: TorsoLike | None = None,
         **kwargs: Any,
     ) -> None:
         signature = inspect.signature(super().__init__)
-        _check_options(kwargs, [*self.roles, *signature.parameters])
+        _check_options(kwargs, [*self.roles, "encoder", *signature.parameters])
         bound = signature.bind_partial(*args, **kwargs)
         bound.apply_defaults()
         given = bound.arguments
@@ -76,6 +84,10 @@ class TorsoMixin:
                 setattr(self, role, _role_torso(self.default_torso, torso, change, role))
             elif change is not None:
                 raise ConfigError(f"{role}: {type(self).__name__} has no such network; it takes {self.roles[0]}")
+        self.encoder = FlatEncoderSpec() if encoder is None else parse_encoder(encoder)
+        extractor = signature.parameters["features_extractor_class"].default
+        if self.encoder.kind != "flat" and given["features_extractor_class"] is not extractor:
+            raise ConfigError("features_extractor_class: an encoder stands in its place; give one of the two")
         for option in REPLACED:
             given.pop(option, None)
         super().__init__(*bound.args, **bound.kwargs, **self._sb3_network_options())
@@ -85,7 +97,7 @@ class TorsoMixin:
         assert isinstance(self, nn.Module)
         for module in self.modules():
             optimizer = getattr(module, "optimizer", None)
-            if isinstance(optimizer, Optimizer) and any(isinstance(child, Torso) for child in module.modules()):
+            if isinstance(optimizer, Optimizer) and any(isinstance(each, Torso | Encoder) for each in module.modules()):
                 _spare_from_weight_decay(optimizer, module)
         project_after_steps(self)
 
@@ -94,6 +106,12 @@ class TorsoMixin:
         # Copying an optimizer drops its hooks.
         assert isinstance(self, nn.Module)
         project_after_steps(self)
+
+    def make_features_extractor(self) -> BaseFeaturesExtractor:
+        built = self.encoder.build(self.observation_space)  # type: ignore[attr-defined]
+        if built is not None:
+            return built
+        return super().make_features_extractor()  # type: ignore[misc, no-any-return]
 
     def _sb3_network_options(self) -> dict[str, Any]:
         """`net_arch` and `activation_fn` for SB3: an MLP's real ones, or a single layer for the torso to replace."""
@@ -122,9 +140,10 @@ class TorsoMixin:
         """
         data: dict[str, Any] = super()._get_constructor_parameters()  # type: ignore[misc]
         del data["net_arch"], data["activation_fn"]
+        encoder = {} if self.encoder.kind == "flat" else {"encoder": self.encoder.model_dump(mode="json")}
         # As dicts, which the constructor validates into specs again: SB3 pickles these arguments, as it does a model's
         # `policy_kwargs`, and a pickled spec would tie the file to the class of this version.
-        return {**data, **self._options, **{role: pickled_data(getattr(self, role)) for role in self.roles}}
+        return {**data, **self._options, **{role: pickled_data(getattr(self, role)) for role in self.roles}, **encoder}
 
 
 def install(network: nn.Sequential, spec: TorsoSpec) -> None:

@@ -61,7 +61,15 @@ def make_envs(spec: RunSpec, seed: int, training: bool = False) -> tuple[VecEnv,
 
 def make_agent(spec: RunSpec, envs: VecEnv, seed: int) -> BaseAlgorithm:
     with one_message(f"agent: {spec.agent.algorithm} cannot be built for {spec.env.id}"):
-        return build_agent(spec.agent, spec.actor_torso, spec.critic_torso, envs, seed=seed, device=spec.device)
+        return build_agent(
+            spec.agent,
+            spec.actor_torso,
+            spec.critic_torso,
+            envs,
+            seed=seed,
+            device=spec.device,
+            encoder=spec.encoder,
+        )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.agents import build_policy, roles_of
 from deltarl.checkpoints import checkpoint
+from deltarl.encoders import EncoderSpec
 from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain, readable
@@ -68,7 +69,8 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
     envs.close()
     _check_size(spec, source / files.POLICY)
     with one_message(f"{folder}: its policy cannot be built"):
-        policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs).to(get_device(device))
+        policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs, spec.encoder)
+    policy = policy.to(get_device(device))
     formats.load_policy(policy, source / files.POLICY)
     if normalizer is not None:
         formats.load_normalizer(normalizer, source / files.NORMALIZER)
@@ -82,12 +84,12 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
 
 
 def _check_size(spec: RunSpec, path: Path) -> None:
-    """Refuse a config whose torsos need more weights than the file has, before allocating memory."""
+    """Refuse a config whose networks need more weights than the file has, before allocating memory."""
     with readable(path), safe_open(str(path), framework="pt"):
         stored = path.stat().st_size
-    for role in roles_of(spec.agent):
-        torso: TorsoSpec = getattr(spec, role)
-        if (needed := torso.least_weights * torch.float32.itemsize) > stored:
+    for role in (*roles_of(spec.agent), "encoder"):
+        network: TorsoSpec | EncoderSpec = getattr(spec, role)
+        if (needed := network.least_weights * torch.float32.itemsize) > stored:
             raise ConfigError(f"{path}: has {stored:,} bytes, but the config's {role} needs at least {needed:,}")
 
 

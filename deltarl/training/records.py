@@ -47,6 +47,8 @@ def main_settings(spec: RunSpec) -> dict[str, Any]:
     labels = dict.fromkeys((spec.actor_torso.label(), spec.critic_torso.label()))  # one if they are the same
     # TensorBoard sorts capitals first.
     settings: dict[str, Any] = {"Task": spec.env.id, "Name": spec.name, "Torso": ", ".join(labels)}
+    if spec.encoder.kind != "flat":
+        settings["Encoder"] = spec.encoder.label()
     for part, keys in MAIN_SETTINGS.items():
         settings |= {f"{part}.{key}": content[part][key] for key in keys if _is_plain(content[part].get(key))}
     return settings

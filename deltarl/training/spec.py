@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from deltarl.agents import AgentSpec, CrossQSpec
+from deltarl.encoders import FileEncoderSpec, FlatEncoderSpec
 from deltarl.envs import KNOWN_SCORES, LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
 from deltarl.torsos import CustomTorsoSpec, DeltaTorsoSpec, FileTorsoSpec
@@ -117,6 +118,9 @@ class RunSpec(Spec):
     critic_torso: Annotated[FileTorsoSpec, Part.CONTENT] = Field(
         DeltaTorsoSpec(), description="The torso of the value network or the Q networks."
     )
+    encoder: Annotated[FileEncoderSpec, Part.CONTENT] = Field(
+        FlatEncoderSpec(), description="What stands between the observation and the torsos."
+    )
     total_timesteps: Annotated[
         int,
         Part.LENGTH,
@@ -191,6 +195,8 @@ class RunSpec(Spec):
         content = self.model_dump(mode="json", exclude={**aside, "env": set(KNOWN_SCORES)})
         if self.eval.every == EvaluationSpec.model_fields["every"].default:
             content["eval"]["every"] = None  # the default of older versions, whose runs keep their names
+        if content["encoder"] == FlatEncoderSpec().model_dump(mode="json"):
+            del content["encoder"]  # older versions had no other
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
