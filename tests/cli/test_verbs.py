@@ -94,7 +94,8 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (("play", "nowhere", "--fps", "30"), "play: --fps applies to videos only; give --video FILE.mp4"),
         (
             ("list", "cats"),
-            "list: cannot list 'cats'; expected one of agents, envs, configs, comparisons, spaces, torsos, encoders, runs",
+            "list: cannot list 'cats'; expected one of agents, envs, configs, comparisons, spaces, torsos, encoders, "
+            "runs",
         ),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
