@@ -15,7 +15,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# First and by its exact version: a CPU build is found this way where there is one.
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dmc]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dmc,metaworld]'
 	touch $@
 
 # The main job: a Delta PPO agent learns to hop.

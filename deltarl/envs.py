@@ -103,6 +103,10 @@ class EnvSpec(Spec):
             raise complaint(str(error)) from None
         if not found:
             raise complaint(f"no environment '{env_id}'{nearest(env_id, gym.registry) or _hint_of_modules()}")
+        family = task_packages.family_of(env_id)
+        if family and not plugins.home_of(gym.spec(env_id)).startswith(family.package):
+            tasks = [name for name in gym.registry if plugins.home_of(gym.spec(name)) == family.package]
+            raise complaint(f"'{env_id}' stands for several tasks; give one of them, such as {tasks[0]}")
         return env_id
 
     @field_validator("wrappers", mode="before")

@@ -27,9 +27,9 @@ class Family:
 
     Attributes:
         title: what messages call it.
-        package: the module whose import registers them.
+        package: the module whose import registers them; a module of deltarl where the package's own ids do not do.
         distributions: what is installed for them, as the package index names it.
-        modules: the top-level modules of their code, `package` included.
+        modules: the top-level modules of their code.
         prefix: how all their ids begin; empty if they have nothing in common.
         extra: the extra of deltarl that installs them; empty if they are always installed.
         transient: by class, attributes that hold no state, such as locks and tables of views of the simulation.
@@ -60,7 +60,15 @@ DM_CONTROL = Family(
     # `_named` gives access to the simulation's arrays by name; frames are not drawn by DeepMind's own renderer.
     transient={"dm_control.mujoco.engine.Physics": frozenset({"_contexts", "_contexts_lock", "_named"})},
 )
-FAMILIES = (ROBOTICS, DM_CONTROL)
+META_WORLD = Family(
+    "Meta-World",
+    package="deltarl.metaworld_tasks",
+    distributions=("metaworld",),
+    modules=("metaworld",),
+    prefix="Meta-World/",
+    extra="metaworld",
+)
+FAMILIES = (ROBOTICS, DM_CONTROL, META_WORLD)
 PACKAGES = tuple(module for family in FAMILIES for module in family.modules)
 TRANSIENT = {kind: names for family in FAMILIES for kind, names in family.transient.items()}
 
@@ -82,7 +90,7 @@ def register(env_id: str) -> None:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                for module in reversed(family.modules):
+                for module in (*reversed(family.modules), family.package):
                     import_module(module)
             except ImportError as error:
                 hint = f": pip install 'deltarl[{family.extra}]'" if family.extra else ""

@@ -14,8 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-import yaml
-
 from deltarl.agents import (
     ActionNoiseSpec,
     HERSpec,
@@ -24,7 +22,6 @@ from deltarl.agents import (
 )
 from deltarl.cli.list import about
 from deltarl.envs import EnvSpec, NormalizeSpec, ScoreSpec, SuccessSpec
-from deltarl.errors import Spec
 from deltarl.library import read_yaml
 from deltarl.training import RunSpec
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec
@@ -37,6 +34,7 @@ import families  # noqa: E402
 import measured  # noqa: E402
 import mechanism  # noqa: E402
 import options  # noqa: E402
+import tasks  # noqa: E402
 import trained  # noqa: E402
 
 
@@ -76,42 +74,6 @@ def wrappers_table() -> str:
         ]
         rows.append(f"| `{name}` | {spec.__doc__} | {' '.join(cells) or '—'} |")
     return "\n".join(["| wrapper | | options |", "|---|---|---|", *rows])
-
-
-def environments_table() -> str:
-    """Every shipped environment with its scores."""
-    rows = []
-    for path in sorted((ROOT / "envs").glob("*.yaml")):
-        env = EnvSpec.model_validate(read_yaml(path).data)
-        assert env.random_score is not None
-        wrappers = ", ".join(f"`{_inline(wrapper)}`" for wrapper in env.wrappers) or "—"
-        success = "—" if env.success is None else f"`{_inline(env.success)}`"
-        rows.append(
-            f"| `{path.stem}` | {env.id} | {env.kind} | {wrappers} | {success} | {_score(env.random_score)} "
-            f"| {_reference(path, env)} |"
-        )
-    head = "| name | id | kind | wrappers | success | random actions | reference |"
-    return "\n".join([head, "|---|---|---|---|---|---|---|", *rows])
-
-
-def _inline(spec: Spec) -> str:
-    return yaml.safe_dump(spec.model_dump(mode="json"), default_flow_style=True, sort_keys=False, width=10_000).strip()
-
-
-def _score(score: ScoreSpec) -> str:
-    spread = "" if score.std is None else f" ± {score.std:,.10g}"
-    success = "" if score.success_rate is None else f", success rate {score.success_rate:.2f}"
-    return f"{score.mean:,.10g}{spread}{success}"
-
-
-def _reference(path: Path, env: EnvSpec) -> str:
-    """The published score, its source, and the comment above it."""
-    if env.reference_score is None:
-        return "—"
-    lines = path.read_text().splitlines()
-    above = lines[next(index for index, line in enumerate(lines) if line.startswith("reference_score:")) - 1]
-    remark = above.removeprefix("#").strip() if above.startswith("#") else ""
-    return f"{_score(env.reference_score)}: {env.reference_score.source}. {remark}".rstrip()
 
 
 def configs_table() -> str:
@@ -169,7 +131,10 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "gate_cost": measured.gate_cost_table,
         "interventions": mechanism.interventions_table,
     },
-    "docs/environments.md": {"environments": environments_table, "configs": configs_table},
+    "docs/environments.md": {
+        **{group: partial(tasks.tasks_table, group) for group in tasks.GROUPS},
+        "configs": configs_table,
+    },
     "docs/configs.md": {
         "run": partial(options.fields_table, RunSpec, name="the file's name"),
         "evaluation": partial(options.fields_table, EvaluationSpec),

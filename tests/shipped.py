@@ -10,9 +10,9 @@ import pytest
 from deltarl.library import names
 
 # Families of which `make test` covers one task, or none where others are built the same way; the rest is slow.
-FAMILIES = ("adroit_hand_", "ant_maze_", "dmc_", "franka_", "hand_", "point_maze_")
-COVERED = {"adroit_hand_door", "dmc_cheetah_run", "point_maze_umaze"}
-EXTRAS = {"dmc_": "dm_control"}
+FAMILIES = ("adroit_hand_", "ant_maze_", "dmc_", "franka_", "hand_", "metaworld_", "point_maze_")
+COVERED = {"adroit_hand_door", "dmc_cheetah_run", "metaworld_reach", "point_maze_umaze"}
+EXTRAS = {"dmc_": "dm_control", "metaworld_": "metaworld"}
 
 
 def marks_of(name: str, *, slow: bool = True) -> list[pytest.MarkDecorator]:

@@ -49,7 +49,7 @@ def agents_for(env: str) -> list[str]:
         return ["tqc_her"]  # many tasks of one kind
     if env.startswith(GOALS):
         return ["tqc_her", "sac_her", "sac", "tqc", "td3", "ddpg", *on_policy]
-    if env.startswith(("dmc_", "adroit_hand_", "franka_")) and env != "adroit_hand_door":
+    if env.startswith(("dmc_", "metaworld_", "adroit_hand_", "franka_")) and env != "adroit_hand_door":
         return ["ppo", "sac"]
     if env.endswith("_masked"):
         return ["ppo", "sac"]

@@ -38,6 +38,7 @@ ORDER = (
         "history",
         "mask",
         "dm_control_tasks",
+        "metaworld_tasks",
         "own_tasks",
         "wrappers",
         "agents",

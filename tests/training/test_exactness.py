@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from deltarl import RunResult, load_config, resume, train
 from deltarl.checkpoints.checkpoint import Checkpoint, newest
 from deltarl.gates import read_record
+from deltarl.library import names
 from tests.shipped import marks_of
 
 SMALL = ("torso.width=8", "torso.depth=1", "eval.episodes=1", "eval.every=null", "eval.max_episode_steps=60")
@@ -112,6 +113,13 @@ CASES = [
     *(
         Case(f"sac-{env}", ("agent=sac", f"env={env}", *REPLAY), 100, needed=False)
         for env in ("dmc_finger_turn_hard", "dmc_humanoid_run", "dmc_manipulator_bring_ball", "dmc_quadruped_run")
+    ),
+    # Draws its goals itself, and moves its hand by a mocap body.
+    Case("sac-metaworld_reach", ("agent=sac", "env=metaworld_reach", *REPLAY), 100),
+    *(
+        Case(f"sac-{env}", ("agent=sac", f"env={env}", *REPLAY), 100, needed=False)
+        for env in names("envs")
+        if env.startswith("metaworld_") and env != "metaworld_reach"
     ),
     Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
     Case(
