@@ -65,13 +65,6 @@ def tasks_table(group: str) -> str:
     return "\n".join(["| " + " | ".join(line) + " |" for line in lines] + (["", "  \n".join(notes)] if notes else []))
 
 
-def machine_text() -> str:
-    """What the speeds were measured on."""
-    record = _measured()["measured_on"]
-    versions = ", ".join(f"{name} {record['versions'][name]}" for name in ("gymnasium", "mujoco"))
-    return f"on one thread of {record['processor']}, with {versions}"
-
-
 def _score(score: ScoreSpec | None) -> str:
     if score is None:
         return ""
@@ -87,5 +80,5 @@ def _reference(name: str, env: EnvSpec, sources: dict[str, int]) -> str:
     lines = (ROOT / "envs" / f"{name}.yaml").read_text().splitlines()
     above = lines[next(index for index, line in enumerate(lines) if line.startswith("reference_score:")) - 1]
     remark = above.removeprefix("#").strip() if above.startswith("#") else ""
-    source = f"{env.reference_score.source}. {remark[:1].upper()}{remark[1:]}".rstrip()
+    source = f"{env.reference_score.source}. {remark}".rstrip()
     return f"{_score(env.reference_score)} [{sources.setdefault(source, len(sources) + 1)}]"

@@ -60,7 +60,8 @@ def main() -> None:
     os.environ.setdefault("MUJOCO_GL", working_backend() or "egl")
     (HERE / "tasks").mkdir(exist_ok=True)
     for group in sys.argv[1:] or GROUPS:
-        sheet(tasks_of(group)).save(HERE / "tasks" / f"{group}.jpg", quality=82, optimize=True)
+        by_id = {env.id: (name, env) for name, env in reversed(tasks_of(group))}  # the first of several files
+        sheet(list(reversed(by_id.values()))).save(HERE / "tasks" / f"{group}.jpg", quality=82, optimize=True)
 
 
 if __name__ == "__main__":
