@@ -63,7 +63,7 @@ class EvaluationSpec(Spec):
         "the end only.",
     )
     episodes: Annotated[int, Field(ge=1, description="Number of episodes.")] = 20
-    n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Evaluation environments side by side.")] = 1
+    n_envs: Annotated[int, Field(ge=1, le=MOST_ENVS, description="Episodes played side by side, at most.")] = 10
     max_episode_steps: Annotated[
         int, Field(ge=1, description="Length at which episodes are cut off; the result notes it.")
     ] = LONGEST_EPISODE
@@ -193,8 +193,10 @@ class RunSpec(Spec):
         """Eight hex digits, equal for runs that differ at most in name, seeds, folder, cadences or known scores."""
         aside: dict[str, Any] = dict.fromkeys(fields_of(Part.PLACE, Part.CADENCE), True)
         content = self.model_dump(mode="json", exclude={**aside, "env": set(KNOWN_SCORES)})
-        if self.eval.every == EvaluationSpec.model_fields["every"].default:
-            content["eval"]["every"] = None  # the default of older versions, whose runs keep their names
+        # The defaults of older versions, whose runs keep their names.
+        for name, former in (("every", None), ("n_envs", 1)):
+            if content["eval"][name] == EvaluationSpec.model_fields[name].default:
+                content["eval"][name] = former
         if content["encoder"] == FlatEncoderSpec().model_dump(mode="json"):
             del content["encoder"]  # older versions had no other
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]

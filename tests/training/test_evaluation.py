@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from sb3_contrib import RecurrentPPO
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl import TrainingStopped, load_config
 from deltarl.cli.evaluate import describe
 from deltarl.cli.train import summary
-from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec
+from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
 from deltarl.training import session
 from deltarl.training.evaluation import evaluate_policy
 from deltarl.training.result import result_in
@@ -97,6 +101,58 @@ def test_an_episode_without_an_end_is_cut_off_and_that_is_said(n_envs: int) -> N
     assert (ends.lengths, ends.note) == ((7,) * 3, None)
 
 
+class Mixed(gym.Env[Any, Any]):
+    """Episodes whose length, rewards and success follow from the seed, and the rewards from the actions too."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        del render_mode
+        self.observation_space = gym.spaces.Box(-5, 5, (3,), np.float32)
+        self.action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
+        self.time = self.length = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed, options=options)
+        self.time, self.length = 0, int(self.np_random.integers(2, 13))
+        return self.np_random.uniform(-2, 2, 3).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        observation = self.np_random.uniform(-2, 2, 3).astype(np.float32)
+        info = {"lifted": self.time % 4 == 0}
+        return observation, float(action[0] + observation[0]), self.time == self.length, False, info
+
+
+@pytest.mark.parametrize("algorithm", [PPO, RecurrentPPO])
+@pytest.mark.parametrize("rule", ["any", "end"])
+def test_scores_do_not_depend_on_how_many_episodes_are_played_side_by_side(algorithm: Any, rule: Any) -> None:
+    gym.register("Mixed-v0", Mixed, disable_env_checker=True, max_episode_steps=50)
+    try:
+        wrappers = ({"wrapper": "time_aware_observation"}, {"wrapper": "DelayObservation", "delay": 1})
+        success = {"key": "lifted", "rule": rule}
+        env = EnvSpec.model_validate({"id": "Mixed-v0", "wrappers": wrappers, "success": success})
+        normalizer = VecNormalize(build_envs(env, 0, n_envs=2))
+        normalizer.obs_rms.mean, normalizer.obs_rms.var = (
+            np.array([1.0, -1.0, 0.5, 6.0]),
+            np.array([2.0, 0.5, 1.0, 9.0]),
+        )
+        before = deepcopy(normalizer.obs_rms.__dict__)
+        name = "DeltaLstmPolicy" if algorithm is RecurrentPPO else "DeltaPolicy"
+        torso = {"kind": "delta", "width": 16, "depth": 1}
+        policy = algorithm(name, normalizer, seed=1, policy_kwargs={"torso": torso}, device="cpu").policy
+        one, *others = (evaluate_policy(policy, env, normalizer, 10, n_envs=n_envs) for n_envs in (1, 3, 10))
+    finally:
+        del gym.registry["Mixed-v0"]
+    assert len(set(one.lengths)) > 3
+    succeeded = tuple(each % 4 == 0 or (rule == "any" and each > 4) for each in one.lengths)
+    assert one.successes == succeeded
+    assert len(set(succeeded)) == 2
+    for each in others:
+        assert (each.lengths, each.successes) == (one.lengths, one.successes)
+        assert each.returns == pytest.approx(one.returns, rel=1e-4, abs=1e-5)  # their last bits may differ
+    for key, value in normalizer.obs_rms.__dict__.items():
+        np.testing.assert_array_equal(value, before[key])
+
+
 def train(out: Path, stop: StopRequest) -> Any:
     small = ("agent.n_steps=16", "agent.batch_size=16", "agent.n_epochs=1", "torso.width=8", "torso.depth=1")
     evaluation = "eval={every: 24, episodes: 2, max_episode_steps: 30}"
@@ -106,7 +162,7 @@ def train(out: Path, stop: StopRequest) -> Any:
     return spec, train_one(spec, 0, found if found.exists() else None, command=["x"], report=lambda *_: None, stop=stop)
 
 
-@pytest.mark.parametrize(("patience", "stored", "steps"), [(0.0, 16, 1), (60.0, 32, 60)])
+@pytest.mark.parametrize(("patience", "stored", "steps"), [(0.0, 16, 2), (60.0, 32, 60)])
 def test_a_stop_is_honoured_within_an_evaluation_that_takes_too_long(
     patience: float, stored: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

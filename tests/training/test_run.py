@@ -100,7 +100,7 @@ def test_a_config_and_a_plain_script_learn_the_same(finished: RunResult) -> None
 
 @pytest.mark.parametrize("algorithm", [(), QUICK_SAC], ids=["ppo", "sac"])
 def test_learning_is_the_same_whatever_the_cadence_of_evaluation(algorithm: tuple[str, ...], tmp_path: Path) -> None:
-    never = run(quick(tmp_path / "never", *algorithm))[0]
+    never = run(quick(tmp_path / "never", *algorithm, "eval.n_envs=1"))[0]
     often = run(quick(tmp_path / "often", *algorithm, "eval.every=0.15"))[0]
     assert list(evaluations_in(often.folder)) == [10, 20, 30, 40, 50, 60, 64]
     expected = weights(never.folder)

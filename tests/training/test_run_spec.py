@@ -92,12 +92,13 @@ def test_evaluations_that_are_never_are_refused(every: str, message: str) -> Non
         load_config("quickstart", f"eval.every={every}")
 
 
-def test_a_run_of_an_older_version_keeps_its_evaluation_at_the_end_and_its_digest() -> None:
+def test_a_run_of_an_older_version_keeps_its_evaluation_and_its_digest() -> None:
     spec = load_config("quickstart")
     content = spec.model_dump()
-    content["eval"]["every"] = None  # as older versions wrote their default
+    content["eval"] |= {"every": None, "n_envs": 1}  # as older versions wrote their defaults
     older = RunSpec.model_validate(content)
-    assert (older.steps_between_evaluations, older.digest()) == (None, spec.digest())
+    assert (older.steps_between_evaluations, older.eval.n_envs) == (None, 1)
+    assert older.digest() == spec.digest()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,8 @@ def test_a_run_of_an_older_version_keeps_its_evaluation_at_the_end_and_its_diges
         ("eval.every=7", True),
         ("eval.every=0.1", False),
         ("eval.every=0.2", True),
+        ("eval.n_envs=10", False),
+        ("eval.n_envs=5", True),
         ("total_timesteps=7", True),
         ("init_from=there", True),
         ("agent.gamma=0.5", True),
