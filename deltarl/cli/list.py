@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,20 +31,32 @@ class Kind(StrEnum):
     runs = "runs"
 
 
+ABOUT = {
+    Kind.agents: "algorithms with hyperparameters: agent=NAME",
+    Kind.envs: "environments: env=NAME",
+    Kind.configs: "what to train: deltarl train NAME",
+    Kind.comparisons: "what to compare: deltarl compare NAME",
+    Kind.spaces: "what to search: deltarl tune CONFIG --space NAME",
+    Kind.torsos: "kinds of networks: torso=NAME",
+    Kind.encoders: "what stands before a torso: encoder=NAME",
+    Kind.runs: "runs with their scores, in the folder runs or --out",
+}
+
+
 def _kinds(incomplete: str) -> list[str]:
     return [kind for kind in Kind if kind.startswith(incomplete)]
 
 
 def list_(
     what: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="WHAT",
-            help=f"{', '.join(list(Kind)[:-1])} or {list(Kind)[-1]}.",
+            help=f"{', '.join(list(Kind)[:-1])} or {list(Kind)[-1]}; default: say what each of them is.",
             autocompletion=_kinds,
             show_default=False,
         ),
-    ],
+    ] = None,
     *,
     out: Annotated[Path | None, typer.Option(help="Folder that holds runs; default: runs.", show_default=False)] = None,
     sort: Annotated[
@@ -66,15 +78,16 @@ def list_(
 
     Example: deltarl list runs --sort return --filter hopper
     """
-    if what not in list(Kind):
+    if what is not None and what not in list(Kind):
         raise ConfigError(f"list: cannot list '{what}'; expected one of {', '.join(Kind)}")
-    kind = Kind(what)
+    kind = None if what is None else Kind(what)
     if kind is not Kind.runs:
         for name, given in (("--out", out), ("--sort", sort)):
             if given is not None:
-                raise ConfigError(f"list: {name} applies to runs only, not to {kind}")
+                raise ConfigError(f"list: {name} applies to runs only{'' if kind is None else f', not to {kind}'}")
     rows: list[dict[str, Any]]
     columns: tuple[str, ...]
+    read: Callable[[], Iterable[tuple[str, ...]]]
     if kind is Kind.runs:
         found = list_runs.ordered(list_runs.found_in(out or Path("runs")), sort or Order.run)
         columns = tuple(list_runs.Row("", "").shown())
@@ -82,6 +95,7 @@ def list_(
         full = [row.told() for row in found]
     else:
         columns, read = {
+            None: (("what", "about"), ABOUT.items),
             Kind.agents: (("agent", "algorithm", "about"), _agents),
             Kind.envs: (("env", "id", "kind", "about"), _envs),
             Kind.configs: (("config", "agent", "env", "steps"), _configs),

@@ -10,10 +10,18 @@ from pathlib import Path
 import pytest
 
 from deltarl import RunResult
+from deltarl.cli.list import Kind
 from deltarl.cli.list_runs import Order, Row, ordered
 from deltarl.library import KINDS, names
 from deltarl.torsos import FAMILIES
 from tests.quick import Deltarl
+
+
+def test_list_alone_says_what_can_be_listed(deltarl: Deltarl) -> None:
+    status, out, error = deltarl("list")
+    assert (status, error) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == list(Kind)
+    assert max(map(len, out.splitlines())) < 80
 
 
 @pytest.mark.parametrize("folder", KINDS)

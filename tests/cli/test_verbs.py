@@ -98,6 +98,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
             "runs",
         ),
         (("list", "runs"), "no folder 'runs'; give --out"),
+        (("list", "--out", "x"), "--out applies to runs only"),
         (("list", "envs", "--out", "x"), "--out applies to runs only, not to envs"),
         (("list", "agents", "--sort", "run"), "--sort applies to runs only, not to agents"),
         (
