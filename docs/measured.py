@@ -90,7 +90,7 @@ def evaluation_cost_table() -> str:
     found = json.loads((ROOT / "results" / "evaluation_cost.json").read_text())
     rows = [
         f"| {name} | {case['budget']:,} | {case['evaluations_of_budget']} of {case['episodes']} episodes "
-        f"| {case['evaluation_seconds'] / case['evaluations']:.0f} | {case['share_of_budget']:.0%} |"
+        f"| {case['evaluation_seconds'] / case['evaluations']:.0f} | {case['share_of_budget']:.1%} |"
         for name, case in found["cases"].items()
     ]
     return "\n".join(
