@@ -80,7 +80,7 @@ class EnvPoolVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         received, rewards, terminated, _, _ = self.pool.recv()
-        observations = _single(received)
+        observations, rewards = _single(received), _single(rewards)
         self.lengths += 1
         truncated = ~terminated & (self.lengths >= self.limit)
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in truncated.tolist()]
@@ -132,9 +132,9 @@ class EnvPoolVecEnv(VecEnv):
         return [None] * self.num_envs
 
 
-def _single(observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A float32 copy; always a copy, because EnvPool may overwrite its memory."""
-    return observations.astype(np.float32)
+def _single(received: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A float32 copy; always a copy, because the memory is EnvPool's: it may be overwritten, and cannot be restored."""
+    return received.astype(np.float32)
 
 
 def _envpool() -> Any:

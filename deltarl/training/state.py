@@ -101,8 +101,12 @@ def _log_of(model: BaseAlgorithm) -> dict[str, Any]:
 
 
 def learned(snapshot: Snapshot) -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of the algorithm, without those of the environments, which may hold infinity."""
-    return (item for item in snapshot.tensors.items() if item[0].startswith("/model/") and "/envs/" not in item[0])
+    """The tensors of the algorithm, without those of environments and the bounds of spaces, which may hold infinity."""
+    return (
+        (name, tensor)
+        for name, tensor in snapshot.tensors.items()
+        if name.startswith("/model/") and not ("/envs/" in name or "_space/" in name)
+    )
 
 
 def _random_state() -> dict[str, Any]:

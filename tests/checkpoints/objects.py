@@ -246,3 +246,37 @@ def pop_and_add(items: set[int]) -> None:
 
 def same_nan(value: Any) -> Any:
     return value["nan"] is value["again"], value["nan"] in [value["again"]], len(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of object.
+
+    Attributes:
+        make: builds the object, as an environment's constructor does.
+        change: changes it, as training does.
+        look: returns everything observable about it.
+        exact: whether it is restored, rather than reported.
+        late: the same for an object that did not exist in the new environment.
+    """
+
+    make: Callable[[], Any]
+    change: Callable[[Any], Any] = lambda value: value
+    look: Callable[[Any], Any] = repr
+    exact: bool = True
+    late: bool | None = None
+
+
+def value(make: Callable[[], Any], **options: Any) -> Kind:
+    """A value that replaces another and need not exist beforehand."""
+    return Kind(lambda: None, becomes(make), late=options.get("exact", True), **options)
+
+
+def assert_restored_or_reported(kind: Kind, *, late: bool = False) -> None:
+    """With `late`, nothing of that name existed in the new environment."""
+    trained, fresh = kind.change(kind.make()), None if late else kind.make()
+    back, named = resumed(trained, fresh)
+    assert (named == []) == (kind.late if late else kind.exact), named
+    if not named:
+        assert type(back) is type(trained)
+        assert kind.look(back) == kind.look(trained)

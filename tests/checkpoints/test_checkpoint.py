@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -13,76 +12,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from deltarl import disk
-from deltarl.checkpoints import store
 from deltarl.checkpoints.checkpoint import DamagedError, best, newest, steps_of, verify
-from deltarl.checkpoints.replay import Parity, Transitions
-from deltarl.checkpoints.state import Snapshot
+from deltarl.checkpoints.replay import Transitions
 from deltarl.checkpoints.store import Store
+from tests.checkpoints.written import BUFFER_ROWS, INTERVAL, Run, as_of, flipped, holds
 
-BUFFER_ROWS, SEGMENT_ROWS, INTERVAL = 40, 8, 10
+pytestmark = pytest.mark.usefixtures("small_segments")
+
+
 # The system calls of a checkpoint.
 CALLS = ("open", "write", "fsync", "close", "mkdir", "rename", "link", "unlink", "rmdir")
-
-
-@pytest.fixture(autouse=True)
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = sum(array[0].nbytes for array in Transitions(buffer()).arrays.values())
-    monkeypatch.setattr("deltarl.checkpoints.replay.SEGMENT_BYTES", SEGMENT_ROWS * row)
-
-
-def buffer() -> ReplayBuffer:
-    return ReplayBuffer(BUFFER_ROWS, spaces.Box(-1, 1, (3,)), spaces.Box(-1, 1, (2,)), device="cpu")
-
-
-def snapshot(steps: int) -> Snapshot:
-    return Snapshot({"steps": steps}, {"weights": torch.full((4,), float(steps))})
-
-
-class Run:
-    """A run that adds a random transition per step and writes a checkpoint every `INTERVAL` steps."""
-
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder, self.store = folder, Store(folder, keep)
-        self.buffer, self.steps = buffer(), 0
-        self.random = np.random.default_rng(0)
-
-    def step(self) -> None:
-        observation, following = self.random.normal(size=(2, 1, 3))
-        self.buffer.add(observation, following, self.random.normal(size=(1, 2)), np.ones(1), np.zeros(1, bool), [{}])
-        self.steps += 1
-
-    def on(self, intervals: int = 1) -> Run:
-        for _ in range(intervals):
-            for _ in range(INTERVAL):
-                self.step()
-            self.write()
-        return self
-
-    def write(self) -> None:
-        self.store.write(self.steps, snapshot(self.steps), Transitions(self.buffer), {"records": {}})
-
-
-def holds(run: Path, steps: int, transitions: ReplayBuffer) -> None:
-    """Assert that the newest checkpoint is of `steps`, and restores state and transitions."""
-    found = newest(run)
-    assert found is not None
-    assert found.steps == steps
-    assert found.snapshot().tree == {"steps": steps}
-    assert torch.equal(found.snapshot().tensors["weights"], torch.full((4,), float(steps)))
-    into = buffer()
-    into.pos, into.full = transitions.pos, transitions.full
-    found.fill(Transitions(into))
-    filled = Transitions(transitions).filled
-    for name, array in Transitions(transitions).arrays.items():
-        assert np.array_equal(Transitions(into).arrays[name][:filled], array[:filled]), name
 
 
 def test_the_newest_are_kept_and_give_back_what_was_stored(tmp_path: Path) -> None:
@@ -111,17 +55,6 @@ def test_where_there_are_no_links_segments_are_copied(tmp_path: Path, monkeypatc
     run = Run(tmp_path).on(4)
     holds(tmp_path, 40, run.buffer)
     assert all(path.stat().st_nlink == 1 for path in tmp_path.rglob("*.safetensors"))
-
-
-def test_a_manifest_says_what_every_file_holds(tmp_path: Path) -> None:
-    Run(tmp_path).on(2)
-    folder = tmp_path / "checkpoints" / "20"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert manifest["files"].keys() == files - {"manifest.json"}
-    for name, entry in manifest["files"].items():
-        content = (folder / name).read_bytes()
-        assert entry == {"bytes": len(content), "sha256": disk.digest(content)}
 
 
 @contextmanager
@@ -211,18 +144,11 @@ def test_a_disk_that_is_full_at_any_system_call_leaves_the_old_checkpoint(tmp_pa
                 run.on()
             except OSError:
                 refused += 1
-        holds(run.folder, steps_of(run.folder)[0], _as_of(run, steps_of(run.folder)[0]))
+        holds(run.folder, steps_of(run.folder)[0], as_of(run, steps_of(run.folder)[0]))
         run.on()  # there is space again
         holds(run.folder, 70, run.buffer)
         shutil.rmtree(run.folder)
     assert refused > len(calls) // 3
-
-
-def _as_of(run: Run, steps: int) -> ReplayBuffer:
-    again = Run(run.folder)
-    for _ in range(steps):
-        again.step()
-    return again.buffer
 
 
 def test_space_is_looked_at_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +156,7 @@ def test_space_is_looked_at_before_anything_is_written(tmp_path: Path, monkeypat
     monkeypatch.setattr(disk, "free", lambda _: 1000)
     with pytest.raises(OSError, match=r"1 MiB needed, 0 MiB free"):
         run.on()
-    holds(tmp_path, 10, _as_of(run, 10))
+    holds(tmp_path, 10, as_of(run, 10))
 
 
 def files_of(folder: Path) -> list[str]:
@@ -239,11 +165,6 @@ def files_of(folder: Path) -> list[str]:
 
 def truncated(content: bytes) -> bytes:
     return content[:-1]
-
-
-def flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, None], ids=["truncated", "flipped", "missing"])
@@ -269,7 +190,7 @@ def test_a_damaged_file_costs_at_most_the_checkpoint_that_holds_it(
         # A segment is rebuilt, and parity is not needed; any other damage makes the checkpoint invalid.
         lost = not name.startswith("replay/")
         steps = 40 if lost else 50
-        holds(run, steps, _as_of(whole, steps))
+        holds(run, steps, as_of(whole, steps))
         said = caplog.messages[0]
         assert name.removeprefix("replay/") in said
         assert ("skipped" in said) == lost
@@ -304,111 +225,6 @@ def test_what_cannot_be_removed_is_said_and_costs_nothing(
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"40", "30"}
 
 
-@pytest.mark.parametrize("content", ["[]", "7", "null", "{", '{"sha256": 1}', "[" * 100_000])
-def test_a_manifest_of_something_else_is_passed_over(content: str, tmp_path: Path) -> None:
-    run = Run(tmp_path).on(2)
-    (tmp_path / "checkpoints" / "20" / "manifest.json").write_text(content)
-    holds(tmp_path, 10, _as_of(run, 10))
-
-
-def manifest_of(checkpoint: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
-    return manifest
-
-
-def sign(checkpoint: Path, manifest: dict[str, Any]) -> None:
-    """Write a manifest with a valid digest, as anyone can."""
-    manifest.pop("sha256", None)
-    manifest["sha256"] = disk.digest(json.dumps(manifest, sort_keys=True).encode())
-    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("replay/../../../victim", "../victim", "/tmp/victim", "..", "", "replay", "replay/", "replay/./parity"),
-        *("replay/00000.safetensors/../../../../victim", "replay/1.safetensors", "replay/00000.safetensors\n"),
-        *("replay/000-1.safetensors", "replay/00007.safetensors", "policy.safetensors", "manifest.json", "x\x00y"),
-    ],
-)
-def test_a_manifest_names_what_a_checkpoint_has_and_nothing_else(name: str, tmp_path: Path) -> None:
-    run, victim = tmp_path / "run", tmp_path / "victim"
-    Run(run).on()
-    victim.write_text("precious")
-    folder = run / "checkpoints" / "10"
-    manifest = manifest_of(folder)
-    # The parity of the existing segments and of a lost one, which is to be rewritten.
-    payload = Parity(b"an intruder")
-    for segment in (folder / "replay").glob("0*"):
-        payload.add(segment.read_bytes())
-    (folder / "replay" / "parity").write_bytes(payload.content())
-    for entry, content in ((name, b"an intruder"), ("replay/parity", payload.content())):
-        manifest["files"][entry] = {"bytes": len(content), "sha256": disk.digest(content)}
-    sign(folder, manifest)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(DamagedError, match=r"^manifest\.json: .*names files that do not belong in it"):
-        verify(folder)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"files": []}, "files"),
-        ({"files": {}}, "does not name state.json"),
-        ({"steps": "10"}, "steps"),
-        ({"steps": 11}, "is of step 11"),
-        ({"steps": True}, "steps"),
-        ({"records": {"metrics.jsonl": -1}}, "records"),
-        ({"resumes": 1.5}, "resumes"),
-        ({"continued": "no"}, "continued"),
-        ({"unsupported": ["x"]}, "unsupported"),
-        ({"elapsed_seconds": -1.0}, "elapsed_seconds"),
-        ({"replay": {"rows": 0, "arrays": {}}}, "rows"),
-        ({"packages": None}, "packages"),
-        ({"nested": json.loads("[" * 50 + "]" * 50)}, "nested more than"),
-    ],
-)
-def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    Run(tmp_path).on()
-    folder = tmp_path / "checkpoints" / "10"
-    sign(folder, manifest_of(folder) | change)
-    with pytest.raises(DamagedError, match=r"^manifest\.json: ") as caught:
-        verify(folder)
-    assert message in str(caught.value)
-
-
-def test_a_segment_is_mended_only_into_what_was_written(tmp_path: Path) -> None:
-    Run(tmp_path).on()
-    replay = tmp_path / "checkpoints" / "10" / "replay"
-    manifest = manifest_of(replay.parent)
-    (replay / "parity").write_bytes(content := b"\0" * (replay / "parity").stat().st_size)
-    manifest["files"]["replay/parity"] = {"bytes": len(content), "sha256": disk.digest(content)}
-    sign(replay.parent, manifest)
-    (replay / "00001.safetensors").unlink()
-    with pytest.raises(DamagedError, match="its parity does not match these segments"):
-        verify(replay.parent)
-    assert not (replay / "00001.safetensors").exists()
-
-
-def test_two_damaged_segments_cannot_be_mended(tmp_path: Path) -> None:
-    Run(tmp_path).on(5)
-    replay = tmp_path / "checkpoints" / "50" / "replay"
-    for name in ("00000.safetensors", "00003.safetensors"):
-        (replay / name).unlink()
-    with pytest.raises(DamagedError, match="00000"):
-        verify(tmp_path / "checkpoints" / "50")
-
-
-def test_a_segment_that_was_damaged_on_disk_does_not_spoil_the_next_parity(tmp_path: Path) -> None:
-    run = Run(tmp_path).on(3)
-    path = tmp_path / "checkpoints" / "30" / "replay" / "00003.safetensors"  # rows 24 to 31, to be rewritten
-    path.write_bytes(flipped(path.read_bytes()))
-    run.on()
-    (tmp_path / "checkpoints" / "40" / "replay" / "00001.safetensors").unlink()
-    holds(tmp_path, 40, run.buffer)
-
-
 def test_none_is_found_where_there_is_none_or_none_is_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert newest(tmp_path) is None
     Run(tmp_path).on(2)
@@ -416,14 +232,6 @@ def test_none_is_found_where_there_is_none_or_none_is_sound(tmp_path: Path, capl
         (folder / "manifest.json").write_text("{}")
     assert newest(tmp_path) is None
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
-
-
-def test_a_checkpoint_of_a_newer_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "FORMAT", 99)
-    Run(tmp_path).on()
-    monkeypatch.undo()
-    with pytest.raises(DamagedError, match=r"format 99, this version of deltarl reads 1"):
-        verify(tmp_path / "checkpoints" / "10")
 
 
 def test_transitions_of_another_buffer_are_refused(tmp_path: Path) -> None:

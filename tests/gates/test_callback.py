@@ -11,26 +11,16 @@ import pytest
 import torch
 from rich.console import Console
 from stable_baselines3.common.logger import configure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltarl import ConfigError, load_config, train
 from deltarl.checkpoints.state import capture, restore
-from deltarl.gates import GateCallback, measure, read_record
-from deltarl.gates.batches import batch_of, from_buffer, joined, size
+from deltarl.gates import GateCallback, read_record
 from deltarl.gates.callback import GateState, layout
-from deltarl.gates.figures import figures, gated_networks
-from deltarl.gates.record import BINS, appended, without_erasure, write_record
-from deltarl.gates.statistics import OF_ERASURE, block_statistics
+from deltarl.gates.record import BINS
 from deltarl.recording import metrics_in
 from deltarl.recording.table import Table
-from deltarl.training.folder import read_gates
-from tests.policies.matrix import SUBJECTS, make
-
-DELTA = {"kind": "delta", "width": 12, "depth": 2, "heads": 2}
-
-
-def of(name: str) -> Any:
-    return next(subject for subject in SUBJECTS if subject.name == name)
+from tests.gates.measured import DELTA, curves, of
+from tests.policies.matrix import make
 
 
 @pytest.mark.parametrize("algorithm", ["PPO", "SAC", "RecurrentPPO", "CrossQ", "DQN"])
@@ -47,12 +37,6 @@ def test_learning_is_the_same_to_the_last_bit(algorithm: str, tmp_path: Path) ->
     assert len(read_record(tmp_path / "gates.npz")["steps"]) > 2
     for name, tensor in without.items():
         assert torch.equal(tensor, with_it[name]), name
-
-
-def curves(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0})
-    events.Reload()
-    return events
 
 
 @pytest.mark.parametrize("scalars", ["main", "all"])
@@ -110,27 +94,6 @@ def test_a_run_has_its_gates_in_tensorboard_and_in_its_records(scalars: str, tmp
     assert (result.folder / "progress.csv").read_text().count("\n") == table.count("\n")
 
 
-def test_the_probe_stays_and_the_batch_moves(tmp_path: Path) -> None:
-    model = make(of("PPO"), torso=DELTA)
-    model.set_logger(configure(str(tmp_path), []))
-    callback = GateCallback(every=1, rows=8)
-    model.learn(16, callback=callback)
-    probe = callback.state.probe
-    assert probe is not None
-    first = probe["observations"].clone()
-    model.learn(64, callback=callback, reset_num_timesteps=False)
-    assert torch.equal(callback.state.probe["observations"], first)  # type: ignore[index]
-    now = from_buffer(model, 8)
-    assert now is not None
-    assert not torch.equal(now["observations"], first)
-    # The last entry equals a measurement of both now, except for the update since.
-    record = measure(model.policy, batch_of(probe))["policy"].blocks[1]
-    assert callback.state.record["gates_probe/policy/beta_mean"].shape[1] == 2
-    assert block_statistics(record)["beta_mean"] == pytest.approx(
-        callback.state.record["gates_probe/policy/beta_mean"][-1, 1], abs=0.05
-    )
-
-
 def test_churn_is_how_far_outputs_on_the_fixed_batch_move(tmp_path: Path) -> None:
     model = make(of("SAC"), torso=DELTA)
     model.learn(40)
@@ -178,24 +141,6 @@ def test_gradients_of_the_loss_are_in_tensorboard_and_in_the_record(algorithm: s
         assert (f"gates_probe/{net}/{name}" in callback.state.record) == (algorithm == "SAC")
 
 
-def test_a_record_of_an_older_version_grows_on(tmp_path: Path) -> None:
-    """Missing statistics are NaN in the old rows, those no longer measured are NaN in the new ones; no row is lost."""
-    gone, new, counts = "network/policy/gone", "gates/policy/new", "gates/policy/beta_counts"
-    histograms = np.arange(8, dtype=np.uint32).reshape(2, 2, 1, 2)
-    older = {"steps": np.array([1, 2]), gone: np.float32([1, 2]), counts: histograms}
-    row = {"steps": np.array(3), new: np.float32([5, 6])}
-    record = appended(appended(older, row), row | {"steps": np.array(4)})
-    assert record["steps"].tolist() == [1, 2, 3, 4]
-    assert np.isnan(record[new][:2]).all()
-    assert record[new][2:].tolist() == [[5, 6]] * 2
-    assert record[gone][:2].tolist() == [1, 2]
-    assert np.isnan(record[gone][2:]).all()
-    assert record[counts].dtype == np.uint32
-    assert record[counts].sum((1, 2, 3)).tolist() == [6, 22, 0, 0]
-    write_record(tmp_path / "gates.npz", record)
-    assert set(read_record(tmp_path / "gates.npz")) == {"steps", gone, counts, new}
-
-
 @pytest.mark.parametrize("kind", ["residual", "plain", "mlp"])
 def test_a_network_without_gates_has_what_exists_of_it(kind: str, tmp_path: Path) -> None:
     torso = {"kind": kind} if kind == "mlp" else {"kind": kind, "width": 12, "depth": 2}
@@ -210,32 +155,6 @@ def test_a_network_without_gates_has_what_exists_of_it(kind: str, tmp_path: Path
     assert not any("beta" in key for key in keys)
 
 
-def test_nothing_is_measured_before_the_buffer_holds_enough(tmp_path: Path) -> None:
-    model = make(of("SAC"), torso=DELTA)
-    model.set_logger(configure(str(tmp_path), []))
-    callback = GateCallback(every=10, rows=40)
-    model.learn(45, callback=callback)
-    assert callback.state.record["steps"].tolist() == [40]
-    model.learn(30, callback=callback, reset_num_timesteps=False)
-    assert callback.state.record["steps"].tolist() == [40, 50, 60, 70]
-
-
-@pytest.mark.parametrize("algorithm", ["A2C", "PPO", "RecurrentPPO"])
-def test_rows_are_gathered_over_rollouts_where_one_has_fewer(algorithm: str, tmp_path: Path) -> None:
-    model = make(of(algorithm), torso=DELTA)
-    model.set_logger(configure(str(tmp_path), []))
-    rollout = model.n_steps * model.n_envs
-    callback = GateCallback(every=1, rows=2 * rollout + 1)
-    model.learn(7 * rollout, callback=callback)
-    assert callback.state.record["steps"].tolist() == [3 * rollout, 6 * rollout]
-    assert (callback.state.record["gates/policy/beta_counts"].sum(-1) == 2 * rollout + 1).all()
-    # The transitions gathered for the next measurement come from the last rollout.
-    assert size(callback.state.pending) == rollout
-    last = from_buffer(model, rollout)
-    assert last is not None
-    assert torch.equal(callback.state.pending["observations"], last["observations"])  # type: ignore[index]
-
-
 def test_what_is_gathered_survives_an_interruption_and_older_checkpoints_have_none() -> None:
     state, fresh = GateState(), GateState()
     state.pending = {"observations": torch.ones(3, 2)}
@@ -245,36 +164,6 @@ def test_what_is_gathered_survives_an_interruption_and_older_checkpoints_have_no
     fresh = GateState()
     restore(fresh, capture(state))
     assert fresh.pending is None
-
-
-def test_rows_gathered_by_an_older_version_have_no_loss() -> None:
-    new = {"observations": torch.zeros(2, 3), "training": {"returns": torch.zeros(2)}}
-    assert joined({"observations": torch.zeros(1, 3)}, new).keys() == {"observations"}
-    assert joined(new, new)["training"]["returns"].shape == (4,)
-
-
-def test_joined_batches_are_one_behind_the_other() -> None:
-    def fields(rows: int, value: float) -> dict[str, Any]:
-        states = tuple((torch.full((2, rows, 3), value), torch.full((2, rows, 3), value)) for _ in range(2))
-        observations = {"a": torch.full((rows, 4), value), "b": torch.full((rows, 1), value)}
-        return {"observations": observations, "lstm_states": states, "episode_starts": torch.full((rows,), value)}
-
-    both = joined(fields(2, 0.0), fields(3, 1.0))
-    assert size(both) == 5
-    assert both["episode_starts"].tolist() == [0, 0, 1, 1, 1]
-    assert both["observations"]["a"].mean(1).tolist() == [0, 0, 1, 1, 1]
-    assert both["lstm_states"][1][0].mean((0, 2)).tolist() == [0, 0, 1, 1, 1]
-    assert joined(None, both) is both
-    assert size(None) == 0
-
-
-def test_a_replay_buffer_that_never_holds_as_many_rows_gives_all_it_has(tmp_path: Path) -> None:
-    model = make(of("SAC"), torso=DELTA, options={"buffer_size": 20})
-    model.set_logger(configure(str(tmp_path), []))
-    callback = GateCallback(every=10, rows=40)
-    model.learn(30, callback=callback)
-    assert callback.state.record["steps"].tolist() == [20, 30]
-    assert (callback.state.record["gates/actor/beta_counts"].sum(-1) == 20).all()
 
 
 def test_what_was_never_measured_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -347,32 +236,6 @@ def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: py
     assert callback.state.record["steps"].tolist() == [1, 2, 3]
 
 
-def test_of_blocks_that_only_write_no_erasure_is_recorded_or_drawn(tmp_path: Path) -> None:
-    model = make(of("PPO"), torso=DELTA, actor_torso={"update": "write_only"})
-    callback = GateCallback(every=16, rows=8, path=tmp_path / "gates.npz")
-    model.learn(32, callback=callback)
-    record = read_record(tmp_path / "gates.npz")
-    assert gated_networks(record) == ["policy", "value"]
-    assert gated_networks(record, statistic="erase_share") == ["value"]
-    assert not any(f"gates/policy/{name}" in record for name in OF_ERASURE)
-    drawn = {name: draw(record) for name, draw in figures(record).items()}
-    assert set(drawn) == {"beta", "blocks", "regimes", "eigenvalues"}
-    assert {axis.get_title() for axis in drawn["regimes"].axes} == {"value", ""}
-    # Records of older versions have both; statistics of erasing are left out if the config says that nothing erases.
-    older = record | {f"gates/policy/{name}": record[f"gates/value/{name}"] for name in OF_ERASURE}
-    assert without_erasure(older, lambda net: net == "policy").keys() == record.keys()
-    assert without_erasure(older, lambda _: False) == older
-    assert set(figures(without_erasure(older, lambda _: True))) == {"beta", "blocks"}
-
-
-@pytest.mark.parametrize(("arm", "erases"), [("delta", True), ("write_only", False)])
-def test_what_older_versions_took_for_erasure_is_not_read_of_runs_that_only_write(arm: str, erases: bool) -> None:
-    folder = Path(__file__).parents[2] / "results" / "compare" / "ppo_small" / "hopper" / arm / "seed-0"
-    assert "gates/policy/erase_share" in read_record(folder / "gates.npz")
-    assert ("gates/policy/erase_share" in read_gates(folder)) == erases
-    assert "gates/policy/beta_mean" in read_gates(folder)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -384,13 +247,6 @@ def test_what_older_versions_took_for_erasure_is_not_read_of_runs_that_only_writ
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"GateCallback: {message}"):
         GateCallback(**options)
-
-
-def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
-    (tmp_path / "gates.npz").write_bytes(b"x")
-    for name in ("gates.npz", "nothing.npz"):
-        with pytest.raises(ConfigError, match=f"{name}: missing or damaged"):
-            read_record(tmp_path / name)
 
 
 def test_each_chart_has_a_line_for_each_block() -> None:

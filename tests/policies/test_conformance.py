@@ -2,80 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import gymnasium_robotics
-import numpy as np
 import pytest
 import torch
 from sb3_contrib import CrossQ, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked
-from stable_baselines3 import DDPG, HerReplayBuffer
+from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from torch import Tensor, nn
 
-from deltarl.torsos import DeltaBlock, Torso
 from deltarl.torsos.layers import BatchRenorm
-from tests.policies.matrix import (
-    CONTINUOUS_CRITICS,
-    KINDS,
-    SUBJECTS,
-    Case,
-    Subject,
-    actions,
-    make,
-    make_env,
-    parameters,
-    sample_observations,
+from tests.policies.checks import (
+    assert_loads_the_same,
+    delta_blocks,
+    every_algorithm,
+    in_turn,
+    name_of,
+    optimizers,
+    owners,
+    same_weights,
+    snapshot,
+    torsos,
 )
-
-name_of = attrgetter("name")
-every_algorithm = pytest.mark.parametrize("subject", SUBJECTS, ids=name_of)
-critics_of_actions = pytest.mark.parametrize("subject", CONTINUOUS_CRITICS, ids=name_of)
-
-
-def torsos(model: BaseAlgorithm) -> list[Torso]:
-    return [module for module in model.policy.modules() if isinstance(module, Torso)]
-
-
-def delta_blocks(model: BaseAlgorithm) -> list[DeltaBlock]:
-    return [module for module in model.policy.modules() if isinstance(module, DeltaBlock)]
-
-
-def snapshot(module: nn.Module) -> dict[str, Tensor]:
-    """All parameters; those of gates and values, which share a Linear, are separate entries."""
-    tensors = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-    for name, block in module.named_modules():
-        if isinstance(block, DeltaBlock):
-            for part in ("weight", "bias"):
-                whole = tensors.pop(f"{name}.write.{part}")
-                tensors[f"{name}.gate.{part}"] = whole[: block.gate_width]
-                tensors[f"{name}.write.{part}"] = whole[block.gate_width :]
-    return tensors
-
-
-def same_weights(first: nn.Module, second: nn.Module) -> bool:
-    a, b = first.state_dict(), second.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def in_turn(options: Iterable[str]) -> list[Any]:
-    """Pairs of algorithm and option: by default each algorithm with every third option; the others are slow."""
-    return [
-        pytest.param(subject, option, id=f"{subject.name}-{option}", marks=[] if (i + j) % 3 == 0 else pytest.mark.slow)
-        for i, subject in enumerate(SUBJECTS)
-        for j, option in enumerate(options)
-    ]
-
-
-# Training
+from tests.policies.matrix import KINDS, SUBJECTS, Case, Subject, make, make_env, parameters
 
 
 @dataclass(frozen=True)
@@ -155,48 +111,6 @@ def test_gates_start_at_beta_init_and_stems_as_the_torso_made_them(subject: Subj
         torch.testing.assert_close(singular, torch.ones_like(singular))
 
 
-# Critics and targets
-
-
-@pytest.mark.parametrize("case", parameters(CONTINUOUS_CRITICS, where=lambda case: case.kind != "mlp"))
-def test_q_is_not_linear_in_the_action(case: Case) -> None:
-    model = make(case.subject, case.observation, torso=case.torso)
-    model.policy.set_training_mode(False)
-    batch, _ = model.policy.obs_to_tensor(sample_observations(model, 1))
-    size = model.action_space.shape[0]
-    with torch.no_grad():
-        low, middle, high = (
-            torch.as_tensor(model.critic(batch, torch.full((1, size), a))[0]) for a in (-1.0, 0.0, 1.0)
-        )
-    assert not torch.allclose(low + high, 2 * middle, atol=1e-4)
-
-
-@critics_of_actions
-def test_critics_differ_from_each_other(subject: Subject) -> None:
-    model = make(subject, torso=KINDS["delta"])
-    stems = [next(child for child in network if isinstance(child, Torso)).stem for network in model.critic.q_networks]
-    assert len(stems) == (1 if subject.algorithm is DDPG else 2)
-    assert len({tuple(stem.weight.flatten().tolist()) for stem in stems}) == len(stems)
-
-
-@pytest.mark.parametrize(
-    "subject",
-    [subject for subject in CONTINUOUS_CRITICS if subject.algorithm is not DDPG],  # which has one by design
-    ids=name_of,
-)
-def test_the_number_of_critics_can_be_chosen(subject: Subject) -> None:
-    model = make(subject, torso=KINDS["delta"], n_critics=3)
-    before = snapshot(model.critic)
-    model.learn(32)
-    assert len(model.critic.q_networks) == 3
-    assert {name for name, tensor in snapshot(model.critic).items() if torch.equal(tensor, before[name])} == set()
-
-
-def networks_and_targets(model: BaseAlgorithm) -> list[tuple[nn.Module, nn.Module]]:
-    names = [name for name, _ in model.policy.named_children() if name.endswith("_target")]
-    return [(getattr(model.policy, name.removesuffix("_target")), getattr(model.policy, name)) for name in names]
-
-
 @every_algorithm
 def test_one_line_gives_the_network_of_simba(subject: Subject) -> None:
     """It equals that of arXiv 2410.09754 layer by layer; CrossQ has batch renormalisation as its norm."""
@@ -213,133 +127,6 @@ def test_one_line_gives_the_network_of_simba(subject: Subject) -> None:
         linears = [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)]
         assert linears[1:] == [(512, 128), (128, 512)] * 2
         assert linears[0][0] == 128
-
-
-@pytest.mark.parametrize(
-    "case",
-    parameters(
-        [subject for subject in SUBJECTS if not subject.on_policy and subject.algorithm is not CrossQ],
-        where=lambda case: case.kind not in {"mlp", "simbav2"},  # they have no final norm
-    ),
-)
-def test_targets_start_equal_and_follow_weights_and_running_statistics(case: Case) -> None:
-    q_learning = case.subject.discrete
-    options = {"tau": 1.0, **({"target_update_interval": 1} if q_learning else {})}
-    model = make(case.subject, case.observation, torso={**case.torso, "norm": "batch_renorm"}, options=options)
-    pairs = networks_and_targets(model)
-    assert pairs
-    assert all(same_weights(network, target) for network, target in pairs)
-    before = [snapshot(target) for _, target in pairs]
-    model.learn(32)
-    if q_learning:
-        model._on_step()  # Q-learning copies before an update, the others after
-    for (network, target), old in zip(pairs, before, strict=True):
-        assert any(not torch.equal(tensor, old[name]) for name, tensor in snapshot(target).items())
-        # These are copied in full; the target does not count its own steps.
-        online, copied = (
-            {name: tensor for name, tensor in module.state_dict().items() if not name.endswith("steps")}
-            for module in (network, target)
-        )
-        assert online.keys() == copied.keys()
-        assert all(torch.equal(copied[name], online[name]) for name in online)
-        assert any(name.endswith("running_mean") and tensor.any() for name, tensor in copied.items())
-
-
-# Saving and loading
-
-LOADED: dict[str, dict[str, Any]] = {
-    "roles": {"torso": KINDS["residual"], "critic_torso": {"width": 32, "depth": 3}},
-    "channels": {"torso": {"kind": "delta", "width": 16, "channels": 4, "beta_init": 0.4}},
-    "mlp actor": {"torso": "plain", "actor_torso": {"kind": "mlp", "net_arch": [5], "activation": "tanh"}},
-}
-
-
-def assert_loads_the_same(model: Any, subject: Subject, folder: Path) -> None:
-    """Assert that both ways of loading restore weights, torsos and actions, bit for bit."""
-    model.save(folder / "model.zip")
-    model.policy.save(folder / "policy.pt")
-    whole = subject.algorithm.load(folder / "model.zip", device="cpu")
-    alone = type(model.policy).load(folder / "policy.pt", device="cpu")
-    batch = sample_observations(model)
-    for policy in (whole.policy, alone):
-        assert [getattr(policy, role) for role in policy.roles] == [
-            getattr(model.policy, role) for role in policy.roles
-        ]
-        assert same_weights(policy, model.policy)
-        assert np.array_equal(actions(policy, batch), actions(model, batch))
-
-
-@pytest.mark.parametrize(("subject", "option"), in_turn(LOADED))
-def test_torsos_of_other_forms_survive_saving(subject: Subject, option: str, tmp_path: Path) -> None:
-    torsos = dict(LOADED[option])
-    if not subject.has_actor and "actor_torso" in torsos:
-        torsos["critic_torso"] = torsos.pop("actor_torso")
-    assert_loads_the_same(make(subject, **torsos).learn(32), subject, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("subject", "shared"),
-    [
-        # All other tests load policies with Stable-Baselines3's default for sharing.
-        pytest.param(subject, shared, id=f"{shared}-{subject.name}", marks=pytest.mark.slow if usual else [])
-        for subject in SUBJECTS
-        if subject.has_actor
-        for shared in (True, False)
-        for usual in [shared is subject.on_policy]
-    ],
-)
-def test_the_sharing_of_features_survives_saving(subject: Subject, shared: bool, tmp_path: Path) -> None:
-    observation = list(subject.observations)[-1]  # images, whose features are learned
-    model = make(subject, observation, torso=KINDS["delta"], share_features_extractor=shared)
-    before = snapshot(model.policy)
-    model.learn(32)
-    assert {name for name, tensor in snapshot(model.policy).items() if torch.equal(tensor, before[name])} == set()
-    assert_loads_the_same(model, subject, tmp_path)
-    assert type(model.policy).load(tmp_path / "policy.pt", device="cpu").share_features_extractor is shared
-
-
-def test_the_momentum_of_crossq_survives_saving(tmp_path: Path) -> None:
-    [subject] = (subject for subject in SUBJECTS if subject.algorithm is CrossQ)
-    model = make(subject, torso=KINDS["delta"], batch_norm_momentum=0.3, renorm_warmup_steps=7).learn(32)
-    assert_loads_the_same(model, subject, tmp_path)
-    alone = type(model.policy).load(tmp_path / "policy.pt", device="cpu")
-    norms = [module for module in alone.modules() if isinstance(module, BatchRenorm)]
-    assert norms
-    assert {(norm.momentum, norm.warmup_steps) for norm in norms} == {(0.3, 7)}
-
-
-@pytest.mark.parametrize(
-    "lstm",
-    [
-        {"lstm_hidden_size": 7, "n_lstm_layers": 3},
-        {"shared_lstm": True, "enable_critic_lstm": False},
-        {"enable_critic_lstm": False},
-        {"lstm_kwargs": {"bias": False}},
-    ],
-    ids=["sizes", "shared", "no critic LSTM", "lstm_kwargs"],
-)
-def test_the_form_of_an_lstm_survives_saving(lstm: dict[str, Any], tmp_path: Path) -> None:
-    [subject] = (subject for subject in SUBJECTS if subject.algorithm is RecurrentPPO)
-    model = make(subject, torso=KINDS["delta"], **lstm).learn(32)
-    assert_loads_the_same(model, subject, tmp_path)
-    batch = sample_observations(model)
-    state = model.predict(batch, deterministic=True)[1]
-    alone = type(model.policy).load(tmp_path / "policy.pt", device="cpu")
-    again, expected = (policy.predict(batch, state, deterministic=True)[0] for policy in (alone, model))
-    assert np.array_equal(again, expected)
-
-
-@every_algorithm
-def test_parameters_move_from_model_to_model(subject: Subject) -> None:
-    trained, fresh = (make(subject, torso=KINDS["delta"], options={"seed": seed}) for seed in (0, 1))
-    trained.learn(32)
-    assert not same_weights(fresh.policy, trained.policy)
-    fresh.set_parameters(trained.get_parameters())
-    assert same_weights(fresh.policy, trained.policy)
-    fresh.learn(32)
-
-
-# SB3's own features
 
 
 @every_algorithm
@@ -375,15 +162,6 @@ def test_a_schedule_reaches_every_parameter_group(subject: Subject) -> None:
     rates = {group["lr"] for optimizer in optimizers(model) for group in optimizer.param_groups}
     assert len(rates) == 1
     assert 0 <= rates.pop() < 1e-3
-
-
-def optimizers(model: BaseAlgorithm) -> list[torch.optim.Optimizer]:
-    return [module.optimizer for module in owners(model)]
-
-
-def owners(model: BaseAlgorithm) -> list[Any]:
-    """The modules that hold an optimizer: the policy, or actor and critic."""
-    return [module for module in model.policy.modules() if hasattr(module, "optimizer")]
 
 
 @every_algorithm

@@ -11,12 +11,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from rich.console import Console
 
 from deltarl import NonFiniteError, RunResult, load_config, train
 from deltarl.checkpoints.checkpoint import newest, steps_of
+from deltarl.checkpoints.state import capture
 from deltarl.envs import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED
 from deltarl.training.finite import check_losses, check_tensors
+from deltarl.training.state import learned
 
 EPISODE = 20
 
@@ -171,3 +174,10 @@ def test_a_tensor_is_named() -> None:
     check_tensors(7, [("steps", torch.tensor([1])), ("weight", torch.ones(2))])
     with pytest.raises(NonFiniteError, match=r"^step 1,234: /model/policy/weight holds inf$"):
         check_tensors(1234, [("/model/policy/weight", torch.tensor([1.0, float("inf")]))])
+
+
+def test_only_what_is_learned_has_to_be_finite() -> None:
+    """The bounds of a space are often infinite, and belong to no environment where EnvPool steps them."""
+    unbounded = spaces.Box(-np.inf, np.inf, (2,))
+    state = {"model": {"env": {"observation_space": unbounded}, "weight": torch.ones(2)}}
+    assert [name for name, _ in learned(capture(state))] == ["/model/weight"]
