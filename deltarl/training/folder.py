@@ -72,9 +72,10 @@ def choose_folder(spec: RunSpec, seed: int) -> Path:
             if _digest_of(folder) != digest:
                 continue
             if (folder / RESULT).exists():
+                skip = " --resume (resume=True) to train only the seeds that are left," if len(spec.seeds) > 1 else ""
                 raise ConfigError(
                     f"{folder}: this run has already finished; its score is in {RESULT}; "
-                    "move it away, or give other seeds or another out"
+                    f"move it away, or give{skip} other seeds or another out"
                 )
             if is_locked(folder / PROVENANCE):
                 raise taken(folder)

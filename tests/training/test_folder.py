@@ -18,14 +18,15 @@ from tests.training.quick_runs import quick, run
 def test_a_finished_run_is_refused_and_nothing_is_written(finished: RunResult) -> None:
     spec = load_config(str(finished.folder / "config.yaml"))
     before = {path: path.stat().st_mtime_ns for path in finished.folder.parent.rglob("*")}
-    with pytest.raises(ConfigError, match="this run has already finished"):
+    with pytest.raises(ConfigError, match="this run has already finished") as caught:
         run(spec)
+    assert "--resume" not in str(caught.value)
     assert {path: path.stat().st_mtime_ns for path in finished.folder.parent.rglob("*")} == before
 
 
 def test_one_finished_seed_refuses_the_whole_command_before_any_other_is_trained(finished: RunResult) -> None:
     spec = load_config(str(finished.folder / "config.yaml"), "seeds=[7,0]")
-    with pytest.raises(ConfigError, match="seed-0: this run has already finished"):
+    with pytest.raises(ConfigError, match=r"seed-0: this run has already finished; .* give --resume .* that are left"):
         run(spec)
     assert not (finished.folder.parent / "seed-7").exists()
 
