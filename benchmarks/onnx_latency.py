@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import deltarl.policies  # noqa: F401 - the aliases
-from deltarl.bench.clock import Ratio, threads
+from deltarl.bench.clock import Ratio, cpu_seconds, in_turns, threads
 from deltarl.export.formats import encode, opened
 from deltarl.export.policy import policy_module
 from deltarl.training.provenance import provenance
@@ -34,26 +34,11 @@ CASES: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "SAC, Delta": (SAC, "DeltaPolicy", {"buffer_size": 1}),
 }
 AT_LEAST = 0.02  # seconds of one timing
-WARM_UP = 20
 
 
-def in_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of one call of each way, in each round."""
-    times = {}
-    for name, act in ways.items():
+def repeat(act: Callable[[], Any], times: int) -> None:
+    for _ in range(times):
         act()
-        start = time.process_time()
-        for _ in range(WARM_UP):
-            act()
-        times[name] = max(1, round(AT_LEAST * WARM_UP / (time.process_time() - start)))
-    spent: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, act in ways.items():
-            start = time.process_time()
-            for _ in range(times[name]):
-                act()
-            spent[name].append((time.process_time() - start) / times[name])
-    return spent
 
 
 def measure(case: str, rounds: int) -> dict[str, Any]:
@@ -81,7 +66,8 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
         "torchscript": lambda: scripted.run({each.name: observation}),
         "onnx": lambda: runtime.run({each.name: observation}),
     }
-    spent = in_turns(ways, rounds)
+    calls = {name: partial(repeat, act) for name, act in ways.items()}
+    spent, _ = in_turns(calls, rounds, AT_LEAST, cpu_seconds)
     return {
         name: {
             "microseconds": round(1e6 * float(np.median(spent[name])), 2),

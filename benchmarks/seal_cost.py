@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import gymnasium as gym
 import torch
 
 from deltarl import fast
+from deltarl.bench.clock import cpu_seconds, in_turns
 from deltarl.training.provenance import provenance
 
 CASES: dict[str, tuple[str, str, dict[str, Any], int]] = {
@@ -43,30 +44,33 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
     """
     name, policy, options, steps = CASES[case]
 
-    def learner(way: str) -> Callable[[], None]:
+    seal: Any = fast.seal.Seal
+    holds = seal.holds
+
+    def learner(way: str) -> Callable[[bool, int], None]:
         env = gym.make("HalfCheetah-v5")
         model: Any = getattr(fast, name)(
             policy, OfAUser(env) if way == "environment" else env, seed=0, device="cpu", **options
         )
         callback = (lambda *_: True) if way == "callback" else None
-        return lambda: model.learn(steps, callback=callback, reset_num_timesteps=False)
+
+        def learn(looks: bool, times: int) -> None:
+            seal.holds = holds if looks else lambda _: True
+            for _ in range(times):
+                model.learn(steps, callback=callback, reset_num_timesteps=False)
+            seal.holds = holds
+
+        return learn
 
     learners = {way: learner(way) for way in WAYS}
-    seal: Any = fast.seal.Seal
-    holds = seal.holds
-    spent: dict[tuple[str, bool], list[float]] = {(way, looks): [] for way in WAYS for looks in (False, True)}
-    for index in range(rounds + 2):
-        for looks in (False, True) if index % 2 else (True, False):
-            seal.holds = holds if looks else lambda _: True
-            for way, learn in learners.items():
-                start = time.process_time()
-                learn()
-                if index >= 2:
-                    spent[way, looks].append(1e3 * (time.process_time() - start) / steps)
-    seal.holds = holds
-    shares = {way: [1 - off / on for off, on in zip(spent[way, False], spent[way, True], strict=True)] for way in WAYS}
+    calls = {f"{way}, {looks}": partial(learn, looks) for way, learn in learners.items() for looks in (False, True)}
+    spent, _ = in_turns(calls, rounds, 0, cpu_seconds)
+    shares = {
+        way: [1 - off / on for off, on in zip(spent[f"{way}, False"], spent[f"{way}, True"], strict=True)]
+        for way in WAYS
+    }
     return {
-        "step_ms": round(statistics.median(spent["libraries", True]), 4),
+        "step_ms": round(1e3 * statistics.median(spent["libraries, True"]) / steps, 4),
         "share": {way: [round(each, 4) for each in statistics.quantiles(values)] for way, values in shares.items()},
     }
 

@@ -51,15 +51,26 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def cpu_seconds(call: Callable[[], Any]) -> float:
+    """CPU seconds of this process during one call: other work on the machine is not counted."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
 def in_turns(
-    calls: Mapping[str, Callable[[int], Any]], rounds: int, at_least: float
+    calls: Mapping[str, Callable[[int], Any]],
+    rounds: int,
+    at_least: float,
+    clock: Callable[[Callable[[], Any]], float] = seconds,
 ) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Seconds per unit of each call, timed once per round in a rotating order.
 
     Args:
         calls: by name; called with the number of units to do.
         rounds: timings of each.
-        at_least: seconds that one timing should take; a first one determines the number of units.
+        at_least: seconds that one timing should take; a first one determines the number of units. 0: one unit.
+        clock: times one call.
 
     Returns:
         The seconds, and the numbers of units.
@@ -67,12 +78,12 @@ def in_turns(
     units: dict[str, int] = {}
     for name, call in calls.items():
         call(1)  # warm up
-        units[name] = max(1, round(at_least / max(seconds(lambda call=call: call(2)) / 2, 1e-6)))  # type: ignore[misc]
+        units[name] = max(1, round(at_least / max(clock(lambda call=call: call(2)) / 2, 1e-6)))  # type: ignore[misc]
     found: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            found[name].append(seconds(lambda name=name: calls[name](units[name])) / units[name])  # type: ignore[misc]
+            found[name].append(clock(lambda name=name: calls[name](units[name])) / units[name])  # type: ignore[misc]
     return found, units
 
 

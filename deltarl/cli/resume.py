@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +56,7 @@ def resume(
     from deltarl.launch.display import default_console
     from deltarl.training.folder import CONFIG, load_spec
 
+    @cache
     def changed(config: Path) -> RunSpec:
         return load_config(str(config), *overrides or [])
 

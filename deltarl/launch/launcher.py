@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from deltarl.disk import FullDiskError
 from deltarl.errors import ConfigError, NonFiniteError
@@ -47,17 +47,22 @@ class Outcome(Generic[Result]):
     stopped: str | None = None
 
 
+# By the names of jobs: what is called with their progress and with their outcomes, and all outcomes.
+Told = Callable[[str, Progress], None]
+Ended = Callable[[str, Outcome[Result]], None]
+Outcomes = dict[str, Outcome[Result]]
+
+
+def unheard(_name: str, _outcome: Outcome[Any]) -> None:
+    """The default of `ended`."""
+
+
 class Launcher(Protocol):
     """Where jobs run."""
 
     def run(
-        self,
-        jobs: Sequence[Job[Result]],
-        report: Callable[[str, Progress], None],
-        stop: StopRequest,
-        *,
-        ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
-    ) -> dict[str, Outcome[Result]]:
+        self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
+    ) -> Outcomes[Result]:
         """Run jobs. A job that fails does not stop the others.
 
         Args:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from deltarl.launch.launcher import Job, Outcome, Result, ended_as
+from deltarl.launch.launcher import Ended, Job, Outcome, Outcomes, Result, Told, ended_as, unheard
 from deltarl.training.progress import Progress, Report
 from deltarl.training.signals import StopRequest, held_back, stop_on_message
 
@@ -31,19 +31,14 @@ class InTurn:
     """Run jobs one after the other in this process. A stop request ends all of them."""
 
     def run(
-        self,
-        jobs: Sequence[Job[Result]],
-        report: Callable[[str, Progress], None],
-        stop: StopRequest,
-        *,
-        ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
-    ) -> dict[str, Outcome[Result]]:
+        self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
+    ) -> Outcomes[Result]:
         """Run jobs; unlike other launchers, raise what a job raises.
 
         Raises:
             TrainingStopped: from the job that was stopped.
         """
-        outcomes: dict[str, Outcome[Result]] = {}
+        outcomes: Outcomes[Result] = {}
         for job in jobs:
             try:
                 outcomes[job.name] = Outcome("result", job.work(partial(report, job.name), stop))
@@ -64,16 +59,11 @@ class Processes:
         self.most = most
 
     def run(
-        self,
-        jobs: Sequence[Job[Result]],
-        report: Callable[[str, Progress], None],
-        stop: StopRequest,
-        *,
-        ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
-    ) -> dict[str, Outcome[Result]]:
+        self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
+    ) -> Outcomes[Result]:
         """Run jobs; see `Launcher.run`."""
         waiting = list(jobs)
-        outcomes: dict[str, Outcome[Result]] = {}
+        outcomes: Outcomes[Result] = {}
         with _Children(stop) as children:
             while waiting or children.running:
                 if stop:

@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 
 from deltarl import plugins
 from deltarl.errors import ConfigError
-from deltarl.launch.launcher import Job, Outcome, Result, ended_as
+from deltarl.launch.launcher import Ended, Job, Outcome, Outcomes, Result, Told, ended_as, unheard
 from deltarl.training.locks import TakenError
 from deltarl.training.progress import Progress, Report
 from deltarl.training.signals import SIGNALS, StopRequest, TrainingStopped
@@ -74,13 +74,8 @@ class Ray:
         self._check_room()
 
     def run(
-        self,
-        jobs: Sequence[Job[Result]],
-        report: Callable[[str, Progress], None],
-        stop: StopRequest,
-        *,
-        ended: Callable[[str, Outcome[Result]], None] = lambda _name, _outcome: None,
-    ) -> dict[str, Outcome[Result]]:
+        self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
+    ) -> Outcomes[Result]:
         """Run jobs; see `Launcher.run`.
 
         Raises:
@@ -138,7 +133,7 @@ class _Board:
 class _Tasks:
     """The tasks of one call of `Ray.run`."""
 
-    def __init__(self, launcher: Ray, ended: Callable[[str, Outcome[Any]], None]) -> None:
+    def __init__(self, launcher: Ray, ended: Ended[Any]) -> None:
         self.launcher, self.ended = launcher, ended
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.board = ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
@@ -147,11 +142,9 @@ class _Tasks:
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         self.surroundings = Path.cwd(), environment, list(sys.path)
         self.running: dict[Any, tuple[Job[Any], int]] = {}
-        self.outcomes: dict[str, Outcome[Any]] = {}
+        self.outcomes: Outcomes[Any] = {}
 
-    def run(
-        self, jobs: Sequence[Job[Any]], report: Callable[[str, Progress], None], stop: StopRequest
-    ) -> dict[str, Outcome[Any]]:
+    def run(self, jobs: Sequence[Job[Any]], report: Told, stop: StopRequest) -> Outcomes[Any]:
         waiting, told = list(jobs), False
         while waiting or self.running:
             if stop and not told:

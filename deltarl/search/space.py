@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,7 +26,7 @@ def _listed(value: Any) -> Any:
 Condition = dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1), WithJsonSchema({})]]
 
 
-class _Parameter(Spec):
+class _Parameter(Spec, ABC):
     """What all parameters have in common."""
 
     when: Condition = Field(
@@ -38,17 +39,17 @@ class _Parameter(Spec):
         """The name under which Optuna knows the parameter."""
         return path
 
+    @abstractmethod
     def draw(self, trial: Trial, path: str) -> Value:
         """The option's value in a trial; one that was drawn before is not drawn again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def examples(self) -> tuple[Value, ...]:
         """Values to check configs with: all of a choice, the ends of a range."""
-        raise NotImplementedError
 
+    @abstractmethod
     def told(self) -> str:
         """The values in a few words."""
-        raise NotImplementedError
 
 
 class ChoiceSpec(_Parameter):
