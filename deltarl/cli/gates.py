@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from deltarl.gates.figures import Record
+    from deltarl.gates.drawing import Record
 
 NOTHING = "\N{EN DASH}"
 # Statistic, heading, format.

@@ -28,7 +28,8 @@ from deltarl.comparison.records import Record, Study
 from deltarl.comparison.spec import Metric
 from deltarl.comparison.statistics import mean
 from deltarl.errors import ConfigError
-from deltarl.gates.figures import BETA_LABEL, SHARE_LABEL, gated_networks
+from deltarl.gates.drawing import BETA_LABEL, SHARE_LABEL
+from deltarl.gates.figures import gated_networks
 from deltarl.training import folder as files
 
 Axis = Callable[[Study, Record], Array]

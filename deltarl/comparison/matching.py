@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from deltarl.agents import build_policy
 from deltarl.envs import build_envs
 from deltarl.errors import ConfigError
-from deltarl.gates.measure import encoders, networks
+from deltarl.gates.encoders import encoders
+from deltarl.gates.measure import networks
 from deltarl.library import ROLES
 from deltarl.torsos import Torso
 from deltarl.training.build import one_message

@@ -15,6 +15,7 @@ from deltarl import lazily
 from deltarl.encoders.base import EncoderSpec, HistoryReaderSpec
 from deltarl.encoders.flat import FlatEncoderSpec
 from deltarl.encoders.gru import GRUEncoderSpec
+from deltarl.encoders.history import HistoryEncoderSpec
 from deltarl.encoders.last import LastEncoderSpec
 from deltarl.errors import ConfigError, Spec, first_complaint
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazily.names(__name__, {"Encoder": "deltarl.encoders.encoder"})
 
-ENCODERS: tuple[type[EncoderSpec], ...] = (FlatEncoderSpec, LastEncoderSpec, GRUEncoderSpec)
+ENCODERS: tuple[type[EncoderSpec], ...] = (FlatEncoderSpec, LastEncoderSpec, GRUEncoderSpec, HistoryEncoderSpec)
 
 __all__ = [
     "ENCODERS",
@@ -33,6 +34,7 @@ __all__ = [
     "FileEncoderSpec",
     "FlatEncoderSpec",
     "GRUEncoderSpec",
+    "HistoryEncoderSpec",
     "HistoryReaderSpec",
     "LastEncoderSpec",
     "merge_encoder",

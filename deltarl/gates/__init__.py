@@ -1,7 +1,7 @@
 """What Delta gates do during training: measured on a batch, logged by a callback."""
 
 from deltarl.gates.callback import GateCallback
-from deltarl.gates.figures import Record
+from deltarl.gates.drawing import Record
 from deltarl.gates.gradients import Gradients
 from deltarl.gates.interventions import intervene
 from deltarl.gates.losses import loss_gradients

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,6 +18,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from deltarl.errors import ConfigError
 from deltarl.gates.batches import Fields, batch_of, from_buffer, joined, newest, size
+from deltarl.gates.charts import MAIN, layout
+from deltarl.gates.encoders import EncoderRecord, gated_encoders, measure_encoders
 from deltarl.gates.figures import figures
 from deltarl.gates.fresh import Sums, added, td_statistics
 from deltarl.gates.gradients import Gradients
@@ -31,20 +34,11 @@ from deltarl.gates.statistics import (
 )
 from deltarl.places import check_file
 from deltarl.recording import MEASURED, sinks_of
+from deltarl.torsos import BlockRecord
 
 log = logging.getLogger(__name__)
 
 Scalars = Literal["main", "all"]
-MAIN = ("beta_mean", "beta_std", "erase_share")
-# Charts with a line for each block: the statistic of each, by title.
-CHARTS = {
-    "beta": "beta_mean",
-    "spread of beta": "beta_std",
-    "erase share": "erase_share",
-    "update ratio": "update_ratio",
-    "readout error": "readout_error",
-    "gate gradient of the loss": "gate_loss_grad_rms",
-}
 
 
 class GateState:
@@ -135,7 +129,8 @@ class GateCallback(BaseCallback):
             self.state.fresh = None
             self._before = int(self.state.record["steps"][-1]) if self.state.record else 0
         self._measured, self._steps = new, new.num_timesteps
-        charts = layout(list(networks(self.model.policy)), is_complete=self._is_complete)
+        nets = [*networks(self.model.policy), *gated_encoders(self.model.policy)]
+        charts = layout(nets, is_complete=self._is_complete)
         for sink in sinks_of(self.logger):
             sink.charts(charts)
 
@@ -163,6 +158,7 @@ class GateCallback(BaseCallback):
         for source, batch in zip(SOURCES, (fields, self.state.probe), strict=True):
             try:
                 records = measure(self.model.policy, batch_of(batch))
+                of_encoders = measure_encoders(self.model.policy, batch_of(batch))
                 losses = loss_gradients(self.model, batch_of(batch))
             except ValueError as error:  # PyTorch's error for a distribution with NaN
                 self._say(f"{source} cannot be measured: {str(error).splitlines()[0]}")
@@ -171,6 +167,7 @@ class GateCallback(BaseCallback):
                 row |= self._blocks(f"{source}/{name}", record, losses.get(name))
                 if source == "gates":
                     row |= self._network(f"network/{name}", record)
+            row |= self._encoders(source, of_encoders)
             if source == "gates_probe":
                 row |= self._churn(records)
             else:
@@ -208,7 +205,7 @@ class GateCallback(BaseCallback):
 
     def _blocks(self, tag: str, record: NetworkRecord, loss: Gradients | None) -> dict[str, NDArray[Any]]:
         """Log the statistics of a network's blocks; return those for the record."""
-        columns: dict[str, list[float]] = {}
+        statistics = []
         cosines = neighbour_cosines(record)
         for index, block in enumerate(record.blocks):
             values = block_statistics(block)
@@ -221,15 +218,32 @@ class GateCallback(BaseCallback):
                     values["gate_loss_grad_rms"] = loss.gates[index]
             if index < len(cosines):
                 values["cos_k_next"] = cosines[index]
+            statistics.append(values)
+        return self._row(tag, record.blocks, statistics)
+
+    def _encoders(self, source: str, records: dict[str, EncoderRecord]) -> dict[str, NDArray[Any]]:
+        row: dict[str, NDArray[Any]] = {}
+        for name, record in records.items():
+            tag = f"{source}/{name}"
+            row |= self._row(tag, record.blocks, [block_statistics(block) for block in record.blocks])
+            if (by_token := record.beta_by_token()) is not None:
+                row[f"{tag}/beta_by_token"] = by_token.numpy()
+        return row
+
+    def _row(
+        self, tag: str, blocks: Sequence[BlockRecord], statistics: Sequence[dict[str, float]]
+    ) -> dict[str, NDArray[Any]]:
+        columns: dict[str, list[float]] = {}
+        for index, (block, values) in enumerate(zip(blocks, statistics, strict=True)):
             for name, value in values.items():
-                columns.setdefault(name, [math.nan] * len(record.blocks))[index] = value
+                columns.setdefault(name, [math.nan] * len(blocks))[index] = value
                 self._scalar(f"{tag}/{index}/{name}", value)
             if block.beta is not None:
                 self._histogram(f"{tag}/{index}/beta", block.beta)
         row: dict[str, NDArray[Any]] = {
             f"{tag}/{name}": np.array(values, np.float32) for name, values in columns.items()
         }
-        counts = [counts_of(block.beta) for block in record.blocks if block.beta is not None]
+        counts = [counts_of(block.beta) for block in blocks if block.beta is not None]
         return row | ({f"{tag}/beta_counts": np.stack(counts)} if counts else {})
 
     def _network(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
@@ -317,15 +331,3 @@ def _kept(model: BaseAlgorithm, fields: Fields) -> Fields:
     """The fields kept in the fixed batch; advantages of the first rollout say nothing about the loss later on."""
     on_policy = isinstance(model, OnPolicyAlgorithm)
     return {name: values for name, values in fields.items() if not (on_policy and name == "training")}
-
-
-def layout(nets: list[str], *, is_complete: bool) -> dict[str, dict[str, str]]:
-    """The charts for `Sink.charts`: one for each network and statistic, with a line for each block."""
-    charts = {title: name for title, name in CHARTS.items() if is_complete or name in MAIN}
-    return {
-        f"{source} {net}": {
-            f"{net}: {title}": rf"^{MEASURED}{source}/{net}/\d+/{name}$" for title, name in charts.items()
-        }
-        for source in (SOURCES if is_complete else SOURCES[:1])
-        for net in nets
-    }

@@ -17,7 +17,8 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecNormalize
 
 from deltarl.envs import LONGEST_EPISODE, EnvSpec, build_envs
-from deltarl.gates.figures import INK, RULE, SHARE_LABEL, SHARES
+from deltarl.gates.drawing import INK, RULE, SHARE_LABEL
+from deltarl.gates.figures import SHARES
 from deltarl.gates.measure import Batch, NetworkRecord, measure
 from deltarl.torsos import BlockRecord
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from deltarl.gates.drawing import BETA_LABEL, INK, SHARE_LABEL, Record, finished, new_figure
 from deltarl.gates.statistics import REGIMES
+from deltarl.gates.token_figure import panels_of, token_map
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Record = Mapping[str, NDArray[Any]]
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers.
 REGIME_COLOURS = dict(zip(REGIMES, ("#bdd7e7", "#0072b2", "#d5dbe1", "#d55e00"), strict=True))
@@ -26,12 +25,9 @@ REGIME_LABELS = {
 }
 SHARES = "Greys"  # colours of erase shares, 0 to 1
 FIRST, LAST = "#56b4e9", "#d55e00"
-INK, RULE = "#1f2933", "#d5dbe1"
 MINUS = "\N{MINUS SIGN}"
-WIDTH, ROW = 8.0, 0.95
-BETA_LABEL, SHARE_LABEL = "mean β", "erase share"
+ROW = 0.95
 MOST_NAMED = 8  # blocks in a legend
-BAR_LABELS = (BETA_LABEL, SHARE_LABEL)
 
 
 def gated_networks(record: Record, source: str = "gates", statistic: str = "beta_mean") -> list[str]:
@@ -45,7 +41,7 @@ def heat_map(record: Record, source: str = "gates") -> Figure:
     """Mean beta and erase share of each block over training, one row per network."""
     nets = gated_networks(record, source)
     heights = [0.45 + 0.22 * _depth(record, net, source) for net in nets]
-    figure = _figure(sum(heights))
+    figure = new_figure(sum(heights))
     axes = figure.subplots(len(nets), 2, sharex=True, sharey="row", squeeze=False, height_ratios=heights)
     steps = record["steps"]
     edges = np.concatenate([steps[:1], (steps[1:] + steps[:-1]) / 2, steps[-1:] + 1])
@@ -65,7 +61,7 @@ def heat_map(record: Record, source: str = "gates") -> Figure:
         bar = figure.colorbar(image, ax=axes[:, column], shrink=0.9, pad=0.015, ticks=ticks)
         bar.set_label(label)
         bar.outline.set_visible(False)
-    return _finished(figure, "Gate β and erase share by block over training")
+    return finished(figure, "Gate β and erase share by block over training")
 
 
 def lines(record: Record, source: str = "gates") -> Figure:
@@ -73,7 +69,7 @@ def lines(record: Record, source: str = "gates") -> Figure:
     nets = gated_networks(record, source)
     depths = [_depth(record, net, source) for net in nets]
     colours = _colours_of_blocks(max(depths))
-    figure = _figure(2.6)
+    figure = new_figure(2.6)
     axes = figure.subplots(2, len(nets), sharex=True, sharey="row", squeeze=False)
     steps = record["steps"]
     marker = "o" if len(steps) == 1 else ""
@@ -92,7 +88,7 @@ def lines(record: Record, source: str = "gates") -> Figure:
         axes[0, 0].plot([], [], color=colours[block], label=f"block {block}")
     axes[0, 0].set_ylabel("β, mean\nand spread")
     axes[1, 0].set_ylabel("erase\nshare")
-    return _finished(figure, "Gate β and erase share over training, a colour for each block", legend=True)
+    return finished(figure, "Gate β and erase share over training, a colour for each block", legend=True)
 
 
 def _colours_of_blocks(depth: int) -> list[tuple[float, ...]]:
@@ -104,7 +100,7 @@ def _colours_of_blocks(depth: int) -> list[tuple[float, ...]]:
 
 def regimes(record: Record, source: str = "gates") -> Figure:
     """Fractions of gates in each regime and erase share over training, one panel per block."""
-    figure = _figure(ROW * _deepest(record, source))
+    figure = new_figure(ROW * _deepest(record, source))
     for net, block, axis in _panels(figure, record, source):
         shares = [record[f"{source}/{net}/{name}"][:, block] for name in REGIMES]
         colours = [REGIME_COLOURS[name] for name in REGIMES]
@@ -114,12 +110,12 @@ def regimes(record: Record, source: str = "gates") -> Figure:
         axis.plot(record["steps"], share, color=INK, linewidth=1.2, label=SHARE_LABEL)
         axis.set_ylim(0, 1)
         axis.set_yticks([0, 1], ["0", "1"])
-    return _finished(figure, "Share of gates by β over training, and of erasure in the rewrite", legend=True)
+    return finished(figure, "Share of gates by β over training, and of erasure in the rewrite", legend=True)
 
 
 def eigenvalues(record: Record, source: str = "gates") -> Figure:
     """Distribution of the eigenvalue 1 - beta at the first and at the last measurement, one panel per block."""
-    figure = _figure(ROW * _deepest(record, source))
+    figure = new_figure(ROW * _deepest(record, source))
     for net, block, axis in _panels(figure, record, source):
         counts = record[f"{source}/{net}/beta_counts"][:, block].sum(1).astype(float)
         edges = 1 - np.linspace(0, 2, counts.shape[-1] + 1)
@@ -135,7 +131,7 @@ def eigenvalues(record: Record, source: str = "gates") -> Figure:
         text = f"{SHARE_LABEL}\n{first:.2f}, then {last:.2f}"
         axis.text(0.02, 0.92, text, transform=axis.transAxes, va="top", fontsize=7, color=INK)
     title = f"Eigenvalue 1 {MINUS} β of the shortcut along k"
-    return _finished(figure, title, label=f"eigenvalue 1 {MINUS} β", legend=True)
+    return finished(figure, title, label=f"eigenvalue 1 {MINUS} β", legend=True)
 
 
 def figures(record: Record) -> dict[str, Callable[[Record], Figure]]:
@@ -147,6 +143,8 @@ def figures(record: Record) -> dict[str, Callable[[Record], Figure]]:
         found["regimes"] = regimes
         if gated_networks(record, statistic="beta_counts"):  # records kept with a comparison lack them
             found["eigenvalues"] = eigenvalues
+    if panels_of(record):
+        found["tokens"] = token_map
     return found
 
 
@@ -156,13 +154,6 @@ def _depth(record: Record, net: str, source: str) -> int:
 
 def _deepest(record: Record, source: str) -> int:
     return max(_depth(record, net, source) for net in gated_networks(record, source, "erase_share"))
-
-
-def _figure(height: float) -> Figure:
-    # Not pyplot, which keeps figures and a backend as global state.
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    return Figure(figsize=(WIDTH, 1.5 + height), dpi=110, layout="constrained")
 
 
 def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, int, Axes]]:
@@ -178,24 +169,3 @@ def _panels(figure: Figure, record: Record, source: str) -> Iterator[tuple[str, 
             if column == 0:
                 axes[block, column].set_ylabel(f"block {block}")
             yield net, block, axes[block, column]
-
-
-def _finished(figure: Figure, title: str, label: str = "training steps", legend: bool = False) -> Figure:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
-
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    for axis in figure.axes:
-        if (place := axis.get_subplotspec()) is not None and place.is_last_row():
-            axis.set_xlabel(label, fontsize=9, color=INK)
-        axis.spines[:].set_color(RULE)
-        axis.tick_params(color=RULE, labelcolor=INK, labelsize=8)
-        if axis.get_ylabel() not in BAR_LABELS:
-            axis.yaxis.label.set(rotation=0, ha="right", va="center", fontsize=9, color=INK)
-            axis.margins(x=0)
-        if label == "training steps" and axis.get_ylabel() not in BAR_LABELS:
-            axis.xaxis.set_major_locator(MaxNLocator(4))
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:,.0f}k" if value else "0")
-    if legend:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=8)
-    return figure

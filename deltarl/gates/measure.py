@@ -5,7 +5,7 @@ Measuring changes nothing: no parameter, buffer, gradient, mode or random state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,6 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Normal
 
-from deltarl.encoders import Encoder
 from deltarl.gates.gradients import Gradients, recorded, root_mean_squares, squares
 from deltarl.torsos import BlockRecord, Torso
 from deltarl.torsos.block import observe
@@ -28,7 +27,7 @@ Observations = Tensor | Mapping[str, Tensor]
 _ACTIVATIONS = tuple(ACTIVATIONS.values())
 MOST_OUTPUTS = 16  # maximum number of outputs whose gradients are computed one by one
 ACTING = ("policy", "actor", "q")  # the networks that choose actions; the others are value networks
-_ACTOR_CRITICS = (ActorCriticPolicy, MaskableActorCriticPolicy)
+ACTOR_CRITICS = (ActorCriticPolicy, MaskableActorCriticPolicy)
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Network:
 
 def networks(policy: BasePolicy) -> dict[str, Network]:
     """The networks of a policy by name: policy and value; actor, qf0, qf1, ...; or q. Target networks are omitted."""
-    if isinstance(policy, _ACTOR_CRITICS):
+    if isinstance(policy, ACTOR_CRITICS):
         extractor = policy.mlp_extractor
         return {
             "policy": Network(extractor.policy_net, extractor.policy_net, policy.action_net),
@@ -105,23 +104,6 @@ def networks(policy: BasePolicy) -> dict[str, Network]:
     trunk = getattr(actor, "latent_pi", None)
     own = _split(actor.mu) if trunk is None else Network(trunk, trunk, actor.mu)
     return {"actor": own} | {f"qf{index}": _split(network) for index, network in enumerate(policy.critic.q_networks)}  # type: ignore[union-attr,arg-type]
-
-
-def encoders(policy: BasePolicy) -> dict[str, Encoder]:
-    """The encoders of a policy, without those of target networks; one that networks share is listed once.
-
-    They are named after the network whose features they compute, `policy_encoder`, and one that all share `encoder`.
-    """
-    if isinstance(policy, _ACTOR_CRITICS):
-        owners = {"policy": policy.pi_features_extractor, "value": policy.vf_features_extractor}
-    else:
-        holders = (("actor", "actor"), ("critic", "critic"), ("q", "q_net"), ("q", "quantile_net"))
-        present = [(net, getattr(policy, name, None)) for net, name in holders]
-        owners = {net: holder.features_extractor for net, holder in present if holder is not None}
-    found = {name: each for name, each in owners.items() if isinstance(each, Encoder)}
-    if len({id(each) for each in found.values()}) < len(found) or list(found) == ["q"]:
-        return {"encoder": next(iter(found.values()))}
-    return {f"{name}_encoder": each for name, each in found.items()}
 
 
 def _split(network: nn.Sequential) -> Network:
@@ -146,7 +128,7 @@ def measure(policy: BasePolicy, batch: Batch) -> dict[str, NetworkRecord]:
     found = networks(policy)
     with evaluating(policy):
         with torch.no_grad(), _inputs(found) as inputs:
-            distribution = _run(policy, batch)
+            distribution = run_through(policy, batch)
         return {
             name: _network(
                 network,
@@ -159,7 +141,7 @@ def measure(policy: BasePolicy, batch: Batch) -> dict[str, NetworkRecord]:
         }
 
 
-def _run(policy: BasePolicy, batch: Batch) -> Any:
+def run_through(policy: BasePolicy, batch: Batch) -> Any:
     """Call every network once through the policy's own code, without sampling an action.
 
     Returns PyTorch's distribution of actions before any squashing, a list if there are several, or None.
@@ -173,7 +155,7 @@ def _run(policy: BasePolicy, batch: Batch) -> Any:
         distribution, _ = policy.get_distribution(observations, states.pi, starts)
         policy.predict_values(observations, states.vf, starts)
         return distribution.distribution
-    if isinstance(policy, _ACTOR_CRITICS):
+    if isinstance(policy, ACTOR_CRITICS):
         found: Any = policy.get_distribution(observations)
         policy.predict_values(observations)
         return getattr(found, "distribution", None) or getattr(found, "distributions", None)
@@ -200,10 +182,11 @@ def _network(
     network: Network, features: Tensor, actions: int, policy: dict[str, Tensor] | None = None
 ) -> NetworkRecord:
     torso = next((child for child in network.trunk if isinstance(child, Torso)), None)
-    with torch.no_grad(), _passes(torso) as passes, _activations(network.trunk) as activity:
+    stack = () if torso is None else tuple(torso.blocks)
+    with torch.no_grad(), passes(stack) as states, _activations(network.trunk) as activity:
         latent = network.trunk(features)
         output = network.head(latent)
-    blocks = () if torso is None else tuple(observe(block, *passes[block]) for block in torso.blocks)
+    blocks = tuple(observe(block, *states[block]) for block in stack)
     action_gradient = None
     if actions:
         with torch.enable_grad():
@@ -287,16 +270,16 @@ def _inputs(found: Mapping[str, Network]) -> Iterator[dict[str, Tensor]]:
 
 
 @contextmanager
-def _passes(torso: Torso | None) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
+def passes(blocks: Iterable[nn.Module]) -> Iterator[dict[nn.Module, tuple[Tensor, Tensor]]]:
     """Record the input and output of each block within the context."""
-    passes: dict[nn.Module, tuple[Tensor, Tensor]] = {}
+    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
     def keep(block: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        passes[block] = (args[0].detach(), output.detach())
+        found[block] = (args[0].detach(), output.detach())
 
-    handles = [block.register_forward_hook(keep) for block in (() if torso is None else torso.blocks)]
+    handles = [block.register_forward_hook(keep) for block in blocks]
     try:
-        yield passes
+        yield found
     finally:
         for handle in handles:
             handle.remove()

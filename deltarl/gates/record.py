@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deltarl.gates.figures import Record, gated_networks
+from deltarl.gates.drawing import Record
+from deltarl.gates.figures import gated_networks
 from deltarl.gates.statistics import OF_ERASURE
 from deltarl.reading import read_arrays, readable
 
@@ -52,7 +53,8 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
 
     `steps` `[T]`; `gates/<net>/<statistic>` and `gates_probe/<net>/<statistic>` `[T, blocks]`, NaN if a block does not
     have the statistic; `.../beta_counts` `[T, blocks, heads, bins]`, counts of beta in bins of equal width from 0 to 2;
-    `network/<net>/<statistic>` `[T]`.
+    `network/<net>/<statistic>` `[T]`. Encoders are networks named `encoder`, `policy_encoder`, ..., with
+    `.../beta_by_token` `[T, blocks, tokens]`, newest last and NaN for tokens that a block does not read.
 
     Raises:
         ConfigError: if the file is missing or damaged.
@@ -64,7 +66,7 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
         blocks: dict[str, int] = {}
         for name, array in record.items():
             shape = "" if (kind := _NAME.fullmatch(name)) is None else kind.lastgroup
-            dimensions = {"time": 1, "network": 1, "blocks": 2, "counts": 4}.get(shape or "")
+            dimensions = {"time": 1, "network": 1, "blocks": 2, "tokens": 3, "counts": 4}.get(shape or "")
             if array.dtype.kind not in "iuf" or array.ndim != dimensions or len(array) != times or not array.size:
                 raise ValueError(f"'{name}', {array.dtype} {array.shape}, is not an array of {times} measurements")
             network = name.rpartition("/")[0]
@@ -80,7 +82,8 @@ def read_record(path: Path | str) -> dict[str, NDArray[Any]]:
 # Names of a record's arrays, by their axes after time.
 _NAME = re.compile(
     r"(?P<time>steps)|(?P<network>network/\w[\w.]*/\w+)"
-    r"|(?P<counts>(gates|gates_probe)/\w[\w.]*/beta_counts)|(?P<blocks>(gates|gates_probe)/\w[\w.]*/\w+)"
+    r"|(?P<counts>(gates|gates_probe)/\w[\w.]*/beta_counts)|(?P<tokens>(gates|gates_probe)/\w[\w.]*/beta_by_token)"
+    r"|(?P<blocks>(gates|gates_probe)/\w[\w.]*/\w+)"
 )
 
 

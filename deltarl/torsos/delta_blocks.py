@@ -43,16 +43,22 @@ class RankOneBlock(StackBlock, ABC):
     """Base of the blocks that change the state along one direction per head; subclasses implement `rewrite`.
 
     Maps a state `[..., width]`, or `[..., width, channels]` where `spec.channels` is above 1, to the same shape.
+
+    Args:
+        spec: the options.
+        sublayer: F, if it is not the spec's own.
     """
 
-    def __init__(self, spec: DeltaOptions) -> None:
+    def __init__(self, spec: DeltaOptions, sublayer: nn.Module | None = None) -> None:
         super().__init__(spec)
         self.width, self.heads, self.channels, self.eps = spec.width, spec.heads, spec.channels, spec.eps
         self.products = spec.products
         self.compress = ChannelCompressor(spec.width, spec.channels) if spec.channels > 1 else nn.Identity()
         self.norm = make_context_norm(spec)
         directions = spec.width * spec.products
-        self.sublayer: nn.Module = spec.make_sublayer(None if spec.direction == "generator" else directions)
+        if sublayer is None:
+            sublayer = spec.make_sublayer(None if spec.direction == "generator" else directions)
+        self.sublayer = sublayer
         if spec.direction == "linear":
             self.sublayer = linear = nn.Linear(spec.width, directions)
             start_linear(linear)
@@ -81,8 +87,12 @@ class RankOneBlock(StackBlock, ABC):
 
     def split_heads(self, x: Tensor) -> Tensor:
         """The state with its width split: `[..., heads, width / heads]`, followed by the channels if there are any."""
-        axis = -1 if self.channels == 1 else -2
-        return torch.unflatten(x, axis, (self.heads, -1))
+        return torch.unflatten(x, -self.state_dims, (self.heads, -1))
+
+    @property
+    def state_dims(self) -> int:
+        """Dimensions of one state: width, and channels if there are any."""
+        return 1 if self.channels == 1 else 2
 
     def forward(self, x: Tensor) -> Tensor:
         k, source = self.direction(x)
@@ -95,8 +105,13 @@ class RankOneBlock(StackBlock, ABC):
 
     @torch.no_grad()
     def observe(self, x: Tensor, after: Tensor) -> BlockRecord:
-        """Products are recorded as further heads: first the heads of the first product, then those of the second."""
+        """Products are recorded as further heads: first the heads of the first product, then those of the second.
+
+        Of a state `[N, T, width]`, each of the N * T tokens is a row.
+        """
         k, source = self.direction(x)
+        x, after = (each.flatten(0, -1 - self.state_dims) for each in (x, after))
+        k, source = k.flatten(0, -3), source.flatten(0, -2)
         v, beta = self.value_and_beta(source)
         between = self.states_between(self.split_heads(x), k, source)
         states = [x, *(each.reshape(x.shape) for each in between), after]
@@ -131,13 +146,14 @@ class DeltaBlock(RankOneBlock):
 
     Args:
         spec: width, hidden, heads, channels and the other options; `spec.depth` is not read.
+        sublayer: F, if it is not the spec's own.
     """
 
     erases = True
     update: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = staticmethod(delta_update)
 
-    def __init__(self, spec: DeltaOptions) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: DeltaOptions, sublayer: nn.Module | None = None) -> None:
+        super().__init__(spec, sublayer)
         self.beta_init, self.beta_max, self.sigmoid_value = spec.beta_init, spec.beta_max, spec.value == "sigmoid"
         self.value_start, self.sphere = spec.value_start, spec.sphere
         self.gate_width = gate_width_of(spec)

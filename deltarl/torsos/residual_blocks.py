@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 
 class PlainBlock(StackBlock):
-    """F(Norm(x)): a block with no shortcut. Maps `[..., width]` to `[..., width]`."""
+    """F(Norm(x)): a block with no shortcut. Maps `[..., width]` to `[..., width]`.
 
-    def __init__(self, spec: StackSpec) -> None:
+    Args:
+        spec: the options.
+        sublayer: F, if it is not the spec's own.
+    """
+
+    def __init__(self, spec: StackSpec, sublayer: nn.Module | None = None) -> None:
         super().__init__(spec)
         self.norm = make_context_norm(spec)
-        self.sublayer = spec.make_sublayer()
+        self.sublayer = spec.make_sublayer() if sublayer is None else sublayer
 
     def branch(self, x: Tensor) -> Tensor:
         """F(Norm(x))."""
@@ -37,9 +42,10 @@ class ResidualBlock(PlainBlock):
     The last layer of F starts at `spec.init_scale` times that of a plain block.
     """
 
-    def __init__(self, spec: ResidualTorsoSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: ResidualTorsoSpec, sublayer: nn.Module | None = None) -> None:
+        super().__init__(spec, sublayer)
         if spec.init_scale != 1:
+            assert isinstance(self.sublayer, nn.Sequential)
             last = self.sublayer[-1]
             assert isinstance(last, nn.Linear)
             with torch.no_grad():

@@ -261,6 +261,8 @@ def read_gates(folder: Path) -> Record:
     spec = load_spec(folder)
 
     def only_writes(net: str) -> bool:
+        if net.endswith("encoder"):
+            return False
         torso = spec.actor_torso if net in {"policy", "actor"} else spec.critic_torso
         return isinstance(torso, DeltaTorsoSpec) and torso.update == "write_only"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
@@ -18,8 +18,15 @@ from deltarl.reading import read_arrays, readable
 
 
 def save_policy(policy: BasePolicy, path: Path) -> None:
-    """Write a policy's parameters and buffers as safetensors; shared tensors are stored once."""
-    save_model(policy, str(path))
+    """Write a policy's parameters and buffers as safetensors; shared tensors are stored once, by their first name.
+
+    The same policy gives the same bytes. safetensors' `save_model` also writes the other names of shared tensors, in an
+    order that differs between processes.
+    """
+    kept: dict[Any, tuple[str, torch.Tensor]] = {}
+    for name, tensor in sorted(policy.state_dict().items()):
+        kept.setdefault((tensor.data_ptr(), tensor.shape) if tensor.numel() else name, (name, tensor.contiguous()))
+    save_file(dict(kept.values()), str(path))
     path.chmod(0o644)  # safetensors makes it private
 
 

@@ -6,7 +6,8 @@ from contextlib import closing
 
 from deltarl.agents.build import build_policy, roles_of
 from deltarl.envs import build_envs
-from deltarl.gates.measure import ACTING, encoders, networks
+from deltarl.gates.encoders import encoders
+from deltarl.gates.measure import ACTING, networks
 from deltarl.training.build import one_message
 from deltarl.training.spec import RunSpec
 

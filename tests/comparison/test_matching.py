@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from deltarl.comparison.matching import match_sizes
@@ -64,6 +66,42 @@ def test_target_networks_are_not_counted() -> None:
     critic = ((11 + 3) * 32 + 32) + torso + (32 + 1)
     _, sizes = match_sizes(arms(*SAC, residual=("torso=residual",), plain=("torso=plain",)), "residual", "width")
     assert sizes["residual"].parameters == actor + 2 * critic
+
+
+@pytest.mark.parametrize("match", ["parameters", "flops"])
+def test_arms_that_differ_in_their_encoders_are_matched_by_the_encoder(match: Literal["parameters", "flops"]) -> None:
+    common = ("env=hopper_masked", "torso.width=16", "encoder=history")
+    found = arms(
+        "quickstart",
+        *common,
+        residual=("encoder.update=residual",),
+        delta=(),
+        gru=("encoder=gru",),
+        last=("encoder=last",),
+    )
+    specs, sizes = match_sizes(found, "residual", match)
+    for arm in ("delta", "gru"):
+        mismatch = sizes[arm].mismatch
+        assert mismatch is not None
+        assert abs(mismatch) <= 0.02
+        assert specs[arm].encoder != found[arm].encoder
+        assert sizes[arm].inner["encoder"] == specs[arm].encoder.inner
+    assert specs["residual"] == found["residual"]
+    assert specs["last"] == found["last"]  # it keeps its own size
+    assert "encoder" not in sizes["last"].inner
+    assert {spec.actor_torso for spec in specs.values()} == {found["residual"].actor_torso}
+
+
+def test_the_flops_of_an_encoder_by_hand() -> None:
+    """A history of 16 observations of 5 entries, width 4: stem, attention with all tokens, MLP with the newest."""
+    encoder = "{kind: history, width: 4, attention_heads: 1, update: residual}"
+    common = ("env=hopper_masked", "torso.width=16")
+    _, sizes = match_sizes(
+        arms("quickstart", *common, one=("encoder=last",), two=(f"encoder={encoder}",)), "one", "width"
+    )
+    attention = 16 * 4 * (3 * 4 + 4) + 2 * 16 * 16 * 4
+    read = 16 * (4 - 5) * 2  # the torsos' stems read 4 features in place of 5
+    assert sizes["two"].flops - sizes["one"].flops == 2 * (16 * 5 * 4 + attention + 2 * 4 * 8 + read)
 
 
 def test_roles_keep_their_proportion() -> None:

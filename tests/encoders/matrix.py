@@ -19,6 +19,7 @@ LENGTH = 3
 # Of each kind, small and with options that are not the defaults.
 SMALL: dict[str, dict[str, Any]] = {
     "last": {"kind": "last"},
+    "history": {"kind": "history", "width": 8, "attention_heads": 2, "heads": 2, "token_compression": 2},
     "gru": {"kind": "gru", "width": 8, "depth": 2},
 }
 KINDS = [kind for kind in ENCODER_KINDS if kind != "flat"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from deltarl import fast
 from deltarl.encoders import Encoder
 from deltarl.fast.lean import training_step
-from deltarl.gates.measure import encoders
+from deltarl.gates.encoders import encoders
 from tests.encoders.matrix import SMALL, Case, cases, make
 from tests.policies.matrix import SUBJECTS, Subject, actions, sample_observations
 

@@ -105,6 +105,14 @@ CASES = [
     ),
     # Its padded histories are stored one by one.
     Case("td3-hopper_masked", ("agent=td3", "env=hopper_masked", *REPLAY), 100, needed=False),
+    Case(
+        "ppo-hopper_masked-history",
+        ("env=hopper_masked", *ROLLOUTS, "env.n_envs=2", "encoder={kind: history, width: 8, attention_heads: 2}"),
+        64 * 3,
+    ),
+    Case(
+        "sac-hopper_masked-gru", ("agent=sac", "env=hopper_masked", *REPLAY, "encoder={kind: gru}"), 100, needed=False
+    ),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100, needed=False),
     # In a checkpoint, TQC equals SAC; tests/checkpoints restores the physics of Ant and the other tasks.
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100, needed=False),
