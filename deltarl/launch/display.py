@@ -23,6 +23,8 @@ def worded(progress: Progress) -> str:
         text += f"  return {progress.return_mean:,.1f}"
     if progress.success_rate is not None:
         text += f"  success {progress.success_rate:.2f}"
+    if progress.evaluating:
+        text += "  evaluating"
     return text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,12 +22,14 @@ class Progress:
         rate: steps per second since it started or was resumed.
         return_mean: mean return of the last training episodes; None before the first has ended.
         success_rate: success rate of these; None if the environment does not report success.
+        evaluating: whether the policy is being evaluated, so that the steps stand still.
     """
 
     steps: int
     rate: float
     return_mean: float | None = None
     success_rate: float | None = None
+    evaluating: bool = False
 
 
 Report = Callable[[Progress], None]
@@ -62,12 +64,18 @@ class ProgressCallback(BaseCallback):
             self.report(self._progress(now))
         return True
 
+    def evaluating(self) -> None:
+        """Report that an evaluation begins."""
+        self.report(replace(self._progress(time.monotonic()), evaluating=True))
+
     def _progress(self, now: float) -> Progress:
-        rate = (self.num_timesteps - (self._begun or 0)) / max(now - self._started, 1e-9)
+        steps = self.model.num_timesteps  # not the callback's own number, which is 0 until there was a step
+        begun = steps if self._begun is None else self._begun
+        rate = (steps - begun) / max(now - self._started, 1e-9)
         episodes: list[dict[str, Any]] = list(self.model.ep_info_buffer or ())
         successes: list[bool] = list(self.model.ep_success_buffer or ())
         return Progress(
-            self.num_timesteps,
+            steps,
             rate,
             sum(episode["r"] for episode in episodes) / len(episodes) if episodes else None,
             sum(successes) / len(successes) if successes else None,

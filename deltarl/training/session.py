@@ -56,6 +56,7 @@ class EvaluationCallback(BaseCallback):
         best: keeps the best policy.
         steps: the step that the run starts or resumes at.
         check: called before each step of an evaluation; may raise to end it.
+        begins: called before each evaluation.
     """
 
     def __init__(
@@ -67,9 +68,11 @@ class EvaluationCallback(BaseCallback):
         steps: int,
         *,
         check: Callable[[], None],
+        begins: Callable[[], None],
     ) -> None:
         super().__init__()
-        self.spec, self.folder, self.normalizer, self.best, self.check = spec, folder, normalizer, best, check
+        self.spec, self.folder, self.normalizer, self.best = spec, folder, normalizer, best
+        self.check, self.begins = check, begins
         self._next = self._next_after(steps)
         self.latest: int | None = None
 
@@ -80,6 +83,7 @@ class EvaluationCallback(BaseCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
             self._next = self._next_after(self.num_timesteps)
+            self.begins()
             evaluation = _evaluated(self.spec, self.model, self.normalizer, self.check)
             if evaluation.note is not None:
                 log.warning("%s: step %s: %s", self.folder, f"{self.num_timesteps:,}", evaluation.note)
@@ -219,12 +223,19 @@ def _learn(
             env_id=spec.env.id,
         )
         best = Best(store, folder, model, normalizer)
+        progress = ProgressCallback(spec.total_timesteps, report)
         evaluations = EvaluationCallback(
-            spec, folder, normalizer, best, origin.steps, check=partial(boundary.stop_if_asked, PATIENCE)
+            spec,
+            folder,
+            normalizer,
+            best,
+            origin.steps,
+            check=partial(boundary.stop_if_asked, PATIENCE),
+            begins=progress.evaluating,
         )
         callbacks: list[BaseCallback] = [
+            progress,  # first, so that the steps of an evaluation are reported before it begins
             evaluations,
-            ProgressCallback(spec.total_timesteps, report),
             EndlessEpisodes(boundary.stop_if_asked),
             *([] if gates is None else [gates]),
         ]
@@ -243,6 +254,7 @@ def _learn(
             gates.draw()
         _save_model(model, normalizer, folder)
 
+        progress.evaluating()
         evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
         best.offer(model.num_timesteps, evaluation)
         phase = spec.env.phase(model.num_timesteps)

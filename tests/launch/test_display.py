@@ -19,6 +19,7 @@ from deltarl.training.progress import Progress
         (Progress(12_345, 6_789.4), "12,345 steps  6,789/s"),
         (Progress(5, 0.4, return_mean=-1234.56), "5 steps  0/s  return -1,234.6"),
         (Progress(5, 1.0, 0.0, 0.0), "5 steps  1/s  return 0.0  success 0.00"),
+        (Progress(5, 1.0, 0.0, evaluating=True), "5 steps  1/s  return 0.0  evaluating"),
     ],
 )
 def test_what_is_not_known_yet_is_left_out(progress: Progress, text: str) -> None:

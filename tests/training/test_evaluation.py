@@ -21,6 +21,7 @@ from deltarl.cli.train import summary
 from deltarl.envs import FIRST_EVALUATION_SEED, EnvSpec, build_envs
 from deltarl.training import session
 from deltarl.training.evaluation import evaluate_policy
+from deltarl.training.progress import Progress, Report
 from deltarl.training.result import result_in
 from deltarl.training.session import train_one
 from deltarl.training.signals import StopRequest
@@ -153,13 +154,13 @@ def test_scores_do_not_depend_on_how_many_episodes_are_played_side_by_side(algor
         np.testing.assert_array_equal(value, before[key])
 
 
-def train(out: Path, stop: StopRequest) -> Any:
+def train(out: Path, stop: StopRequest, report: Report = lambda _: None) -> Any:
     small = ("agent.n_steps=16", "agent.batch_size=16", "agent.n_epochs=1", "torso.width=8", "torso.depth=1")
     evaluation = "eval={every: 24, episodes: 2, max_episode_steps: 30}"
     plain = ("env.id=Counted-v0", "env.n_envs=1", "gates.every=null", "checkpoint.every=16", "total_timesteps=32")
     spec = load_config("quickstart", *small, *plain, evaluation, "device=cpu", f"out={out}", "name=run")
     found = out / "run" / "seed-0"
-    return spec, train_one(spec, 0, found if found.exists() else None, command=["x"], report=lambda *_: None, stop=stop)
+    return spec, train_one(spec, 0, found if found.exists() else None, command=["x"], report=report, stop=stop)
 
 
 @pytest.mark.parametrize(("patience", "stored", "steps"), [(0.0, 16, 2), (60.0, 32, 60)])
@@ -173,7 +174,10 @@ def test_a_stop_is_honoured_within_an_evaluation_that_takes_too_long(
         train(tmp_path, stop)
     assert SEEN.steps == steps
     SEEN.on_step = None
-    spec, result = train(tmp_path, StopRequest())
+    shown: list[Progress] = []
+    spec, result = train(tmp_path, StopRequest(), shown.append)
+    assert [each.steps for each in shown if each.evaluating] == [24, 32][stored // 32 :]
+    assert (shown[-1].rate == 0) is (stored == 32)  # nothing was left to train
     assert (result.resumes, result.continued) == (1, ())
     assert result_in(result.folder).notes == result.notes
     assert "note     2 of 2 evaluation episodes had not ended after 30 steps" in summary(spec, [result])
