@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -144,7 +145,9 @@ def _report(search: Search, tuned: Tuned) -> None:
         typer.echo(f"deltarl: {which} failed: {reason}", err=True)
     typer.echo(f"plots: {tuned.page}")
     if tuned.best is not None:
-        typer.echo(f'best: {tuned.best}; evaluate it with fresh seeds: deltarl train {tuned.best} "seeds=[0,1,2,3,4]"')
+        typer.echo(f"best: {tuned.best}")
+        # On a line of its own, to be copied.
+        typer.echo(f'evaluate it with fresh seeds\n  deltarl train {shlex.quote(str(tuned.best))} "seeds=[0,1,2,3,4]"')
 
 
 def _shown(values: Mapping[str, Any], path: str) -> str:

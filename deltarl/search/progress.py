@@ -29,7 +29,12 @@ class Board:
         self._running: dict[str, str] = {}
         self._summary = ""
         self._live = (
-            Live(get_renderable=self._shown, console=console, refresh_per_second=REFRESHES_A_SECOND)
+            Live(
+                get_renderable=self._shown,
+                console=console,
+                refresh_per_second=REFRESHES_A_SECOND,
+                transient=True,  # the command prints the last summary
+            )
             if console.is_terminal
             else None
         )

@@ -245,8 +245,12 @@ def test_the_command_prints_a_table_of_the_best_within_80_columns(
     lines = said.out.splitlines()
     assert lines[0].startswith(f"{TRIALS} trials: ")
     assert lines[1].split()[:2] == ["trial", str(tuned[0].found.best[0].number)]
-    assert max(map(len, lines[:-1])) <= 80
-    assert lines[-1].startswith("best: small/best.yaml; ")
+    assert max(map(len, lines)) <= 80
+    assert lines[-3:] == [
+        "best: small/best.yaml",
+        "evaluate it with fresh seeds",
+        '  deltarl train small/best.yaml "seeds=[0,1,2,3,4]"',
+    ]
     assert "failed: " in said.err
     monkeypatch.setattr("sys.argv", [*command, "--dry-run"])
     with pytest.raises(SystemExit):
