@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from deltarl.comparison.against import scores_against
 from deltarl.comparison.analysis import METRICS, Analysis
 from deltarl.comparison.drawing import (
     HEIGHT,
@@ -65,6 +66,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
     """Name, description and figure of everything that a report shows, in order."""
     study = analysis.study
     yield "learning", "Learning curves of all tasks", learning(analysis)
+    yield from scores_against(analysis)
     for kind, (label, _) in AXES.items():
         for task in study.tasks:
             if (figure := curves(study, task, kind)) is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from deltarl import places, yaml_text
+from deltarl.comparison.axes import flattened
 from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, Cell, Comparison, ComparisonSpec
 from deltarl.errors import ConfigError, first_complaint
 from deltarl.library import (
@@ -92,16 +93,17 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
     notes: dict[str, None] = {}
     sizes: dict[str, dict[str, Size]] = {}
     by_task: dict[str, dict[str, RunSpec]] = {}
-    for task in spec.tasks:
-        own = deepcopy(layer.under("tasks", task))
+    for task, (in_file, point) in spec.points.items():
+        own = deepcopy(layer.under("tasks", in_file))
         base = Layer({}, {}, layer.source)
         if (config := own.data.pop("config", None)) is not None:
-            base = read_yaml(find("configs", str(config), layer.asker(("tasks", task, "config"))))
+            base = read_yaml(find("configs", str(config), layer.asker(("tasks", in_file, "config"))))
             for key in OF_THE_COMPARISON:
                 base.data.pop(key, None)
         arms: dict[str, RunSpec] = {}
         for arm in spec.arms:
-            resolution = compose([base, common, own, *(layer.under(*part) for part in spec.parts(arm))], arm)
+            of_arm = (layer.under(*part) for part in spec.parts(arm))
+            resolution = compose([base, common, own, *_at(point, layer), *of_arm], arm)
             notes |= dict.fromkeys(resolution.notes)
             arms[arm] = resolution.spec
         from deltarl.comparison.matching import MOST_MISMATCH, match_sizes  # noqa: PLC0415 - errors come before slow imports
@@ -125,6 +127,16 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
     return Comparison(spec, places.expanded(out, "out") / spec.name, cells, sizes, text, tuple(notes))
 
 
+def _at(point: Mapping[str, Any], layer: Layer) -> Iterator[Layer]:
+    """The value of each axis as a layer; arms come after them."""
+    for path, value in point.items():
+        parts = tuple(path.split("."))
+        data = value
+        for part in reversed(parts):
+            data = {part: data}
+        yield Layer(data, {parts: layer.place(("axes", *parts))}, layer.source, prefix=("axes",))
+
+
 def _own(layer: Layer, name: str) -> ComparisonSpec:
     """The keys of the file that belong to the comparison rather than to its runs."""
     own = {key: value for key, value in layer.data.items() if key in ComparisonSpec.model_fields}
@@ -136,7 +148,10 @@ def _own(layer: Layer, name: str) -> ComparisonSpec:
 
 
 def _check_tasks(spec: ComparisonSpec, layer: Layer) -> None:
-    for task, changes in spec.tasks.items():
+    for path in spec.axes:
+        if path.partition(".")[0] in OF_THE_COMPARISON:
+            raise _complaint(layer, ("axes", *path.split(".")), "applies to all runs; set it at the top level")
+    for task, changes in layer.data["tasks"].items():
         if task in RESERVED:
             raise _complaint(layer, ("tasks", task), "reserved name; call the task something else")
         for key in OF_THE_COMPARISON:
@@ -148,11 +163,14 @@ def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
     """Refuse arms that change the task, the budget, the evaluation or the algorithm: they would not be comparable."""
     for arm in spec.arms:
         for part in spec.parts(arm):
-            _check_arm(layer, part, matched=spec.match != "width" and arm != spec.reference, match=spec.match)
+            _check_arm(layer, part, axes=spec.axes, matched=spec.match != "width" and arm != spec.reference, match=spec.match)
 
 
-def _check_arm(layer: Layer, part: tuple[str, ...], *, matched: bool, match: str) -> None:
+def _check_arm(layer: Layer, part: tuple[str, ...], *, axes: Iterable[str], matched: bool, match: str) -> None:
     changes = layer.under(*part).data
+    for path in map(".".join, _keys(changes)):
+        if path in axes:
+            raise _complaint(layer, (*part, *path.split(".")), f"is an axis of the comparison; remove it, or axes.{path}")
     for key in changes:
         if key not in ARM_KEYS:
             raise _complaint(
@@ -177,6 +195,8 @@ def _complaint(layer: Layer, key: tuple[str, ...], message: str) -> ConfigError:
 
 def _spell_out(layer: Layer) -> None:
     """Spell out short forms: a string is a torso's kind in an arm and a config in a task; null removes an entry."""
+    if isinstance(axes := layer.data.get("axes"), dict):
+        layer.data["axes"] = flattened(axes)
     for group, key in (("arms", "torso"), ("variants", "torso"), ("tasks", "config"), ("contrasts", None)):
         if isinstance(held := layer.data.get(group), dict):
             layer.data[group] = {

@@ -167,6 +167,7 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         study=study,
         figures=drawn,
         gates=[name for name in drawn if name.startswith("gates-")],
+        against=[name for name in drawn if name.startswith("against-")],
         erasure=worths(study),
         sensitivity=sensitivities(study),
         deviations=pooled_deviations(study),

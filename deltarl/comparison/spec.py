@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from deltarl import places
+from deltarl.comparison.axes import Value, are_axes, fault_of, points
 from deltarl.errors import ConfigError, Spec, complaint, suggestion
 from deltarl.training.spec import RunSpec, Seeds
 
@@ -48,6 +49,11 @@ class ComparisonSpec(Spec):
         description="Settings that each arm is run with once, as ARM+VARIANT, as for tuning: what an arm may change; "
         "the report has a table of how much they matter.",
     )
+    axes: dict[str, tuple[Value, ...]] = Field(
+        {},
+        description="Options of a run by path, with the values that they take, such as {torso.depth: [2, 8, 16]}: every "
+        "task is run with each, as TASK+depth=2, and the report draws the arms' scores against them.",
+    )
     metric: Metric = Field(
         "final",
         description="The primary metric: the return of the final policy, or the mean return over training (area).",
@@ -76,6 +82,23 @@ class ComparisonSpec(Spec):
         if not isinstance(arms, dict) or not isinstance(variants, dict) or not variants:
             return data
         return {**data, "arms": {f"{arm}+{variant}": own for arm, own in arms.items() for variant in variants}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tasks_times_points(cls, data: Any) -> Any:
+        tasks, axes = (data.get(key) if isinstance(data, dict) else None for key in ("tasks", "axes"))
+        if not isinstance(tasks, dict) or not axes or not are_axes(axes):
+            return data
+        return {**data, "tasks": {f"{task}+{point}": own for task, own in tasks.items() for point in points(axes)}}
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _values_can_name_tasks(cls, axes: Any) -> Any:
+        if isinstance(axes, dict):
+            lists = {path: values for path, values in axes.items() if isinstance(values, list | tuple)}
+            if (fault := fault_of(lists)) is not None:
+                raise complaint(fault[1], key=fault[0])
+        return axes
 
     @model_validator(mode="after")
     def _there_is_something_to_compare(self) -> ComparisonSpec:
@@ -131,6 +154,16 @@ class ComparisonSpec(Spec):
             return (("arms", arm),)
         own, _, variant = arm.rpartition("+")
         return ("arms", own), ("variants", variant)
+
+    @property
+    def points(self) -> dict[str, tuple[str, dict[str, Value]]]:
+        """The task in the file, and the value of each axis, for every task that is run."""
+        values = points(self.axes)
+        suffixes = {f"+{point}": at for point, at in values.items()}
+        return {
+            task: next(((task.removesuffix(end), at) for end, at in suffixes.items() if task.endswith(end)), (task, {}))
+            for task in self.tasks
+        }
 
 
 @dataclass(frozen=True)
