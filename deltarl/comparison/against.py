@@ -26,7 +26,11 @@ def scores_against(analysis: Analysis) -> Iterator[tuple[str, str, Figure]]:
         for title, tasks in lines.items():
             name = f"against-{path}-{title}".replace(", ", "-")
             ordered = {value: tasks[value] for value in values if value in tasks}
-            yield name, f"{title}: {METRICS[spec.metric]} against {path}, by arm", _against(analysis, path, title, ordered)
+            yield (
+                name,
+                f"{title}: {METRICS[spec.metric]} against {path}, by arm",
+                _against(analysis, path, title, ordered),
+            )
 
 
 def _against(analysis: Analysis, path: str, title: str, tasks: dict[Value, str]) -> Figure:

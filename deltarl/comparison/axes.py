@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 Value = bool | int | float | str | None
@@ -57,10 +57,12 @@ def points(axes: Mapping[str, Sequence[Value]]) -> dict[str, dict[str, Value]]:
 
 def flattened(axes: Mapping[str, object]) -> dict[str, object]:
     """`{torso: {depth: [2, 8]}}`, which overrides give, as `{torso.depth: [2, 8]}`; null removes an axis."""
-    found: dict[str, object] = {}
+    return {path: values for path, values in dict(_leaves(axes)).items() if values is not None}
+
+
+def _leaves(axes: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in axes.items():
         if isinstance(value, Mapping):
-            found |= {f"{key}.{path}": each for path, each in flattened(value).items()}
+            yield from ((f"{key}.{path}", each) for path, each in _leaves(value))
         else:
-            found[key] = value
-    return {path: values for path, values in found.items() if values is not None}
+            yield key, value

@@ -163,14 +163,18 @@ def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
     """Refuse arms that change the task, the budget, the evaluation or the algorithm: they would not be comparable."""
     for arm in spec.arms:
         for part in spec.parts(arm):
-            _check_arm(layer, part, axes=spec.axes, matched=spec.match != "width" and arm != spec.reference, match=spec.match)
+            _check_arm(
+                layer, part, axes=spec.axes, matched=spec.match != "width" and arm != spec.reference, match=spec.match
+            )
 
 
 def _check_arm(layer: Layer, part: tuple[str, ...], *, axes: Iterable[str], matched: bool, match: str) -> None:
     changes = layer.under(*part).data
     for path in map(".".join, _keys(changes)):
         if path in axes:
-            raise _complaint(layer, (*part, *path.split(".")), f"is an axis of the comparison; remove it, or axes.{path}")
+            raise _complaint(
+                layer, (*part, *path.split(".")), f"is an axis of the comparison; remove it, or axes.{path}"
+            )
     for key in changes:
         if key not in ARM_KEYS:
             raise _complaint(

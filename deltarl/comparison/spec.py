@@ -51,8 +51,8 @@ class ComparisonSpec(Spec):
     )
     axes: dict[str, tuple[Value, ...]] = Field(
         {},
-        description="Options of a run by path, with the values that they take, such as {torso.depth: [2, 8, 16]}: every "
-        "task is run with each, as TASK+depth=2, and the report draws the arms' scores against them.",
+        description="Options of a run by path, with the values that they take, such as {torso.depth: [2, 8, 16]}: "
+        "every task is run with each, as TASK+depth=2, and the report draws the arms' scores against them.",
     )
     metric: Metric = Field(
         "final",
