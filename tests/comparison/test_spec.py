@@ -184,7 +184,7 @@ def test_there_is_no_shard_beyond_the_last() -> None:
         (["tasks.reacher=null"], "tasks: expected at least one task, got none"),
         (
             ["arms.delta.env=hopper"],
-            r"arms\.delta\.env: an arm may change only torso, actor_torso, critic_torso, agent;",
+            r"arms\.delta\.env: an arm may change only torso, actor_torso, critic_torso, encoder, agent;",
         ),
         (["arms.delta.torso.hidden=9"], r"arms\.delta\.torso\.hidden: match: parameters chooses this value"),
         (
