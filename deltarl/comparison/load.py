@@ -170,11 +170,9 @@ def _check_arms(spec: ComparisonSpec, layer: Layer) -> None:
 
 def _check_arm(layer: Layer, part: tuple[str, ...], *, axes: Iterable[str], matched: bool, match: str) -> None:
     changes = layer.under(*part).data
-    for path in map(".".join, _keys(changes)):
-        if path in axes:
-            raise _complaint(
-                layer, (*part, *path.split(".")), f"is an axis of the comparison; remove it, or axes.{path}"
-            )
+    for path in _keys(changes):
+        if (axis := ".".join(path)) in axes:
+            raise _complaint(layer, (*part, *path), f"is an axis of the comparison; remove it, or axes.{axis}")
     for key in changes:
         if key not in ARM_KEYS:
             raise _complaint(
