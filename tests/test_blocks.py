@@ -204,16 +204,17 @@ def test_on_a_sphere_the_state_has_its_radius_and_no_value_is_longer(update: str
 
 @pytest.mark.parametrize("update", ["delta", "write_only"])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_products_are_blocks_of_one_product_in_a_row(update: str, channels: int) -> None:
-    """The blocks read the same context and do nothing else."""
+@pytest.mark.parametrize("products", [1, 2])
+def test_products_are_updates_in_a_row_and_nothing_else(update: str, channels: int, products: int) -> None:
+    """All read the same context, and the result is theirs bit for bit."""
     options = {**SMALL, "update": update, "heads": 2, "channels": channels}
-    block = scramble(DeltaTorsoSpec(**options, products=2).make_block())
+    block = scramble(DeltaTorsoSpec(**options, products=products).make_block())
     assert isinstance(block, DeltaBlock)
     x = state_for(DeltaTorsoSpec(**options))
     k, source = block.direction(x)
     v, beta = block.value_and_gate(source)
     state = block.split_heads(x)
-    for part in (slice(0, 2), slice(2, 4)):
+    for part in (slice(0, 2), slice(2, 4))[:products]:
         state = block.update(state, k[:, part], v[:, part], beta[:, part])
     assert torch.equal(block(x), state.reshape(x.shape))
 
@@ -279,6 +280,8 @@ def test_the_options_of_all_stacks_at_their_defaults_leave_nothing_in_a_block() 
 
 
 def test_sublayers_are_groups_of_linear_norm_and_activation() -> None:
+    one = ResidualTorsoSpec(**SMALL, sublayers=1)
+    assert [type(module).__name__ for module in one.make_sublayer()] == ["Linear", "ReLU", "Linear"]
     spec = ResidualTorsoSpec(**SMALL, sublayers=3, activation="silu", norm_position="sandwich")
     kinds = [type(module).__name__ for module in spec.make_sublayer()]
     assert kinds == ["Linear", "LayerNorm", "SiLU"] * 3 + ["LayerNorm"]
