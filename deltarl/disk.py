@@ -19,7 +19,7 @@ from deltarl.reading import NO_LINK
 
 _MODE = 0o666
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# How libraries report a full disk in errors of their own. An environment's error may mention disks too.
+# How libraries report a full disk in their own errors. An environment's error may mention disks too.
 _SIGNS = (
     (SafetensorError, re.compile("|".join(rf"\(os error {number}\)" for number in _FULL))),
     (RuntimeError, re.compile(r"PytorchStreamWriter failed writing|inline_container.*unexpected pos")),

@@ -1,4 +1,4 @@
-"""Frames of DeepMind Control's tasks, drawn as those of Gymnasium's."""
+"""Renders DeepMind Control's tasks in the same way as Gymnasium's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIDE = 480  # pixels, as Gymnasium's frames
 
 
 class DmControlFrames(gym.Wrapper[Any, Any, Any, Any]):
-    """Draws a task of DeepMind Control with Gymnasium's MuJoCo renderer, and says how many steps a second has.
+    """Renders a task of DeepMind Control with Gymnasium's MuJoCo renderer, and reports its steps per second.
 
     Shimmy draws with DeepMind's renderer, which chooses its backend when it is imported, before `deltarl.rendering` has
     found one that works; and its `render_fps` is the number of milliseconds between two steps.

@@ -1,4 +1,4 @@
-"""Checks of environments before anything is trained on them; most of them of those that do not come with deltarl."""
+"""Checks of environments before training; most apply only to those that do not come with deltarl."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def scalar_in(space: spaces.Space[Any]) -> str | None:
 
 
 def _size(space: spaces.Space[Any]) -> int:
-    """How many numbers an observation has; at least 1 for spaces that are none of NumPy's arrays."""
+    """Number of entries of an observation; at least 1 for spaces without a shape."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
         return sum(map(_size, space.values() if isinstance(space, spaces.Dict) else space))
     return 1 if space.shape is None else int(np.prod(space.shape))

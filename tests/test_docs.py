@@ -344,13 +344,13 @@ def test_the_figure_is_what_its_script_draws() -> None:
     assert (ROOT / "docs" / "figures" / "delta_block.svg").read_text() == script.draw()
 
 
-def test_measuring_the_gates_takes_no_more_than_is_promised() -> None:
+def test_measuring_the_gates_costs_no_more_than_documented() -> None:
     cases = json.loads((ROOT / "results" / "gate_cost.json").read_text())["cases"].values()
     assert len(cases) == 2
     assert max(case["share"] for case in cases) <= 0.02
 
 
-def test_a_later_checkpoint_is_as_cheap_as_is_promised() -> None:
+def test_a_later_checkpoint_costs_no_more_than_documented() -> None:
     found = json.loads((ROOT / "results" / "checkpoint_cost.json").read_text())
     assert min(found["later_times_cheaper_than_sb3"]["seconds"]["each"]) >= 10
     assert max(row["memory_mib"] for row in found["rows"]) <= 200

@@ -141,6 +141,6 @@ def test_a_task_without_actuators_of_mujoco_is_refused_in_one_line(tmp_path: Pat
         ({"at": [0, 10]}, "greater than or equal to 1"),
     ],
 )
-def test_a_drift_that_is_none_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_drift_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         cheetah(**changes)

@@ -40,7 +40,7 @@ def test_without_a_limit_an_episode_does_not_end() -> None:
         assert not any(envs.step(action)[2].any() for action in actions_for(envs, 120))
 
 
-def test_one_environment_ends_and_the_others_go_on() -> None:
+def test_one_episode_ends_and_the_others_continue() -> None:
     with pool("Hopper-v5", n_envs=3, threads=2) as envs, pool("Hopper-v5", n_envs=1, seed=2) as alone:
         envs.reset()
         alone.reset()
@@ -67,7 +67,7 @@ def test_types_are_those_of_a_dummy_vec_env_but_for_single_precision() -> None:
         assert (one.dtype, one.shape) == (single, other.shape)
 
 
-def test_what_was_returned_stays_as_it_is() -> None:
+def test_returned_arrays_are_not_overwritten() -> None:
     with pool("Hopper-v5", n_envs=3) as envs:
         kept = [np.asarray(envs.reset())]
         copies = [kept[0].copy()]
@@ -109,7 +109,7 @@ def test_a_seed_counts_from_the_next_reset_on() -> None:
         envs.reset()
 
 
-def test_what_is_known_of_the_environments() -> None:
+def test_attributes_of_the_environments() -> None:
     with pool("Hopper-v5", max_episode_steps=20) as envs:
         assert envs.render_mode is None
         assert [spec.max_episode_steps for spec in envs.get_attr("spec")] == [20, 20]

@@ -99,7 +99,7 @@ def hold_to_gymnasium(task: str, options: Mapping[str, Any], steps: int) -> list
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_task_is_gymnasiums(task: str) -> None:
+def test_a_task_behaves_as_in_gymnasium(task: str) -> None:
     # Long enough for an episode's end and the next episode if random actions end one; Reacher's limit is 50.
     hold_to_gymnasium(task, {}, steps=12 if task.startswith("Humanoid") else 60)
 
@@ -107,7 +107,7 @@ def test_a_task_is_gymnasiums(task: str) -> None:
 @pytest.mark.parametrize(
     ("task", "option"), [(task, option) for task in TASKS for option in OPTIONS if takes(task, option)]
 )
-def test_an_option_is_gymnasiums(task: str, option: str) -> None:
+def test_an_option_acts_as_in_gymnasium(task: str, option: str) -> None:
     hold_to_gymnasium(task, {option: CHANGED[option]}, steps=8)
 
 

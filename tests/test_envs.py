@@ -149,7 +149,7 @@ def test_bins_make_continuous_actions_discrete() -> None:
     assert build_envs(spec, seed=0).action_space == spaces.Discrete(15)
 
 
-def test_wrappers_go_on_from_the_inside_out() -> None:
+def test_wrappers_are_applied_from_the_inside_out() -> None:
     wrappers = [
         {"wrapper": "filter_observation", "keys": ["observation", "desired_goal"]},
         {"wrapper": "flatten_observation"},

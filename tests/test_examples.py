@@ -15,7 +15,7 @@ from deltarl import load_config, plugins, resume, train
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_an_environment_of_ones_own_trains_and_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_defined_environment_trains_and_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv(plugins.VARIABLE, "")
     plugins.add([str(ROOT / "examples" / "my_env" / "my_reach.py")])

@@ -40,7 +40,7 @@ def test_every_shipped_config_is_valid(config: str) -> None:
     assert load_config(config).name == config
 
 
-def test_a_config_takes_its_agent_and_environment_from_their_files_and_lays_its_own_over_them() -> None:
+def test_a_config_overrides_the_files_of_its_agent_and_environment() -> None:
     spec = load_config(write(RUN))
     assert (spec.agent.algorithm, spec.agent.batch_size, spec.agent.learning_starts) == ("sac", 64, 5_000)
     assert (spec.env.id, spec.env.n_envs) == ("HalfCheetah-v5", 2)
@@ -100,7 +100,7 @@ def test_later_overrides_win() -> None:
     assert load_config("quickstart", "total_timesteps=1", "total_timesteps=2").total_timesteps == 2
 
 
-def test_another_environment_keeps_what_the_config_tuned_and_says_so() -> None:
+def test_another_environment_keeps_the_configs_tuned_values_with_a_note() -> None:
     resolution = resolve("quickstart", ["env=half_cheetah"])
     assert resolution.spec.env.id == "HalfCheetah-v5"
     assert resolution.spec.env.n_envs == load_config("quickstart").env.n_envs
@@ -116,7 +116,7 @@ def test_another_environment_keeps_what_steps_it(tmp_path: Path) -> None:
     assert resolution.notes[0].endswith("these settings stay: env.vectorization")
 
 
-def test_another_agent_says_what_stays_of_the_environment() -> None:
+def test_another_agent_names_the_environments_overrides_that_stay() -> None:
     resolution = resolve("quickstart", ["agent=sac"])
     assert resolution.notes[0].endswith("was tuned for another agent; these settings stay: env.n_envs, env.normalize")
     assert resolve("quickstart").notes == ()

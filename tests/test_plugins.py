@@ -109,7 +109,7 @@ def test_the_variable_alone_is_enough(folder: Path, monkeypatch: pytest.MonkeyPa
         (f"a{os.pathsep}b.py", None, "must not contain"),
     ],
 )
-def test_what_cannot_be_imported_is_said_in_one_line(name: str, text: str | None, message: str, folder: Path) -> None:
+def test_import_errors_are_one_line(name: str, text: str | None, message: str, folder: Path) -> None:
     if text is not None:
         (folder / name).write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -150,7 +150,7 @@ def test_a_run_says_which_module_its_environment_needs(
     assert status == 0, said
 
 
-def test_a_video_of_what_draws_nothing_is_refused_before_anything_is_written(folder: Path) -> None:
+def test_a_video_of_an_environment_without_frames_is_refused_before_anything_is_written(folder: Path) -> None:
     plugins.add(["own_one"])
     spec = load_config("quickstart", "env.id=OwnOne-v0", *SMALL, "eval.video=true")
     with pytest.raises(ConfigError, match="OwnOne-v0 cannot be rendered: rgb_array is not among its render_modes"):
@@ -249,7 +249,7 @@ def test_an_environment_that_ends_the_process_is_no_success(method: str, folder:
     assert "deltarl: error: your own code ended the process: SystemExit(0)" in said
 
 
-def test_what_is_typed_wrong_says_what_to_type(folder: Path) -> None:
+def test_typos_are_answered_with_the_nearest_name(folder: Path) -> None:
     assert folder.is_dir()
     with pytest.raises(
         ConfigError, match="'own_one:OwnOne-v0' names a module to import; give --import own_one, and 'Own"

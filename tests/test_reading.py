@@ -137,7 +137,7 @@ def test_no_link_is_followed_no_pipe_waited_for_and_no_file_endless(
             read(tmp_path / name)
 
 
-def test_what_is_sound_is_read_as_it_is(tmp_path: Path) -> None:
+def test_valid_files_are_read_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(json.dumps(data := {"a": [1, 2.5, None, True], "ü": "Zoë\n\t☃"}))
     assert read_json(path) == data

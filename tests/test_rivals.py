@@ -1,4 +1,4 @@
-"""Blocks of other papers compared with their formulas in NumPy, and weights that stay on their sphere."""
+"""Blocks from other papers compared with their formulas in NumPy, and weights that stay on their sphere."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_a_saved_model_continues_with_the_rate_it_has_come_to(tmp_path: Path) ->
         ("A2C", {"n_steps": 8}, r"A2C logs no KL divergence \(train/approx_kl\); PPO, RecurrentPPO and MaskablePPO do"),
     ],
 )
-def test_what_it_cannot_follow_is_refused(algorithm: str, options: dict[str, Any], message: str) -> None:
+def test_unsupported_algorithms_are_refused(algorithm: str, options: dict[str, Any], message: str) -> None:
     model = getattr(sb3, algorithm)("MlpPolicy", "Pendulum-v1", device="cpu", **options)
     with pytest.raises(ConfigError, match=message):
         model.learn(64, callback=KLAdaptiveLearningRate())

@@ -191,7 +191,7 @@ def test_good_options_are_kept_and_survive_json(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("data", "message"), BAD, ids=lambda value: str(value) if isinstance(value, dict) else "")
-def test_bad_options_are_refused_in_one_line_that_says_what_would_be_right(data: dict[str, Any], message: str) -> None:
+def test_bad_options_are_refused_in_one_line_with_the_correction(data: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_torso({"kind": "delta", **data}, "torso")
     assert str(caught.value) == f"torso.{message}"

@@ -148,6 +148,6 @@ def test_a_learned_coefficient_is_read_as_stable_baselines3_reads_it(text: str) 
 @pytest.mark.parametrize(
     "text", ["auto_", "auto_0", "auto_1e-999", "auto_1e999", "auto_-1", "auto_1_0", "auto_x", "Auto", "auto_nan"]
 )
-def test_a_learned_coefficient_that_is_none_is_refused(text: str) -> None:
+def test_an_invalid_learned_coefficient_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"agent\.ent_coef: "):
         load_config("half_cheetah_sac", f"agent.ent_coef={text}")

@@ -35,6 +35,6 @@ def check_folder(folder: Path, hint: str = "") -> None:
 
 
 def say_loading() -> None:
-    """Say on a terminal that imports have begun, which take seconds."""
+    """Print on a terminal that the slow imports have started."""
     if sys.stderr.isatty():
         typer.echo("loading", err=True)

@@ -67,7 +67,7 @@ class Highest(nn.Module):
 
 
 class Likelier(nn.Module):
-    """For each bit whether it is more probable than not, `[batch, n]`, 0 or 1 as `int8`."""
+    """For each bit, 1 if it is more probable than not, else 0; `[batch, n]`, `int8`."""
 
     def forward(self, logits: Tensor) -> Tensor:
         return (logits > 0).to(torch.int8)

@@ -53,7 +53,7 @@ def task_of(player: Player) -> EnvSpec:
     """The environment that a policy was trained in.
 
     Raises:
-        ConfigError: if the file does not say, or says something that is none.
+        ConfigError: if the file names no environment, or an invalid one.
     """
     stored = _stored(player, "env")
     if stored is None:
@@ -66,7 +66,7 @@ def task_of(player: Player) -> EnvSpec:
 
 
 def _stored(player: Player, key: str) -> Any:
-    """What a file says under a key, as JSON; None if it says nothing."""
+    """The JSON stored in a file's metadata under a key; None if the key is missing."""
     if key not in player.metadata:
         return None
     with readable(Path(key)):

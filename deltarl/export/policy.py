@@ -67,7 +67,7 @@ class PolicyModule(nn.Module):
         return (*found, *self.further)
 
     def arguments(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Something for each input by name, in the form of the arguments of `forward`."""
+        """The arguments of `forward`, from a value for each input by name."""
         observation = {key: given[key] for key in entries(self.observation_space)}
         is_dict = isinstance(self.observation_space, spaces.Dict)
         return (observation if is_dict else observation[WHOLE], *(given[each.name] for each in self.further))

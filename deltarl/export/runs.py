@@ -53,7 +53,7 @@ def export_run(
 
 
 def description(run: Run, *, best: bool) -> dict[str, str]:
-    """What a file says about the run that its policy comes from."""
+    """The metadata of a file: which run its policy comes from."""
     spec = run.spec
     torso = spec.actor_torso if hasattr(run.policy, "actor_torso") else spec.critic_torso
     found = {

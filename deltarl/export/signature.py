@@ -37,14 +37,14 @@ class Input:
 
 
 def outputs(inputs: Sequence[Input]) -> list[str]:
-    """Names of the outputs: the action, and the next state for each state among the inputs."""
+    """Names of the outputs: the action, and for each input state the next one."""
     return [ACTION, *(f"next_{each.name}" for each in inputs if each.name in STATES)]
 
 
 def feeds(
     inputs: Sequence[Input], observation: Any, states: tuple[Any, ...] | None, episode_start: Any | None
 ) -> Arrays:
-    """What to feed for a batch of observations.
+    """The inputs for a batch of observations.
 
     Observations are cast to the input's dtype. States are zeros where an episode starts, and all actions are allowed.
 

@@ -1,4 +1,4 @@
-"""Where a policy is exported to, and in which format; checked before PyTorch is imported."""
+"""The file and format of an export, checked before PyTorch is imported."""
 
 from __future__ import annotations
 

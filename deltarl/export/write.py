@@ -1,4 +1,4 @@
-"""Writes a deployed policy to a file that has been checked."""
+"""Writes a deployed policy to a file, after checking it against the original."""
 
 from __future__ import annotations
 

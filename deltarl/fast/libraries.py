@@ -51,7 +51,7 @@ def is_theirs(space: type | ModuleType) -> bool:
     """Whether all functions that a class or a module of the libraries holds are the libraries' own.
 
     This is decided by the file of their code, and of the code that they wrap, because a name can be copied. A function
-    in the place of another one is not the libraries' own, nor is one written in C that was added after import.
+    that replaced another one is not the libraries' own, nor is one written in C that was added after import.
     """
     remembered = AT_IMPORT.get(space, {}) if isinstance(space, ModuleType) else _CLASSES_AT_IMPORT.get(space, {})
     # PyTorch's compiler replaces functions of PyTorch with its own, under the same names.

@@ -77,7 +77,7 @@ class Launcher(Protocol):
 
 
 def ended_as(work: Callable[[Report, StopRequest], Result], report: Report, stop: StopRequest) -> Outcome[Result]:
-    """Do a job's work in a process of its own; how it ended, in a form that can be sent to another process."""
+    """Do a job's work, and return how it ended in a form that can be sent to another process."""
     try:
         return Outcome("result", work(report, stop))
     except TrainingStopped as error:

@@ -103,7 +103,7 @@ class Ray:
 
 
 class _Board:
-    """An actor through which jobs report progress and learn that they should stop."""
+    """An actor that collects the progress of jobs and tells them when to stop."""
 
     def __init__(self) -> None:
         self.progress: dict[str, Progress] = {}
@@ -122,7 +122,7 @@ class _Board:
         return taken
 
     def ask_to_stop(self, reason: str | None) -> set[str]:
-        """Return the jobs that have begun."""
+        """The names of the jobs that have started."""
         self.reason = reason or "stopped"
         return self.begun
 
@@ -257,7 +257,7 @@ def _connect(address: str) -> None:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself would try for minutes to connect to an address where nobody listens."""
+    """Refuse an address where nothing listens; Ray would retry for minutes."""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise ConfigError(f"--ray-address: '{address}' is not HOST:PORT, {AUTO} or {LOCAL}")

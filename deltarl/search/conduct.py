@@ -32,7 +32,7 @@ DEFAULT_TRIALS = 30  # of a study, if neither a number nor a time is given
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search has found.
+    """The result of a search.
 
     Attributes:
         folder: the study's folder.
@@ -106,7 +106,7 @@ def tune(
 
 
 def _check(search: Search) -> None:
-    """Build one run, so that what no trial could do is reported once, before anything is written."""
+    """Build one run, so that an error that every trial would hit is reported once, before anything is written."""
     run = search.run
     if run.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: PyTorch finds no CUDA device for '{run.device}'; use device=cpu")
@@ -156,5 +156,5 @@ def _work(  # noqa: PLR0917
 
 
 def _shown(command: list[str]) -> list[str]:
-    """The command without the folder of the program."""
+    """The command, without the path of the program."""
     return [Path(command[0]).name, *map(shlex.quote, command[1:])] if command else []

@@ -101,7 +101,7 @@ class SuccessiveHalvingSpec(_Named):
 
 
 class HyperbandSpec(_Named):
-    """Hyperband (Li et al., arXiv 1603.06560): successive halving with several beginnings."""
+    """Hyperband (Li et al., arXiv 1603.06560): successive halving with several starting budgets."""
 
     name: Literal["hyperband"]
     min_resource: _OneOrMore | None = Field(None, description="Evaluations before the first decision.")
@@ -113,7 +113,7 @@ class HyperbandSpec(_Named):
 
 
 class NoPrunerSpec(_Named):
-    """Every trial is trained to its end."""
+    """No pruning: every trial is trained to its end."""
 
     name: Literal["none"]
 
@@ -193,7 +193,7 @@ def make_pruner(spec: PrunerSpec, evaluations: int) -> BasePruner:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Optuna's log and warnings: of what it calls experimental, and of estimates from few trials."""
+    """Silence Optuna's log, and its warnings about experimental features and estimates from few trials."""
     from optuna import logging  # noqa: PLC0415
 
     before = logging.get_verbosity()

@@ -18,7 +18,7 @@ STYLE = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em aut
 
 
 def write_page(study: optuna.Study, path: Path) -> None:
-    """Write the page; plots that a study is still too small for are left out, and named."""
+    """Write the page; it names the plots that need more trials."""
     sections = "".join(_sections(study))
     name = html.escape(study.study_name)
     files.write_text(

@@ -45,7 +45,7 @@ class Board:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Leave the terminal as it was; also after an interruption."""
+        """Restore the terminal, also after an interruption."""
         if self._live is not None:
             self._live.stop()
 
@@ -73,7 +73,7 @@ class Board:
 
 
 def counted(counts: dict[str, int], most: int | None = None) -> str:
-    """How many trials have ended, and how: `8 of 30 trials: 5 finished, 3 pruned`."""
+    """Counts of the trials that have ended, by outcome: `8 of 30 trials: 5 finished, 3 pruned`."""
     ended = {word: counts[state] for state, word in STATES.items() if counts.get(state)}
     number = sum(ended.values())
     text = f"{number}{'' if most is None else f' of {most}'} trial{'' if number == 1 and most is None else 's'}"

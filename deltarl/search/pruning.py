@@ -16,7 +16,7 @@ Judge = Callable[[int, float], bool]
 
 
 class Pruning(BaseCallback):
-    """Ends a run as soon as `judge` says so; what a run learns until then does not depend on it."""
+    """Ends a run when `judge` returns True; until then it does not affect learning."""
 
     __transient__: ClassVar[frozenset[str]] = frozenset({"_judge", "_size", "_judged"})
 

@@ -1,4 +1,4 @@
-"""What a study has found: its trials as a table, the best config, and Optuna's plots."""
+"""The results of a study: a table of its trials, the best config, and Optuna's plots."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def write_report(search: Search, place: Place, study: optuna.Study, command: Seq
 
 
 def best_config(search: Search, found: Found, command: Sequence[str]) -> str:
-    """YAML that trains the best trial again, with the same seeds and, on the same machine, the same scores."""
+    """The config of the best trial as YAML; on the same machine it reproduces the scores."""
     best = found.best[0]
     assert best.score is not None
     own = search.trial(best.number, best.values)
@@ -152,5 +152,5 @@ def _csv(search: Search, found: Found) -> str:
 
 
 def cell(value: Value) -> str:
-    """A value as one would write it in YAML, with all digits."""
+    """A value in YAML's notation, with all digits."""
     return value if isinstance(value, str) else json.dumps(value)

@@ -27,7 +27,7 @@ Condition = dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field
 
 
 class _Parameter(Spec, ABC):
-    """What all parameters have in common."""
+    """Base of all parameters."""
 
     when: Condition = Field(
         {},
@@ -49,7 +49,7 @@ class _Parameter(Spec, ABC):
 
     @abstractmethod
     def told(self) -> str:
-        """The values in a few words."""
+        """A short description of the values."""
 
 
 class ChoiceSpec(_Parameter):

@@ -138,7 +138,7 @@ def layers_of(values: Mapping[str, Value], source: Layer) -> list[Layer]:
 
 
 class _Nothing:
-    """What an option has that the config does not know."""
+    """Placeholder for an option that the config does not have."""
 
 
 NOTHING = _Nothing()

@@ -188,7 +188,7 @@ def _begun(search: Search, trial: optuna.Trial) -> Claim:
 
 
 def _left(search: Search, place: Place, study: optuna.Study, held: ExitStack) -> optuna.Trial | None:
-    """A running trial without a process, whose folder is locked now."""
+    """A trial marked as running whose process is gone; its folder is now locked by this one."""
     from optuna.trial import Trial, TrialState  # noqa: PLC0415
 
     for found in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

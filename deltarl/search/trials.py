@@ -61,7 +61,7 @@ class TrialProgress(Progress):
 
 @dataclass(frozen=True)
 class Budget:
-    """When a study is done.
+    """When a study ends.
 
     Attributes:
         trials: trials of the whole study; None for any number.
@@ -98,7 +98,7 @@ def work(  # noqa: PLR0917 - what a launcher calls it with comes last
 
 
 class _Trial:
-    """A trial in the hands of a worker."""
+    """A trial that a worker is training."""
 
     def __init__(  # noqa: PLR0917
         self,

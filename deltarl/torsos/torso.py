@@ -16,7 +16,7 @@ MLP_SCALE = 0.5
 
 
 class Torso(nn.Module):
-    """Linear stem, `depth` blocks and a final norm; delta, residual and plain differ in their blocks alone.
+    """Linear stem, `depth` blocks and a final norm; delta, residual and plain differ only in their blocks.
 
     Maps features `[..., in_features]` to `[..., spec.width]`. A state with value channels starts as copies of the
     stem's output (paper, section 3.2, without the embedding convolution) or, with `expand: linear`, as one projection

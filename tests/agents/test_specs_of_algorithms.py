@@ -227,6 +227,6 @@ def test_a_value_out_of_its_range_is_refused(data: dict[str, Any], message: str)
         (A2CSpec(n_steps=10**12), None, "give a smaller n_steps"),
     ],
 )
-def test_what_an_algorithm_cannot_take_is_said(spec: AlgorithmSpec, env: EnvSpec | None, message: str) -> None:
+def test_algorithms_that_do_not_fit_are_refused(spec: AlgorithmSpec, env: EnvSpec | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(spec, env)

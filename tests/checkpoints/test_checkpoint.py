@@ -209,7 +209,7 @@ def test_when_the_checkpoint_before_goes_away_the_next_is_whole(tmp_path: Path) 
     verify(tmp_path / "checkpoints" / "40")
 
 
-def test_what_cannot_be_removed_is_said_and_costs_nothing(
+def test_a_folder_that_cannot_be_removed_is_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(_: Path) -> None:
@@ -225,7 +225,7 @@ def test_what_cannot_be_removed_is_said_and_costs_nothing(
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"40", "30"}
 
 
-def test_none_is_found_where_there_is_none_or_none_is_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_is_found_without_a_valid_checkpoint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert newest(tmp_path) is None
     Run(tmp_path).on(2)
     for folder in (tmp_path / "checkpoints").iterdir():
@@ -243,7 +243,7 @@ def test_transitions_of_another_buffer_are_refused(tmp_path: Path) -> None:
         found.fill(Transitions(other))
 
 
-def test_the_best_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+def test_a_new_best_replaces_the_previous_one(tmp_path: Path) -> None:
     store = Store(tmp_path, keep=2)
     for steps in (10, 20):
         store.write_best(

@@ -29,7 +29,7 @@ def test_a_manifest_says_what_every_file_holds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "null", "{", '{"sha256": 1}', "[" * 100_000])
-def test_a_manifest_of_something_else_is_passed_over(content: str, tmp_path: Path) -> None:
+def test_a_manifest_with_other_content_is_skipped(content: str, tmp_path: Path) -> None:
     run = Run(tmp_path).on(2)
     (tmp_path / "checkpoints" / "20" / "manifest.json").write_text(content)
     holds(tmp_path, 10, as_of(run, 10))
@@ -90,7 +90,7 @@ def test_a_manifest_of_other_types_is_refused(change: dict[str, Any], message: s
     assert message in str(caught.value)
 
 
-def test_a_segment_is_mended_only_into_what_was_written(tmp_path: Path) -> None:
+def test_a_segment_is_repaired_only_if_the_result_is_what_was_written(tmp_path: Path) -> None:
     Run(tmp_path).on()
     replay = tmp_path / "checkpoints" / "10" / "replay"
     manifest = manifest_of(replay.parent)
@@ -103,7 +103,7 @@ def test_a_segment_is_mended_only_into_what_was_written(tmp_path: Path) -> None:
     assert not (replay / "00001.safetensors").exists()
 
 
-def test_two_damaged_segments_cannot_be_mended(tmp_path: Path) -> None:
+def test_two_damaged_segments_cannot_be_repaired(tmp_path: Path) -> None:
     Run(tmp_path).on(5)
     replay = tmp_path / "checkpoints" / "50" / "replay"
     for name in ("00000.safetensors", "00003.safetensors"):

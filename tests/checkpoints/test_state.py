@@ -105,7 +105,7 @@ def test_cycles_are_no_matter() -> None:
     assert back.child.items[0] is back
 
 
-def test_random_generators_go_on_where_they_were() -> None:
+def test_random_generators_continue_where_they_were() -> None:
     holder = Holder(numpy=np.random.default_rng(1), python=random.Random(1), space=gym.spaces.Box(-1, 1, (2,), seed=1))
     holder.numpy.normal(size=3)
     other = Holder(numpy=np.random.default_rng(2), python=random.Random(2), space=gym.spaces.Box(-1, 1, (2,)))

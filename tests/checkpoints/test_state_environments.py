@@ -151,6 +151,6 @@ def test_attributes_that_were_deleted_stay_deleted() -> None:
     assert vars(through_json(Holder(n=1), Holder(n=0, late=2))) == {"n": 1}
 
 
-def test_a_time_of_the_environments_own_is_state() -> None:
+def test_an_environments_time_is_state() -> None:
     back = through_json(Holder(start_time=1.0, t_start=2.0), Holder(start_time=0.0, t_start=0.0))
     assert (back.start_time, back.t_start) == (1.0, 2.0)

@@ -126,7 +126,7 @@ def test_no_file_fills_the_class_of_a_package() -> None:
     assert not hasattr(gym.spaces.Discrete, "mark")
 
 
-def test_a_method_of_the_users_own_that_took_anothers_place_is_restored() -> None:
+def test_a_user_defined_method_that_replaced_another_is_restored() -> None:
     class Phases:
         def __init__(self) -> None:
             self.act = self.one

@@ -172,7 +172,7 @@ def test_what_a_module_holds_stays_the_modules() -> None:
     assert [vars(level) for level in LEVELS.values()] == [{"n": 1}, {"n": 2}]
 
 
-def test_another_object_in_the_place_of_a_modules_is_named() -> None:
+def test_an_object_that_replaced_one_of_a_module_is_named() -> None:
     trained = Levelled()
     trained.level = Holder(n=7)
     _, named = resumed(trained, Levelled())
@@ -225,7 +225,7 @@ def test_a_private_attribute_of_a_member_of_an_enum_is_restored() -> None:
     del Mode.run._visits  # type: ignore[attr-defined]
 
 
-def test_a_module_of_the_users_own_may_begin_with_mujoco() -> None:
+def test_a_users_module_may_begin_with_mujoco() -> None:
     class Phase(Holder):
         __module__ = "mujoco_tasks"
 
@@ -254,7 +254,7 @@ def test_what_was_taken_for_something_else_is_named(make: Callable[[], Any]) -> 
     assert resumed(make(), make())[1] != []
 
 
-def test_a_logger_of_a_class_of_the_users_own_is_state() -> None:
+def test_a_logger_of_a_user_defined_class_is_state() -> None:
     trained = Log("own")
     trained.n = 3
     back, named = resumed(trained, Log("own"))

@@ -41,7 +41,7 @@ def test_gates_says_and_draws_what_was_measured(measured: RunResult, deltarl: De
         assert "<svg" in path.read_text()
 
 
-def test_gates_blames_no_file_if_nobody_reads_what_it_says(
+def test_a_closed_pipe_is_not_reported_as_a_damaged_file(
     measured: RunResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     reader, writer = os.pipe()

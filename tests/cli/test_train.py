@@ -114,7 +114,7 @@ def test_an_interruption_has_a_status_of_its_own(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_summary_that_has_no_room_is_said_in_one_line(
+def test_a_summary_on_a_full_disk_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["deltarl", "list", "configs"])

@@ -46,7 +46,7 @@ def test_an_aggregate_pools_the_runs_of_all_tasks() -> None:
     assert again == pooled
 
 
-def test_seeds_are_drawn_anew_within_tasks_alone() -> None:
+def test_seeds_are_resampled_within_tasks_only() -> None:
     """If seeds agree on each task, resampling changes nothing, however far the tasks are apart."""
     tasks = [np.zeros(5), np.ones(5)]
     assert aggregates.aggregate(tasks, aggregates.pooled_mean, generator()) == Interval(0.5, None, None)

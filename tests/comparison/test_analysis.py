@@ -97,7 +97,7 @@ def test_without_reference_scores_nothing_is_aggregated_and_the_report_says_so(t
     assert any("no scores to normalise with for pusher" in warning for warning in warnings(analysis))
 
 
-def test_what_is_missing_is_said(tmp_path: Path) -> None:
+def test_missing_parts_are_named(tmp_path: Path) -> None:
     scores = {**APART, ("pusher", "delta"): [], ("reacher", "delta"): APART["reacher", "delta"][:4]}
     analysis = analysed(tmp_path, scores)
     told = list(warnings(analysis))
@@ -183,7 +183,7 @@ def test_aggregates_are_of_the_seeds_that_all_have(tmp_path: Path) -> None:
     assert pair.seeds == 5
 
 
-def test_without_metrics_time_alone_is_not_known(tmp_path: Path) -> None:
+def test_without_metrics_only_the_time_is_unknown(tmp_path: Path) -> None:
     folder = write_runs(comparison(tmp_path), APART)
     (folder / "reacher" / "delta" / "seed-3" / "metrics.jsonl").unlink()
     analysis = analyse(read_study(folder))

@@ -105,7 +105,7 @@ def merged(machines: tuple[Path, Compared, str]) -> Path:
     return out / "runs" / "small"
 
 
-def test_a_failed_run_is_reported_and_takes_no_other_with_it(machines: tuple[Path, Compared, str]) -> None:
+def test_a_failed_run_is_reported_and_stops_no_other(machines: tuple[Path, Compared, str]) -> None:
     _, compared, shown = machines
     assert compared.finished == 1
     assert list(compared.failed) == ["reacher/delta/seed-1"]
@@ -128,7 +128,7 @@ def test_the_shards_of_a_comparison_make_a_whole(merged: Path) -> None:
     assert "2 seeds an arm" in compared.report.read_text()
 
 
-def test_where_nothing_is_left_to_do_nothing_is_written(merged: Path) -> None:
+def test_nothing_is_written_if_nothing_is_left_to_do(merged: Path) -> None:
     run(small(merged.parent))
     before = {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()}
     again, shown = run(small(merged.parent))
@@ -137,7 +137,7 @@ def test_where_nothing_is_left_to_do_nothing_is_written(merged: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
 
 
-def test_a_report_of_other_sources_is_written_anew(merged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_from_other_sources_is_rewritten(merged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(small(merged.parent))
     page, known = merged / "report" / "report.html", sources_of(merged)
     page.write_text("old")
@@ -183,14 +183,14 @@ def test_runs_that_did_not_finish_are_named_and_are_no_success(
     assert "reacher/residual/seed-0 has not finished: no space left" in capsys.readouterr().err
 
 
-def test_a_run_that_another_process_has_finished_meanwhile_is_taken_as_it_is(merged: Path) -> None:
+def test_a_run_that_another_process_finishes_in_the_meantime_is_used_as_it_is(merged: Path) -> None:
     cell = small(merged.parent).cells[0]
     result = train_cell(cell, ["deltarl"], lambda _: None, StopRequest())
     assert result.folder == cell.folder
     assert result.final_return_mean == json.loads((cell.folder / "result.json").read_text())["final_return_mean"]
 
 
-def test_fewer_seeds_make_a_report_that_says_what_it_leaves_out(merged: Path, tmp_path: Path) -> None:
+def test_a_report_on_fewer_seeds_names_what_it_leaves_out(merged: Path, tmp_path: Path) -> None:
     shutil.copytree(merged, tmp_path / "small")
     compared, _ = run(small(tmp_path, "seeds=[1]"))
     assert compared.report is not None
@@ -260,7 +260,7 @@ def test_runs_of_another_config_are_not_taken_for_ones_own(override: str, messag
     assert {path: path.stat().st_mtime_ns for path in merged.rglob("*") if path.is_file()} == before
 
 
-def test_what_cannot_be_made_is_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_what_cannot_be_built_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="env: Reacher-v5 cannot be built from the config"):
         run(small(tmp_path, "env.kwargs={bogus: 1}"))
     assert list(tmp_path.iterdir()) == []

@@ -98,7 +98,7 @@ def test_words_name_the_tasks_the_family_and_the_bound(planned: Analysis) -> Non
     assert "no larger than 2.00 standard deviations (two one-sided tests: p" in writing
 
 
-def test_no_difference_and_no_equivalence_are_both_said(tmp_path: Path) -> None:
+def test_no_difference_and_no_equivalence_are_both_reported(tmp_path: Path) -> None:
     none = scores(4, dict.fromkeys(ARMS, 0.0))
     planned = ("sigma={reacher: 0.5, pusher: 4.0}", "equivalence=0.1")
     analysis = analysed(tmp_path, *CONTRASTS, *planned, found=none, seeds=4)

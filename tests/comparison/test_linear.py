@@ -68,7 +68,7 @@ def test_equivalence_is_shown_where_the_90_percent_interval_lies_within_the_boun
 
 
 @pytest.mark.parametrize("ours", [np.array([1.0]), np.array([2.0, 2.0])])
-def test_without_spread_there_is_an_estimate_alone(ours: np.ndarray) -> None:
+def test_without_spread_there_is_an_estimate_without_an_interval(ours: np.ndarray) -> None:
     found = combination((1, -1), (ours, np.array([1.0, 1.0])))
     assert (found.error, found.p(), found.equivalence_p(1.0)) == (None, None, None)
     assert found.interval().low is None

@@ -23,7 +23,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("name", names("configs/compare"))
-def test_shipped_comparisons_are_sound(name: str) -> None:
+def test_shipped_comparisons_are_valid(name: str) -> None:
     """Every arm except SB3's own MLP is matched; arms of a task differ only in torsos, implementation or rate."""
     comparison = load_comparison(name)
     assert all(note.startswith("mlp") and " keeps its own size" in note for note in comparison.notes)

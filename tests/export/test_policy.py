@@ -213,7 +213,7 @@ class SumPolicy(ActorCriticPolicy):
         self.mlp_extractor = Sum()  # type: ignore[assignment]
 
 
-def test_an_mlp_extractor_of_the_users_own_is_kept() -> None:
+def test_a_user_defined_mlp_extractor_is_kept() -> None:
     policy = SumPolicy(OBSERVED["float64"], BOX, lambda _: 0.0)
     module = policy_module(policy)
     assert check(policy, None, module, player_of(module)) == 0

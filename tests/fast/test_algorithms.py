@@ -294,7 +294,7 @@ def test_a_policy_that_takes_another_ones_place_is_learned() -> None:
     assert any(not torch.equal(tensor, before[key]) for key, tensor in weights(other).items())
 
 
-def test_an_early_stop_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_early_stop_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     model = make("PPO", target_kl=1e-9, verbose=1)
     model.set_logger(Logger(None, []))
     model.learn(16)

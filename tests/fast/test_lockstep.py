@@ -73,7 +73,7 @@ def test_a_run_of_the_experiment_ends_with_a_score(doubt: ModuleType, arm: str) 
     assert np.isfinite(doubt.train(arm, 5, steps=2_048, episodes=1))
 
 
-def test_nothing_is_said_before_all_runs_have_finished(doubt: ModuleType) -> None:
+def test_nothing_is_reported_before_all_runs_have_finished(doubt: ModuleType) -> None:
     rows = [{"seed": seed, "arm": arm, "return": 1_000.0, "commit": "a"} for seed in doubt.SEEDS for arm in doubt.ARMS]
     with pytest.raises(SystemExit, match="1 of 180 runs have not finished"):
         doubt.verdict(rows[:-1])

@@ -134,7 +134,7 @@ def test_output_and_gradients_are_those_of_the_module(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_what_is_not_wanted_is_not_given(name: str) -> None:
+def test_only_the_requested_gradients_are_computed(name: str) -> None:
     module, x = made(name)
     network = network_of(module)
     with torch.no_grad():

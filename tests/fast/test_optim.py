@@ -78,7 +78,7 @@ def test_steps_state_and_options_are_the_optimizers_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_go_on_from_a_state_that_was_loaded(name: str) -> None:
+def test_steps_continue_from_a_loaded_state(name: str) -> None:
     mine, theirs = parameters(), parameters()
     optimizer, reference = OPTIMIZERS[name](mine), OPTIMIZERS[name](theirs)
     step = Step(optimizer, mine)
@@ -122,7 +122,7 @@ def test_a_parameter_without_a_gradient_stays(name: str) -> None:
     assert_same(optimizer, reference)
 
 
-def test_parameters_that_the_optimizer_has_not_are_left_alone() -> None:
+def test_parameters_that_the_optimizer_does_not_hold_are_left_alone() -> None:
     mine = parameters()
     before = mine[1].detach().clone()
     with torch.no_grad():

@@ -174,7 +174,7 @@ class Halving(fast.SAC):
         return action / 2, state
 
 
-def test_a_class_of_a_users_is_lean_where_it_overrides_nothing_that_steps_call(
+def test_a_users_class_is_lean_if_it_overrides_nothing_that_steps_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = make("SAC", policy=Described)

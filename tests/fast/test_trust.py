@@ -73,7 +73,7 @@ class Renamed(fast.PPO):
     """A user's class."""
 
 
-def test_nobody_changes_anything_where_only_the_libraries_run() -> None:
+def test_nothing_is_checked_while_only_the_libraries_run() -> None:
     assert alone(make("SAC"))
     assert alone(make("PPO"), callback=[CheckpointCallback(1, "unused")])
     assert not alone(make("PPO"), callback=lambda *_: True)

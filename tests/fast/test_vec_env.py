@@ -79,7 +79,7 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_what_was_returned_stays_as_it_is() -> None:
+def test_returned_arrays_are_not_overwritten() -> None:
     envs = DummyVecEnv([Remembering])
     envs.reset()
     first, *_, [info] = envs.step(np.zeros((1, 1)))

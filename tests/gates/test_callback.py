@@ -166,14 +166,14 @@ def test_what_is_gathered_survives_an_interruption_and_older_checkpoints_have_no
     assert fresh.pending is None
 
 
-def test_what_was_never_measured_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_says_that_nothing_was_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = make(of("PPO"), torso=DELTA)
     model.set_logger(configure(str(tmp_path), []))
     model.learn(32, callback=GateCallback(rows=1_000))
     assert "nothing was measured: training ended before there were 1,000 observations (rows)" in caplog.text
 
 
-def test_a_second_learn_is_measured_anew_and_one_that_continues_is_not(tmp_path: Path) -> None:
+def test_a_second_learn_starts_a_new_measurement_unless_it_continues(tmp_path: Path) -> None:
     model = make(of("PPO"), torso=DELTA)
     callback = GateCallback(every=1, rows=8, path=tmp_path / "new" / "folder" / "gates.npz")
 
@@ -198,7 +198,7 @@ def test_a_second_learn_is_measured_anew_and_one_that_continues_is_not(tmp_path:
     assert "gates/policy/beta_mean" not in callback.state.record
 
 
-def test_a_record_that_cannot_be_written_is_said_before_training(tmp_path: Path) -> None:
+def test_an_unwritable_record_is_reported_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     model = make(of("PPO"), torso=DELTA)
     with pytest.raises(ConfigError, match=r"^GateCallback: path: .* cannot be used: .*file is not a folder"):
@@ -206,7 +206,9 @@ def test_a_record_that_cannot_be_written_is_said_before_training(tmp_path: Path)
     assert model.num_timesteps == 0
 
 
-def test_what_is_not_finite_is_said_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_non_finite_statistics_are_warned_of_once_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     model = make(of("PPO"), torso=DELTA)
     model.learn(16)
     model.set_logger(configure(str(tmp_path), ["tensorboard"]))

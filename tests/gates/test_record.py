@@ -61,7 +61,7 @@ def test_what_older_versions_took_for_erasure_is_not_read_of_runs_that_only_writ
     assert "gates/policy/beta_mean" in read_gates(folder)
 
 
-def test_a_record_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "gates.npz").write_bytes(b"x")
     for name in ("gates.npz", "nothing.npz"):
         with pytest.raises(ConfigError, match=f"{name}: missing or damaged"):

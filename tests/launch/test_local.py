@@ -69,7 +69,7 @@ def test_a_config_error_is_raised_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("error", "message"), [("bug", "ZeroDivisionError: a bug"), ("death", "its process ended with status 7")]
 )
-def test_a_seed_that_fails_takes_no_other_with_it(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_seed_stops_no_other(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     forked.launched(monkeypatch)
     with pytest.raises(SeedFailedError, match="seed 0 failed, 2 of 3 seeds have finished") as caught:
         run_seeds(partial(wrong_where, 0, error), [0, 1, 2], Processes(2))
@@ -120,7 +120,7 @@ def test_a_stop_reaches_the_running_jobs_and_begins_no_others(monkeypatch: pytes
     assert caught.value.code == 75
 
 
-def test_in_turn_a_job_that_fails_takes_no_other_with_it() -> None:
+def test_in_turn_a_failed_job_stops_no_other() -> None:
     ran: list[int] = []
     shown: Shown = []
 

@@ -177,7 +177,7 @@ OWN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("algorithm", [PPO, SAC, DQN])
 @pytest.mark.parametrize("form", OWN)
-def test_a_block_of_ones_own_trains_and_loads(algorithm: type[BaseAlgorithm], form: str, tmp_path: Path) -> None:
+def test_a_user_defined_block_trains_and_loads(algorithm: type[BaseAlgorithm], form: str, tmp_path: Path) -> None:
     model = make(BY_ALGORITHM[algorithm], torso=OWN[form])
     before = {name: tensor.clone() for name, tensor in model.policy.named_parameters()}
     model.learn(32)
@@ -193,14 +193,14 @@ def test_a_block_of_ones_own_trains_and_loads(algorithm: type[BaseAlgorithm], fo
         assert np.array_equal(actions(loaded, batch), actions(model, batch))
 
 
-def test_a_block_of_ones_own_starts_as_its_class_made_it() -> None:
+def test_a_user_defined_block_keeps_its_initialisation() -> None:
     policy = make(BY_ALGORITHM[PPO], torso=KINDS["custom"]).policy
     blocks = [module for module in policy.modules() if isinstance(module, ScaledBlock)]
     assert len(blocks) == 4
     assert all(torch.equal(block.linear.weight, torch.eye(16)) for block in blocks)
 
 
-def test_a_role_can_have_a_block_of_ones_own_and_change_its_depth() -> None:
+def test_a_role_can_have_a_user_defined_block_and_another_depth() -> None:
     policy = make(BY_ALGORITHM[SAC], torso=KINDS["custom"], actor_torso="residual", critic_torso={"depth": 3}).policy
     assert (policy.actor_torso.kind, policy.actor_torso.width) == ("residual", 16)
     assert (policy.critic_torso.kind, policy.critic_torso.depth) == ("custom", 3)

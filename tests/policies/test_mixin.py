@@ -39,7 +39,7 @@ def message_of(make_it: Any, *args: Any, **kwargs: Any) -> str:
 
 
 @families
-def test_options_that_are_none_are_as_good_as_not_given(algorithm: type[BaseAlgorithm]) -> None:
+def test_options_that_are_none_count_as_not_given(algorithm: type[BaseAlgorithm]) -> None:
     policy = make(BY_ALGORITHM[algorithm], torso=None, actor_torso=None, net_arch=None, activation_fn=None).policy
     assert {getattr(policy, role) for role in policy.roles} == {deltarl.DeltaTorsoSpec()}
 
@@ -229,7 +229,7 @@ def test_a_q_learning_policy_with_continuous_actions_is_refused() -> None:
         (ARS, "DeltaPolicy", '"MlpPolicy", "LinearPolicy"'),
     ],
 )
-def test_a_policy_that_an_algorithm_has_not_is_answered_with_those_it_has(
+def test_an_unsupported_policy_is_refused_with_the_supported_ones(
     algorithm: type[BaseAlgorithm], alias: str, known: str
 ) -> None:
     assert message_of(algorithm, alias, "Reacher-v5", device="cpu") == f'the algorithm has no "{alias}"; it has {known}'

@@ -80,7 +80,7 @@ def test_in_a_script_stable_baselines3s_own_output_for_tensorboard_is_a_sink(tmp
 
 
 @pytest.mark.parametrize("excluded", [("mine",), ("csv", "mine"), ("csv",), None])
-def test_a_sink_of_its_own_has_to_say_only_what_it_takes(excluded: tuple[str, ...] | None, tmp_path: Path) -> None:
+def test_a_user_defined_sink_overrides_only_what_it_accepts(excluded: tuple[str, ...] | None, tmp_path: Path) -> None:
     class Mine(Sink):
         name = "mine"
 

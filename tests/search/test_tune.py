@@ -132,7 +132,7 @@ def test_trials_are_runs_of_tensorboard_with_values_and_score(tuned: tuple[Tuned
     assert list((found.folder / "trials" / f"trial-{best.number:04}" / "seed-900000").glob("events.out.tfevents.*"))
 
 
-def test_the_same_command_again_trains_nothing_and_a_larger_number_goes_on(
+def test_the_same_command_trains_nothing_and_a_larger_number_continues(
     tuned: tuple[Tuned, str], space: Path, tmp_path: Path
 ) -> None:
     before = tuned[0].found.rows
@@ -167,7 +167,7 @@ def test_a_study_of_other_runs_is_refused_and_left_as_it_is(
     assert [path.name for path in (tmp_path / "small").iterdir()] == ["notes.txt"]
 
 
-def test_a_stopped_study_goes_on_as_if_it_had_not_been_stopped(
+def test_a_stopped_study_continues_as_if_it_had_not_been_stopped(
     tuned: tuple[Tuned, str], space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the middle of the first trial, in a journal file this time."""

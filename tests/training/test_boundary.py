@@ -92,9 +92,7 @@ def test_nothing_of_a_run_with_gates_and_evaluations_is_left_out_at_any_boundary
         assert boundary.continued == [], steps
 
 
-def test_what_is_to_be_exact_does_not_go_on_where_something_is_not_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exactness_is_demanded_of_the_restored_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     learned(tmp_path, 30, Origin())
     monkeypatch.setattr("deltarl.training.boundary.put", lambda *_: ["/model/late"])
     model = SAC("MlpPolicy", "InvertedPendulum-v5", policy_kwargs={"net_arch": [8]}, seed=0, device="cpu")

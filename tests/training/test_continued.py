@@ -50,7 +50,7 @@ def test_another_number_of_threads_is_continued_not_exact(interrupted: Path) -> 
     assert result.continued == ("threads: 1, then 2",)
 
 
-def test_another_module_of_the_users_own_is_continued_not_exact(
+def test_another_module_of_the_user_is_continued_not_exact(
     interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "own_later.py").write_text("GRAVITY = 1")
@@ -61,7 +61,7 @@ def test_another_module_of_the_users_own_is_continued_not_exact(
     assert "then {'own_later.py': " in result.continued[0]
 
 
-def test_what_is_to_be_exact_does_not_go_on_otherwise(interrupted: Path) -> None:
+def test_exactness_is_demanded_when_resuming(interrupted: Path) -> None:
     before = {path: path.read_bytes() for path in interrupted.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=r"checkpoint\.exact: threads: 1, then 2, or checkpoint\.exact=false"):
         resume(interrupted, lambda config: load_config(str(config), "threads=2", "checkpoint.exact=true"), quiet())
@@ -70,7 +70,7 @@ def test_what_is_to_be_exact_does_not_go_on_otherwise(interrupted: Path) -> None
     assert result.continued == ()
 
 
-def test_what_is_to_be_exact_does_not_begin_in_environments_that_cannot_be_stored(tmp_path: Path) -> None:
+def test_exactness_is_refused_in_environments_that_cannot_be_stored(tmp_path: Path) -> None:
     class Iterating(gym.Wrapper[Any, Any, Any, Any]):
         def __init__(self) -> None:
             super().__init__(gym.make("InvertedPendulum-v5"))
@@ -83,7 +83,7 @@ def test_what_is_to_be_exact_does_not_begin_in_environments_that_cannot_be_store
         demand_exactness(spec_of(tmp_path, "checkpoint.exact=true"), envs)
 
 
-def test_what_is_to_be_exact_does_not_begin_in_envpool(tmp_path: Path) -> None:
+def test_exactness_is_refused_in_envpool(tmp_path: Path) -> None:
     pytest.importorskip("envpool")
     with pytest.raises(
         ConfigError, match=r"^checkpoint\.exact: the state of EnvPool's environments cannot be stored; give"
@@ -158,9 +158,7 @@ def test_a_buffer_that_was_kept_in_double_precision_stays_so(tmp_path: Path, mon
     assert (result.folder / "policy.safetensors").read_bytes() == (whole.folder / "policy.safetensors").read_bytes()
 
 
-def test_a_buffer_that_kept_next_observations_of_their_own_does_so_still(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_buffer_with_separate_next_observations_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of older versions have such buffers, in single precision."""
     plain = ("env.normalize={observations: false, rewards: false}", "eval.every=null")
     with monkeypatch.context() as before:

@@ -94,7 +94,7 @@ def test_as_many_environments_as_asked_for_whatever_the_number_of_episodes(n_env
 
 
 @pytest.mark.parametrize("n_envs", [1, 2])
-def test_an_episode_without_an_end_is_cut_off_and_that_is_said(n_envs: int) -> None:
+def test_an_endless_episode_is_cut_off_with_a_note(n_envs: int) -> None:
     found = evaluate_policy(Still(), env(0), None, 3, n_envs=n_envs, max_episode_steps=7)  # type: ignore[arg-type]
     assert (found.returns, found.lengths, found.cut) == ((pytest.approx(0.7),) * 3, (7,) * 3, 3)
     assert "3 of 3 evaluation episodes had not ended after 7 steps" in describe(found)

@@ -57,7 +57,7 @@ def test_a_run_that_ended_before_its_first_checkpoint_is_moved_aside_not_overwri
     assert (again.folder.with_name("seed-0.unfinished-1") / "policy.safetensors").read_bytes() == kept
 
 
-def test_a_run_that_can_be_gone_on_with_is_not_begun_anew(tmp_path: Path) -> None:
+def test_a_run_that_can_be_resumed_is_not_started_again(tmp_path: Path) -> None:
     spec = quick(tmp_path)
     folder = run(spec)[0].folder
     (folder / "result.json").unlink()
@@ -78,7 +78,7 @@ def test_a_folder_in_which_another_process_trains_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("state", ["finished", "running"])
-def test_a_run_that_another_process_began_meanwhile_is_neither_moved_nor_overwritten(
+def test_a_run_that_another_process_starts_in_the_meantime_is_neither_moved_nor_overwritten(
     state: str, finished: RunResult, tmp_path: Path
 ) -> None:
     spec = load_config(str(finished.folder / "config.yaml"), f"out={tmp_path}")
@@ -97,7 +97,7 @@ def test_a_run_that_another_process_began_meanwhile_is_neither_moved_nor_overwri
         assert sorted(tmp_path.rglob("*")) == held
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"^out: .* cannot be used: .*file is not a folder$"):
         run(quick(tmp_path / "file"))
@@ -106,7 +106,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "left", [("provenance.json",), ("provenance.json.tmp",), ("provenance.json", "config.yaml.tmp")]
 )
-def test_a_folder_of_a_run_that_was_killed_before_it_had_its_config_is_taken_up(
+def test_a_folder_of_a_run_that_was_killed_before_its_config_was_written_is_reused(
     left: tuple[str, ...], tmp_path: Path
 ) -> None:
     folder = tmp_path / "test" / "seed-0"
@@ -119,7 +119,7 @@ def test_a_folder_of_a_run_that_was_killed_before_it_had_its_config_is_taken_up(
         assert load_spec(taken) == spec
 
 
-def test_a_folder_with_somebody_elses_files_is_refused(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "test" / "seed-0"
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("precious")

@@ -49,7 +49,7 @@ ATTACKS = [
         for attack in (ATTACKS if entry in {"resume", "load_run"} else ATTACKS[::5])
     ],
 )
-def test_nothing_is_reached_through_links_and_no_pipe_is_waited_for(
+def test_links_are_not_followed_and_pipes_not_waited_for(
     entry: str, name: str, attack: Callable[[Path, Path], None], foreign: Path, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"

@@ -25,7 +25,7 @@ def test_a_full_disk_costs_a_checkpoint_and_not_the_run(
     assert steps_of(result.folder) == []
 
 
-def test_a_disk_that_is_full_stops_the_run_where_it_can_go_on(
+def test_a_full_disk_stops_the_run_where_it_can_be_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: RunResult
 ) -> None:
     def full(*_: Any) -> None:

@@ -52,7 +52,7 @@ def test_a_folder_without_a_finished_run_is_not_read(missing: str, finished: Run
         load_run(tmp_path)
 
 
-def test_a_folder_of_runs_is_told_from_a_run(finished: RunResult, tmp_path: Path) -> None:
+def test_a_folder_of_runs_is_distinguished_from_a_run(finished: RunResult, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="contains runs but is not one; give one of seed-0 in it"):
         load_run(finished.folder.parent)
     with pytest.raises(ConfigError, match="no such folder"):

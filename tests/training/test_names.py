@@ -45,15 +45,13 @@ def test_a_run_whose_name_an_older_version_made_of_its_overrides_is_found_again(
 
 
 @pytest.mark.parametrize("name", ["run-other", "run+other"])
-def test_a_run_of_the_same_config_under_a_name_of_its_own_is_left_alone(
-    name: str, interrupted: Path, tmp_path: Path
-) -> None:
+def test_a_run_of_the_same_config_with_another_name_is_left_alone(name: str, interrupted: Path, tmp_path: Path) -> None:
     interrupted.parent.rename(tmp_path / name)
     [result] = train(spec_of(tmp_path), quiet(), resume=True)
     assert (result.folder.parent.name, result.resumes) == ("run", 0)
 
 
-def test_a_run_of_another_name_that_begins_the_same_is_no_hindrance(interrupted: Path, tmp_path: Path) -> None:
+def test_a_run_whose_name_begins_the_same_does_not_interfere(interrupted: Path, tmp_path: Path) -> None:
     interrupted.parent.rename(tmp_path / "run-other")
     [result] = train(spec_of(tmp_path, "agent.gamma=0.5"), quiet(), resume=True)
     assert (result.folder.parent.name, result.resumes) == ("run", 0)

@@ -34,7 +34,7 @@ def test_it_continues_from_the_newest_checkpoint(interrupted: Path, whole: RunRe
     assert (written["resumes"], written["continued"]) == (1, [])
 
 
-def test_seconds_of_training_add_up(interrupted: Path, whole: RunResult) -> None:
+def test_training_time_adds_up(interrupted: Path, whole: RunResult) -> None:
     found = newest(interrupted)
     assert found is not None
     [result] = resume(interrupted, console=quiet())
@@ -44,7 +44,7 @@ def test_seconds_of_training_add_up(interrupted: Path, whole: RunResult) -> None
     assert whole.wall_seconds > 0
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.truncate(interrupted / "checkpoints" / "96" / "state.safetensors", 100)
     [result] = resume(interrupted, console=quiet())
     assert re.search(r"96: skipped, it is damaged: state\.safetensors: expected \d+ bytes, got 100", caplog.text)
@@ -55,7 +55,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said(interrupted: Path, caplog:
     assert steps_of(interrupted) == [128, 96, 64, 32]
 
 
-def test_it_does_not_begin_anew_where_no_checkpoint_is_sound(interrupted: Path) -> None:
+def test_it_does_not_start_over_if_no_checkpoint_is_valid(interrupted: Path) -> None:
     for folder in (interrupted / "checkpoints").iterdir():
         (folder / "manifest.json").write_text("")
     before = rows(interrupted)
@@ -64,7 +64,7 @@ def test_it_does_not_begin_anew_where_no_checkpoint_is_sound(interrupted: Path) 
     assert rows(interrupted) == before
 
 
-def test_without_a_checkpoint_it_begins_anew(
+def test_without_a_checkpoint_it_starts_over(
     interrupted: Path, whole: RunResult, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.rmtree(interrupted / "checkpoints")
@@ -74,21 +74,21 @@ def test_without_a_checkpoint_it_begins_anew(
     assert rows(interrupted, "evaluations.csv") == rows(whole.folder, "evaluations.csv")
 
 
-def test_what_a_kill_left_half_written_is_swept(interrupted: Path) -> None:
+def test_half_written_checkpoints_are_removed(interrupted: Path) -> None:
     leftover = interrupted / "checkpoints" / ".writing-128"
     shutil.copytree(interrupted / "checkpoints" / "96", leftover)
     resume(interrupted, console=quiet())
     assert not leftover.exists()
 
 
-def test_a_finished_run_is_left_alone(whole: RunResult) -> None:
+def test_a_finished_run_is_not_resumed(whole: RunResult) -> None:
     with pytest.raises(
         ConfigError, match="already finished at 128 steps; to train longer, give a larger total_timesteps"
     ):
         resume(whole.folder, console=quiet())
 
 
-def test_all_seeds_of_a_folder_go_on(tmp_path: Path) -> None:
+def test_all_seeds_of_a_folder_are_resumed(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, "seeds=[0,1]")
     results = train(spec, quiet(), jobs=1)
     (results[1].folder / "result.json").unlink()
@@ -96,7 +96,7 @@ def test_all_seeds_of_a_folder_go_on(tmp_path: Path) -> None:
     assert [(result.seed, result.final_return_mean) for result in again] == [(1, results[1].final_return_mean)]
 
 
-def test_where_there_is_no_run_it_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere: no such folder"):
         resume(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"contains no run"):
@@ -168,7 +168,7 @@ def test_a_damaged_record_is_set_aside_and_the_run_continues(
     assert [row["step"] for row in rows(interrupted)] == [128, 128]
 
 
-def test_files_that_others_leave_among_the_checkpoints_are_let_be(
+def test_foreign_files_among_the_checkpoints_are_left_alone(
     interrupted: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in (".DS_Store", ".nfs0001", "notes.txt"):
@@ -179,7 +179,9 @@ def test_files_that_others_leave_among_the_checkpoints_are_let_be(
     assert steps_of(interrupted)[0] == 128
 
 
-def test_a_run_that_another_process_has_finished_meanwhile_is_not_touched(interrupted: Path, whole: RunResult) -> None:
+def test_a_run_that_another_process_finishes_in_the_meantime_is_not_touched(
+    interrupted: Path, whole: RunResult
+) -> None:
     def finished_now(config: Path) -> RunSpec:
         shutil.copy(whole.folder / "result.json", interrupted / "result.json")
         return load_config(str(config))
@@ -188,7 +190,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_touched(interr
         resume(interrupted, finished_now, quiet())
 
 
-def test_a_seed_that_cannot_go_on_takes_no_other_with_it(tmp_path: Path) -> None:
+def test_a_seed_that_cannot_be_resumed_stops_no_other(tmp_path: Path) -> None:
     results = train(spec_of(tmp_path, "seeds=[0,1]"), quiet(), jobs=1)
     for result in results:
         (result.folder / "result.json").unlink()

@@ -25,7 +25,7 @@ from deltarl.training.records import evaluations_in
 from tests.training.quick_runs import QUICK_SAC, quick, run, weights
 
 
-def test_the_folder_holds_all_that_design_promises(finished: RunResult) -> None:
+def test_the_folder_holds_every_documented_file(finished: RunResult) -> None:
     held = {path.name for path in finished.folder.iterdir()}
     events = {name for name in held if name.startswith("events.out.tfevents.")}
     assert len(events) == 1
@@ -162,9 +162,7 @@ def test_tensorboard_has_the_config_as_text_and_the_main_settings_as_hparams(fin
     assert [info.name.tag for info in experiment.metric_infos] == ["eval/return_mean"]
 
 
-def test_an_evaluation_that_fails_does_not_take_the_training_with_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_evaluation_does_not_lose_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -184,7 +182,7 @@ def test_an_evaluation_that_fails_does_not_take_the_training_with_it(
         (("env.id=FrozenLake-v1",), "env: FrozenLake-v1 cannot be built from the config: ValueError"),
     ],
 )
-def test_what_cannot_be_made_is_said_before_anything_is_written(
+def test_what_cannot_be_built_is_refused_before_anything_is_written(
     overrides: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     sac = overrides[1:] if overrides[1:] == QUICK_SAC else ()
@@ -211,7 +209,7 @@ def test_the_number_of_threads_is_the_callers_again_afterwards(tmp_path: Path) -
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_cuda_is_refused_where_there_is_none(tmp_path: Path) -> None:
+def test_cuda_is_refused_without_a_device(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^device: PyTorch finds no CUDA device for 'cuda'; use device=cpu$"):
         train(quick(tmp_path).model_copy(update={"device": "cuda"}))
     assert list(tmp_path.iterdir()) == []

@@ -67,7 +67,7 @@ def test_what_can_be_trained_is_taken(agent: str, overrides: list[str]) -> None:
     assert load_config("quickstart", f"agent={agent}", *overrides).agent.algorithm == agent
 
 
-def test_every_field_says_one_thing_of_a_run() -> None:
+def test_every_field_is_marked_once() -> None:
     for name, field in RunSpec.model_fields.items():
         assert sum(isinstance(item, Part) for item in field.metadata) == 1, name
     assert fields_of(*Part) == tuple(RunSpec.model_fields)

@@ -141,7 +141,7 @@ def test_handlers_that_were_there_come_back() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_outside_of_the_main_thread_nothing_is_caught() -> None:
+def test_signals_are_not_caught_outside_the_main_thread() -> None:
     requests = []
 
     def work() -> None:

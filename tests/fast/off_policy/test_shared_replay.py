@@ -105,7 +105,7 @@ def test_samples_are_the_plain_buffers(slots: int, n_envs: int, ends: float, cal
         both.reset()
 
 
-def test_a_buffer_that_is_emptied_begins_anew() -> None:
+def test_an_emptied_buffer_starts_over() -> None:
     both = Pair(5, 2).step(8)
     for buffer in (both.plain, both.shared):
         buffer.reset()
