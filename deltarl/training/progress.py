@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,9 +65,12 @@ class ProgressCallback(BaseCallback):
             self.report(self._progress(now))
         return True
 
-    def evaluating(self) -> None:
-        """Report that an evaluation begins."""
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Report that the policy is evaluated in the context, and at its end that it is no more."""
         self.report(replace(self._progress(time.monotonic()), evaluating=True))
+        yield
+        self.report(self._progress(time.monotonic()))
 
     def _progress(self, now: float) -> Progress:
         steps = self.model.num_timesteps  # not the callback's own number, which is 0 until there was a step

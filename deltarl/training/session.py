@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ class EvaluationCallback(BaseCallback):
         best: keeps the best policy.
         steps: the step that the run starts or resumes at.
         check: called before each step of an evaluation; may raise to end it.
-        begins: called before each evaluation.
+        evaluating: the context of each evaluation.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class EvaluationCallback(BaseCallback):
         steps: int,
         *,
         check: Callable[[], None],
-        begins: Callable[[], None],
+        evaluating: Callable[[], AbstractContextManager[None]],
     ) -> None:
         super().__init__()
         self.spec, self.folder, self.normalizer, self.best = spec, folder, normalizer, best
-        self.check, self.begins = check, begins
+        self.check, self.evaluating = check, evaluating
         self._next = self._next_after(steps)
         self.latest: int | None = None
 
@@ -83,8 +83,8 @@ class EvaluationCallback(BaseCallback):
     def _on_step(self) -> bool:
         if self.num_timesteps >= self._next and self.num_timesteps < self.spec.total_timesteps:
             self._next = self._next_after(self.num_timesteps)
-            self.begins()
-            evaluation = _evaluated(self.spec, self.model, self.normalizer, self.check)
+            with self.evaluating():
+                evaluation = _evaluated(self.spec, self.model, self.normalizer, self.check)
             if evaluation.note is not None:
                 log.warning("%s: step %s: %s", self.folder, f"{self.num_timesteps:,}", evaluation.note)
             self.best.offer(self.num_timesteps, evaluation)
@@ -231,7 +231,7 @@ def _learn(
             best,
             origin.steps,
             check=partial(boundary.stop_if_asked, PATIENCE),
-            begins=progress.evaluating,
+            evaluating=progress.evaluating,
         )
         callbacks: list[BaseCallback] = [
             progress,  # first, so that the steps of an evaluation are reported before it begins
@@ -254,8 +254,8 @@ def _learn(
             gates.draw()
         _save_model(model, normalizer, folder)
 
-        progress.evaluating()
-        evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
+        with progress.evaluating():
+            evaluation = _evaluated(spec, model, normalizer, boundary.stop_if_asked)
         best.offer(model.num_timesteps, evaluation)
         phase = spec.env.phase(model.num_timesteps)
         if evaluations.latest != model.num_timesteps:  # a callback may end a run where it was just evaluated

@@ -177,6 +177,7 @@ def test_a_stop_is_honoured_within_an_evaluation_that_takes_too_long(
     shown: list[Progress] = []
     spec, result = train(tmp_path, StopRequest(), shown.append)
     assert [each.steps for each in shown if each.evaluating] == [24, 32][stored // 32 :]
+    assert not shown[-1].evaluating
     assert (shown[-1].rate == 0) is (stored == 32)  # nothing was left to train
     assert (result.resumes, result.continued) == (1, ())
     assert result_in(result.folder).notes == result.notes
