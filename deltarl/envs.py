@@ -106,6 +106,8 @@ class EnvSpec(Spec):
         family = task_packages.family_of(env_id)
         if family and not plugins.home_of(gym.spec(env_id)).startswith(family.package):
             tasks = [name for name in gym.registry if plugins.home_of(gym.spec(name)) == family.package]
+            if not tasks:  # the package registers classes of another one
+                return env_id
             raise complaint(f"'{env_id}' stands for several tasks; give one of them, such as {tasks[0]}")
         return env_id
 

@@ -7,6 +7,7 @@ import sys
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from deltarl import ConfigError, RunSpec, train
+from deltarl import ConfigError, RunSpec, task_packages, train
 from deltarl.agents import OffPolicySpec
 from deltarl.checkpoints.state import capture, restore
 from deltarl.comparison import load_comparison
@@ -294,3 +295,14 @@ def test_consecutive_seeds_stay_below_those_of_the_evaluation() -> None:
     spec = load_config("quickstart", "env.n_envs=3", "env.seeding=consecutive")
     with pytest.raises(ConfigError, match=r"env\.seeding: "):
         train(spec.model_copy(update={"seeds": (0, FIRST_EVALUATION_SEED - 1)}))
+
+
+def test_a_package_of_environments_may_register_classes_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = task_packages.Family("Own", package="own_package", distributions=(), modules=(), prefix="Own/")
+    monkeypatch.setitem(sys.modules, "own_package", ModuleType("own_package"))
+    monkeypatch.setattr(task_packages, "FAMILIES", (*task_packages.FAMILIES, family))
+    gym.register("Own/Pendulum-v0", "gymnasium.envs.mujoco.inverted_pendulum_v5:InvertedPendulumEnv")
+    try:
+        assert EnvSpec(id="Own/Pendulum-v0").id == "Own/Pendulum-v0"
+    finally:
+        del gym.registry["Own/Pendulum-v0"]
