@@ -13,9 +13,12 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from deltarl import lazily
 from deltarl.encoders.base import EncoderSpec, HistoryReaderSpec
+from deltarl.encoders.conv import ConvEncoderSpec
 from deltarl.encoders.flat import FlatEncoderSpec
 from deltarl.encoders.gru import GRUEncoderSpec
 from deltarl.encoders.history import HistoryEncoderSpec
+from deltarl.encoders.images import ImageReaderSpec
+from deltarl.encoders.impala import ImpalaEncoderSpec
 from deltarl.encoders.last import LastEncoderSpec
 from deltarl.errors import ConfigError, Spec, first_complaint
 
@@ -24,11 +27,19 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazily.names(__name__, {"Encoder": "deltarl.encoders.encoder"})
 
-ENCODERS: tuple[type[EncoderSpec], ...] = (FlatEncoderSpec, LastEncoderSpec, GRUEncoderSpec, HistoryEncoderSpec)
+ENCODERS: tuple[type[EncoderSpec], ...] = (
+    FlatEncoderSpec,
+    LastEncoderSpec,
+    GRUEncoderSpec,
+    HistoryEncoderSpec,
+    ImpalaEncoderSpec,
+    ConvEncoderSpec,
+)
 
 __all__ = [
     "ENCODERS",
     "ENCODER_KINDS",
+    "ConvEncoderSpec",
     "Encoder",
     "EncoderSpec",
     "FileEncoderSpec",
@@ -36,6 +47,8 @@ __all__ = [
     "GRUEncoderSpec",
     "HistoryEncoderSpec",
     "HistoryReaderSpec",
+    "ImageReaderSpec",
+    "ImpalaEncoderSpec",
     "LastEncoderSpec",
     "merge_encoder",
     "parse_encoder",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,15 +10,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from deltarl.encoders.attention import CausalAttention, TokenCompressor
+from deltarl.encoders.blocks import make_block
 from deltarl.encoders.encoder import Encoder
-from deltarl.torsos.delta_blocks import DeltaBlock
 from deltarl.torsos.layers import make_norm
-from deltarl.torsos.residual_blocks import PlainBlock, ResidualBlock
 
 if TYPE_CHECKING:
     from deltarl.encoders.history import HistoryEncoderSpec
 
-_BLOCKS: dict[str, Callable[..., nn.Module]] = {"delta": DeltaBlock, "residual": ResidualBlock, "plain": PlainBlock}
 # Of learned positions at the start: about that of the tokens. With small ones, attention learns to tell observations
 # apart, and so to see speeds, more slowly.
 _POSITION_STD = 0.5
@@ -39,14 +37,14 @@ class History(Encoder):
 
     def __init__(self, space: spaces.Space[Any], length: int, features: int, spec: HistoryEncoderSpec) -> None:
         super().__init__(space, spec.width)
-        stack = spec.stack()
+        stack = spec.torso(spec.width, 2 * spec.depth, spec.inner)
         self.stem = nn.Linear(features, spec.width)
         self.positions = nn.Parameter(torch.empty(length, spec.width)) if spec.positions == "learned" else None
         rotary = spec.positions == "rotary"
         blocks: list[nn.Module] = []
         for index in range(2 * spec.depth):
             attention = None if index % 2 else CausalAttention(spec.width, spec.attention_heads, rotary=rotary)
-            block: Any = _BLOCKS[spec.update](stack, attention)
+            block = make_block(stack, attention)
             if spec.token_compression is not None:
                 block.norm = nn.Sequential(TokenCompressor(spec.width, spec.token_compression), block.norm)
             blocks.append(block)

@@ -22,15 +22,21 @@ class EncoderRecord:
     """The blocks of an encoder on a batch.
 
     Attributes:
-        blocks: records of its blocks, in order; each token of each observation is a row.
-        tokens: the number of tokens of each block's state; blocks may read the newest ones only.
+        blocks: records of its blocks, in order; each token, or position, of each observation is a row.
+        tokens: the number of tokens of each block's state, of which blocks may read the newest ones only; None for
+            feature maps.
     """
 
     blocks: tuple[BlockRecord, ...]
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] | None
 
     def beta_by_token(self) -> Tensor | None:
-        """Mean beta of each token, newest last, `[blocks, T]`; NaN for tokens that a block does not read."""
+        """Mean beta of each token, newest last, `[blocks, T]`; NaN for tokens that a block does not read.
+
+        None without gates or tokens.
+        """
+        if self.tokens is None:
+            return None
         means = [
             None if block.beta is None else block.beta.reshape(-1, count, block.beta.shape[-1]).mean((0, 2))
             for block, count in zip(self.blocks, self.tokens, strict=True)
@@ -71,7 +77,7 @@ def measure_encoders(policy: BasePolicy, batch: Batch) -> dict[str, EncoderRecor
 
     Args:
         policy: a policy of any algorithm.
-        batch: the batch, on the policy's device. Of its observations, at most `MOST_TOKENS` tokens are measured.
+        batch: the batch, on the policy's device. Of its observations, about `MOST_TOKENS` tokens are measured.
 
     Returns:
         Records by the names of `encoders`, for those with blocks. A critic's is omitted if the batch has no actions.
@@ -85,13 +91,17 @@ def measure_encoders(policy: BasePolicy, batch: Batch) -> dict[str, EncoderRecor
         return {
             name: EncoderRecord(
                 tuple(_observed(block, *states[block]) for block in blocks),
-                tuple(states[block][0].shape[1] for block in blocks),
+                _tokens([states[block][0] for block in blocks]),
             )
             for name, blocks in found.items()
             if blocks[0] in states
         }
 
 
+def _tokens(states: Sequence[Tensor]) -> tuple[int, ...] | None:
+    return tuple(x.shape[1] for x in states) if all(x.ndim == 3 for x in states) else None
+
+
 def _observed(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:
-    every = max(1, x.shape[0] * x.shape[1] // MOST_TOKENS)
+    every = max(1, x[..., 0].numel() // MOST_TOKENS)
     return observe(block, x[::every], after[::every])

@@ -12,7 +12,7 @@ import pytest
 from gymnasium import spaces
 from sb3_contrib.common.wrappers import ActionMasker
 
-from deltarl.encoders import ENCODER_KINDS
+from deltarl.encoders import ENCODER_KINDS, HistoryReaderSpec
 from tests.policies.matrix import SUBJECTS, Subject, allowed_actions
 
 LENGTH = 3
@@ -22,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "history": {"kind": "history", "width": 8, "attention_heads": 2, "heads": 2, "token_compression": 2},
     "gru": {"kind": "gru", "width": 8, "depth": 2},
 }
-KINDS = [kind for kind in ENCODER_KINDS if kind != "flat"]
+KINDS = [kind for kind, family in ENCODER_KINDS.items() if issubclass(family, HistoryReaderSpec)]
 TORSO = {"kind": "delta", "width": 8, "depth": 1}
 
 
