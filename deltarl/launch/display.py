@@ -13,6 +13,8 @@ from rich.console import Console
 from deltarl.training.progress import Progress
 
 PLAIN_LINES = 10
+# The time left follows from the speed of this last while, which is longer than the pause of most evaluations.
+ESTIMATE_SECONDS = 300.0
 BUILDING = "building environments"  # what a run does before its first step
 
 
@@ -51,6 +53,7 @@ class Display:
                 rich.progress.TimeRemainingColumn(),
                 rich.progress.TextColumn("left"),
                 console=console,
+                speed_estimate_period=ESTIMATE_SECONDS,
             )
             self._tasks = {label: self._bars.add_task(label, total=total, state=BUILDING) for label in labels}
 
