@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 # The main job: a Delta PPO agent learns to hop.
 train: runs/quickstart/seed-0/result.json
-	@echo "Trained: runs/quickstart/seed-0; look at it with: $(BIN)/tensorboard --logdir runs"
+	@echo "Trained: runs/quickstart/seed-0"
 
 runs/quickstart/seed-0/result.json: | $(INSTALLED)
 	$(BIN)/deltarl train quickstart --resume $(ARGS)
