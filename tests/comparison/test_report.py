@@ -155,6 +155,19 @@ def test_the_pages_figures_take_its_colours(report: Path) -> None:
     assert len(set(labels)) == len(drawn) == text.count("<figure>")
 
 
+def test_the_curves_of_one_task_share_a_row_and_those_of_several_have_one_for_each_axis(
+    report: Path, tmp_path: Path
+) -> None:
+    def figures_in_rows(page: Path) -> list[int]:
+        text = page.read_text()
+        learning = text[text.index('id="learning"') : text.index('id="scores"')]
+        return [row.count("<figure>") for row in learning.split('<div class="grid ')[1:]]
+
+    assert figures_in_rows(report) == [2, 2, 2]
+    one = write_runs(comparison(tmp_path, "tasks.pusher=null"), APART)
+    assert figures_in_rows(write_report(one)) == [2]  # no FLOPs were measured
+
+
 def test_every_table_scrolls_in_a_box_of_its_own(report: Path) -> None:
     text = report.read_text()
     page = Page(text)
