@@ -13,8 +13,9 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from deltarl import ConfigError, evaluate, load_config, load_run, rendering, train
+from deltarl import ConfigError, load_config, load_run, rendering, train
 from deltarl.training import playback
+from deltarl.training.evaluation import evaluate_policy
 from deltarl.training.films import GIF_WIDTH
 from tests.quick import QUICK
 
@@ -59,7 +60,7 @@ def test_drawing_changes_no_score(run_folder: Path) -> None:
     run = load_run(run_folder, device="cpu")
     frames: list[Any] = []
     scores = playback.record(run.policy, run.spec.env, run.normalizer, 2, write=frames.append, most=2)
-    assert scores == evaluate(run, episodes=2)
+    assert scores == evaluate_policy(run.policy, run.spec.env, run.normalizer, 2)  # one episode after the other, too
     assert len(frames) == 2
 
 
