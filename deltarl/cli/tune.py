@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from deltarl.cli.early import check_config, say_loading
+from deltarl.cli.launchers import AddressOption, GPUsOption, LauncherName, LauncherOption, launcher_of
 from deltarl.cli.tables import add_row, print_table
 from deltarl.cli.train import ConfigArgument, OverridesArgument
 from deltarl.errors import plain
@@ -63,6 +64,9 @@ def tune(
             show_default=False,
         ),
     ] = None,
+    launcher: LauncherOption = LauncherName.local,
+    ray_address: AddressOption = None,
+    gpus: GPUsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what is searched and train nothing.")] = False,
 ) -> None:
     """Search for the best values of a config's options, with Optuna.
@@ -86,6 +90,7 @@ def tune(
     if dry_run:
         _tell(search)
         return
+    where = launcher_of(launcher, ray_address, gpus, threads=search.run.threads, jobs=jobs)
     tuned = searches.tune(
         search,
         console,
@@ -94,6 +99,7 @@ def tune(
         hours=hours,
         jobs=jobs,
         storage=storage,
+        launcher=where,
     )
     _report(search, tuned)
     if tuned.best is None:

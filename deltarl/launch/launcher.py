@@ -60,6 +60,9 @@ def unheard(_name: str, _outcome: Outcome[Any]) -> None:
 class Launcher(Protocol):
     """Where jobs run."""
 
+    def room(self) -> int:
+        """How many jobs can run at once, at least 1."""
+
     def run(
         self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
     ) -> Outcomes[Result]:

@@ -30,6 +30,10 @@ def default_jobs(jobs: int, threads: int) -> int:
 class InTurn:
     """Run jobs one after the other in this process. A stop request ends all of them."""
 
+    def room(self) -> int:
+        """One job; see `Launcher.room`."""
+        return 1
+
     def run(
         self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
     ) -> Outcomes[Result]:
@@ -57,6 +61,10 @@ class Processes:
 
     def __init__(self, most: int) -> None:
         self.most = most
+
+    def room(self) -> int:
+        """See `Launcher.room`."""
+        return self.most
 
     def run(
         self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard

@@ -73,6 +73,15 @@ class Ray:
             self._disconnects = True
         self._check_room()
 
+    def room(self) -> int:
+        """How many jobs the nodes can run at once, if nothing else runs on them; see `Launcher.room`.
+
+        Raises:
+            ConfigError: if there is no cluster at the address, or no node with room for a job.
+        """
+        self.connect()
+        return min(sum(map(self._room_on, _nodes())), sys.maxsize if self.most is None else self.most)
+
     def run(
         self, jobs: Sequence[Job[Result]], report: Told, stop: StopRequest, *, ended: Ended[Result] = unheard
     ) -> Outcomes[Result]:
@@ -95,11 +104,20 @@ class Ray:
 
     def _check_room(self) -> None:
         """Refuse jobs that no node could ever run, which Ray would wait for."""
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = _nodes()
         for kind, wanted, option in (("CPU", self.cpus, "threads"), ("GPU", self.gpus, "--gpus")):
             most = max((node.get(kind, 0) for node in nodes), default=0)
             if wanted > most:
                 raise ConfigError(f"{option}: a run takes {wanted:g} {kind}s, and the largest Ray node has {most:g}")
+
+    def _room_on(self, node: Mapping[str, float]) -> int:
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(node.get(kind, 0) / amount) for kind, amount in wanted.items() if amount)
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    """The resources of each node."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class _Board:

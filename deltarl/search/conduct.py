@@ -56,6 +56,7 @@ def tune(
     hours: float | None = None,
     jobs: int | None = None,
     storage: str | None = None,
+    launcher: Launcher | None = None,
 ) -> Tuned:
     """Search for the best values of a config's options.
 
@@ -71,6 +72,7 @@ def tune(
         hours: no trial begins after this time; running ones are trained to their end.
         jobs: trials at once; default: as many as the cores allow. 1 trains in this process.
         storage: Optuna's URL, or `journal:PATH` for a journal file; default: SQLite in the study's folder.
+        launcher: where trials are trained, such as `deltarl.launch.on_ray.Ray`; default: in processes of this machine.
 
     Raises:
         ConfigError: before anything is written, if the folder contains something else, if the runs cannot be built, or
@@ -96,7 +98,10 @@ def tune(
     with files.usable(place.folder), locked(place.folder / LOCK, wait=True):
         study = open_study(search, place)
     try:
-        _work(search, place, budget, console, command, jobs, left=_left(budget, found_in(study)))
+        if left := _left(budget, found_in(study)):
+            jobs = default_jobs(left, search.run.threads) if jobs is None else min(jobs, left)
+            where = launcher or (Processes(jobs) if jobs > 1 else InTurn())
+            _work(search, place, budget, console, command, where, workers=min(left, where.room()))
     finally:
         # What there is so far is of use when the study was stopped, too.
         with files.usable(place.folder), locked(place.folder / LOCK, wait=True):
@@ -130,17 +135,13 @@ def _work(  # noqa: PLR0917
     budget: Budget,
     console: Console,
     command: list[str],
-    jobs: int | None,
-    left: int,
+    launcher: Launcher,
+    workers: int,
 ) -> None:
-    if not left:
-        return
-    jobs = default_jobs(left, search.run.threads) if jobs is None else min(jobs, left)
-    launcher: Launcher = Processes(jobs) if jobs > 1 else InTurn()
-    workers = [Job(f"worker {number + 1}", partial(work, search, place, budget, command)) for number in range(jobs)]
+    jobs = [Job(f"worker {number + 1}", partial(work, search, place, budget, command)) for number in range(workers)]
     with Board(budget.trials, console) as board, stop_on_signals() as stop:
         try:
-            outcomes = launcher.run(workers, board.update, stop)
+            outcomes = launcher.run(jobs, board.update, stop)
         except TrainingStopped:
             if not stop:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from rich.console import Console
 
 from deltarl.comparison import load_comparison
 from deltarl.comparison.cells import train_cell
@@ -21,8 +23,22 @@ from deltarl.errors import ConfigError
 from deltarl.launch.launcher import Job, Launcher, Outcome
 from deltarl.launch.local import Processes
 from deltarl.launch.on_ray import Ray
+from deltarl.search import load_search, tune
 from deltarl.training.progress import Progress, Report
 from deltarl.training.signals import StopRequest, TrainingStopped
+
+TINY = (
+    "env=inverted_pendulum",
+    "env.n_envs=1",
+    "total_timesteps=64",
+    "agent={n_steps: 32, batch_size: 32, n_epochs: 1}",
+    "torso={width: 16, depth: 1}",
+    "eval={every: 32, episodes: 2}",
+    "gates.every=null",
+    "device=cpu",
+    "n_seeds=1",
+    "name=tiny",
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +141,27 @@ def test_a_run_without_room_on_any_node_is_refused() -> None:
         run([Job("one", again)], Ray(cpus=2))
     with pytest.raises(ConfigError, match=r"--gpus: a run takes 0\.5 GPUs, and the largest Ray node has 0"):
         run([Job("one", again)], Ray(gpus=0.5))
+
+
+def test_there_is_room_for_as_many_jobs_as_the_nodes_have_cpus() -> None:
+    assert Ray().room() == 2
+    assert Ray(most=1).room() == 1
+    with pytest.raises(ConfigError, match="threads: a run takes 2 CPUs"):
+        Ray(cpus=2).room()
+
+
+@pytest.mark.slow
+def test_a_search_on_the_nodes_finds_what_one_process_finds(tmp_path: Path) -> None:
+    """Random values depend on the trial's number alone, and scores on the values and the seed."""
+    space = tmp_path / "space.yaml"
+    space.write_text("space: {agent.gamma: [0.9, 0.95, 0.99]}\nsampler: {name: random, seed: 1}\npruner: none\n")
+    found = {}
+    for name, launcher in (("here", None), ("there", Ray())):
+        search = load_search("quickstart", str(space), *TINY, f"out={tmp_path / name}")
+        tuned = tune(search, Console(file=io.StringIO()), ["deltarl"], trials=4, jobs=1, launcher=launcher)
+        found[name] = {row.number: (row.score, row.values) for row in tuned.found.rows}
+    assert len(found["here"]) == 4
+    assert found["there"] == found["here"]
 
 
 def test_signals_are_still_handled_as_before(cluster: Cluster) -> None:
