@@ -14,6 +14,7 @@ from deltarl import envpool_tasks, own_tasks, plugins, task_packages, yaml_text
 from deltarl.dm_control_tasks import DmControlFrames
 from deltarl.drift import DriftSpec
 from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest, suggestion
+from deltarl.pixels import PixelsSpec
 from deltarl.wrappers import REFUSED, WrapperSpec
 
 if TYPE_CHECKING:
@@ -240,12 +241,16 @@ def _built(spec: EnvSpec, seed: int, n_envs: int, render_mode: str | None = None
     from deltarl.fast.vec_env import DummyVecEnv  # noqa: PLC0415
 
     is_registered(spec.id)  # in a new process it may not be yet
+    options = {**spec.kwargs, "render_mode": render_mode}
+    for wrapper in spec.wrappers:
+        if isinstance(wrapper, PixelsSpec):
+            options |= wrapper.options(render_mode)
     return make_vec_env(
         partial(_make, spec.id),
         n_envs=n_envs,
         seed=seed,
         vec_env_cls=DummyVecEnv,
-        env_kwargs={**spec.kwargs, "render_mode": render_mode},
+        env_kwargs=options,
         wrapper_class=partial(_wrapped, wrappers=spec.wrappers, success=spec.success, n_envs=n_envs),
     )
 
@@ -322,20 +327,24 @@ def _fault_of_keys(space: spaces.Space[Any], keys: Sequence[str] | None) -> str:
 
 
 def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
-    """Wrap `envs` with the normalisation in `spec`; `gamma` is the agent's, to scale rewards by the returns.
+    """Wrap `envs` with the normalisation in `spec`, not of images; `gamma` is the agent's, to scale rewards.
 
     Raises:
         ConfigError: if `spec.keys` are not entries of the observation that hold numbers.
     """
     if not (spec.observations or spec.rewards):
         return envs
-    if spec.observations and (fault := _fault_of_keys(envs.observation_space, spec.keys)):
-        raise ConfigError(f"env.normalize.keys: {fault}")
+    from stable_baselines3.common.preprocessing import is_image_space  # noqa: PLC0415
     from stable_baselines3.common.vec_env import VecNormalize  # noqa: PLC0415
 
+    observations = spec.observations and not is_image_space(envs.observation_space)  # networks divide images by 255
+    if not (observations or spec.rewards):
+        return envs
+    if observations and (fault := _fault_of_keys(envs.observation_space, spec.keys)):
+        raise ConfigError(f"env.normalize.keys: {fault}")
     return VecNormalize(
         envs,
-        norm_obs=spec.observations,
+        norm_obs=observations,
         norm_reward=spec.rewards,
         clip_obs=spec.clip,
         clip_reward=spec.clip,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 from deltarl.errors import ConfigError
 
@@ -51,3 +52,45 @@ def set_up() -> str:
         raise ConfigError(f"rendering: could not render a frame ({tried}); {PACKAGES}; `deltarl doctor` shows more")
     os.environ["MUJOCO_GL"] = backend
     return backend
+
+
+def follow_body(env: Any) -> None:
+    """Select the model's camera that follows the body, if an unwrapped environment has one and no other was chosen.
+
+    Gymnasium's default camera does not move, so a moving body is soon out of sight.
+    """
+    import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415  (MUJOCO_GL must be set first)
+
+    renderer = getattr(env, "mujoco_renderer", None)
+    if renderer is not None and renderer.camera_id == -1:
+        renderer.camera_id = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+
+
+def without_shadows(env: Any) -> None:
+    """Switch off shadows in Gymnasium's MuJoCo renderer, if an unwrapped environment uses it."""
+    import mujoco  # noqa: PLC0415
+
+    if (renderer := getattr(env, "mujoco_renderer", None)) is not None:
+        renderer._get_viewer("rgb_array").scn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+
+
+def make_current(env: Any) -> None:
+    """Draw the next frames in the context of this unwrapped environment.
+
+    Gymnasium makes a context current when it is created. After another environment of the process has been closed, no
+    context is current, and frames are drawn nowhere, without an error.
+    """
+    if (renderer := getattr(env, "mujoco_renderer", None)) is not None:
+        renderer._get_viewer("rgb_array").make_context_current()
+
+
+def release(env: Any) -> None:
+    """Free what this unwrapped environment draws with, in its own context; call it before the environment is closed.
+
+    Otherwise it is freed at some later time, in the context that is current then, and takes the buffers of another
+    environment with it, whose frames are black from then on.
+    """
+    viewers = getattr(getattr(env, "mujoco_renderer", None), "_viewers", {})
+    if (viewer := viewers.get("rgb_array")) is not None:
+        viewer.make_context_current()
+        viewer.con.free()

@@ -14,6 +14,7 @@ from deltarl.drift import DriftSpec
 from deltarl.errors import Spec
 from deltarl.history import HistorySpec
 from deltarl.mask import MaskSpec
+from deltarl.pixels import PixelsSpec
 
 
 class DiscretizeActionSpec(Spec):
@@ -75,7 +76,7 @@ _DRAWS = "it changes frames, which an agent does not see"
 _FUNCTION = "its argument is a function; write a wrapper where your environment is registered, and give --import"
 # Wrappers of Gymnasium that are not to be used here, and what to do instead.
 REFUSED = {
-    "AddRenderObservation": "observations that are drawn are not supported",
+    "AddRenderObservation": "use pixels, which also stacks frames",
     "AddWhiteNoise": _DRAWS,
     "AtariPreprocessing": "it is for Atari games",
     "Autoreset": _DONE,
@@ -137,6 +138,7 @@ WRAPPERS: tuple[type[Spec], ...] = (
     TimeAwareObservationSpec,
     MaskSpec,
     HistorySpec,
+    PixelsSpec,
     DriftSpec,
     *_specs_of_gymnasium(),
 )
@@ -148,6 +150,7 @@ if TYPE_CHECKING:
         | TimeAwareObservationSpec
         | MaskSpec
         | HistorySpec
+        | PixelsSpec
         | DriftSpec
         | GymnasiumSpec
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes.util import find_library
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +20,9 @@ def marks_of(name: str, *, slow: bool = True) -> list[pytest.MarkDecorator]:
     """Skip what needs a package that is missing; with `slow`, mark what only `make test-slow` covers."""
     marks = [pytest.mark.slow] if slow and name.startswith(FAMILIES) and name not in COVERED else []
     package = next((package for prefix, package in EXTRAS.items() if name.startswith(prefix)), None)
+    if name.endswith("_pixels"):
+        can_draw = any(find_library(library) for library in ("EGL", "OSMesa"))
+        marks.append(pytest.mark.skipif(not can_draw, reason="there is no library to draw frames with"))
     if package is not None:
         marks.append(pytest.mark.skipif(find_spec(package) is None, reason=f"{package} is not installed"))
     return marks

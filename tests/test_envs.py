@@ -52,7 +52,7 @@ def agents_for(env: str) -> list[str]:
         return ["tqc_her", "sac_her", "sac", "tqc", "td3", "ddpg", *on_policy]
     if env.startswith(("dmc_", "metaworld_", "adroit_hand_", "franka_")) and env != "adroit_hand_door":
         return ["ppo", "sac"]
-    if env.endswith("_masked"):
+    if env.endswith(("_masked", "_pixels")):
         return ["ppo", "sac"]
     return ["ppo", "sac", "td3", "tqc", "crossq", "ddpg", "a2c", "trpo", "recurrent_ppo"]
 

@@ -37,6 +37,7 @@ ORDER = (
         "drift",
         "history",
         "mask",
+        "pixels",
         "dm_control_tasks",
         "metaworld_tasks",
         "own_tasks",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from deltarl import rendering
 from deltarl.envs import FIRST_EVALUATION_SEED, LONGEST_EPISODE, EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.recording import sinks_of
@@ -64,8 +63,8 @@ def record(
         if due > drawn:
             [task] = envs.get_attr("unwrapped")
             if "default_camera_config" not in env.kwargs:
-                follow_body(task)
-            _without_shadows(envs)
+                rendering.follow_body(task)
+            rendering.without_shadows(task)
             [frame] = envs.get_images()
             assert frame is not None
             for _ in range(due - drawn):
@@ -83,27 +82,6 @@ def record(
         render_mode="rgb_array",
         watch=watch,
     )
-
-
-def follow_body(env: Any) -> None:
-    """Select the model's camera that follows the body, if it has one and no other was chosen.
-
-    Gymnasium's default camera does not move, so a moving body is soon out of sight.
-    """
-    import mujoco  # type: ignore[import-untyped]  # noqa: PLC0415  (MUJOCO_GL must be set first)
-
-    renderer = getattr(env, "mujoco_renderer", None)
-    if renderer is not None and renderer.camera_id == -1:
-        renderer.camera_id = mujoco.mj_name2id(env.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-
-
-def _without_shadows(envs: VecEnv) -> None:
-    """Switch off shadows in Gymnasium's MuJoCo renderer, if the environment uses it."""
-    import mujoco  # noqa: PLC0415
-
-    with suppress(AttributeError):
-        [renderer] = envs.get_attr("mujoco_renderer")
-        renderer._get_viewer("rgb_array").scn.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
 
 
 def check_frames(env: EnvSpec) -> None:

@@ -113,6 +113,19 @@ CASES = [
     Case(
         "sac-hopper_masked-gru", ("agent=sac", "env=hopper_masked", *REPLAY, "encoder={kind: gru}"), 100, needed=False
     ),
+    # Its observations are drawn.
+    Case(
+        "ppo-inverted_pendulum_pixels",
+        (
+            "env=inverted_pendulum_pixels",
+            "agent.n_steps=15",
+            "agent.batch_size=15",
+            "env.n_envs=1",
+            "encoder={kind: conv, channels: [4], width: 8}",
+        ),
+        45,
+        needed=False,
+    ),
     Case("ddpg-two-envs", ("agent=ddpg", *REPLAY, "env.n_envs=2", "agent.buffer_size=80"), 100, needed=False),
     # In a checkpoint, TQC equals SAC; tests/checkpoints restores the physics of Ant and the other tasks.
     Case("tqc-ant", ("agent=tqc", "env=ant", *REPLAY), 100, needed=False),

@@ -69,7 +69,7 @@ def test_drawing_changes_no_score(run_folder: Path) -> None:
 )
 def test_the_camera_follows_where_the_model_has_one_that_does(env: str, follows: bool | None) -> None:
     made: Any = gym.make(env, render_mode="rgb_array").unwrapped
-    playback.follow_body(made)
+    rendering.follow_body(made)
     if follows is not None:
         assert (made.mujoco_renderer.camera_id >= 0) is follows
 
