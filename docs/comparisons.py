@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import fisher_exact, permutation_test
+from scipy.stats import fisher_exact
 
 from deltarl.comparison.analysis import Analysis, analyse
 from deltarl.comparison.power import detectable_effect
-from deltarl.comparison.records import Record, read_study
+from deltarl.comparison.records import read_study
+from deltarl.comparison.statistics import mean
 from deltarl.comparison.tables import costs
 from deltarl.comparison.words import headline, interval, number, seeds
 
@@ -22,6 +24,7 @@ STUDY = COMPARED / "ppo_small"
 BOUNDED = COMPARED / "ppo_target_kl"
 FAR = 2_000  # Hopper's returns after 100,000 steps are either well below or well above
 LEAN = COMPARED / "lean", COMPARED / "lean_more"
+DOUBT = ROOT / "results" / "lean_doubt.jsonl"
 SIZES = (
     "plain, residual, delta and write_only have the same number of parameters; mlp is Stable-Baselines3's own network, "
     "which is smaller."
@@ -111,56 +114,33 @@ def bounded_text() -> str:
     )
 
 
-def lean_text() -> str:
-    """Both implementations compared: means, differences with their intervals, and permutation tests."""
-    analyses = [analyse(read_study(folder)) for folder in LEAN]
-    arms = analyses[0].study.arms
-    names = " and ".join(f"`deltarl compare {analysis.study.spec.name}`" for analysis in analyses)
-    lines = [
-        f"{names} train the same Delta networks with both implementations; means with 95% intervals:",
-        "",
-        f"| task | steps | seeds | return | {' | '.join(arms)} | difference | p of the permutation test |",
-        f"|---|---|---|---|{'---|' * len(arms)}---|---|",
-    ]
-    for analysis in analyses:
-        study = analysis.study
-        named = f"{study.spec.seeds[0]} to {study.spec.seeds[-1]}"
-        for pair in analysis.pairs:
-            means = [interval(analysis.summary(pair.task, arm, pair.metric).mean) for arm in arms]
-            steps = study.of(pair.task, pair.arm)[0].spec.total_timesteps
-            what = {"final": "of the final policy", "area": "over the training"}[pair.metric]
-            p = "none" if pair.p_permutation is None else f"{pair.p_permutation:.2f}"
-            told = " | ".join([*means, interval(pair.difference), p])
-            lines.append(f"| {pair.task} | {steps:,} | {named} | {what} | {told} |")
-    runs = {arm: [record for each in analyses for record in each.study.of("hopper_ppo", arm)] for arm in arms}
-    return "\n".join([*lines, "", _together(runs)])
-
-
-def _together(runs: dict[str, list[Record]]) -> str:
-    """The runs of both arms in all comparisons on one task."""
-    told = []
-    for metric, what in (("final", "of the final policy"), ("area", "over the training")):
-        one, other = ([getattr(record, metric) for record in each] for each in runs.values())
-        p = permutation_test(
-            (one, other), _apart, n_resamples=50_000, vectorized=True, rng=np.random.default_rng(0)
-        ).pvalue
-        told.append(
-            f"{what} {np.median(one):,.0f} and {np.median(other):,.0f} (permutation test of the means: p {p:.2f})"
-        )
-    far = [
-        [sum(record.final > FAR for record in each) for each in runs.values()],
-        [len(each) for each in runs.values()],
-    ]
-    counts = " and ".join(f"{hits} of {count}" for hits, count in zip(*far, strict=True))
-    _, p = fisher_exact([[hits, count - hits] for hits, count in zip(*far, strict=True)])
+def first_doubt() -> str:
+    """Runs on Hopper that got far, in the comparisons that raised the doubt."""
+    studies = [read_study(folder) for folder in LEAN]
+    arms = studies[0].arms
+    finals = [[record.final for study in studies for record in study.of("hopper_ppo", arm)] for arm in arms]
+    hits = [sum(each > FAR for each in found) for found in finals]
+    p = fisher_exact([[hit, len(found) - hit] for hit, found in zip(hits, finals, strict=True)]).pvalue
+    told = " and ".join(f"{hit} of {len(found)}" for hit, found in zip(hits, finals, strict=True))
     return (
-        f"All seeds of Hopper together, {' and '.join(runs)}: median returns {', '.join(told)}; "
-        f"runs that ended above {FAR:,}: {counts} (Fisher's exact test: p {p:.2f})."
+        f"In two small comparisons (`results/compare/lean` and `lean_more`), {told} runs of PPO on Hopper ended above "
+        f"{FAR:,} with lean steps and with Stable-Baselines3's (Fisher's exact test: p {p:.2f})."
     )
 
 
-def _apart(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(one, axis) - np.mean(other, axis)
+def doubt_table() -> str:
+    """What came out of the experiment on lean steps."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from lean_doubt import ABOVE, ARMS, read, verdict  # noqa: PLC0415 (the scripts are no package)
+
+    rows = read(DOUBT)
+    tests = verdict(rows).splitlines()[len(ARMS) :]
+    lines = [f"| steps | runs | ended above {ABOVE:,.0f} | mean return | median |", "|---|---|---|---|---|"]
+    for arm, label in zip(ARMS, ("lean", "Stable-Baselines3's", "Stable-Baselines3's, perturbed"), strict=True):
+        found = np.array([row["return"] for row in rows if row["arm"] == arm])
+        hits = int((found > ABOVE).sum())
+        lines.append(f"| {label} | {len(found)} | {hits} | {interval(mean(found))} | {np.median(found):,.0f} |")
+    return "\n".join([*lines, "", *(f"- {test.replace('sb3_disturbed', 'perturbed')}" for test in tests)])
 
 
 def _shown(analysis: Analysis) -> list[str]:

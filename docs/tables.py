@@ -95,7 +95,8 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "benchmarks/README.md": {"bench": measured.bench_tables, "family_cost": families.cost_table},
     "docs/fast.md": {
         "speed": measured.speed_table,
-        "learned": comparisons.lean_text,
+        "first_doubt": comparisons.first_doubt,
+        "doubt": comparisons.doubt_table,
         "compiled": measured.compiled_table,
         "seal": measured.seal_table,
     },
