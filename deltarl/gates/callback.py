@@ -244,7 +244,10 @@ class GateCallback(BaseCallback):
             f"{tag}/{name}": np.array(values, np.float32) for name, values in columns.items()
         }
         counts = [counts_of(block.beta) for block in blocks if block.beta is not None]
-        return row | ({f"{tag}/beta_counts": np.stack(counts)} if counts else {})
+        if not counts:
+            return row
+        most = max(map(len, counts))  # heads; the stages of an encoder may differ in their number
+        return row | {f"{tag}/beta_counts": np.stack([np.pad(c, ((0, most - len(c)), (0, 0))) for c in counts])}
 
     def _network(self, tag: str, record: NetworkRecord) -> dict[str, NDArray[Any]]:
         values = network_statistics(record)

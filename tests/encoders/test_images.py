@@ -14,10 +14,10 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.envs import FakeImageEnv
 from torch import Tensor
 
-from deltarl import ConfigError
+from deltarl import ConfigError, GateCallback
 from deltarl.encoders import ConvEncoderSpec, ImpalaEncoderSpec, parse_encoder
 from deltarl.encoders.encoder import Encoder
-from deltarl.gates import Batch
+from deltarl.gates import Batch, read_record
 from deltarl.gates.encoders import encoders, measure_encoders
 from deltarl.torsos.block import gate_rows
 from tests.policies.matrix import SUBJECTS, actions, make, sample_observations
@@ -211,6 +211,15 @@ def test_gates_start_as_they_should_at_every_position_and_are_measured(algorithm
         assert (len(first), len(second)) == (5 * 10 * 10, 5 * 5 * 5)  # 36 pixels through the stem, then halved
         assert torch.allclose(first, torch.tensor(0.3))
         assert record.beta_by_token() is None
+
+
+def test_stages_with_different_numbers_of_heads_are_recorded(tmp_path: Path) -> None:
+    encoder = {"kind": "conv", "channels": [4, 32], "width": 8}
+    model = make(BY_ALGORITHM[PPO], "image", torso=TORSO, encoder=encoder)
+    model.learn(16, callback=GateCallback(every=16, rows=8, path=tmp_path / "gates.npz"))
+    counts = read_record(tmp_path / "gates.npz")["gates/encoder/beta_counts"]
+    assert counts.shape[1:3] == (2, 2)  # blocks, heads
+    assert (counts.sum(-1) > 0)[0].tolist() == [[True, False], [True, True]]
 
 
 @pytest.mark.parametrize("kind", SMALL)
