@@ -7,13 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsFloat
 
 import gymnasium as gym
-from gymnasium import spaces
 from pydantic import Field, field_validator, model_validator
 
 from deltarl import envpool_tasks, own_tasks, plugins, task_packages, yaml_text
 from deltarl.dm_control_tasks import DmControlFrames
 from deltarl.drift import DriftSpec
-from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest, suggestion
+from deltarl.errors import ConfigError, Spec, complaint, is_plain, nearest
 from deltarl.pixels import PixelsSpec
 from deltarl.wrappers import REFUSED, WrapperSpec
 
@@ -314,18 +313,6 @@ def _wrapped(
     return env if success is None else SuccessInfo(env, success)
 
 
-def _fault_of_keys(space: spaces.Space[Any], keys: Sequence[str] | None) -> str:
-    if not isinstance(space, spaces.Dict):
-        return "" if keys is None else f"observations are no Dict: {space}; set it to null"
-    for key in keys or space.spaces:
-        if key not in space.spaces:
-            return f"observations have no entry '{key}'{suggestion(key, space.spaces)}"
-        if not isinstance(space[key], spaces.Box):
-            numbers = [name for name, inner in space.items() if isinstance(inner, spaces.Box)]
-            return f"'{key}' is not a Box: {space[key]}; give those that are normalised: {numbers}"
-    return ""
-
-
 def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
     """Wrap `envs` with the normalisation in `spec`, not of images; `gamma` is the agent's, to scale rewards.
 
@@ -340,7 +327,7 @@ def normalize(envs: VecEnv, spec: NormalizeSpec, gamma: float) -> VecEnv:
     observations = spec.observations and not is_image_space(envs.observation_space)  # networks divide images by 255
     if not (observations or spec.rewards):
         return envs
-    if observations and (fault := _fault_of_keys(envs.observation_space, spec.keys)):
+    if observations and (fault := own_tasks.fault_of_keys(envs.observation_space, spec.keys)):
         raise ConfigError(f"env.normalize.keys: {fault}")
     return VecNormalize(
         envs,

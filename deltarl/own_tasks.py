@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from deltarl import plugins
+from deltarl.errors import suggestion
 from deltarl.task_packages import PACKAGES
 
 _RESETS = 3
@@ -61,6 +62,19 @@ def scalar_in(space: spaces.Space[Any]) -> str | None:
     if not isinstance(space, spaces.Dict):
         return None
     return next((name for name, inner in space.items() if isinstance(inner, spaces.Box) and inner.shape == ()), None)
+
+
+def fault_of_keys(space: spaces.Space[Any], keys: Sequence[str] | None) -> str:
+    """Why these entries of an observation cannot be normalised; empty if they can. None means all of a Dict."""
+    if not isinstance(space, spaces.Dict):
+        return "" if keys is None else f"observations are no Dict: {space}; set it to null"
+    for key in keys or space.spaces:
+        if key not in space.spaces:
+            return f"observations have no entry '{key}'{suggestion(key, space.spaces)}"
+        if not isinstance(space[key], spaces.Box):
+            numbers = [name for name, inner in space.items() if isinstance(inner, spaces.Box)]
+            return f"'{key}' is not a Box: {space[key]}; give those that are normalised: {numbers}"
+    return ""
 
 
 def _size(space: spaces.Space[Any]) -> int:
