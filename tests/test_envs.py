@@ -100,7 +100,7 @@ def test_a_shipped_environment_says_what_it_is(env: str) -> None:
     assert spec.random_score is not None
     assert spec.random_score.episodes == 100
     assert spec.random_score.std is not None
-    assert (spec.success is not None) == env.startswith((*GOALS, "adroit_hand_"))
+    assert (spec.success is not None) == env.startswith((*GOALS, "adroit_hand_", "metaworld_"))
     envs = build_envs(spec, seed=0, n_envs=2)
     first = envs.reset()
     envs.close()

@@ -15,6 +15,8 @@ from deltarl.errors import ConfigError
 from deltarl.library import find, names
 
 ROOT = Path(__file__).resolve().parents[2]
+# Arms of shipped comparisons: an MLP of Stable-Baselines3, and encoders of which nothing can be scaled.
+WITHOUT_INNER_WIDTH = ("mlp", "last", "flat")
 
 
 @pytest.fixture(autouse=True)
@@ -24,28 +26,29 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", names("configs/compare"))
 def test_shipped_comparisons_are_valid(name: str) -> None:
-    """Every arm except SB3's own MLP is matched; arms of a task differ only in torsos, implementation or rate."""
+    """Every arm with an inner width is matched; arms of a task differ only in networks, implementation or rate."""
     comparison = load_comparison(name)
-    assert all(note.startswith("mlp") and " keeps its own size" in note for note in comparison.notes)
+    assert all(note.startswith(WITHOUT_INNER_WIDTH) and " keeps its own size" in note for note in comparison.notes)
     for arms in comparison.sizes.values():
         for arm, size in arms.items():
-            own_size = arm.partition("+")[0] == "mlp"
+            own_size = arm.partition("+")[0] in WITHOUT_INNER_WIDTH
             assert own_size or size.mismatch is None or abs(size.mismatch) <= 0.02
     first = comparison.cells[0]
-    own: Any = {"name": True, "actor_torso": True, "critic_torso": True, "agent": {"implementation", "learning_rate"}}
+    networks = dict.fromkeys(("actor_torso", "critic_torso", "encoder"), True)
+    own: Any = {"name": True, **networks, "agent": {"implementation", "learning_rate"}}
     for cell in comparison.cells:
         if (cell.task, cell.seed) == (first.task, first.seed):
             assert cell.spec.model_dump(exclude=own) == first.spec.model_dump(exclude=own)
 
 
 def test_seeds_of_the_study_are_used_once() -> None:
-    """Seeds used for tuning are not used for confirmation."""
+    """Seeds used for tuning are not used for confirmation; those of `memory` are of the same kind."""
     used: dict[int, str] = {}
     for name in names("configs/compare"):
         for seed in read_comparison(find("configs/compare", name, "test"))[0].seeds:
             if name.startswith("study") or seed in range(7_000, 9_000):
                 assert used.setdefault(seed, name) == name
-    assert len(used) == 2 + 12 + 10 + 8
+    assert len(used) == 2 + 12 + 10 + 8 + 3
 
 
 def test_arms_with_other_critics_have_one_actor() -> None:

@@ -49,7 +49,7 @@ def test_any_librarys_full_disk_is_a_warning_or_stops_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr(disk, "free", lambda _: free)
-        patch.setattr("deltarl.training.formats.save_model", full)
+        patch.setattr("deltarl.training.formats.save_file", full)
         ends = (TrainingStopped, r"stored at step 128") if free else (disk.FullDiskError, r"nothing is stored")
         with pytest.raises(ends[0], match=ends[1]):
             train(spec_of(tmp_path), quiet())
