@@ -24,11 +24,11 @@ OF_ERASURE = (*REGIMES, "readout_error", "erase_share")
 
 def block_statistics(record: BlockRecord) -> dict[str, float]:
     """The statistics of a block, over batch, heads and channels."""
-    found = {"update_ratio": _mean(record.update_ratio)}
+    found = {"update_ratio": _mean_where_known(record.update_ratio)}
     if record.beta is not None:
         found |= gate_statistics(record.beta)
     if record.cos is not None and record.cos_pairs is not None and record.k is not None:
-        cos, pairs = _mean(record.cos), _mean(record.cos_pairs)
+        cos, pairs = _mean_where_known(record.cos), _mean(record.cos_pairs)
         found |= {
             "cos_k_x": cos,
             "cos_k_x_over_pairs": cos / pairs if pairs else math.nan,
@@ -127,3 +127,8 @@ def effective_rank(features: Tensor) -> float:
 
 def _mean(values: Tensor) -> float:
     return float(values.mean()) if values.numel() else math.nan
+
+
+def _mean_where_known(values: Tensor) -> float:
+    """The mean without NaN, which stands for ratios to the length of a state that is 0, as of a black image."""
+    return float(values.nanmean())

@@ -14,7 +14,7 @@ class BlockRecord:
     """Measurements of one block on a batch of N; None where they are not defined for the block.
 
     Attributes:
-        update_ratio: `|X' - X| / |X|`, `[N]`.
+        update_ratio: `|X' - X| / |X|`, `[N]`; NaN where X is 0.
         k: direction, `[N, heads, width / heads]`.
         v: value, `[N, heads, channels]`; for an additive block its learned magnitude, the same for all inputs.
         beta: gate, `[N, heads]`.
@@ -78,10 +78,9 @@ class Block(nn.Module):
 
 
 def update_ratio(x: Tensor, after: Tensor) -> Tensor:
-    """`|X' - X| / |X|` per sample, `[N]`."""
-    moved, length = (after - x).flatten(1), x.flatten(1)
-    ratio: Tensor = moved.norm(dim=-1) / length.norm(dim=-1)
-    return ratio
+    """`|X' - X| / |X|` per sample, `[N]`; NaN where X is 0."""
+    moved, length = (after - x).flatten(1).norm(dim=-1), x.flatten(1).norm(dim=-1)
+    return torch.where(length > 0, moved / length, torch.nan)
 
 
 def observe(block: nn.Module, x: Tensor, after: Tensor) -> BlockRecord:

@@ -303,9 +303,13 @@ class LerpBlock(PlainBlock):
 
 
 def cosines_of_pairs(k: Tensor, unit: Tensor) -> Tensor:
-    """Mean `|k_i^T x_j|` over i != j, `[heads, channels]`: of k `[N, heads, d]`, unit x `[N, heads, d, channels]`."""
-    sums = []
+    """Mean `|k_i^T x_j|` over i != j, `[heads, channels]`: of k `[N, heads, d]`, unit x `[N, heads, d, channels]`.
+
+    Rows of NaN, the directions of states that are 0, are left out.
+    """
+    means = []
     for head, states in zip(k.unbind(1), unit.unbind(1), strict=True):  # one at a time: [N, N] numbers a channel
         each = torch.einsum("id,jdc->ijc", head, states).abs()
-        sums.append(each.sum((0, 1)) - each.diagonal().sum(-1))
-    return torch.stack(sums) / (len(k) * (len(k) - 1) or float("nan"))
+        each.diagonal().fill_(torch.nan)
+        means.append(each.nanmean((0, 1)))
+    return torch.stack(means)

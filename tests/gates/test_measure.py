@@ -24,7 +24,7 @@ from deltarl.gates.statistics import (
     network_statistics,
     regimes,
 )
-from deltarl.torsos import Torso
+from deltarl.torsos import Torso, parse_torso
 from tests.policies.matrix import KINDS, SUBJECTS, Case, covers, make, parameters
 
 ROWS = 8
@@ -229,6 +229,21 @@ def test_an_empty_batch_has_no_numbers_and_does_no_harm() -> None:
         assert all(math.isnan(value) for value in (*record.gradients, *record.gate_gradients))
         assert math.isnan(network_statistics(record)["effective_rank"])
         assert math.isnan(block_statistics(record.blocks[0])["update_ratio"])
+
+
+@pytest.mark.parametrize("update", ["delta", "residual_erase", "write_only"])
+def test_a_state_that_is_zero_is_left_out_of_ratios_to_its_length(update: str) -> None:
+    """Such as the state of a block of a convolution at a black position."""
+    torch.manual_seed(0)
+    block = parse_torso({**DELTA, "update": update}, "torso").build(4).blocks[0].double()
+    x = torch.randn(ROWS, 12, dtype=torch.float64)
+    x[3] = 0
+    others = [row for row in range(ROWS) if row != 3]
+    found = block_statistics(block.observe(x, block(x)))
+    without = block_statistics(block.observe(x[others], block(x[others])))
+    assert found["update_ratio"] == pytest.approx(without["update_ratio"])
+    assert found["cos_k_x"] == pytest.approx(without["cos_k_x"])
+    assert math.isfinite(found["cos_k_x_over_pairs"])
 
 
 def test_regimes_are_shares_of_all_gates() -> None:
