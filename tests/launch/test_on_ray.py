@@ -44,13 +44,15 @@ TINY = (
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head without room for jobs, and two nodes with one CPU each."""
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    found.add_node(num_cpus=1)
-    found.add_node(num_cpus=1)
-    ray.init(found.address, log_to_driver=False, logging_level="ERROR")
-    yield found
-    ray.shutdown()
-    found.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # 15 otherwise, and the other tests keep the cores busy
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        found.add_node(num_cpus=1)
+        found.add_node(num_cpus=1)
+        ray.init(found.address, log_to_driver=False, logging_level="ERROR")
+        yield found
+        ray.shutdown()
+        found.shutdown()
 
 
 pytestmark = pytest.mark.usefixtures("cluster")
