@@ -263,6 +263,8 @@ def _connect(address: str) -> None:
     if given not in {LOCAL, AUTO}:
         _check_address(given)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if given == LOCAL:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise: jobs would starve beside other processes
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
