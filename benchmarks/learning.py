@@ -68,6 +68,7 @@ STUDIES = (
         published="TQC and HER with MLPs after 20k steps: a return of -1.66 ± 0.87 on FetchReach-v1 (RL Baselines3 "
         "Zoo, one agent, over episodes)",
     ),
+    Study("metaworld_reach_sac", 50_000, seeds=(0,), kinds=("delta",)),
 )
 
 
