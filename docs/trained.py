@@ -125,7 +125,7 @@ def _spec(study: str, kind: str) -> RunSpec:
 
 def _parameters(spec: RunSpec) -> int:
     envs = build_envs(spec.env, seed=0, n_envs=1)
-    policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs)
+    policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs, spec.encoder)
     return sum(parameter.numel() for parameter in policy.parameters())
 
 
