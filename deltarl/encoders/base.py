@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class EncoderSpec(Spec, ABC):
     """What stands between observations and torsos, as plain data: the features extractor of Stable-Baselines3."""
 
+    inner_option: ClassVar[str | None] = None  # the option that is the inner width
     kind: str
 
     @abstractmethod
@@ -29,11 +30,13 @@ class EncoderSpec(Spec, ABC):
     @property
     def inner(self) -> int | None:
         """The width that a comparison may change to give arms equal sizes; None if there is none."""
-        return None
+        return None if self.inner_option is None else getattr(self, self.inner_option)
 
     def scaled(self, factor: float) -> Self:
         """The same encoder with its inner width times `factor`, rounded, at least 1. Only for specs with `inner`."""
-        raise NotImplementedError(f"{self.kind} has no inner width; asked for {factor} times it")
+        assert self.inner is not None
+        assert self.inner_option is not None
+        return self.model_copy(update={self.inner_option: max(1, round(self.inner * factor))})
 
     @abstractmethod
     def label(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 from gymnasium import spaces
 from pydantic import Field
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class GRUEncoderSpec(HistoryReaderSpec):
     """PyTorch's GRU over a history, from a state of zeros; the state after the newest observation are the features."""
 
+    inner_option = "width"
     kind: Literal["gru"] = "gru"
     width: int = Field(64, ge=1, le=65_536, description="Size of the state, and number of features.")
     depth: int = Field(1, ge=1, le=1_000, description="Number of layers.")
@@ -25,13 +26,6 @@ class GRUEncoderSpec(HistoryReaderSpec):
 
         _, features = self.history(space)
         return GRU(space, features, self)
-
-    @property
-    def inner(self) -> int:
-        return self.width
-
-    def scaled(self, factor: float) -> Self:
-        return self.model_copy(update={"width": max(1, round(self.width * factor))})
 
     def label(self) -> str:
         return f"{self.kind} {self.width}x{self.depth}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class HistoryEncoderSpec(ShortcutSpec, HistoryReaderSpec):
     """Causal self-attention over a history; each sublayer's shortcut is Delta, residual or none, as in torsos."""
 
+    inner_option = "hidden"
     kind: Literal["history"] = "history"
     width: int = Field(64, ge=4, le=65_536, description="Width of a token's state, and number of features.")
     depth: int = Field(1, ge=1, le=500, description="Number of pairs of an attention and an MLP sublayer.")
@@ -59,9 +60,6 @@ class HistoryEncoderSpec(ShortcutSpec, HistoryReaderSpec):
     @property
     def inner(self) -> int:
         return 2 * self.width if self.hidden is None else self.hidden
-
-    def scaled(self, factor: float) -> Self:
-        return self.model_copy(update={"hidden": max(1, round(self.inner * factor))})
 
     def label(self) -> str:
         return f"{self.kind} {self.update} {self.width}x{self.depth}"

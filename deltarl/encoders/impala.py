@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from gymnasium import spaces
 from pydantic import Field
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class ImpalaEncoderSpec(ImageReaderSpec):
     """The large network of IMPALA (Espeholt et al., arXiv 1802.01561): stages of pooling and two residual blocks."""
 
+    inner_option = "width"
     kind: Literal["impala"] = "impala"
     channels: tuple[Annotated[int, Field(ge=1, le=4_096)], ...] = Field(
         (16, 32, 32), min_length=1, max_length=16, description="Channels, stage by stage."
@@ -26,13 +27,6 @@ class ImpalaEncoderSpec(ImageReaderSpec):
         from deltarl.encoders.impala_module import Impala
 
         return Impala(space, self.image(space), self)
-
-    @property
-    def inner(self) -> int:
-        return self.width
-
-    def scaled(self, factor: float) -> Self:
-        return self.model_copy(update={"width": max(1, round(self.width * factor))})
 
     def label(self) -> str:
         return f"{self.kind} {'-'.join(map(str, self.channels))}"
