@@ -12,6 +12,7 @@ from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
 from deltarl.encoders import ENCODER_KINDS
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
+from deltarl.recording.spec import LOGGERS
 from deltarl.schema_kinds import Kind
 from deltarl.search.spec import SearchSpec
 from deltarl.torsos import KINDS
@@ -116,6 +117,9 @@ def _as_written(name: str, form: dict[str, Any]) -> dict[str, Any]:
         return {"anyOf": [form, {"type": "string", "pattern": "^[0-9][0-9_]*$"}], **_told(form)}
     if name == "seeds":
         return {"anyOf": [form, {"type": "integer", "minimum": 0}], **_told(form)}
+    if name == "logging":
+        one = {"anyOf": [{"enum": list(LOGGERS)}, form["items"]]}
+        return {"anyOf": [{**form, "items": one}, one, {"type": "null"}], **_told(form)}
     return form
 
 

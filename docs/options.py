@@ -18,6 +18,7 @@ from deltarl.agents import (
 from deltarl.agents.base import AlgorithmSpec, GSDESpec, WindowSpec
 from deltarl.encoders import ENCODERS, EncoderSpec
 from deltarl.errors import Spec
+from deltarl.recording.spec import LOGGERS, LoggerSpec
 from deltarl.torsos import KINDS, TORSO_KINDS, TorsoSpec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +55,20 @@ def encoders_table() -> str:
         ]
         rows.append(f"| `{spec.model_fields['kind'].default}` | {spec.__doc__} | {' '.join(cells) or '—'} |")
     return "\n".join(["| kind | | options: values; default |", "|---|---|---|", *rows])
+
+
+def loggers_table() -> str:
+    """Every logger with its options."""
+    rows = []
+    for name, spec in LOGGERS.items():
+        cells = [
+            f"`{option}`: {values_of(field.annotation, field.metadata)}; {_default(option, field)}. {field.description}"
+            for option, field in spec.model_fields.items()
+            if option != "sink"
+        ]
+        extra = f"`{spec.package}`" if spec.package else "—"
+        rows.append(f"| `{name}` | {extra} | {spec.__doc__} | {' '.join(cells) or '—'} |")
+    return "\n".join(["| logger | extra | | options: values; default |", "|---|---|---|---|", *rows])
 
 
 def values_of(annotation: Any, metadata: Sequence[Any] = ()) -> str:
@@ -112,7 +127,7 @@ def _default(name: str, field: FieldInfo) -> str:
     if isinstance(value, int) and value >= 10_000:
         return f"`{value:_}`"
     if isinstance(value, tuple):
-        value = list(value)
+        value = f"[{', '.join(each.sink if isinstance(each, LoggerSpec) else str(each) for each in value)}]"
     return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -112,6 +112,9 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "depth_trained": families.depth_trained_table,
     },
     "docs/encoders.md": {"encoders": options.encoders_table},
+    "docs/integrations.md": {
+        "loggers": options.loggers_table,
+    },
     "docs/clusters.md": {"launch": measured.launch_table},
     "docs/mechanism.md": {
         "starts": mechanism.starts_table,

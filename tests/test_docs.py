@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -46,6 +45,7 @@ TABLED = [
     "docs/learning.md",
     "docs/deploy.md",
     "docs/guide.md",
+    "docs/integrations.md",
     "docs/long-runs.md",
     "docs/gates.md",
     "docs/environments.md",
@@ -59,8 +59,6 @@ LOOKING = {"evaluate", "play", "list", "tensorboard"}
 # Run in full by tests/comparison/test_compare.py, tests/search/test_tune.py and tests/bench/test_bench.py; here only
 # their arguments are checked.
 UNDERSTOOD = {"compare": "--dry-run", "tune": "--dry-run", "bench": "--help"}
-# Packages that no extra installs: blocks that use them run if they are installed; otherwise they only have to compile.
-TRACKERS = "wandb"
 # The expected output of each verb.
 PRINTED = {
     "train": r"tensorboard --logdir",
@@ -278,9 +276,6 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
             (checkout / re.findall(r"`([\w.]+\.(?:ya?ml|xml))`", before)[-1]).write_text(code)
         else:
             assert language == "python", f"no way to test a block of {language}"
-            if any(find_spec(name) is None for name in re.findall(rf"^import ({TRACKERS})$", code, re.MULTILINE)):
-                compile(code, page, "exec")
-                continue
             shortened = re.sub(r"total_timesteps=[\d_]+", f"total_timesteps={SHORT_STEPS}", code)
             brief = ", ".join(f'"{each}"' for each in (f"total_timesteps={SHORT_STEPS}", *SMALL[1:]))
             shortened = re.sub(r'"total_timesteps=\d+"', brief, shortened)  # an override, to which others are added
@@ -297,7 +292,7 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
 @pytest.mark.slow
 def test_what_the_examples_import_warns_of_nothing(tmp_path: Path) -> None:
     """A new Python imports it, because the processes that run the blocks have already imported most of it."""
-    own = rf"{TRACKERS}|actor|arm|points|envpool"
+    own = "actor|arm|points|envpool"
     code = "\n".join(code for page in PAGES for language, code in blocks(page) if language == "python")
     lines = set(re.findall(rf"^(?:import|from) (?!{own})\w.*$", code, re.MULTILINE))
     assert "import deltarl" in lines

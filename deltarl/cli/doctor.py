@@ -13,6 +13,8 @@ from deltarl.task_packages import FAMILIES
 
 WITHOUT = {
     "imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'",
+    "wandb": "not installed; for logging=[wandb]: pip install 'deltarl[wandb]'",
+    "mlflow-skinny": "not installed; for logging=[mlflow]: pip install 'deltarl[mlflow]'",
     "ray": "not installed; for --launcher ray: pip install 'deltarl[ray]'",
     "envpool": "not installed; for env.vectorization=envpool: pip install 'deltarl[envpool]'",
     **{
@@ -34,7 +36,15 @@ def doctor() -> None:
     from deltarl.training.provenance import EXTRA_PACKAGES, RECORDED_PACKAGES
 
     typer.echo(f"python              {platform.python_version()}")
-    for package in (*RECORDED_PACKAGES, "tensorboard", "imageio-ffmpeg", "ray", *EXTRA_PACKAGES):
+    for package in (
+        *RECORDED_PACKAGES,
+        "tensorboard",
+        "imageio-ffmpeg",
+        "wandb",
+        "mlflow-skinny",
+        "ray",
+        *EXTRA_PACKAGES,
+    ):
         typer.echo(f"{package:<19} {_version(package)}")
     typer.echo(f"\ndevice              {_device()}")
     typer.echo(f"cores               {os.cpu_count()}, {torch.get_num_threads()} PyTorch threads by default")

@@ -36,7 +36,7 @@ def resume(
 ) -> None:
     """Resume an interrupted run from its newest valid checkpoint.
 
-    You may change eval, checkpoint, gates, threads and device, and increase total_timesteps.
+    You may change eval, checkpoint, gates, logging, threads and device, and increase total_timesteps.
 
     Example: deltarl resume runs/quickstart/seed-0
     """

@@ -33,7 +33,7 @@ from deltarl.gates.statistics import (
     network_statistics,
 )
 from deltarl.places import check_file
-from deltarl.recording import MEASURED, sinks_of
+from deltarl.recording import MEASURED, png_of, sinks_of
 from deltarl.torsos import BlockRecord
 
 log = logging.getLogger(__name__)
@@ -200,8 +200,9 @@ class GateCallback(BaseCallback):
     def draw(self) -> None:
         """Send figures of the current record to TensorBoard (`torso/gates_figures/...`)."""
         for name, figure in figures(self.state.record).items():
+            png, size = png_of(figure(self.state.record))
             for sink in sinks_of(self.logger):
-                sink.figure(f"{MEASURED}gates_figures/{name}", figure(self.state.record), self.num_timesteps)
+                sink.figure(f"{MEASURED}gates_figures/{name}", png, size, self.num_timesteps)
 
     def _blocks(self, tag: str, record: NetworkRecord, loss: Gradients | None) -> dict[str, NDArray[Any]]:
         """Log the statistics of a network's blocks; return those for the record."""

@@ -104,7 +104,8 @@ def resume(
     Args:
         run: the folder of a run, or the folder that holds several seeds' runs; finished ones are skipped.
         changed: maps the path of a run's config file to the config to resume with; default: the run's own config. It
-            may differ in `eval`, `checkpoint`, `gates`, `threads` and `device`, and have a larger `total_timesteps`.
+            may differ in `eval`, `checkpoint`, `gates`, `logging`, `threads` and `device`, and have a larger
+            `total_timesteps`.
         console: where progress is shown; default: stderr.
         command: the command to record; default: this process's.
         jobs: processes at once; default: as many as the cores allow.

@@ -12,13 +12,13 @@ from typing import Any, Self
 import numpy as np
 
 from deltarl.reading import number, read_json_lines, readable
-from deltarl.recording.sink import Sink
+from deltarl.recording.sink import FileSink
 
 FILE = "metrics.jsonl"
 OWN_KEYS = {"step", "wall_seconds"}
 
 
-class Metrics(Sink):
+class Metrics(FileSink):
     """Appends one JSON object per dump, and one per measurement of the gates.
 
     NaN and infinity, which JSON does not have, are written as null.
@@ -73,6 +73,18 @@ def metrics_in(path: Path) -> list[dict[str, Any]]:
             number(row["step"], 0)
             number(row["wall_seconds"], 0)
     return rows
+
+
+def history_in(path: Path) -> list[tuple[dict[str, float], int]]:
+    """Read the numbers of each row, with its step.
+
+    Raises:
+        ConfigError: as in `metrics_in`.
+    """
+    return [
+        ({key: math.nan if value is None else value for key, value in row.items() if key not in OWN_KEYS}, row["step"])
+        for row in metrics_in(path)
+    ]
 
 
 def _number(value: Any) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
 from deltarl.recording import metrics
-from deltarl.recording.sink import MEASURED, Sink
+from deltarl.recording.sink import MEASURED, FileSink
 
 FILE = "progress.csv"
 
 
-class Table(Sink):
+class Table(FileSink):
     """A CSV file with a column for each tag, in the order in which the tags first came.
 
     Measurements of torsos have no rows here, because each of their tags would be a column.
@@ -40,11 +39,10 @@ class Table(Sink):
         """
         del elapsed_seconds
         record = folder / metrics.FILE
-        rows = metrics.metrics_in(record) if record.exists() else []
+        rows = metrics.history_in(record) if record.exists() else []
         table = cls((folder / FILE).open("w+"))
-        for row in rows:
-            values = {key: value for key, value in row.items() if key not in metrics.OWN_KEYS}
-            table.scalars({key: math.nan if value is None else value for key, value in values.items()}, row["step"])
+        for values, step in rows:
+            table.scalars(values, step)
         return table
 
     def scalars(self, values: Mapping[str, Any], step: int) -> None:

@@ -7,23 +7,20 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from stable_baselines3.common.logger import HParam, TensorBoardOutputFormat
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
-from deltarl.recording.sink import Sink
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from deltarl.recording.sink import FileSink
 
 log = logging.getLogger(__name__)
 
 MOST_SECONDS = 2
 
 
-class TensorBoard(Sink):
+class TensorBoard(FileSink):
     """Writes event files through Stable-Baselines3's own output.
 
     Args:
@@ -53,13 +50,16 @@ class TensorBoard(Sink):
     def histogram(self, tag: str, values: torch.Tensor, step: int) -> None:
         self._writer.add_histogram(tag, values, step)
 
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
-        self._writer.add_figure(tag, figure, step)
+    def figure(self, tag: str, png: bytes, size: tuple[int, int], step: int) -> None:
+        self._image(tag, png, size, step, colorspace=4)
 
     def video(self, tag: str, gif: bytes, size: tuple[int, int], step: int) -> None:
         # As an image, because TensorBoard plays animated images and this does not need MoviePy.
+        self._image(tag, gif, size, step, colorspace=3)
+
+    def _image(self, tag: str, encoded: bytes, size: tuple[int, int], step: int, *, colorspace: int) -> None:
         height, width = size
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        image = Summary.Image(height=height, width=width, colorspace=colorspace, encoded_image_string=encoded)
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
         self._writer._get_file_writer().add_summary(summary, step)  # type: ignore[no-untyped-call]
 

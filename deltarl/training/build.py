@@ -16,6 +16,7 @@ from deltarl.envs import build_envs, build_training_envs, check_own, normalize
 from deltarl.errors import ConfigError
 from deltarl.own_tasks import scalar_in
 from deltarl.reading import check_plain
+from deltarl.recording.spec import check_installed
 from deltarl.training import folder as files
 from deltarl.training import formats
 from deltarl.training.finite import FiniteEnvs
@@ -27,6 +28,7 @@ from deltarl.training.spec import RunSpec
 @contextmanager
 def built(spec: RunSpec, seed: int, found: Path | None = None) -> Iterator[tuple[BaseAlgorithm, VecNormalize | None]]:
     """Build the algorithm and its environments, ready to learn or to be restored; nothing is written."""
+    check_installed(spec.logging)
     if spec.eval.video:
         with one_message(f"eval.video: {spec.env.id} cannot be rendered"):
             check_frames(spec.env)

@@ -21,7 +21,7 @@ def differing(folder: Path, keys: list[str]) -> ConfigError:
     """The error for resuming a run with another config."""
     return ConfigError(
         f"{folder}: cannot resume with another config; these keys differ: {', '.join(keys)}; "
-        "only eval, checkpoint, gates, threads, device and a larger total_timesteps may"
+        "only eval, checkpoint, gates, logging, threads, device and a larger total_timesteps may"
     )
 
 

@@ -14,9 +14,11 @@ from stable_baselines3.common.logger import Logger
 from deltarl import disk, recording, yaml_text
 from deltarl.errors import ConfigError
 from deltarl.reading import number, read_rows, readable
-from deltarl.recording import Sink, metrics_in, sinks_of
+from deltarl.recording import About, Sink, metrics_in, sinks_of
+from deltarl.training.differences import leaves
 from deltarl.training.evaluation import Evaluation
 from deltarl.training.folder import EVALUATIONS, METRICS
+from deltarl.training.provenance import surroundings
 from deltarl.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,22 @@ def describe(logger: Logger, spec: RunSpec, seed: int) -> None:
     for sink in sinks_of(logger):
         sink.text("config", text.replace("\n", "  \n"))
         sink.hparams(settings, scores)
+
+
+def about(folder: Path, spec: RunSpec, seed: int) -> About:
+    """What trackers tell of a run."""
+    content = spec.model_copy(update={"seeds": (seed,)}).model_dump(mode="json")
+    content.pop("logging")  # it says where to tell, not what
+    return About(
+        folder=folder,
+        name=spec.name,
+        seed=seed,
+        task=spec.env.id,
+        algorithm=spec.agent.algorithm,
+        config=content,
+        settings=leaves(content),
+        facts=surroundings(spec.env.id),
+    )
 
 
 def main_settings(spec: RunSpec) -> dict[str, Any]:

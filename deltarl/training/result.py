@@ -50,6 +50,12 @@ class RunResult:
     continued: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def scores(self) -> dict[str, float | str]:
+        """What loggers show at the end of a run."""
+        success = {} if self.success_rate is None else {"success_rate": self.success_rate}
+        returns = {"return_mean": self.final_return_mean, "return_std": self.final_return_std}
+        return {**returns, **success, "wall_seconds": self.wall_seconds, "status": self.status}
+
 
 _RESULT = TypeAdapter(RunResult)
 

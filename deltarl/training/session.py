@@ -22,7 +22,7 @@ from deltarl.checkpoints.store import Store
 from deltarl.errors import NonFiniteError
 from deltarl.fast.lean import training_step
 from deltarl.gates import GateCallback
-from deltarl.recording import make_logger
+from deltarl.recording import logged, make_logger, sinks_of
 from deltarl.schedules import KLAdaptiveLearningRate
 from deltarl.training import folder as files
 from deltarl.training import formats
@@ -33,7 +33,7 @@ from deltarl.training.callbacks import UserCallbacks, name_of, unsupported
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.playback import record_clip
 from deltarl.training.progress import ProgressCallback, Report
-from deltarl.training.records import describe, record_evaluation
+from deltarl.training.records import about, describe, record_evaluation
 from deltarl.training.result import RunResult, peak_memory, result_in
 from deltarl.training.resume import has_finished, reopen
 from deltarl.training.signals import StopRequest, TrainingStopped
@@ -192,8 +192,9 @@ def _learn(
     users: UserCallbacks,
 ) -> RunResult:
     with ExitStack() as opened:
-        logger = make_logger(folder, origin.elapsed_seconds)
-        opened.callback(logger.close)
+        logger = opened.enter_context(
+            logged(make_logger(folder, origin.elapsed_seconds, spec.logging, partial(about, folder, spec, seed)))
+        )
         model.set_logger(logger)
         if not origin.resumes:
             describe(logger, spec, seed)
@@ -279,6 +280,8 @@ def _learn(
             notes=tuple(_notes(spec, model.num_timesteps, evaluation, users.stopped_by)),
         )
         files.write_json(folder / files.RESULT, {k: v for k, v in asdict(result).items() if k != "folder"})
+        for sink in sinks_of(logger):
+            sink.summary(result.scores(), model.num_timesteps)
     return result
 
 

@@ -13,6 +13,7 @@ from deltarl.agents import AgentSpec, CrossQSpec
 from deltarl.encoders import FileEncoderSpec, FlatEncoderSpec
 from deltarl.envs import KNOWN_SCORES, LONGEST_EPISODE, MOST_ENVS, MOST_SEEDS, EnvSpec
 from deltarl.errors import Spec, complaint
+from deltarl.recording.spec import DEFAULT_LOGGING, Logging
 from deltarl.torsos import CustomTorsoSpec, DeltaTorsoSpec, FileTorsoSpec
 from deltarl.torsos.custom import block_name
 
@@ -21,7 +22,7 @@ class Part(Enum):
     """What a field of a run describes. Code that tells runs apart asks for the fields of certain parts."""
 
     PLACE = "where it is written, and which of several it is"
-    CADENCE = "how often it is stored and measured, which does not change what is learned"
+    CADENCE = "how often it is stored and measured, and where that is told, which does not change what is learned"
     SCORING = "how it is evaluated"
     MACHINE = "what it runs on"
     ROUNDING = "what its last bits depend on"
@@ -132,6 +133,10 @@ class RunSpec(Spec):
     eval: Annotated[EvaluationSpec, Part.SCORING] = Field(EvaluationSpec(), description="Evaluations.")
     checkpoint: Annotated[CheckpointSpec, Part.CADENCE] = Field(CheckpointSpec(), description="Checkpoints.")
     gates: Annotated[GatesSpec, Part.CADENCE] = Field(GatesSpec(), description="Measurement of the gates.")
+    logging: Annotated[Logging, Part.CADENCE] = Field(
+        DEFAULT_LOGGING,
+        description="Loggers besides metrics.jsonl: names, or mappings with `sink` and options.",
+    )
     device: Annotated[str, Part.MACHINE] = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N."
     )

@@ -11,7 +11,8 @@ import torch
 from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, Logger, TensorBoardOutputFormat
 
 from deltarl import recording
-from deltarl.recording import SINKS, Sink, TensorBoard, make_logger, sinks_of
+from deltarl.recording import SINKS, FileSink, Sink, TensorBoard, make_logger, sinks_of
+from deltarl.recording.spec import LoggerSpec, TableSpec, TensorBoardSpec
 
 
 def log(logger: Logger, step: int, **values: float) -> None:
@@ -26,6 +27,7 @@ def test_each_sink_of_a_run_takes_what_is_logged(tmp_path: Path) -> None:
     log(logger, 10, loss=0.5, nothing=math.nan)
     logger.close()
     assert [type(sink) for sink in sinks_of(logger)] == list(SINKS)
+    assert all(issubclass(kind, FileSink) for kind in SINKS)
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert {name: row[name] for name in row if name != "wall_seconds"} == {
         "step": 10,
@@ -87,10 +89,6 @@ def test_a_user_defined_sink_overrides_only_what_it_accepts(excluded: tuple[str,
         def __init__(self) -> None:
             self.taken: dict[str, float] = {}
 
-        @classmethod
-        def open(cls, folder: Path, elapsed_seconds: float = 0.0) -> Mine:
-            raise NotImplementedError
-
         def scalars(self, values, step):  # type: ignore[no-untyped-def]
             self.taken |= {name: value + step for name, value in values.items()}
 
@@ -104,4 +102,16 @@ def test_a_user_defined_sink_overrides_only_what_it_accepts(excluded: tuple[str,
     logger.close()
     assert sinks_of(logger) == [sink]
     assert sink.taken == {"loss": 2.5, **({} if excluded and "mine" in excluded else {"secret": 3.0})}
-    assert (Mine.growing(tmp_path), Mine.sizes(tmp_path)) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("given", "files"),
+    [((), []), ((TensorBoardSpec(),), ["events"]), ((TableSpec(), TensorBoardSpec()), ["events", "progress"])],
+)
+def test_a_run_has_the_loggers_that_its_config_names(
+    given: tuple[LoggerSpec, ...], files: list[str], tmp_path: Path
+) -> None:
+    logger = make_logger(tmp_path, loggers=given)
+    log(logger, 10, loss=0.5)
+    logger.close()
+    assert sorted(path.name.partition(".")[0] for path in tmp_path.iterdir()) == sorted(["metrics", *files])

@@ -1,0 +1,106 @@
+"""Runs with trackers: what is learned is the same, and an interrupted run goes on in the tracker's run."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from deltarl import RunResult, load_config, resume, train
+from tests.quick import Deltarl
+from tests.recording.wandb_files import history_in
+from tests.trackers import offline
+from tests.training.small import quiet, spec_of
+
+FEW = ("eval.episodes=1", "eval.every=64", "gates.every=null", "total_timesteps=96")
+GATES = ("gates.every=10000", "gates.rows=16")
+ALL = "logging=[tensorboard,csv,wandb,mlflow]"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with offline(tmp_path_factory.mktemp("trackers")) as uri:
+        yield uri
+
+
+class Stop(BaseCallback):
+    """Fails at a step, as a process that is killed there."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps >= self.step:
+            raise RuntimeError("killed")
+        return True
+
+
+def trained(out: Path, *settings: str) -> tuple[RunResult, list[Any]]:
+    """Train; return the result and the states of the random generators."""
+    random.seed(0)
+    [result] = train(spec_of(out, *FEW, *settings), quiet())
+    return result, [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+
+
+def steps_of(uri: str, experiment: str) -> list[int]:
+    """The steps of an experiment's only run in MLflow."""
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    client = MlflowClient(uri)
+    [run] = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    return [each.step for each in client.get_metric_history(run.info.run_id, "time/iterations")]
+
+
+def test_what_is_learned_is_the_same_with_any_loggers(store: str, tmp_path: Path) -> None:
+    plain, states = trained(tmp_path / "plain", *GATES, "logging=null")
+    logged, also = trained(tmp_path / "logged", *GATES, ALL, "name=logged")
+    for file in ("policy.safetensors", "gates.npz", "evaluations.csv"):
+        assert (plain.folder / file).read_bytes() == (logged.folder / file).read_bytes()
+    assert states == also
+    assert not (plain.folder / "progress.csv").exists()
+    [folder] = (tmp_path / "logged" / "logged" / "wandb").glob("offline-run-*")
+    assert len(history_in(folder)) == len(steps_of(store, "logged")) > 2
+
+
+def test_a_resumed_run_goes_on_in_the_run_of_its_trackers(store: str, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, *FEW, ALL, "name=cut", "checkpoint.every=32")
+    with pytest.raises(RuntimeError, match="killed"):
+        train(spec, quiet(), callbacks=Stop(70))
+    assert steps_of(store, "cut") == [32, 64]
+    [run] = (tmp_path / "cut").glob("seed-*")
+    [result] = resume(run, console=quiet())
+    assert steps_of(store, "cut") == list(range(32, result.steps + 1, 32))
+    first, second = sorted((tmp_path / "cut" / "wandb").glob("offline-run-*"))
+    assert first.name.rpartition("-")[2] == second.name.rpartition("-")[2]
+    steps = [row["_step"] for folder in (first, second) for row in history_in(folder)]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == result.steps
+
+
+def test_a_logger_added_when_a_run_is_resumed_gets_the_whole_run(store: str, tmp_path: Path) -> None:
+    [result] = train(spec_of(tmp_path, *FEW, "name=later"), quiet())
+    more = f"total_timesteps={result.steps + 32}"
+    resume(result.folder, lambda path: load_config(str(path), more, "logging=[mlflow]"), console=quiet())
+    assert steps_of(store, "later") == list(range(32, result.steps + 33, 32))
+
+
+def test_a_missing_package_is_refused_before_anything_is_written(
+    deltarl: Deltarl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    status, out, error = deltarl("train", "quickstart", "logging=[csv,wandb]")
+    assert (status, out, list(tmp_path.iterdir())) == (2, "", [])
+    assert error.splitlines() == [
+        "deltarl: error: logging: wandb needs the package of Weights & Biases: pip install 'deltarl[wandb]'"
+    ]
+    status, _, error = deltarl("train", "quickstart", "logging=[wandbb]")
+    assert (status, list(tmp_path.iterdir())) == (2, [])
+    assert "logging: unknown logger 'wandbb'; did you mean 'wandb'?" in error
