@@ -69,6 +69,7 @@ PRINTED = {
     "gates": r"^network +block +first +beta|gates_episode.svg$|^difference +return ",
     "evaluate": r"return \S+ \+- \S+ over \d+ episodes",
     "export": r"^\S+: [\d,]+ KiB, differs from the policy by at most",
+    "pack": r"^\S+\.zip: [\d,]+ KiB$",
     "play": r"\d s\nreturn \S+ \+- \S+ over \d+ episode",
     "list": r"^(quickstart|quick|half_cheetah|ppo) .*|^[\d.,]+ \+- .* runs/quickstart/seed-0$",
     "plot": r"^curves.png: ",

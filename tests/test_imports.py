@@ -22,6 +22,8 @@ ORDER = (
         "reading",
         "plugins",
         "disk",
+        "archive",
+        "scratch",
         "aliases",
         "task_packages",
     ),

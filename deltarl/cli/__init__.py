@@ -23,6 +23,7 @@ from deltarl.cli.export import export
 from deltarl.cli.gates import gates
 from deltarl.cli.imports import importing
 from deltarl.cli.list import list_
+from deltarl.cli.pack import pack
 from deltarl.cli.play import play
 from deltarl.cli.plot import plot
 from deltarl.cli.report import report
@@ -71,7 +72,7 @@ def _verbs(
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, export, show, validate):
+for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, export, pack, show, validate):
     app.command()(importing(verb))
 for other in (copy, schema, doctor, bench):
     app.command()(other)

@@ -17,11 +17,16 @@ from deltarl.training.lookup import runs_in
 if TYPE_CHECKING:
     from deltarl.training import Evaluation
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>.", show_default=False)]
+RunArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="A run's folder, .../seed-<n>, or a packed agent (.zip).", show_default=False),
+]
 RunsArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="RUN", help="A run's folder, .../seed-<n>, or the folder that holds its seeds.", show_default=False
+        metavar="RUN",
+        help="A run's folder, .../seed-<n>, the folder that holds its seeds, or a packed agent (.zip).",
+        show_default=False,
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the first episode; the next ones count up from it.")]
@@ -35,7 +40,8 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RUN",
-            help="A run's folder, .../seed-<n>, the folder that holds its seeds, or an exported policy.onnx.",
+            help="A run's folder, .../seed-<n>, the folder that holds its seeds, a packed agent (.zip), or an exported "
+            "policy.onnx.",
             show_default=False,
         ),
     ],

@@ -16,6 +16,7 @@ from deltarl.envs import FIRST_EVALUATION_SEED
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain, readable
 from deltarl.training.lookup import GATES
+from deltarl.training.packed import opened, read_pack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +43,10 @@ def gates(
     run: RunArgument,
     *,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the figures; default: `figures` in the run's folder.")
+        Path | None,
+        typer.Option(
+            help="Folder for the figures; default: `figures` in the run's folder, `<name>-figures` for a packed agent."
+        ),
     ] = None,
     episode: Annotated[bool, typer.Option("--episode", help="Draw the gates along one episode.")] = False,
     settings: Annotated[
@@ -70,8 +74,11 @@ def gates(
 
     Example: deltarl gates runs/quickstart/seed-0 --set erase=off
     """
-    check_folder(run)
-    check_plain(run)
+    if run.is_file():
+        read_pack(run)
+    else:
+        check_folder(run)
+        check_plain(run)
     if settings:
         if episode or out is not None:
             raise ConfigError(f"--set draws nothing; omit {'--episode' if episode else '--out'}")
@@ -81,18 +88,19 @@ def gates(
     for option, value in (("--block", block), ("--episodes", episodes)):
         if value is not None:
             raise ConfigError(f"{option}: needs --set, such as --set erase=off")
-    folder = run / "figures" if out is None else out
+    folder = out or (Path(f"{run.stem}-figures") if run.is_file() else run / "figures")
     places.check_folder(folder, "--out")
     if episode:
         _save("gates_episode", _episode(run, seed), folder)
         return
-    if not (run / GATES).is_file():
-        raise ConfigError(f"{run}: no gates were measured in this run; {GATES} is missing")
+    with opened(run) as inside:
+        if not (inside / GATES).is_file():
+            raise ConfigError(f"{inside}: no gates were measured in this run; {GATES} is missing")
 
-    from deltarl.gates.figures import figures, gated_networks
-    from deltarl.training import folder as files
+        from deltarl.gates.figures import figures, gated_networks
+        from deltarl.training import folder as files
 
-    record = files.read_gates(run)
+        record = files.read_gates(inside)
     if not gated_networks(record):
         raise ConfigError(
             f"{run}: its networks have no gates; measurements of their features and updates are in {GATES}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,8 @@ class Row:
     """One run; missing or unreadable values are None.
 
     Attributes:
-        status: finished, training, unfinished, unregistered (its environment is not registered) or damaged.
+        status: finished, training, unfinished, unregistered (its environment is not registered), damaged, or best (a
+            packed agent with the policy of the best evaluation).
         steps: training steps in its result, or in its newest checkpoint.
         reason: why the run cannot be read.
     """
@@ -63,7 +64,7 @@ class Row:
 
 
 def found_in(out: Path) -> Iterator[Row]:
-    """Find the runs below a folder, in the order of their paths.
+    """Find the runs and the packed agents below a folder, in the order of their paths.
 
     Raises:
         ConfigError: if there is no such folder.
@@ -71,14 +72,17 @@ def found_in(out: Path) -> Iterator[Row]:
     if not out.is_dir():
         raise ConfigError(f"list: no folder '{out}'; give --out")
 
-    from deltarl.training.folder import UnregisteredError
+    from deltarl.training.folder import SB3_MODEL, UnregisteredError
+    from deltarl.training.packed import SUFFIX, is_pack, opened
 
-    for config in sorted(out.glob("**/seed-*/config.yaml")):
+    packs = [path for path in out.glob(f"**/*{SUFFIX}") if path.name != SB3_MODEL and is_pack(path)]
+    for run in sorted([*(config.parent for config in out.glob("**/seed-*/config.yaml")), *packs]):
         try:
-            yield _read(config.parent)
+            with opened(run) as folder:
+                yield replace(_read(folder, is_packed=folder != run), run=str(run))
         except ConfigError as error:
             status = "unregistered" if isinstance(error, UnregisteredError) else "damaged"
-            yield Row(str(config.parent), status, reason=str(error))
+            yield Row(str(run), status, reason=str(error))
 
 
 def ordered(rows: Iterator[Row], by: Order) -> Sequence[Row]:
@@ -91,15 +95,25 @@ def ordered(rows: Iterator[Row], by: Order) -> Sequence[Row]:
     return sorted(having, key=lambda row: getattr(row, key), reverse=by in {Order.score, Order.steps}) + lacking
 
 
-def _read(run: Path) -> Row:
+def _read(run: Path, *, is_packed: bool) -> Row:
     from deltarl.checkpoints import checkpoint
     from deltarl.training import folder as files
     from deltarl.training.locks import is_locked
+    from deltarl.training.records import evaluations_in
     from deltarl.training.result import check_complete, result_in
 
     check_plain(run)
     spec = files.load_spec(run)
     about = partial(Row, str(run), task=spec.env.id, agent=spec.agent.algorithm)
+    if is_packed and (kept := checkpoint.best(run)) is not None:
+        evaluation = evaluations_in(run)[kept.steps]
+        return about(
+            status="best",
+            steps=kept.steps,
+            return_mean=evaluation.return_mean,
+            return_std=evaluation.return_std,
+            success_rate=evaluation.success_rate,
+        )
     if not (run / files.RESULT).exists():
         stored = checkpoint.steps_of(run)
         status = "training" if is_locked(run / files.PROVENANCE) else "unfinished"

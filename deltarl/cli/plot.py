@@ -21,7 +21,9 @@ WINDOWLESS = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}  # matplotl
 def plot(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of runs, or folders that hold runs.", show_default=False),
+        typer.Argument(
+            metavar="RUN...", help="Folders of runs, folders that hold runs, or packed agents.", show_default=False
+        ),
     ],
     to: Annotated[
         Path | None,

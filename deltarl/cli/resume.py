@@ -16,7 +16,7 @@ from deltarl.cli.launchers import AddressOption, GPUsOption, LauncherName, Launc
 from deltarl.cli.train import JobsOption, OverridesArgument, summary
 from deltarl.errors import ConfigError
 from deltarl.library.layers import parse_override
-from deltarl.training.lookup import runs_in
+from deltarl.training.lookup import resumable_in
 
 if TYPE_CHECKING:
     from deltarl.training import RunSpec
@@ -40,7 +40,7 @@ def resume(
 
     Example: deltarl resume runs/quickstart/seed-0
     """
-    [folder, *_] = runs_in(run)
+    [folder, *_] = resumable_in(run)
     for text in overrides or []:
         parse_override(text)
 

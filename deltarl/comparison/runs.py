@@ -17,6 +17,7 @@ from deltarl.errors import ConfigError, suggestion
 from deltarl.reading import check_plain
 from deltarl.recording import metrics_in
 from deltarl.training import folder as files
+from deltarl.training.packed import opened
 from deltarl.training.records import evaluations_in
 
 EVALUATIONS, ROLLOUTS = "eval/return_mean", "rollout/ep_rew_mean"
@@ -39,13 +40,16 @@ class Curve:
 
 
 def runs_in(paths: Sequence[Path]) -> list[Path]:
-    """The run folders that paths name: runs themselves, or folders that hold runs at any depth.
+    """The run folders that paths name: runs themselves, packed agents, or folders that hold runs at any depth.
 
     Raises:
         ConfigError: if a path does not exist or holds no run.
     """
     found: dict[Path, None] = {}
     for path in paths:
+        if path.is_file():
+            found[path] = None
+            continue
         if not path.is_dir():
             raise ConfigError(f"{path}: no such folder")
         inside = (
@@ -63,21 +67,21 @@ def curve_of(run: Path, key: str) -> Curve:
     """A number of a run against its steps.
 
     Args:
-        run: the folder of a run, finished or not.
+        run: the folder of a run, finished or not, or a packed agent, which has a part of the records.
         key: as in metrics.jsonl; `eval/return_mean` is read from evaluations.csv.
 
     Raises:
         ConfigError: if the run has not recorded `key`; names the nearest key that it has.
     """
-    check_plain(run)
-    if key == EVALUATIONS:
-        scores = evaluations_in(run) if (run / files.EVALUATIONS).exists() else {}
-        points = {step: evaluation.return_mean for step, evaluation in scores.items()}
-        known: set[str] = set()
-    else:
-        rows = metrics_in(run / files.METRICS) if (run / files.METRICS).exists() else []
-        points = {row["step"]: row[key] for row in rows if row.get(key) is not None}
-        known = {name for row in rows for name in row} - {"step"}
+    with opened(run) as folder:
+        check_plain(folder)
+        if key == EVALUATIONS:
+            points = _returns_in(folder)
+            known: set[str] = set()
+        else:
+            rows = metrics_in(folder / files.METRICS) if (folder / files.METRICS).exists() else []
+            points = {row["step"]: row[key] for row in rows if row.get(key) is not None}
+            known = {name for row in rows for name in row} - {"step"}
     if not points:
         raise ConfigError(f"{run}: has not recorded {key!r}{suggestion(key, sorted(known)) if known else ''}")
     steps = np.array(sorted(points), float)
@@ -86,15 +90,26 @@ def curve_of(run: Path, key: str) -> Curve:
 
 def default_key(runs: Sequence[Path]) -> str:
     """The return of the evaluations if every run has at least two, else that of the training episodes."""
-    several = all((run / files.EVALUATIONS).exists() and len(evaluations_in(run)) > 1 for run in runs)
-    return EVALUATIONS if several else ROLLOUTS
+    return EVALUATIONS if all(_has_several_evaluations(run) for run in runs) else ROLLOUTS
+
+
+def _has_several_evaluations(run: Path) -> bool:
+    with opened(run) as folder:
+        return len(_returns_in(folder)) > 1
+
+
+def _returns_in(folder: Path) -> dict[int, float]:
+    """The mean return of each evaluation by step."""
+    found = evaluations_in(folder) if (folder / files.EVALUATIONS).exists() else {}
+    return {step: evaluation.return_mean for step, evaluation in found.items()}
 
 
 def grouped(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
     """The curves of each config, named by the part of the folder names that differs."""
     groups: dict[Path, list[Curve]] = {}
     for curve in curves:
-        groups.setdefault(curve.folder.absolute().parent, []).append(curve)
+        place = curve.folder.absolute()
+        groups.setdefault(place.with_suffix("") if place.is_file() else place.parent, []).append(curve)
     # A single group is named after its folder.
     shared = Path(os.path.commonpath([folder.parent for folder in groups]))
     return {str(folder.relative_to(shared)): own for folder, own in groups.items()}

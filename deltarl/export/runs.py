@@ -10,7 +10,7 @@ from deltarl.errors import ConfigError
 from deltarl.export.target import Format, check_target
 from deltarl.export.write import save_policy
 from deltarl.reading import read_json
-from deltarl.training import Run, load_run
+from deltarl.training import Run, load_run, packed
 from deltarl.training import folder as files
 from deltarl.training.build import make_envs
 from deltarl.training.result import result_in
@@ -27,7 +27,7 @@ def export_run(
     """Export the policy of a run, with its normaliser, to one file that describes where it comes from.
 
     Args:
-        run: the run's folder, `.../seed-<n>`.
+        run: the run's folder, `.../seed-<n>`, or a packed agent.
         path: as in `save_policy`, which also explains the remaining arguments.
         best: export the policy of the best evaluation instead of the final one; the run need not have finished.
 
@@ -47,13 +47,18 @@ def export_run(
         loaded.normalizer,
         observation_space=envs.observation_space,
         format=format,
-        metadata=description(loaded, best=best),
+        metadata=description(loaded),
         overwrite=overwrite,
     )
 
 
-def description(run: Run, *, best: bool) -> dict[str, str]:
+def description(run: Run) -> dict[str, str]:
     """The metadata of a file: which run its policy comes from."""
+    with packed.opened(run.folder) as folder:
+        return _description(run, folder)
+
+
+def _description(run: Run, folder: Path) -> dict[str, str]:
     spec = run.spec
     torso = spec.actor_torso if hasattr(run.policy, "actor_torso") else spec.critic_torso
     found = {
@@ -66,10 +71,10 @@ def description(run: Run, *, best: bool) -> dict[str, str]:
         "torso": torso.label(),
         **({} if run.spec.encoder.kind == "flat" else {"encoder": run.spec.encoder.label()}),
         "seed": str(run.seed),
-        "policy": "best" if best else "final",
+        "policy": "best" if run.best else "final",
     }
-    if best:
-        kept = checkpoint.best(run.folder)
+    if run.best:
+        kept = checkpoint.best(folder)
         assert kept is not None
         found |= {
             "steps": str(kept.manifest["steps"]),
@@ -77,7 +82,7 @@ def description(run: Run, *, best: bool) -> dict[str, str]:
             "success_rate": json.dumps(kept.manifest["success_rate"]),
         }
     else:
-        result = result_in(run.folder)
+        result = result_in(folder)
         found |= {
             "steps": str(result.steps),
             "episodes": str(result.episodes),
@@ -86,7 +91,7 @@ def description(run: Run, *, best: bool) -> dict[str, str]:
             "success_rate": json.dumps(result.success_rate),
         }
     try:
-        made = read_json(run.folder / files.PROVENANCE)
+        made = read_json(folder / files.PROVENANCE)
     except ConfigError:  # a run is complete without it
         return found
     return found | {"git": json.dumps(made.get("git")), "trained_with": json.dumps(made.get("packages"))}

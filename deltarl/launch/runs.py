@@ -20,7 +20,7 @@ from deltarl.training import folder as files
 from deltarl.training.build import built
 from deltarl.training.callbacks import Callbacks, as_callbacks, copies
 from deltarl.training.differences import differing, fixed_differences
-from deltarl.training.lookup import runs_in
+from deltarl.training.lookup import resumable_in
 from deltarl.training.progress import Report
 from deltarl.training.result import RunResult, result_in
 from deltarl.training.resume import demand_stored_callbacks, has_finished
@@ -121,7 +121,7 @@ def resume(
         NonFiniteError, FullDiskError, TrainingStopped, SeedFailedError: as in `train`.
     """
     run = Path(run)
-    folders = runs_in(run)
+    folders = resumable_in(run)
     jobs_to_do: list[_Job] = []
     for folder in folders:
         stored = files.load_spec(folder)

@@ -33,6 +33,11 @@ def find(kind: str, name: str, asker: str) -> Path:
             if explicit.is_file():
                 return explicit
             raise ConfigError(f"{asker}: no file '{name}'")
+        if explicit.suffix == ".zip" and explicit.is_file():
+            raise ConfigError(
+                f"{asker}: '{name}' is an archive, not a config; write the config of a packed agent to a file with: "
+                f"deltarl show {name} > mine.yaml"
+            )
         for folder in _folders(kind):
             path = folder / f"{name}.yaml"
             # A name like ../x would leave the folder.

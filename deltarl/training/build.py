@@ -18,7 +18,7 @@ from deltarl.own_tasks import scalar_in
 from deltarl.reading import check_plain
 from deltarl.recording.spec import check_installed
 from deltarl.training import folder as files
-from deltarl.training import formats
+from deltarl.training import formats, packed
 from deltarl.training.finite import FiniteEnvs
 from deltarl.training.playback import check_frames
 from deltarl.training.resume import demand_exactness
@@ -85,19 +85,23 @@ def one_message(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _start_from(folder: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
+def _start_from(run: Path, model: BaseAlgorithm, normalizer: VecNormalize | None) -> None:
     """Load networks, including target networks, and normaliser from a trained run; nothing else is taken over."""
-    if folder.is_dir():
-        check_plain(folder)
-    if not (folder / files.POLICY).is_file():
-        raise ConfigError(f"init_from: {folder} contains no trained run, {files.POLICY} is missing")
-    trained = files.load_spec(folder)
-    if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
-        raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
-    if difference := formats.misfit(model.policy, folder / files.POLICY):
-        raise ConfigError(
-            f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has different networks: {difference}"
-        )
-    formats.load_policy(model.policy, folder / files.POLICY)
-    if normalizer is not None and (folder / files.NORMALIZER).is_file():
-        formats.load_normalizer(normalizer, folder / files.NORMALIZER)
+    with packed.opened(run) as folder:
+        if folder.is_dir():
+            check_plain(folder)
+        best = None if folder == run else checkpoint.best(folder)
+        source = folder if best is None else best.folder
+        if not (source / files.POLICY).is_file():
+            raise ConfigError(f"init_from: {folder} contains no trained run, {files.POLICY} is missing")
+        trained = files.load_spec(folder)
+        if trained.env.normalize.observations and (normalizer is None or not normalizer.norm_obs):
+            raise ConfigError(f"init_from: {folder} saw normalised observations; set env.normalize.observations=true")
+        if difference := formats.misfit(model.policy, source / files.POLICY):
+            raise ConfigError(
+                f"init_from: {folder}, {trained.agent.algorithm} on {trained.env.id}, has different networks: "
+                f"{difference}"
+            )
+        formats.load_policy(model.policy, source / files.POLICY)
+        if normalizer is not None and (source / files.NORMALIZER).is_file():
+            formats.load_normalizer(normalizer, source / files.NORMALIZER)

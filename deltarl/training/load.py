@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from deltarl.errors import ConfigError
 from deltarl.reading import check_plain, readable
 from deltarl.torsos import TorsoSpec
 from deltarl.training import folder as files
-from deltarl.training import formats
+from deltarl.training import formats, packed
 from deltarl.training.build import make_envs, one_message
 from deltarl.training.evaluation import Evaluation, evaluate_policy
 from deltarl.training.spec import RunSpec
@@ -27,27 +27,43 @@ from deltarl.training.spec import RunSpec
 
 @dataclass(frozen=True)
 class Run:
-    """A run loaded from its folder: the trained policy and the normaliser of its observations."""
+    """A run loaded from its folder: the trained policy and the normaliser of its observations.
+
+    Attributes:
+        folder: the folder, or the packed agent.
+        best: whether the policy is that of the best evaluation; else it is the final one.
+    """
 
     folder: Path
     spec: RunSpec
     seed: int
     policy: BasePolicy
     normalizer: VecNormalize | None
+    best: bool = False
 
 
 def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Run:
     """Load a run from its safe formats only: YAML, JSON, safetensors and NumPy without pickle.
 
     Args:
-        folder: the run's folder, `.../seed-<n>`.
+        folder: the run's folder, `.../seed-<n>`, or a packed agent.
         device: the policy's device, as in Stable-Baselines3.
-        best: load the policy of the best evaluation instead of the final one; the run need not have finished.
+        best: load the policy of the best evaluation instead of the final one; the run need not have finished. A packed
+            agent contains one policy, which is loaded without asking for it.
 
     Raises:
         ConfigError: if the folder contains no finished run (with `best`: no evaluated run), or its files are damaged.
     """
     folder = Path(folder)
+    with packed.opened(folder) as inside:
+        if inside != folder:
+            if best and (inside / files.POLICY).is_file():
+                raise ConfigError(f"{folder}: contains the final policy only; pack the run again with --best")
+            best = best or checkpoint.best(inside) is not None
+        return replace(_load(inside, device, best), folder=folder)
+
+
+def _load(folder: Path, device: str, best: bool) -> Run:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if seeds := sorted(path.name for path in folder.glob("seed-*")):
@@ -80,7 +96,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
             f"{source / files.NORMALIZER}: the policy was trained with normalised observations or rewards, but "
             f"{files.CONFIG} normalises nothing"
         )
-    return Run(folder=folder, spec=spec, seed=seed, policy=policy, normalizer=normalizer)
+    return Run(folder, spec, seed, policy, normalizer, best)
 
 
 def _check_size(spec: RunSpec, path: Path) -> None:

@@ -6,17 +6,23 @@ from pathlib import Path
 
 from deltarl.errors import ConfigError
 from deltarl.reading import check_plain
+from deltarl.training import packed
 
-CONFIG = "config.yaml"
-GATES = "gates.npz"
+CONFIG = packed.CONFIG
+GATES = packed.GATES
 
 
 def runs_in(folder: Path) -> list[Path]:
     """The runs that a path names: the run itself, or those of the seeds in it, in order.
 
+    A packed agent counts as one run.
+
     Raises:
-        ConfigError: if there is none, or if one is a link.
+        ConfigError: if there is none, if one is a link, or if a packed agent is damaged.
     """
+    if folder.is_file():
+        packed.read_pack(folder)
+        return [folder]
     found = [folder] if (folder / CONFIG).is_file() else []
     if not found:
         seeds = [path for path in folder.glob("seed-*") if path.name[5:].isdecimal()]
@@ -29,4 +35,19 @@ def runs_in(folder: Path) -> list[Path]:
         raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else f"{folder}: no such folder")
     for path in found:
         check_plain(path)
+    return found
+
+
+def resumable_in(folder: Path) -> list[Path]:
+    """The runs that a path names, as `runs_in`, but without packed agents, which cannot be resumed.
+
+    Raises:
+        ConfigError: as `runs_in`, and for a packed agent.
+    """
+    found = runs_in(folder)
+    if folder.is_file():
+        raise ConfigError(
+            f"{folder}: a packed agent has no optimizer and no replay buffer to resume with; "
+            f"train a new run from its policy with init_from={folder}"
+        )
     return found

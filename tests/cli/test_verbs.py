@@ -13,7 +13,7 @@ from deltarl.cli.doctor import WITHOUT
 from tests.quick import QUICK, Deltarl
 
 VERBS = (
-    *("train", "resume", "tune", "compare", "report", "evaluate", "play", "plot", "gates", "export"),
+    *("train", "resume", "tune", "compare", "report", "evaluate", "play", "plot", "gates", "export", "pack"),
     *("list", "show", "copy", "validate", "schema", "doctor", "bench"),
 )
 

@@ -46,7 +46,7 @@ ATTACKS = [
     [
         (entry, *attack)
         for entry in ENTRIES
-        for attack in (ATTACKS if entry in {"resume", "load_run"} else ATTACKS[::5])
+        for attack in (ATTACKS if entry in {"resume", "load_run", "load_run packed"} else ATTACKS[::5])
     ],
 )
 def test_links_are_not_followed_and_pipes_not_waited_for(

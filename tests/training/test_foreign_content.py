@@ -93,8 +93,12 @@ MISFITS: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize(
     ("entry", "fault"),
     [
-        *(("load_run", fault) for fault in MISFITS),
-        *((entry, fault) for entry in ("load_run best", "init_from") for fault in ("mean of one", "double weights")),
+        *((entry, fault) for entry in ("load_run", "load_run packed") for fault in MISFITS),
+        *(
+            (entry, fault)
+            for entry in ("load_run best", "init_from", "init_from packed")
+            for fault in ("mean of one", "double weights")
+        ),
     ],
 )
 def test_weights_and_statistics_that_do_not_fit_are_neither_broadcast_nor_cast(
@@ -207,7 +211,7 @@ RESULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 def test_a_result_that_is_odd_or_contradicts_its_evaluations_is_not_believed(fault: str, foreign: Path) -> None:
     change, message = RESULTS[fault]
     rewritten(change, "result.json")(foreign)
-    for entry in (result_in, list_it):
+    for entry in (result_in, list_it, ENTRIES["list packed"]):
         with pytest.raises(ConfigError, match=rf"result\.json: .*{message}"):
             entry(foreign)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import pickle
 import shutil
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from deltarl import ConfigError, evaluate, load_run, resume, train
+from deltarl.training import packed
 from tests.quick import Payload
+from tests.training.foreign_runs import as_pack
 from tests.training.small import SAC, SETTINGS, longer, quiet, spec_of
 
 
@@ -38,6 +41,9 @@ def test_a_pickle_in_place_of_any_file_is_never_opened(
             evaluate(folder, episodes=1)
         with suppress(ConfigError):
             evaluate(load_run(folder, best=True), episodes=1)
+        if where == "" and packed.largest(str(name)) is not None:
+            with suppress(ConfigError):
+                as_pack(partial(evaluate, episodes=1), folder)
         (folder / "result.json").unlink()
         with suppress(ConfigError):
             resume(folder, longer(160), quiet())
