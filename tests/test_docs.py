@@ -56,9 +56,9 @@ TABLED = [
 ]
 # Lines that only look at a run; on other pages they are skipped if README has the same line.
 LOOKING = {"evaluate", "play", "list", "tensorboard"}
-# Run in full by tests/comparison/test_compare.py, tests/search/test_tune.py and tests/bench/test_bench.py; here only
-# their arguments are checked.
-UNDERSTOOD = {"compare": "--dry-run", "tune": "--dry-run", "bench": "--help"}
+# Run in full by tests/comparison/test_compare.py, tests/search/test_tune.py, tests/bench/test_bench.py and
+# tests/export/test_hub.py; here only their arguments are checked.
+UNDERSTOOD = {"compare": "--dry-run", "tune": "--dry-run", "bench": "--help", "push": "--help", "pull": "--help"}
 # The expected output of each verb.
 PRINTED = {
     "train": r"tensorboard --logdir",
@@ -79,6 +79,8 @@ PRINTED = {
     "schema": r'^  "\$schema"',
     "doctor": r"^frame with \w+ ",
     "bench": r"Example: deltarl bench",
+    "push": r"Example: deltarl push",
+    "pull": r"Example: deltarl pull",
 }
 
 

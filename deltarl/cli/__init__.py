@@ -26,6 +26,8 @@ from deltarl.cli.list import list_
 from deltarl.cli.pack import pack
 from deltarl.cli.play import play
 from deltarl.cli.plot import plot
+from deltarl.cli.pull import pull
+from deltarl.cli.push import push
 from deltarl.cli.report import report
 from deltarl.cli.resume import resume
 from deltarl.cli.schema import schema
@@ -72,9 +74,9 @@ def _verbs(
         typer.echo(context.get_help())
 
 
-for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, export, pack, show, validate):
+for verb in (train, resume, tune, compare, report, evaluate, play, plot, gates, export, pack, push, show, validate):
     app.command()(importing(verb))
-for other in (copy, schema, doctor, bench):
+for other in (pull, copy, schema, doctor, bench):
     app.command()(other)
 app.command("list")(importing(list_))
 

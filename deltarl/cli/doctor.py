@@ -15,6 +15,7 @@ WITHOUT = {
     "imageio-ffmpeg": "not installed; for play --video FILE.mp4: pip install 'deltarl[video]'",
     "wandb": "not installed; for logging=[wandb]: pip install 'deltarl[wandb]'",
     "mlflow-skinny": "not installed; for logging=[mlflow]: pip install 'deltarl[mlflow]'",
+    "huggingface-hub": "not installed; for push and pull: pip install 'deltarl[hub]'",
     "ray": "not installed; for --launcher ray: pip install 'deltarl[ray]'",
     "envpool": "not installed; for env.vectorization=envpool: pip install 'deltarl[envpool]'",
     **{
@@ -42,6 +43,7 @@ def doctor() -> None:
         "imageio-ffmpeg",
         "wandb",
         "mlflow-skinny",
+        "huggingface-hub",
         "ray",
         *EXTRA_PACKAGES,
     ):

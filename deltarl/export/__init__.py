@@ -34,6 +34,8 @@ __all__ = [
     "export_run",
     "pack_run",
     "policy_module",
+    "pull_pack",
+    "push_pack",
     "read_onnx",
     "save_policy",
 ]

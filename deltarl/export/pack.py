@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deltarl import places, yaml_text
+from deltarl import yaml_text
 from deltarl.checkpoints import checkpoint
 from deltarl.comparison.runs import EVALUATIONS, curve_of, learning_curves
 from deltarl.errors import ConfigError
@@ -64,33 +64,18 @@ def pack_run(
     if run.is_file():
         raise ConfigError(f"pack: {run} is a packed agent already" if packed.is_pack(run) else f"pack: {run} is a file")
     if path is not None:
-        check_target(Path(path), overwrite=overwrite)
+        packed.check_target(Path(path), "pack", overwrite=overwrite)
     scores = scores_of(run, best=best)
     if seed is None and run.name.startswith("seed-") and run.name[5:].isdecimal():
         seed = int(run.name[5:])
     own = _chosen(run, scores, seed, best=best)
     loaded = load_run(own.folder, device="cpu", best=best)
     target = Path(f"{loaded.spec.name}{packed.SUFFIX}") if path is None else Path(path)
-    check_target(target, overwrite=overwrite)
+    packed.check_target(target, "pack", overwrite=overwrite)
     content = _files(loaded, scores, own)
     content[packed.CARD] = card_text(_card(loaded, scores, own, content)).encode()
     packed.write_pack(target, content, seed=own.seed, policy="best" if best else "final", version=version("deltarl"))
     return target
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Check that a packed agent can be written, before any work is done for it.
-
-    Raises:
-        ConfigError: if not, or if it exists and `overwrite` is not given.
-    """
-    if path.suffix.lower() != packed.SUFFIX:
-        raise ConfigError(f"pack: {path}: expected a name that ends in {packed.SUFFIX}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"pack: {path.parent}: no such folder")
-    places.check_file(path, "pack")
-    if path.exists() and not overwrite:
-        raise ConfigError(f"pack: {path} already exists; give another name, or --overwrite")
 
 
 def _chosen(run: Path, scores: Sequence[SeedScore], seed: int | None, *, best: bool) -> SeedScore:

@@ -14,7 +14,7 @@ import io
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from zipfile import ZipFile
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deltarl import archive, disk
+from deltarl import archive, disk, places
 from deltarl.checkpoints.manifest import NORMALIZER, POLICY, File
 from deltarl.errors import ConfigError
 from deltarl.reading import neutralised, parse_json, readable
@@ -65,7 +65,7 @@ class Manifest(BaseModel):
     deltarl: str
     policy: Literal["final", "best"]
     seed: Annotated[int, Field(ge=0)]
-    files: dict[str, File]
+    files: Annotated[dict[str, File], Field(max_length=archive.MOST_MEMBERS)]
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ def write_pack(
     Raises:
         ConfigError: if a file is too large, or the archive cannot be written.
     """
-    entries = {name: {"bytes": len(data), "sha256": disk.digest(data)} for name, data in sorted(files.items())}
-    about = {"format": FORMAT, "deltarl": version, "policy": policy, "seed": seed, "files": entries}
+    entries = {name: File(bytes=len(data), sha256=disk.digest(data)) for name, data in sorted(files.items())}
+    manifest = Manifest(format=FORMAT, deltarl=version, policy=policy, seed=seed, files=entries)
     for name, data in files.items():
         if len(data) > (most := largest(name) or 0):
             raise ConfigError(f"pack: {name} has {len(data):,} bytes; a packed agent takes {most:,}")
-    content = archive.packed({**files, MANIFEST: json.dumps(about, indent=1).encode()})
+    content = archive.packed({**files, MANIFEST: manifest_text(manifest)})
     try:
         disk.replace(path, content)
     except OSError as error:
@@ -113,19 +113,65 @@ def read_pack(path: Path) -> Pack:
         files = archive.unpacked(path, largest)
         if MANIFEST not in files:
             raise ValueError(f"is not a packed agent: it contains no {MANIFEST}")
-        with readable(path / MANIFEST):
-            written = parse_json(files.pop(MANIFEST))
-            if isinstance(written, dict) and written.get("format") != FORMAT:
-                raise ValueError(f"format {written.get('format')}; this version of deltarl reads {FORMAT}")
-            manifest = Manifest.model_validate(neutralised(written))
+    manifest = parse_manifest(files.pop(MANIFEST), path)
+    check_files(manifest, files, path)
+    return Pack(manifest, files)
+
+
+def manifest_text(manifest: Manifest) -> bytes:
+    """The content of a manifest's file."""
+    return json.dumps(manifest.model_dump(), indent=1).encode()
+
+
+def parse_manifest(content: bytes, source: Path) -> Manifest:
+    """Parse a manifest; `source` is the packed agent, for messages.
+
+    Raises:
+        ConfigError: if it is damaged, or of another format.
+    """
+    with readable(source / MANIFEST):
+        written = parse_json(content)
+        if isinstance(written, dict) and written.get("format") != FORMAT:
+            raise ValueError(f"format {written.get('format')}; this version of deltarl reads {FORMAT}")
+        return Manifest.model_validate(neutralised(written))
+
+
+def check_files(
+    manifest: Manifest, files: Mapping[str, bytes], source: Path, edited: Collection[str] = frozenset()
+) -> None:
+    """Check files against a manifest.
+
+    Args:
+        source: the packed agent, for messages.
+        edited: files whose content may be another.
+
+    Raises:
+        ConfigError: naming the first file that does not match.
+    """
+    with readable(source):
         for name in manifest.files.keys() ^ files.keys():
             raise ValueError(f"{MANIFEST} and the archive disagree about {name[:80]}")
         for name, entry in manifest.files.items():
-            if (len(files[name]), disk.digest(files[name])) != (entry.bytes, entry.sha256):
+            is_same = (len(files[name]), disk.digest(files[name])) == (entry.bytes, entry.sha256)
+            if not is_same and name not in edited:
                 raise ValueError(f"{name}: its content is not what was packed (SHA-256 differs)")
             if name.endswith(".npz"):
                 _check_arrays(name, files[name])
-        return Pack(manifest, files)
+
+
+def check_target(path: Path, asker: str, *, overwrite: bool) -> None:
+    """Check that a packed agent can be written, before any work is done for it.
+
+    Raises:
+        ConfigError: if not, or if it exists and `overwrite` is not given.
+    """
+    if path.suffix.lower() != SUFFIX:
+        raise ConfigError(f"{asker}: {path}: expected a name that ends in {SUFFIX}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{asker}: {path.parent}: no such folder")
+    places.check_file(path, asker)
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{asker}: {path} already exists; give another name, or --overwrite")
 
 
 def is_pack(path: Path) -> bool:

@@ -13,7 +13,21 @@ from deltarl.cli.doctor import WITHOUT
 from tests.quick import QUICK, Deltarl
 
 VERBS = (
-    *("train", "resume", "tune", "compare", "report", "evaluate", "play", "plot", "gates", "export", "pack"),
+    *(
+        "train",
+        "resume",
+        "tune",
+        "compare",
+        "report",
+        "evaluate",
+        "play",
+        "plot",
+        "gates",
+        "export",
+        "pack",
+        "push",
+        "pull",
+    ),
     *("list", "show", "copy", "validate", "schema", "doctor", "bench"),
 )
 
