@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from deltarl.recording.background import PATIENCE
+
 
 @contextmanager
 def offline(folder: Path) -> Iterator[str]:
@@ -18,6 +20,8 @@ def offline(folder: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_DIR", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
+        for ending in PATIENCE:  # a busy machine may take its time to import them
+            patch.setitem(PATIENCE, ending, 120.0)
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_ERROR_REPORTING", "false")
         patch.setenv("WANDB_CACHE_DIR", str(folder / "cache"))

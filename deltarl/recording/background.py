@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,6 +21,7 @@ from stable_baselines3.common.logger import Figure as LoggedFigure
 
 from deltarl.recording.drawn import png_of
 from deltarl.recording.mark import Mark
+from deltarl.recording.randomness import own_module, separate
 from deltarl.recording.sink import Sink
 from deltarl.recording.tracker import Ending, Row, Tracker
 
@@ -27,8 +31,18 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 1_000
 # Seconds that the end of training waits for a tracker.
 PATIENCE: dict[Ending, float] = {"finished": 30.0, "stopped": 5.0, "failed": 5.0}
-_Call = Callable[[Tracker], None]
+# The packages of trackers that draw random numbers, for names and for the time to wait before another attempt.
+_DRAWING = ("wandb", "mlflow", "opentelemetry", "requests", "urllib3", "databricks")
 _Place = tuple[int, int]  # a step, and the number of rows of that step
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is not a row: its step, and what sends it."""
+
+    step: int
+    send: Callable[[Tracker], None]
+    index: int = 0
 
 
 class Background(Sink):
@@ -42,6 +56,7 @@ class Background(Sink):
         connect: connects to the tracker's run with this id, or to a new one if it is empty; called in the thread.
         path: file of the mark.
         target: see `Mark`.
+        modules: modules of the tracker, imported first.
         history: rows of the run so far, from which those that the tracker lacks are sent first.
     """
 
@@ -51,16 +66,17 @@ class Background(Sink):
         connect: Callable[[str], Tracker],
         path: Path,
         target: str,
+        *,
+        modules: Sequence[str] = (),
         history: Sequence[tuple[Mapping[str, Any], int]] = (),
     ) -> None:
         self.name = name
-        self._connect, self._path = connect, path
+        self._connect, self._path, self._modules = connect, path, modules
         self._mark = Mark.read(path, target)
-        self._has: _Place = (self._mark.step, self._mark.rows)
         self._latest: _Place = (-1, 0)
         self._queue: SimpleQueue[Row | _Call | None] = SimpleQueue()
         self._dropped = self._failed = 0
-        self._is_broken = False
+        self._is_broken = self._is_abandoned = False
         self._ending: Ending | None = None
         self._deadline = 0.0
         for values, step in history:
@@ -81,15 +97,12 @@ class Background(Sink):
         newest, count = self._latest
         self._latest = (step, count + 1 if step == newest else 1)
         numbers = {tag: float(value) for tag, value in values.items() if _is_number(value)}
-        if self._latest > self._has and numbers:
+        if numbers:
             self._put(Row(numbers, step, time.time(), self._latest[1]), most)
 
     def histogram(self, tag: str, values: torch.Tensor, step: int) -> None:
-        if step > self._has[0]:
-            kept = (
-                values.detach().cpu().numpy().astype(np.float32)
-            )  # a copy, as long as values are not changed in place
-            self._put(lambda tracker: tracker.histogram(tag, kept, step))
+        kept = values.detach().cpu().numpy().astype(np.float32, copy=True)
+        self._put(_Call(step, lambda tracker: tracker.histogram(tag, kept, step)))
 
     def _user_figure(self, tag: str, logged: LoggedFigure, step: int) -> None:
         try:
@@ -103,16 +116,14 @@ class Background(Sink):
 
     def figure(self, tag: str, png: bytes, size: tuple[int, int], step: int) -> None:
         del size
-        if step > self._has[0]:
-            self._put(lambda tracker: tracker.image(tag, png, step))
+        self._put(_Call(step, lambda tracker: tracker.image(tag, png, step)))
 
     def video(self, tag: str, gif: bytes, size: tuple[int, int], step: int) -> None:
         del size
-        if step > self._has[0]:
-            self._put(lambda tracker: tracker.video(tag, gif, step))
+        self._put(_Call(step, lambda tracker: tracker.video(tag, gif, step)))
 
     def summary(self, scores: Mapping[str, float | str], step: int) -> None:
-        self._put(lambda tracker: tracker.summary(scores, step))
+        self._put(_Call(sys.maxsize, lambda tracker: tracker.summary(scores, step)))
 
     def ended(self, ending: Ending) -> None:
         if self._ending is None:
@@ -123,7 +134,9 @@ class Background(Sink):
         self.ended("failed")
         self._thread.join(max(0.0, self._deadline - time.monotonic()))
         if self._thread.is_alive():
-            log.warning("%s: has not taken everything in time; %s", self.name, _ELSEWHERE)
+            log.warning("%s: has not taken everything in time; metrics.jsonl has all numbers", self.name)
+            self._is_abandoned = True
+            return
         if self._dropped:
             log.warning("%s: %s rows or pictures were dropped in all", self.name, f"{self._dropped:,}")
         if self._failed > 1:
@@ -141,12 +154,19 @@ class Background(Sink):
 
     def _run(self) -> None:
         try:
+            for module in self._modules:
+                import_module(module)
+            separate(_DRAWING, own := own_module())
             tracker = self._connect(self._mark.id)
+            separate(_DRAWING, own)  # in what was imported meanwhile
             self._remember(replace(self._mark, id=tracker.id, where=tracker.where))
         except BaseException as error:  # some libraries exit
             self._is_broken = True
             self._say(error)
             return
+        has: _Place = (self._mark.step, self._mark.rows)
+        if tracker.newest is not None:
+            has = (tracker.newest, sys.maxsize)
         is_open = True
         while is_open:
             waiting = [self._queue.get()]
@@ -155,14 +175,15 @@ class Background(Sink):
             if None in waiting:
                 is_open = False
                 waiting = waiting[: waiting.index(None)]
-            for is_row, group in groupby(waiting, lambda each: isinstance(each, Row)):
+            lacking = [each for each in waiting if each is not None and (each.step, each.index) > has]
+            for is_row, group in groupby(lacking, lambda each: isinstance(each, Row)):
                 self._send(tracker, is_row, list(group))
         self._attempt(lambda: tracker.close(self._ending or "failed"))
 
     def _send(self, tracker: Tracker, are_rows: bool, group: list[Any]) -> None:
         if not are_rows:
             for call in group:
-                self._attempt(lambda call=call: call(tracker))  # type: ignore[misc]
+                self._attempt(partial(call.send, tracker))
             return
         self._attempt(lambda: tracker.rows(group))
         # Also after a failure: it may have taken some of them.
@@ -182,7 +203,7 @@ class Background(Sink):
 
     def _say(self, error: BaseException) -> None:
         self._failed += 1
-        if self._failed == 1:
+        if self._failed == 1 and not self._is_abandoned:
             reason = " ".join(str(error).split())[:300]
             log.warning("%s: %s: %s; %s", self.name, type(error).__name__, reason, _ELSEWHERE)
 

@@ -52,7 +52,7 @@ class Mlflow(Tracker):
 
         self._folder = about.folder
         uri = target(spec, about.folder)
-        with _quiet():
+        with _quiet(), _alone(_beside(about.folder)):
             self._client = MlflowClient(tracking_uri=uri)  # which leaves MLflow's global state alone
             if id:
                 self.id = id
@@ -129,6 +129,22 @@ class Mlflow(Tracker):
                     self._client.log_artifact(self.id, str(path))
         finally:
             self._client.set_terminated(self.id, _STATUS[ending])
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: several seeds start together, and MLflow creates a database for the first that comes."""
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

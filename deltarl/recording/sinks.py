@@ -59,6 +59,7 @@ def _tracker(spec: WandbSpec | MlflowSpec, about: About) -> Sink:
         connect,
         folder / f"{spec.sink}.json",
         target,
+        modules=(spec.package,),
         history=metrics.history_in(record) if record.exists() else (),
     )
 

@@ -62,11 +62,13 @@ class Tracker:
         name: as in `logging`.
         id: identifies the tracker's run; a resumed run is given it again.
         where: an address or a folder, for people.
+        newest: the newest step that it has of a run which it continues; None if it does not know.
     """
 
     name: ClassVar[str]
     id: str
     where: str
+    newest: int | None = None
 
     def rows(self, rows: Sequence[Row]) -> None:
         """Send rows of numbers, in the order of their steps."""

@@ -16,14 +16,22 @@ from numpy.typing import NDArray
 from deltarl.recording.background import PATIENCE
 from deltarl.recording.spec import WandbSpec
 from deltarl.recording.tracker import About, Ending, Row, Tracker
+from deltarl.recording.wandb_files import newest_step
 
 log = logging.getLogger(__name__)
+
+# Less than the end of training waits for, so that a short run is recorded offline if the server cannot be reached.
+INIT_SECONDS = 20.0
 
 
 def target(spec: WandbSpec) -> str:
     """The user or team, and the project."""
     entity = spec.entity or os.environ.get("WANDB_ENTITY", "")
     return f"{entity}/{spec.project or os.environ.get('WANDB_PROJECT', 'deltarl')}"
+
+
+def _folder(about: About) -> Path:
+    return Path(os.environ.get("WANDB_DIR") or about.folder.parent)
 
 
 class Wandb(Tracker):
@@ -45,28 +53,37 @@ class Wandb(Tracker):
 
         self._wandb = wandb
         self.id = id or secrets.token_hex(4)
+        # Of a killed process, W&B may have less than it was given.
+        recorded = newest_step(_folder(about) / "wandb", id) if id else None
         if not (mode := os.environ.get("WANDB_MODE", "")):
             mode = "online" if wandb.login(prompt=False) else "offline"
         try:
-            self._run = self._init(spec, about, mode)
+            self._run = self._init(spec, about, mode, self.id)
         except wandb.errors.Error as error:
             if mode != "online":
                 raise
             log.warning("wandb: %s", " ".join(str(error).split()))
-            self._run = self._init(spec, about, mode := "offline")
+            # W&B does not let go of the id in this process.
+            self._run = self._init(spec, about, mode := "offline", secrets.token_hex(4))
+            self.id = id or self._run.id
         self.where = str(Path(self._run.dir).parent if mode != "online" else self._run.url)
         if mode == "offline" and os.environ.get("WANDB_MODE") != "offline":
-            log.warning("wandb: the run is recorded offline; upload it with: wandb sync %s", self.where)
-        self._newest = -1
+            into = "" if self._run.id == self.id else f"--id {self.id} "
+            log.warning("wandb: the run is recorded offline; upload it with: wandb sync %s%s", into, self.where)
+        self.newest = self._run.step - 1 if id and mode == "online" else recorded
+        self._latest = -1
         self._late = 0
 
-    def _init(self, spec: WandbSpec, about: About, mode: Any) -> Any:
-        folder = about.folder.parent
+    def _init(self, spec: WandbSpec, about: About, mode: Any, run_id: str) -> Any:
         options: dict[str, Any] = {} if mode == "offline" else {"resume": "allow"}
-        limits = {} if "WANDB_FINISH_TIMEOUT" in os.environ else {"finish_timeout": PATIENCE["finished"]}
+        limits = {
+            name: seconds
+            for name, seconds in {"init_timeout": INIT_SECONDS, "finish_timeout": PATIENCE["finished"]}.items()
+            if f"WANDB_{name.upper()}" not in os.environ
+        }
         entity, project = target(spec).split("/", 1)
         return self._wandb.init(
-            id=self.id,
+            id=run_id,
             entity=entity or None,
             project=project,
             group=spec.group or about.name,
@@ -74,7 +91,7 @@ class Wandb(Tracker):
             job_type="train",
             tags=[*dict.fromkeys((*spec.tags, about.task[:64], about.algorithm[:64]))],
             config={**about.config, "seed": about.seed, "versions": dict(about.facts)},
-            dir=os.environ.get("WANDB_DIR") or folder,
+            dir=_folder(about),
             mode=mode,
             settings=self._wandb.Settings(
                 console="off",  # W&B would replace stdout and stderr
@@ -92,10 +109,10 @@ class Wandb(Tracker):
 
     def _log(self, values: Mapping[str, Any], step: int) -> None:
         """Log values; W&B takes steps in order only, and merges what has the same step."""
-        if step < self._newest:
+        if step < self._latest:
             self._late += 1
             return
-        self._newest = step
+        self._latest = step
         self._run.log(dict(values), step=step)
 
     def histogram(self, tag: str, values: NDArray[np.float32], step: int) -> None:

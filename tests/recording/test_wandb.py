@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import wandb
 from matplotlib.figure import Figure
 from PIL import Image
 
 from deltarl.recording import About, make_logger, png_of
+from deltarl.recording.mark import Mark
 from deltarl.recording.sinks import logged
 from deltarl.recording.spec import WandbSpec
 from deltarl.recording.tracker import Ending
-from tests.recording.wandb_files import finished, history_in
+from deltarl.recording.wandb_files import newest_step
 from tests.trackers import offline
+from tests.wandb_runs import finished, history_in
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,3 +87,46 @@ def test_a_run_is_recorded_and_continued(tmp_path: Path, caplog: pytest.LogCaptu
         item.key or "/".join(item.nested_key): item for each in records(second, "summary") for item in each.update
     }
     assert summary["final/return_mean"].value_json == "7.0"
+
+
+@pytest.mark.parametrize("held", ["", "abcd1234"])
+def test_without_a_server_a_run_is_recorded_offline(
+    held: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {
+        "MODE": "online",
+        "API_KEY": "0" * 40,
+        "BASE_URL": "http://127.0.0.1:9",  # nobody listens there
+        "INIT_TIMEOUT": "0.5",
+    }.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # it has read its variables
+    folder = tmp_path / "hop" / "seed-3"
+    folder.mkdir(parents=True)
+    if held:
+        Mark("/deltarl", held, step=10, rows=1).write(folder / "wandb.json")
+    offline_run = write(folder, WandbSpec(), range(10, 40, 10))
+    assert [row["_step"] for row in history_in(offline_run)] == ([20, 30] if held else [10, 20, 30])
+    [run] = records(offline_run, "run")
+    mark = json.loads((folder / "wandb.json").read_text())
+    assert mark["id"] == (held or run.run_id)
+    upload = f"upload it with: wandb sync {f'--id {held} ' if held else ''}{offline_run}"
+    assert upload in caplog.text
+    wandb.teardown()
+
+
+def test_a_killed_process_has_less_than_it_was_given(tmp_path: Path) -> None:
+    folder = tmp_path / "hop" / "seed-3"
+    folder.mkdir(parents=True)
+    first = write(folder, WandbSpec(), range(10, 50, 10))
+    run_id = records(first, "run")[0].run_id
+    [path] = first.glob("*.wandb")
+    assert newest_step(first.parent, run_id) == 40
+    whole = path.read_bytes()
+    at = whole.index(b'"train/loss"') if b'"train/loss"' in whole else whole.index(b"train/loss")
+    path.write_bytes(whole[: at + 20])  # in its first row
+    assert newest_step(first.parent, run_id) == -1
+    assert newest_step(first.parent, "another") is None
+    Mark("/deltarl", run_id, step=40, rows=1).write(folder / "wandb.json")
+    second = write(folder, WandbSpec(), range(10, 60, 10))
+    assert [row["_step"] for row in history_in(second)] == [10, 20, 30, 40, 50]
