@@ -93,8 +93,7 @@ def _check(member: ZipInfo, most: Callable[[str], int | None]) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in {0, stat.S_IFREG}:
         raise ValueError(f"{name[:80]!r} is {'a link' if kind == stat.S_IFLNK else 'not a regular file'}")
-    largest = most(name)
-    if name != member.filename or largest is None:
+    if (largest := most(name)) is None:
         raise ValueError(f"contains {name[:80]!r}, which does not belong in it")
     if member.flag_bits & _ENCRYPTED:
         raise ValueError(f"{name} is encrypted")

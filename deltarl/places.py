@@ -8,6 +8,16 @@ from pathlib import Path
 from deltarl.errors import ConfigError
 
 
+def shipped() -> Path:
+    """The folder of the shipped files.
+
+    It is the checkout if this is one (an editable install has a stale `_specs` too), else a folder of the package.
+    """
+    package = Path(__file__).resolve().parent
+    checkout = package.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else package / "_specs"
+
+
 def expanded(path: str | Path, asker: str) -> Path:
     """Expand `~` and `~user` in a path.
 

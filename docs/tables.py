@@ -128,7 +128,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/guide.md": {"evaluation_cost": measured.evaluation_cost_table},
     "docs/policies.md": {"support": support_table},
     "docs/learning.md": {"learning": trained.learning_tables},
-    "docs/deploy.md": {"latency": measured.latency_table},
+    "docs/deploy.md": {"latency": measured.latency_table, "agents": trained.agents_table},
     "docs/long-runs.md": {"checkpoint_cost": measured.checkpoint_cost_table},
     "docs/gates.md": {
         "gates_seen": measured.gates_seen_table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from pathlib import Path
@@ -15,9 +16,11 @@ from deltarl.agents import (
     build_policy,
 )
 from deltarl.agents.build import roles_of
+from deltarl.comparison.statistics import mean
 from deltarl.envs import EnvSpec, ScoreSpec, build_envs
+from deltarl.export.scores import known_scores
 from deltarl.library import read_yaml
-from deltarl.training import RunSpec
+from deltarl.training import RunSpec, packed
 
 ROOT = Path(__file__).resolve().parent.parent
 LEARNING = ROOT / "results" / "learning"
@@ -41,6 +44,32 @@ def quickstart_table() -> str:
             "",
             "| seed | return | training |",
             "|---|---|---|",
+            *rows,
+        ]
+    )
+
+
+def agents_table() -> str:
+    """The packed agents that come with deltarl, from their files."""
+    rows = []
+    for name, path in packed.shipped().items():
+        pack = packed.read_pack(path)
+        spec = RunSpec.model_validate(yaml.safe_load(pack.files["config.yaml"]))
+        seeds = list(csv.DictReader(io.StringIO(pack.files["seeds.csv"].decode())))
+        [own] = (row for row in seeds if int(row["seed"]) == pack.manifest.seed)
+        each = mean(np.array([float(row["return_mean"]) for row in seeds]))
+        known = [_number(score.mean) for score in known_scores(spec.env).values()]
+        rows.append(
+            f"| `{name}` | {spec.env.id} | {spec.agent.algorithm} | {spec.actor_torso.label()} | {int(own['steps']):,} "
+            f"| {_number(float(own['return_mean']))} ± {_number(float(own['return_std']))} "
+            f"| {_number(each.estimate)} [{_number(each.low or 0)}, {_number(each.high or 0)}], {len(seeds)} seeds "
+            f"| {' | '.join(known)} |"
+        )
+    return "\n".join(
+        [
+            "| name | task | algorithm | torso | steps | return of the packed policy (± over episodes) "
+            "| mean over seeds (95% interval) | random | published |",
+            "|---|---|---|---|---|---|---|---|---|",
             *rows,
         ]
     )

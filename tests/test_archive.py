@@ -146,8 +146,8 @@ def test_archives_that_lie_about_their_size_take_no_memory(attack: Callable[[], 
 def test_what_was_packed_is_unpacked(tmp_path: Path) -> None:
     (tmp_path / "agent.zip").write_bytes(WHOLE)
     assert archive.unpacked(tmp_path / "agent.zip", most) == FILES
-    assert archive.names_in(tmp_path / "agent.zip") == set(FILES)
     (tmp_path / "link.zip").symlink_to("agent.zip")
+    assert archive.names_in(tmp_path / "link.zip") == set(FILES)
     assert archive.unpacked(tmp_path / "link.zip", most) == FILES
 
 

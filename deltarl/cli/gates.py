@@ -13,10 +13,10 @@ from deltarl.cli.early import check_folder
 from deltarl.cli.evaluate import RunArgument, SeedOption, describe
 from deltarl.cli.tables import print_table
 from deltarl.envs import FIRST_EVALUATION_SEED
-from deltarl.errors import ConfigError
+from deltarl.errors import ConfigError, nearest
 from deltarl.reading import check_plain, readable
 from deltarl.training.lookup import GATES
-from deltarl.training.packed import opened, read_pack
+from deltarl.training.packed import found, opened, read_pack, shipped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,10 +74,11 @@ def gates(
 
     Example: deltarl gates runs/quickstart/seed-0 --set erase=off
     """
+    run = found(run)
     if run.is_file():
         read_pack(run)
     else:
-        check_folder(run)
+        check_folder(run, nearest(str(run), shipped()))
         check_plain(run)
     if settings:
         if episode or out is not None:

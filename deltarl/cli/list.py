@@ -28,6 +28,7 @@ class Kind(StrEnum):
     spaces = "spaces"
     torsos = "torsos"
     encoders = "encoders"
+    trained = "trained"
     runs = "runs"
 
 
@@ -39,6 +40,7 @@ ABOUT = {
     Kind.spaces: "what to search: deltarl tune CONFIG --space NAME",
     Kind.torsos: "kinds of networks: torso=NAME",
     Kind.encoders: "what stands before a torso: encoder=NAME",
+    Kind.trained: "trained agents that come with deltarl: deltarl play NAME",
     Kind.runs: "runs with their scores, in the folder runs or --out",
 }
 
@@ -103,6 +105,7 @@ def list_(
             Kind.spaces: (("space", "parameters", "sampler", "pruner", "about"), _spaces),
             Kind.torsos: (("torso", "new state", "about"), _torsos),
             Kind.encoders: (("encoder", "about"), _encoders),
+            Kind.trained: (("trained", "return", "task", "agent", "steps"), _trained),
         }[kind]
         rows = full = [dict(zip(columns, cells, strict=True)) for cells in read()]
     chosen = [index for index, row in enumerate(full) if _has_all(row, filters or ())]
@@ -196,6 +199,14 @@ def _encoders() -> Iterator[tuple[str, ...]]:
 
     for kind, family in ENCODER_KINDS.items():
         yield kind, str(family.__doc__).split("\n")[0]
+
+
+def _trained() -> Iterator[tuple[str, ...]]:
+    from deltarl.training.packed import shipped_folder
+
+    for row in list_runs.found_in(shipped_folder()):
+        shown = row.shown()
+        yield Path(row.run).stem, shown["return"], shown["task"], shown["agent"], shown["steps"]
 
 
 def about(path: Path) -> str:

@@ -17,7 +17,7 @@ from deltarl.errors import ConfigError, suggestion
 from deltarl.reading import check_plain
 from deltarl.recording import metrics_in
 from deltarl.training import folder as files
-from deltarl.training.packed import opened
+from deltarl.training import packed
 from deltarl.training.records import evaluations_in
 
 EVALUATIONS, ROLLOUTS = "eval/return_mean", "rollout/ep_rew_mean"
@@ -46,7 +46,7 @@ def runs_in(paths: Sequence[Path]) -> list[Path]:
         ConfigError: if a path does not exist or holds no run.
     """
     found: dict[Path, None] = {}
-    for path in paths:
+    for path in map(packed.found, paths):
         if path.is_file():
             found[path] = None
             continue
@@ -73,7 +73,7 @@ def curve_of(run: Path, key: str) -> Curve:
     Raises:
         ConfigError: if the run has not recorded `key`; names the nearest key that it has.
     """
-    with opened(run) as folder:
+    with packed.opened(run) as folder:
         check_plain(folder)
         if key == EVALUATIONS:
             points = _returns_in(folder)
@@ -94,7 +94,7 @@ def default_key(runs: Sequence[Path]) -> str:
 
 
 def _has_several_evaluations(run: Path) -> bool:
-    with opened(run) as folder:
+    with packed.opened(run) as folder:
         return len(_returns_in(folder)) > 1
 
 

@@ -162,7 +162,7 @@ def _remarks(card: Card) -> Iterator[str]:
 def _networks(card: Card) -> str:
     spec = card.run.spec
     counts = parameters_by_role(spec)
-    named = {"actor_torso": "actor", "critic_torso": "critics", "encoder": "encoder"}
+    named = {"actor_torso": "actor", "critic_torso": "critic", "encoder": "encoder"}
     rows = [f"| {named[role]} | {getattr(spec, role).label()} | {count:,} |" for role, count in counts.items()]
     return "\n".join(["| network | kind | parameters |", "|---|---|---|", *rows])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deltarl import yaml_text
 from deltarl.checkpoints import checkpoint
@@ -192,10 +193,10 @@ def _curve(scores: Sequence[SeedScore]) -> bytes | None:
             curves += [curve] if len(curve.steps) > 1 else []
     if not curves:
         return None
-    content = io.BytesIO()
-    learning_curves({"this run": curves}, EVALUATIONS).savefig(
-        content, format="png", dpi=90, metadata={"Software": None}
-    )
+    drawn, content = io.BytesIO(), io.BytesIO()
+    learning_curves({"this run": curves}, EVALUATIONS).savefig(drawn, format="png", dpi=90)
+    # Few colours take a third of the space.
+    Image.open(drawn).convert("RGB").quantize(64).save(content, format="png", optimize=True)
     return content.getvalue()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deltarl import places
 from deltarl.errors import ConfigError, suggestion
 
 # Folders of YAML files, and what to call one file in each.
@@ -57,11 +58,4 @@ def names(kind: str) -> list[str]:
 
 
 def _folders(kind: str) -> list[Path]:
-    return [folder for folder in (Path.cwd() / kind, _shipped() / kind) if folder.is_dir()]
-
-
-def _shipped() -> Path:
-    """The checkout's folders if this is a checkout (an editable install has a stale `_specs` too), else the wheel's."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else package / "_specs"
+    return [folder for folder in (Path.cwd() / kind, places.shipped() / kind) if folder.is_dir()]

@@ -46,7 +46,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
     """Load a run from its safe formats only: YAML, JSON, safetensors and NumPy without pickle.
 
     Args:
-        folder: the run's folder, `.../seed-<n>`, or a packed agent.
+        folder: the run's folder, `.../seed-<n>`, a packed agent, or the name of a shipped one.
         device: the policy's device, as in Stable-Baselines3.
         best: load the policy of the best evaluation instead of the final one; the run need not have finished. A packed
             agent contains one policy, which is loaded without asking for it.
@@ -54,7 +54,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
     Raises:
         ConfigError: if the folder contains no finished run (with `best`: no evaluated run), or its files are damaged.
     """
-    folder = Path(folder)
+    folder = packed.found(Path(folder))
     with packed.opened(folder) as inside:
         if inside != folder:
             if best and (inside / files.POLICY).is_file():
@@ -65,7 +65,7 @@ def load_run(folder: Path | str, device: str = "auto", best: bool = False) -> Ru
 
 def _load(folder: Path, device: str, best: bool) -> Run:
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder")
+        raise ConfigError(packed.nothing_at(folder))
     if seeds := sorted(path.name for path in folder.glob("seed-*")):
         raise ConfigError(f"{folder}: contains runs but is not one; give one of {', '.join(seeds)} in it")
     check_plain(folder)

@@ -15,11 +15,12 @@ GATES = packed.GATES
 def runs_in(folder: Path) -> list[Path]:
     """The runs that a path names: the run itself, or those of the seeds in it, in order.
 
-    A packed agent counts as one run.
+    A packed agent counts as one run; a bare name may be that of a shipped one.
 
     Raises:
         ConfigError: if there is none, if one is a link, or if a packed agent is damaged.
     """
+    folder = packed.found(folder)
     if folder.is_file():
         packed.read_pack(folder)
         return [folder]
@@ -32,7 +33,7 @@ def runs_in(folder: Path) -> list[Path]:
             if (path / CONFIG).is_file():
                 found.append(path)
     if not found:
-        raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else f"{folder}: no such folder")
+        raise ConfigError(f"{folder}: contains no run" if folder.is_dir() else packed.nothing_at(folder))
     for path in found:
         check_plain(path)
     return found
@@ -45,7 +46,7 @@ def resumable_in(folder: Path) -> list[Path]:
         ConfigError: as `runs_in`, and for a packed agent.
     """
     found = runs_in(folder)
-    if folder.is_file():
+    if found[0].is_file():
         raise ConfigError(
             f"{folder}: a packed agent has no optimizer and no replay buffer to resume with; "
             f"train a new run from its policy with init_from={folder}"

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deltarl import archive, disk, places
 from deltarl.checkpoints.manifest import NORMALIZER, POLICY, File
-from deltarl.errors import ConfigError
+from deltarl.errors import ConfigError, nearest
 from deltarl.reading import neutralised, parse_json, readable
 from deltarl.scratch import scratch
 
@@ -174,6 +174,26 @@ def check_target(path: Path, asker: str, *, overwrite: bool) -> None:
         raise ConfigError(f"{asker}: {path} already exists; give another name, or --overwrite")
 
 
+def shipped() -> dict[str, Path]:
+    """The packed agents that come with deltarl, by name."""
+    return {path.stem: path for path in sorted(shipped_folder().glob(f"*{SUFFIX}"))}
+
+
+def shipped_folder() -> Path:
+    """The folder of the packed agents that come with deltarl."""
+    return places.shipped() / "results" / "agents"
+
+
+def found(run: Path) -> Path:
+    """The run, or the shipped agent of that name if there is no such file or folder."""
+    return run if run.exists() else shipped().get(str(run), run)
+
+
+def nothing_at(run: Path) -> str:
+    """The message that there is no such run, with the nearest shipped agent."""
+    return f"{run}: no such folder{nearest(str(run), shipped())}"
+
+
 def is_pack(path: Path) -> bool:
     """Whether a file is a packed agent, damaged or not, by its names."""
     if path.suffix.lower() != SUFFIX or not path.is_file():
@@ -189,11 +209,14 @@ def is_pack(path: Path) -> bool:
 def opened(run: Path) -> Iterator[Path]:
     """A run as a folder to read: the run's folder itself, or a packed agent, unpacked for the duration of the context.
 
+    A bare name is that of a shipped agent, if there is no such file or folder.
+
     Errors name the packed agent, not the temporary folder.
 
     Raises:
         ConfigError: if the packed agent is damaged, or cannot be unpacked.
     """
+    run = found(run)
     if not run.is_file():
         yield run
         return

@@ -109,7 +109,7 @@ def test_doctor_says_what_works(deltarl: Deltarl, monkeypatch: pytest.MonkeyPatc
         (
             ("list", "cats"),
             "list: cannot list 'cats'; expected one of agents, envs, configs, comparisons, spaces, torsos, encoders, "
-            "runs",
+            "trained, runs",
         ),
         (("list", "runs"), "no folder 'runs'; give --out"),
         (("list", "--out", "x"), "--out applies to runs only"),

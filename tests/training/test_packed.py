@@ -13,10 +13,10 @@ from zipfile import ZipFile
 import numpy as np
 import pytest
 
-from deltarl import ConfigError, load_run
+from deltarl import ConfigError, evaluate, load_run
 from deltarl.archive import packed as archived
 from deltarl.cli.show import show
-from deltarl.training.packed import is_pack, largest, opened, read_pack, write_pack
+from deltarl.training.packed import is_pack, largest, opened, read_pack, shipped, write_pack
 from tests.quick import Deltarl
 from tests.test_reading import LAUGHS
 from tests.training.foreign_runs import PACKED, as_pack, zipped
@@ -163,3 +163,27 @@ def test_what_is_too_large_is_not_packed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"pack: config\.yaml has 1,048,577 bytes; a packed agent takes 1,048,576"):
         write_pack(tmp_path / "agent.zip", content, seed=0, policy="final", version="0")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_agents_are_small_trained_and_found_by_name(name: str) -> None:
+    assert shipped()[name].stat().st_size <= 300_000
+    run = load_run(name, device="cpu")
+    assert (run.folder, run.spec.init_from) == (shipped()[name], None)
+    random = run.spec.env.random_score
+    assert random is not None
+    assert evaluate(run, episodes=1).return_mean > random.mean + 500
+
+
+def test_a_folder_of_that_name_comes_first(foreign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(foreign.parent)
+    foreign.rename("hopper_ppo_delta")
+    assert load_run("hopper_ppo_delta").folder == Path("hopper_ppo_delta")
+
+
+def test_shipped_agents_are_listed_and_suggested(deltarl: Deltarl) -> None:
+    status, out, _ = deltarl("list", "trained", "--json")
+    assert status == 0
+    assert {row["trained"] for row in json.loads(out)} == set(shipped())
+    for verb in ("evaluate", "gates"):
+        assert deltarl(verb, "hopper_ppo_dleta")[2].endswith("no such folder; did you mean 'hopper_ppo_delta'?\n")
