@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deltarl.comparison.erasure import ERASURE
 from deltarl.comparison.looks import LOOKS
-from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
+from deltarl.comparison.spec import COMPARISON, COSTS, SIZES, TUNING, UNTUNED
 from deltarl.gates import read_record
 from deltarl.gates.record import write_record
 from deltarl.training import folder as files
@@ -27,9 +27,11 @@ WHOLE = (files.CONFIG, files.PROVENANCE, files.EVALUATIONS, files.RESUMES, files
 def keep(source: Path, target: Path) -> None:
     """Copy the records of every finished run that is not in the target yet."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in (COMPARISON, SIZES, COSTS, LOOKS):
+    for name in (COMPARISON, SIZES, COSTS, LOOKS, TUNING):
         if (source / name).exists():
             shutil.copy(source / name, target / name)
+    if (source / UNTUNED).is_dir():
+        keep(source / UNTUNED, target / UNTUNED)
     for result in sorted(source.glob(f"*/*/seed-*/{files.RESULT}")):
         run = target / result.parent.relative_to(source)
         if not (run / files.RESULT).exists():

@@ -8,13 +8,13 @@ from typing import Any, get_args
 from pydantic import TypeAdapter
 
 from deltarl.agents import AnyAgentSpec
-from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec
+from deltarl.comparison.spec import ARM_KEYS, ComparisonSpec, TuneSpec
 from deltarl.encoders import ENCODER_KINDS
 from deltarl.envs import EnvSpec
 from deltarl.errors import Spec
 from deltarl.recording.spec import LOGGERS
 from deltarl.schema_kinds import Kind
-from deltarl.search.spec import SearchSpec
+from deltarl.search.spec import SearchSpec, SpaceSpec
 from deltarl.torsos import KINDS
 from deltarl.training.spec import RunSpec
 
@@ -30,7 +30,7 @@ def schema_of(kind: Kind) -> dict[str, Any]:
     """
     definitions: dict[str, Any] = {}
     if kind is Kind.space:
-        return {"$schema": DIALECT, "title": f"deltarl {kind}", **_space(definitions), "$defs": definitions}
+        return {"$schema": DIALECT, "title": f"deltarl {kind}", **_space(SearchSpec, definitions), "$defs": definitions}
     kinds = _kinds(definitions)
     if kind is Kind.env:
         schema = _object([EnvSpec], definitions, required=["id", "kind"])
@@ -65,12 +65,15 @@ def _comparison(config: dict[str, Any], definitions: dict[str, Any]) -> dict[str
     arm = {**config, "required": [], "properties": {key: shared[key] for key in ARM_KEYS}}
     for group, form in (("tasks", task), ("arms", arm), ("variants", arm)):
         own["properties"][group]["additionalProperties"] = {"anyOf": [{"type": "string"}, form]}
+    tune = _space(TuneSpec, definitions)
+    tune["properties"]["space"] = {"anyOf": [{"type": "string"}, tune["properties"]["space"]]}
+    own["properties"]["tune"] = {"anyOf": [{"type": "null"}, tune], **_told(own["properties"]["tune"])}
     return {**own, "properties": {**shared, **own["properties"]}}
 
 
-def _space(definitions: dict[str, Any]) -> dict[str, Any]:
+def _space(model: type[SpaceSpec], definitions: dict[str, Any]) -> dict[str, Any]:
     """The keys of a space; a list is a choice, and a bare name is a sampler or pruner with its defaults."""
-    own = _object([SearchSpec], definitions, required=["space"])
+    own = _object([model], definitions, required=["space"])
     parameters = own["properties"]["space"]
     parameters["additionalProperties"] = {"anyOf": [{"type": "array"}, parameters["additionalProperties"]]}
     for name in ("sampler", "pruner"):

@@ -52,7 +52,8 @@ ORDER = (
     ("training",),
     ("launch",),
     ("library",),
-    ("schema", "comparison", "search", "export"),
+    ("search", "export"),
+    ("schema", "comparison"),
     ("bench",),
     ("cli",),
 )

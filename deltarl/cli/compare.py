@@ -101,6 +101,13 @@ def _tell(comparison: Comparison) -> None:
             left = "" if size.mismatch is None else f"{size.mismatch:+.2%}"
             table.add_row(task, arm, f"{size.parameters:,}", f"{size.flops:,}", inner, left)
     print_table(table)
+    if (tune := comparison.spec.tune) is not None:
+        searches = sum(map(len, comparison.searches.values()))
+        most = searches * (tune.trials + len(comparison.spec.arms) - 1) * len(tune.seeds)
+        typer.echo(
+            f"tuning first: {searches} searches of {tune.trials} trials, at most {most} runs; without it another "
+            f"{len(comparison.cells)} runs, and with it"
+        )
     typer.echo(f"{len(comparison.cells)} runs of {_listed(comparison)} steps: {comparison.folder}")
 
 

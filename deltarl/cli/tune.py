@@ -115,7 +115,7 @@ def _tell(search: Search) -> None:
         when = "; ".join(f"{other}: {_listed(wanted)}" for other, wanted in parameter.when.items())
         add_row(table, [path, parameter.told(), when])
     print_table(table)
-    runs = f"{search.spec.n_seeds} run{'s' if search.spec.n_seeds > 1 else ''}"
+    runs = f"{len(search.seeds)} run{'s' if len(search.seeds) > 1 else ''}"
     typer.echo(
         f"each trial: {runs} of {search.run.total_timesteps:,} steps, {search.evaluations} evaluations each; sampler "
         f"{search.spec.sampler.name}, pruner {search.spec.pruner.name}: {search.folder}"

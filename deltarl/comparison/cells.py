@@ -81,7 +81,7 @@ def run_cells(
         places.check_folder(comparison.folder, "out")
     _check_alike(done)
     _check(todo)
-    _write(comparison)
+    write_description(comparison)
     if not todo:
         return Ran(tuple(done))
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
@@ -163,7 +163,7 @@ def placed_on_a_device(spec: RunSpec, number: int) -> RunSpec:
     return spec.model_copy(update={"device": f"cuda:{number % count}"})
 
 
-def _write(comparison: Comparison) -> None:
+def write_description(comparison: Comparison) -> None:
     """Write the description of the comparison, and the sizes of its arms, into its folder."""
     sizes = {task: {arm: asdict(size) for arm, size in arms.items()} for task, arms in comparison.sizes.items()}
     with files.usable(comparison.folder):

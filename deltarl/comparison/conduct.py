@@ -16,7 +16,9 @@ from deltarl.comparison.erasure import measure_erasure, unmeasured
 from deltarl.comparison.looks import record_look
 from deltarl.comparison.records import read_measured, read_study
 from deltarl.comparison.report import PAGE, is_of, sources_of, write_analysis
-from deltarl.comparison.spec import COSTS, Comparison
+from deltarl.comparison.spec import COSTS, UNTUNED, Comparison
+from deltarl.comparison.tuning import tuned, untuned
+from deltarl.errors import ConfigError
 from deltarl.launch.display import default_console
 from deltarl.launch.launcher import Launcher
 from deltarl.training import RunSpec, TrainingStopped
@@ -57,9 +59,10 @@ def compare(
 ) -> Compared:
     """Train every unfinished run of a comparison, and write the report.
 
-    Interrupted runs are resumed. A run that fails does not stop the others; the next call starts it again. When all
-    have finished, the arms' costs are measured once, and policies that erase are evaluated once without erasing. If
-    there is nothing left to do, nothing is written. A script needs the guard `if __name__ == "__main__":`.
+    The arms are tuned first, if the comparison says so. Interrupted runs are resumed. A run that fails does not stop
+    the others; the next call starts it again. When all have finished, the arms' costs are measured once, and policies
+    that erase are evaluated once without erasing. If there is nothing left to do, nothing is written. A script needs
+    the guard `if __name__ == "__main__":`.
 
     Args:
         comparison: from `load_comparison`.
@@ -72,10 +75,19 @@ def compare(
     Raises:
         ConfigError: before anything is written, if the folder contains runs of another config, or if a run cannot be
             built from its config.
+        SeedFailedError: if no trial of an arm finishes.
         TrainingStopped: if a signal requested it, once everything is stored; or if the disk has no room for the report.
     """
-    console = console or default_console()
-    ran = run_cells(comparison, console, command or sys.argv, jobs=jobs, shard=shard, launcher=launcher)
+    console, command = console or default_console(), command or sys.argv
+    before, without = Ran(()), comparison
+    if comparison.spec.tune is not None:
+        if shard != (1, 1):
+            raise ConfigError("--shard: a comparison with tune cannot be divided among machines; use a launcher")
+        comparison = tuned(comparison, console, command, jobs=jobs, launcher=launcher)
+    ran = run_cells(comparison, console, command, jobs=jobs, shard=shard, launcher=launcher)
+    if comparison.spec.tune is not None:
+        console.print("the same without tuning", highlight=False)
+        before = run_cells(untuned(without), console, command, jobs=jobs, shard=shard, launcher=launcher)
     finished = len(ran.before) + len(ran.now)
     try:
         with files.usable(comparison.folder):
@@ -87,7 +99,11 @@ def compare(
             f"no space left on the disk: {finished} of {len(comparison.cells)} runs have finished; when there is room, "
             "repeat the command to resume"
         ) from error
-    return Compared(comparison.folder, finished, ran.failed, ran.stopped, page)
+    failed, stopped = (
+        {**getattr(ran, kind), **{f"{UNTUNED}/{label}": why for label, why in getattr(before, kind).items()}}
+        for kind in ("failed", "stopped")
+    )
+    return Compared(comparison.folder, finished, failed, stopped, page)
 
 
 def _report(comparison: Comparison, ran: Ran, console: Console) -> Path | None:

@@ -13,7 +13,19 @@ from pydantic import ValidationError
 
 from deltarl import places, yaml_text
 from deltarl.comparison.axes import flattened
-from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, Cell, Comparison, ComparisonSpec
+from deltarl.comparison.searches import searches_of, with_the_space
+from deltarl.comparison.spec import (
+    ARM_KEYS,
+    COMPARISON,
+    COSTS,
+    SIZES,
+    TRIALS,
+    TUNING,
+    UNTUNED,
+    Cell,
+    Comparison,
+    ComparisonSpec,
+)
 from deltarl.errors import ConfigError, first_complaint
 from deltarl.library import (
     COMMAND_LINE,
@@ -44,7 +56,7 @@ BARE = {
 }
 # Set by the comparison itself for every cell.
 OF_THE_COMPARISON = fields_of(Part.PLACE)
-RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS)
+RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS, TUNING, TRIALS, UNTUNED)
 
 
 def load_comparison(name: str, *overrides: str) -> Comparison:
@@ -76,6 +88,7 @@ def read_comparison(path: Path, *overrides: str) -> tuple[ComparisonSpec, Layer]
     for text in overrides:
         _lay_over(layer, parse_override(text))
         _spell_out(layer)
+    with_the_space(layer)
     return _own(layer, path.stem), layer
 
 
@@ -93,6 +106,8 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
     notes: dict[str, None] = {}
     sizes: dict[str, dict[str, Size]] = {}
     by_task: dict[str, dict[str, RunSpec]] = {}
+    unmatched: dict[str, dict[str, RunSpec]] = {}
+    own_of_arms = {arm: [layer.under(*part) for part in spec.parts(arm)] for arm in spec.arms}
     for task, (in_file, point) in spec.points.items():
         own = deepcopy(layer.under("tasks", in_file))
         base = Layer({}, {}, layer.source)
@@ -100,10 +115,9 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
             base = read_yaml(find("configs", str(config), layer.asker(("tasks", in_file, "config"))))
             for key in OF_THE_COMPARISON:
                 base.data.pop(key, None)
-        arms: dict[str, RunSpec] = {}
+        arms = unmatched[task] = {}
         for arm in spec.arms:
-            of_arm = (layer.under(*part) for part in spec.parts(arm))
-            resolution = compose([base, common, own, *_at(point, layer), *of_arm], arm)
+            resolution = compose([base, common, own, *_at(point, layer), *own_of_arms[arm]], arm)
             notes |= dict.fromkeys(resolution.notes)
             arms[arm] = resolution.spec
         from deltarl.comparison.matching import MOST_MISMATCH, match_sizes  # noqa: PLC0415 - errors come before slow imports
@@ -124,7 +138,8 @@ def _resolved(spec: ComparisonSpec, layer: Layer, text: str) -> Comparison:
         for task, arms in by_task.items()
         for arm, run in arms.items()
     )
-    return Comparison(spec, places.expanded(out, "out") / spec.name, cells, sizes, text, tuple(notes))
+    found = Comparison(spec, places.expanded(out, "out") / spec.name, cells, sizes, text, tuple(notes))
+    return found if spec.tune is None else searches_of(found, layer, own_of_arms, unmatched)
 
 
 def _at(point: Mapping[str, Any], layer: Layer) -> Iterator[Layer]:

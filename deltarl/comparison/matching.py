@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from deltarl.agents import build_policy
-from deltarl.envs import build_envs
+from deltarl.envs import EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.gates.encoders import encoders
 from deltarl.gates.measure import networks
@@ -103,26 +104,8 @@ def match_sizes(
         ConfigError: if an arm cannot come within 2% of the reference, or only one of its torsos has inner widths; if
             the environment or a policy cannot be built.
     """
-    env = next(iter(arms.values())).env
-    with one_message(f"env: {env.id} cannot be built from the config"):
-        envs = build_envs(env, 0, 1)
-    with closing(envs):
-        known: dict[Any, tuple[int, int]] = {}  # arms that differ only in how they learn have the same networks
-
-        def measured(spec: RunSpec) -> Counted:
-            networks_of = (spec.agent.algorithm, spec.agent.policy, *(getattr(spec, part) for part in PARTS))
-            if networks_of not in known:
-                known[networks_of] = counted(spec)
-            return Counted(spec, *known[networks_of])
-
-        def counted(spec: RunSpec) -> tuple[int, int]:
-            with one_message(f"agent: {spec.agent.algorithm} cannot be built for {env.id}"):
-                policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs, spec.encoder)
-            return parameters_of(policy), flops_of(policy)
-
-        def amount(counted: Counted) -> int:
-            return counted.flops if match == "flops" else counted.parameters
-
+    amount = partial(_amount, match=match)
+    with _measuring(next(iter(arms.values())).env) as measured:
         found = {arm: measured(spec) for arm, spec in arms.items()}
         goal = amount(found[reference])
         if match != "width":
@@ -135,16 +118,61 @@ def match_sizes(
                             f"arm {arm}: its {match} cannot come closer to those of {reference} than {left:+.1%}, but "
                             f"at most {MOST_MISMATCH:.0%} is allowed; give other widths or match: width"
                         )
-    sizes = {
+    return {arm: counted.spec for arm, counted in found.items()}, _sizes(found, reference, match)
+
+
+def sizes_of(arms: Mapping[str, RunSpec], reference: str, match: Match) -> dict[str, Size]:
+    """The sizes of one task's arms as they stand; arguments and errors as for `match_sizes`."""
+    return _sizes(counted_of(arms), reference, match)
+
+
+def _sizes(arms: Mapping[str, Counted], reference: str, match: Match) -> dict[str, Size]:
+    goal = _amount(arms[reference], match)
+    return {
         arm: Size(
             counted.parameters,
             counted.flops,
             _inner(counted.spec),
-            None if match == "width" else amount(counted) / goal - 1,
+            None if match == "width" else _amount(counted, match) / goal - 1,
         )
-        for arm, counted in found.items()
+        for arm, counted in arms.items()
     }
-    return {arm: counted.spec for arm, counted in found.items()}, sizes
+
+
+def _amount(counted: Counted, match: Match) -> int:
+    return counted.flops if match == "flops" else counted.parameters
+
+
+def counted_of(runs: Mapping[str, RunSpec]) -> dict[str, Counted]:
+    """The parameters and FLOPs of runs of one task, as they stand.
+
+    Raises:
+        ConfigError: if the environment or a policy cannot be built.
+    """
+    with _measuring(next(iter(runs.values())).env) as measured:
+        return {name: measured(spec) for name, spec in runs.items()}
+
+
+@contextmanager
+def _measuring(env: EnvSpec) -> Iterator[Callable[[RunSpec], Counted]]:
+    """Counts the parameters and FLOPs of runs in an environment."""
+    with one_message(f"env: {env.id} cannot be built from the config"):
+        envs = build_envs(env, 0, 1)
+    known: dict[Any, tuple[int, int]] = {}  # arms that differ only in how they learn have the same networks
+
+    def measured(spec: RunSpec) -> Counted:
+        networks_of = (spec.agent.algorithm, spec.agent.policy, *(getattr(spec, part) for part in PARTS))
+        if networks_of not in known:
+            known[networks_of] = counted(spec)
+        return Counted(spec, *known[networks_of])
+
+    def counted(spec: RunSpec) -> tuple[int, int]:
+        with one_message(f"agent: {spec.agent.algorithm} cannot be built for {env.id}"):
+            policy = build_policy(spec.agent, spec.actor_torso, spec.critic_torso, envs, spec.encoder)
+        return parameters_of(policy), flops_of(policy)
+
+    with closing(envs):
+        yield measured
 
 
 def _is_scalable(arm: str, spec: RunSpec, parts: Sequence[str]) -> bool:

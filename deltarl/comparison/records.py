@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from deltarl.comparison.costs import Cost
 from deltarl.comparison.intervals import Array
 from deltarl.comparison.load import read_comparison
 from deltarl.comparison.matching import Size
-from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, ComparisonSpec
+from deltarl.comparison.spec import ARM_KEYS, COMPARISON, COSTS, SIZES, UNTUNED, ComparisonSpec
+from deltarl.comparison.tuning_record import Tuned, read_tuning
 from deltarl.errors import ConfigError, plain
 from deltarl.reading import check_plain, number, read_json, readable
 from deltarl.recording import metrics_in
@@ -81,6 +82,8 @@ class Study:
         unlisted: labels of finished runs in the folder that the comparison does not list.
         sizes: sizes of each task's arms; the fields of `matching.Size`.
         costs: costs of each task's arms; the fields of `costs.Cost`. Empty if they were not measured.
+        tuning: how the arms were tuned, by task and arm; empty if they were not.
+        untuned: the same runs without tuning, as far as they have finished.
     """
 
     folder: Path
@@ -90,6 +93,8 @@ class Study:
     unlisted: tuple[str, ...]
     sizes: dict[str, dict[str, dict[str, Any]]]
     costs: dict[str, dict[str, dict[str, Any]]]
+    tuning: Mapping[str, Mapping[str, Tuned]] = field(default_factory=dict)
+    untuned: tuple[Record, ...] = ()
 
     def of(self, task: str, arm: str) -> list[Record]:
         """The runs of an arm on a task, by seed."""
@@ -118,6 +123,29 @@ def read_study(folder: Path | str) -> Study:
         raise ConfigError(f"{folder}: {what}; deltarl compare makes them")
     check_plain(folder)
     spec, _ = read_comparison(folder / COMPARISON)
+    records, missing = _read_runs(folder, spec)
+    found = read_tuning(folder)
+    listed = {f"{record.task}/{record.arm}/seed-{record.seed}" for record in records}
+    present = {plain(str(path.parent.relative_to(folder))) for path in folder.glob(f"*/*/seed-*/{files.RESULT}")}
+    study = Study(
+        folder,
+        spec,
+        records,
+        missing,
+        tuple(sorted(label for label in present - listed if label.rpartition("-")[2].isdigit())),
+        read_measured(folder / SIZES, Size),
+        read_measured(folder / COSTS, Cost),
+        {} if found is None else found[1],
+        _read_runs(folder / UNTUNED, spec)[0],
+    )
+    _check_alike(study)
+    if not study.tasks:
+        raise ConfigError(f"{folder}: there is no task yet on which a run of every arm has finished")
+    return study
+
+
+def _read_runs(folder: Path, spec: ComparisonSpec) -> tuple[tuple[Record, ...], tuple[str, ...]]:
+    """The finished runs in a folder, and the labels of the others."""
     records, missing = [], []
     for task in spec.tasks:
         for arm in spec.arms:
@@ -127,21 +155,7 @@ def read_study(folder: Path | str) -> Study:
                     records.append(_read_run(run, task, arm, seed))
                 else:
                     missing.append(f"{task}/{arm}/seed-{seed}")
-    listed = {f"{record.task}/{record.arm}/seed-{record.seed}" for record in records}
-    present = {plain(str(path.parent.relative_to(folder))) for path in folder.glob(f"*/*/seed-*/{files.RESULT}")}
-    study = Study(
-        folder,
-        spec,
-        tuple(records),
-        tuple(missing),
-        tuple(sorted(label for label in present - listed if label.rpartition("-")[2].isdigit())),
-        read_measured(folder / SIZES, Size),
-        read_measured(folder / COSTS, Cost),
-    )
-    _check_alike(study)
-    if not study.tasks:
-        raise ConfigError(f"{folder}: there is no task yet on which a run of every arm has finished")
-    return study
+    return tuple(records), tuple(missing)
 
 
 def _check_alike(study: Study) -> None:

@@ -26,7 +26,8 @@ from deltarl.comparison.figures import figures
 from deltarl.comparison.looks import record_look
 from deltarl.comparison.records import Study, read_study
 from deltarl.comparison.sensitivity import pooled_deviations, sensitivities
-from deltarl.comparison.spec import COMPARISON, COSTS, SIZES
+from deltarl.comparison.spec import COMPARISON, COSTS, SIZES, TUNING, UNTUNED
+from deltarl.comparison.tuned_arms import tuned_arms
 from deltarl.errors import ConfigError, suggestion
 from deltarl.launch.display import default_console
 from deltarl.training import folder as files
@@ -77,10 +78,10 @@ def write_report(folder: Path | str, reference: str | None = None, out: Path | s
 
 def sources_of(folder: Path) -> str:
     """A digest of everything a report depends on: the records of finished runs, the comparison, and this version."""
-    runs = [path.parent for path in folder.glob(f"*/*/seed-*/{files.RESULT}")]
+    runs = [path.parent for root in (folder, folder / UNTUNED) for path in root.glob(f"*/*/seed-*/{files.RESULT}")]
     of_runs = [run / name for run in runs for name in _OF_A_RUN]
     digests = [version("deltarl")]
-    for path in sorted([folder / COMPARISON, folder / SIZES, folder / COSTS, *of_runs]):
+    for path in sorted([folder / COMPARISON, folder / SIZES, folder / COSTS, folder / TUNING, *of_runs]):
         if path.is_file():
             digests.append(f"{path.relative_to(folder)} {disk.digest(path.read_bytes())}")
     return disk.digest("\n".join(digests).encode())
@@ -169,6 +170,7 @@ def _page(analysis: Analysis, drawn: dict[str, Markup]) -> str:
         gates=[name for name in drawn if name.startswith("gates-")],
         against=[name for name in drawn if name.startswith("against-")],
         erasure=worths(study),
+        tuned=tuned_arms(study),
         sensitivity=sensitivities(study),
         deviations=pooled_deviations(study),
         of_an_arm=OF_AN_ARM,

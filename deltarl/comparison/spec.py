@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,10 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from deltarl import places
 from deltarl.comparison.axes import Value, are_axes, fault_of, points
 from deltarl.errors import ConfigError, Spec, complaint, suggestion
+from deltarl.search.spec import FIRST_TUNING_SEED, SpaceSpec
 from deltarl.training.spec import RunSpec, Seeds
 
 if TYPE_CHECKING:
     from deltarl.comparison.matching import Size
+    from deltarl.search.spec import Search
 
 Metric = Literal["final", "area"]
 Positive = Annotated[float, Field(gt=0)]
@@ -23,9 +26,19 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$", max_leng
 COMPARISON = "comparison.yaml"
 SIZES = "sizes.json"
 COSTS = "costs.json"
+TUNING = "tuning.json"
+# Folders in a comparison's, besides those of tasks: the searches that tuned its arms, and its runs without tuning.
+TRIALS, UNTUNED = "tuning", "untuned"
 # Keys that an arm may change. All others define the conditions of the comparison.
 ARM_KEYS = ("torso", "actor_torso", "critic_torso", "encoder", "agent")
 NO_SUM = 1e-9  # tolerance for weights that sum to 0
+
+
+class TuneSpec(SpaceSpec):
+    """How the arms are tuned; in a file, `space` may also name a space, whose other keys are then the defaults."""
+
+    trials: int = Field(30, ge=1, description="Trials of each arm on each task.")
+    seeds: Seeds = Field((FIRST_TUNING_SEED,), description="Seeds of every trial; the comparison has others.")
 
 
 class ComparisonSpec(Spec):
@@ -53,6 +66,11 @@ class ComparisonSpec(Spec):
         {},
         description="Options of a run by path, with the values that they take, such as {torso.depth: [2, 8, 16]}: "
         "every task is run with each, as TASK+depth=2, and the report draws the arms' scores against them.",
+    )
+    tune: TuneSpec | None = Field(
+        None,
+        description="Tunes every arm on every task with the same number of trials; its runs then have the best values, "
+        "and the same runs without tuning are made for comparison.",
     )
     metric: Metric = Field(
         "final",
@@ -137,6 +155,18 @@ class ComparisonSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _tuning_is_apart(self) -> ComparisonSpec:
+        if self.tune is not None and self.variants:
+            raise complaint("cannot be combined with variants, which are for tuning by hand", key="tune")
+        if self.tune is not None and (both := set(self.seeds) & set(self.tune.seeds)):
+            raise complaint(
+                f"{min(both)} is among the seeds of the comparison; scores of seeds that chose a config are no "
+                "evidence for it",
+                key="tune.seeds",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _what_is_planned_is_whole(self) -> ComparisonSpec:
         for task in self.sigma:
             if task not in self.tasks:
@@ -196,6 +226,7 @@ class Comparison:
         sizes: sizes of the arms' networks, by task and arm.
         text: YAML that reproduces the comparison when given to `deltarl compare`.
         notes: messages for the user.
+        searches: what tunes the arms, by task and arm; empty without `tune`. The cells are then those before tuning.
     """
 
     spec: ComparisonSpec
@@ -204,6 +235,7 @@ class Comparison:
     sizes: dict[str, dict[str, Size]]
     text: str
     notes: tuple[str, ...]
+    searches: Mapping[str, Mapping[str, Search]] = field(default_factory=dict)
 
     def shard(self, index: int, count: int) -> tuple[Cell, ...]:
         """The cells of machine `index` of `count`, from 1.

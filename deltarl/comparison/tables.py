@@ -16,6 +16,8 @@ from deltarl.comparison.figures import flops
 from deltarl.comparison.intervals import Interval
 from deltarl.comparison.records import Study
 from deltarl.comparison.sensitivity import pooled_deviations, sensitivities
+from deltarl.comparison.tuned_arms import tuned_arms
+from deltarl.search.report import cell
 
 Row = dict[str, Any]
 
@@ -28,6 +30,7 @@ def write_tables(analysis: Analysis, folder: Path) -> list[Path]:
         "summary": list(summary(analysis)),
         "pairs": list(pairs(analysis)),
         "contrasts": list(contrasts(analysis)),
+        "tuning": list(tuning(analysis.study)),
         "sensitivity": list(sensitivity(analysis.study)),
         "deviations": list(deviations(analysis.study)),
         "aggregates": list(aggregates(analysis)),
@@ -144,6 +147,32 @@ def contrasts(analysis: Analysis) -> Iterator[Row]:
         }
         for task, found in each.by_task.items():
             yield row | {"task": task, "unit": "of the return", **_ends("estimate", found.interval())}
+
+
+def tuning(study: Study) -> Iterator[Row]:
+    """One row per arm and task: scores before and after tuning, the chosen values, and scores of trials."""
+    nothing = Interval(float("nan"), None, None)
+    for each in tuned_arms(study):
+        low, middle, high = each.quartiles or (None,) * 3
+        yield {
+            "task": each.task,
+            "arm": each.arm,
+            "metric": study.spec.metric,
+            **_ends("before", each.before or nothing),
+            **_ends("after", each.after),
+            **_ends("change", each.change or nothing),
+            **{path: cell(value) for path, value in each.found.values.items()},
+            "from": each.source,
+            "trial_score": each.found.score,
+            "trial_score_of_own_values": each.found.own,
+            "lower_quartile_of_trials": low,
+            "median_of_trials": middle,
+            "upper_quartile_of_trials": high,
+            "finished": len(each.found.drawn),
+            "pruned": each.found.pruned,
+            "failed": each.found.failed,
+            **{f"with_{other}": loss for other, loss in each.losses.items()},
+        }
 
 
 def sensitivity(study: Study) -> Iterator[Row]:

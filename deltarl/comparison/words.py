@@ -15,6 +15,8 @@ from deltarl.comparison.looks import since_the_first
 from deltarl.comparison.matching import MOST_MISMATCH
 from deltarl.comparison.power import detectable_effect
 from deltarl.comparison.records import Record
+from deltarl.comparison.tuned_arms import tuned_arms
+from deltarl.comparison.tuning_record import OF_ARM
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -133,6 +135,13 @@ def _of_the_tests(analysis: Analysis) -> Iterator[str]:
             "worth less."
         )
     yield from since_the_first(study)
+    for each in tuned_arms(study):
+        if each.found.source.startswith(OF_ARM):
+            yield (
+                f"{each.arm} on {each.task} has the values that were chosen for "
+                f"{each.found.source.removeprefix(OF_ARM)}: its own trials had not found any as good, so more of them "
+                "may find better ones."
+            )
     if study.spec.contrasts and not analysis.contrasts:
         yield (
             "The contrasts were not tested: combining scores of several tasks needs planned standard deviations "

@@ -75,6 +75,8 @@ def _find_beside(data: dict[str, Any], folder: Path) -> None:
             _find_beside(task, folder)
         else:
             tasks[name] = _beside(task, folder)
+    if isinstance(tune := data.get("tune"), dict) and "space" in tune:
+        tune["space"] = _beside(tune["space"], folder)
     for key in ("agent", "env", "config"):
         if isinstance(held := data.get(key), dict) and "base" in held:
             held["base"] = _beside(held["base"], folder)

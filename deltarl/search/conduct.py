@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,10 @@ from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.display import default_console
 from deltarl.launch.launcher import Job, Launcher
 from deltarl.launch.local import InTurn, Processes, default_jobs
+from deltarl.search.given import give
 from deltarl.search.progress import Board
 from deltarl.search.report import BEST, PAGE, Found, found_in, write_report
+from deltarl.search.space import Value
 from deltarl.search.spec import Search
 from deltarl.search.storage import LOCK, Place, check_packages, check_same, open_study, write_study
 from deltarl.search.trials import Budget, work
@@ -57,6 +60,7 @@ def tune(
     jobs: int | None = None,
     storage: str | None = None,
     launcher: Launcher | None = None,
+    given: Mapping[str, Mapping[str, Value]] | None = None,
 ) -> Tuned:
     """Search for the best values of a config's options.
 
@@ -73,6 +77,8 @@ def tune(
         jobs: trials at once; default: as many as the cores allow. 1 trains in this process.
         storage: Optuna's URL, or `journal:PATH` for a journal file; default: SQLite in the study's folder.
         launcher: where trials are trained, such as `deltarl.launch.on_ray.Ray`; default: in processes of this machine.
+        given: values of options by path, for trials that are trained once and to their end, by where the values come
+            from; they count among `trials`.
 
     Raises:
         ConfigError: before anything is written, if the folder contains something else, if the runs cannot be built, or
@@ -97,6 +103,8 @@ def tune(
             write_study(search, place)
     with files.usable(place.folder), locked(place.folder / LOCK, wait=True):
         study = open_study(search, place)
+        for source, values in (given or {}).items():
+            give(search, study, values, source)
     try:
         if left := _left(budget, found_in(study)):
             jobs = default_jobs(left, search.run.threads) if jobs is None else min(jobs, left)

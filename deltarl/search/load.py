@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from deltarl.errors import ConfigError, first_complaint, nearest, suggestion
 from deltarl.library import COMMAND_LINE, Layer, compose, find, name_with, parse_override, read_yaml
 from deltarl.search.engines import NoPrunerSpec
-from deltarl.search.space import ChoiceSpec, FloatSpec, Parameter, Value
+from deltarl.search.space import ChoiceSpec, FloatSpec, Parameter, Space, Value
 from deltarl.search.spec import NOTHING, SEARCHED, TASK, Search, SearchSpec, value_at
 from deltarl.training.spec import RunSpec
 
@@ -68,14 +68,26 @@ def load_search(config: str, space: str, *overrides: str) -> Search:
     if given is None:
         name = f"{name_with(run.name, told, run.digest())}+tune-{Path(space).stem}"
         run = run.model_copy(update={"name": name})
-    pinned = tuple(each for each in spec.space if any(_gives(change.data, each) for change in changes))
-    left = {each: parameter for each, parameter in spec.space.items() if each not in pinned}
-    if not left:
+    pinned = given_by(changes, spec.space)
+    if len(pinned) == len(spec.space):
         raise ConfigError(f"{COMMAND_LINE}: overrides give a value to every parameter of the space {space}")
-    search = Search(
-        spec.model_copy(update={"space": left}), run, (base, *changes), source, pinned, tuple(resolution.notes)
-    )
-    return _checked(_ordered(search))
+    notes = [*resolution.notes, *(f"{path} is given as an override, and not searched" for path in pinned)]
+    return checked(Search(spec, run, spec.seeds, (base, *changes), source, pinned, tuple(notes)))
+
+
+def given_by(layers: Sequence[Layer], space: Space) -> tuple[str, ...]:
+    """The parameters that layers give a value."""
+    return tuple(path for path in space if any(_gives(layer.data, path) for layer in layers))
+
+
+def checked(search: Search) -> Search:
+    """The search of all parameters that are not pinned, each after those that its condition names.
+
+    Raises:
+        ConfigError: if conditions name no option or form a circle, or if a value has a place in no config.
+    """
+    left = {path: parameter for path, parameter in search.spec.space.items() if path not in search.pinned}
+    return _checked(_ordered(replace(search, spec=search.spec.model_copy(update={"space": left}))))
 
 
 def read_space(path: Path) -> SearchSpec:
@@ -93,10 +105,19 @@ def _validated(source: Layer) -> SearchSpec:
     except ValidationError as error:
         key, message = first_complaint(error, source.data)
         raise ConfigError(f"{source.asker(key)}: {message}") from None
-    for path in spec.space:
+    check_paths(spec.space, source)
+    return spec
+
+
+def check_paths(space: Space, source: Layer) -> None:
+    """Refuse parameters that cannot be searched.
+
+    Raises:
+        ConfigError: names file, line and path.
+    """
+    for path in space:
         if (reason := _unsearchable(path)) is not None:
             raise ConfigError(f"{source.asker(('space', path))}: {reason}")
-    return spec
 
 
 def _unsearchable(path: str) -> str | None:
@@ -183,7 +204,6 @@ def _checked(search: Search) -> Search:
         for value in search.spec.space[path].examples():
             _check_value(search, path, value, draws)
     notes = list(search.notes)
-    notes += [f"{path} is given as an override, and not searched" for path in search.pinned]
     if search.run.eval.every is None and not isinstance(search.spec.pruner, NoPrunerSpec):
         notes.append("no trial is pruned, because eval.every is null")
     idle = [path for path in search.spec.space if path not in active]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from deltarl import yaml_text
 from deltarl.errors import plain
+from deltarl.search.given import GIVEN
 from deltarl.search.plots import write_page
 from deltarl.search.space import Value
 from deltarl.search.spec import Search
@@ -40,6 +41,7 @@ class Row:
         last: the last evaluation, and its place among the trial's.
         values: its values of the options, by path.
         reason: why it failed.
+        given: where its values come from, if they were given.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Row:
     last: tuple[int, float] | None
     values: Mapping[str, Value]
     reason: str = ""
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ def _row(trial: FrozenTrial) -> Row:
         None if last is None else (last, evaluations[last]),
         attributes.get(VALUES, {}),
         plain(str(attributes.get(REASON, ""))),
+        plain(str(attributes.get(GIVEN, ""))),
     )
 
 

@@ -44,6 +44,14 @@ class _Parameter(Spec, ABC):
         """The option's value in a trial; one that was drawn before is not drawn again."""
 
     @abstractmethod
+    def stored(self, value: Value) -> bool | int | float | str | None:
+        """A value as Optuna stores it, under the parameter's label.
+
+        Raises:
+            ValueError: if it is not one of the parameter's values.
+        """
+
+    @abstractmethod
     def examples(self) -> tuple[Value, ...]:
         """Values to check configs with: all of a choice, the ends of a range."""
 
@@ -71,6 +79,11 @@ class ChoiceSpec(_Parameter):
         categories = [_category(each) for each in self.values]
         drawn = trial.suggest_categorical(self.label(path), categories)
         return next(value for value, each in zip(self.values, categories, strict=True) if _is_same(each, drawn))
+
+    def stored(self, value: Value) -> bool | int | float | str | None:
+        if not any(_is_same(each, value) for each in self.values):
+            raise ValueError(f"{value} is not among {self.told()}")
+        return _category(value)
 
     def examples(self) -> tuple[Value, ...]:
         return self.values
@@ -113,6 +126,10 @@ class FloatSpec(_Parameter):
             return 1 - trial.suggest_float(self.label(path), 1 - self.high, 1 - self.low, log=True)
         return trial.suggest_float(self.label(path), self.low, self.high, log=self.log, step=self.step)
 
+    def stored(self, value: Value) -> bool | int | float | str | None:
+        number = _within(value, self.low, self.high, float)
+        return 1 - number if self.log_of_complement else number
+
     def examples(self) -> tuple[Value, ...]:
         return (self.low, self.high)
 
@@ -140,6 +157,9 @@ class IntSpec(_Parameter):
     def draw(self, trial: Trial, path: str) -> Value:
         return trial.suggest_int(self.label(path), self.low, self.high, log=self.log, step=self.step or 1)
 
+    def stored(self, value: Value) -> bool | int | float | str | None:
+        return _within(value, self.low, self.high, int)
+
     def examples(self) -> tuple[Value, ...]:
         return (self.low, self.high)
 
@@ -157,6 +177,12 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
         raise complaint("log and step exclude each other", key="step")
     if step is not None and not math.isclose((high - low) / step, round((high - low) / step), abs_tol=1e-6):
         raise complaint(f"{low:g} to {high:g} is not a multiple of {step:g}", key="step")
+
+
+def _within(value: Value, low: float, high: float, kind: type[int] | type[float]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | kind) or not low <= value <= high:
+        raise ValueError(f"{value} is not a number from {low:g} to {high:g}")
+    return kind(value)
 
 
 def _as_choice(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,17 +25,14 @@ TASK = ("env", "env.id", "env.base")
 TRIALS = "trials"  # folder of a study with a folder for each trial
 
 
-class SearchSpec(Spec):
-    """The keys of a search's file."""
+class SpaceSpec(Spec):
+    """What is searched, and how."""
 
     space: Space = Field(
         description="What is searched: for each path of an option a list to choose from, or a range with its type."
     )
     sampler: SamplerSpec = Field(TPESpec(), description="Optuna's sampler by name, with its arguments.")
     pruner: PrunerSpec = Field(MedianSpec(), description="Optuna's pruner by name, with its arguments; none for none.")
-    n_seeds: Annotated[int, Field(ge=1, le=MOST_TUNING_SEEDS)] = Field(
-        1, description=f"Runs of each trial, with seeds {FIRST_TUNING_SEED}, {FIRST_TUNING_SEED + 1}, ..."
-    )
     score: Literal["mean", "median", "iqm"] = Field(
         "mean",
         description="How the final returns of a trial's runs become its score; iqm: the mean of the middle half.",
@@ -49,35 +46,48 @@ class SearchSpec(Spec):
         return space
 
 
+class SearchSpec(SpaceSpec):
+    """The keys of a search's file."""
+
+    n_seeds: Annotated[int, Field(ge=1, le=MOST_TUNING_SEEDS)] = Field(
+        1, description=f"Runs of each trial, with seeds {FIRST_TUNING_SEED}, {FIRST_TUNING_SEED + 1}, ..."
+    )
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of every trial."""
+        return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.n_seeds))
+
+
 @dataclass(frozen=True)
 class Search:
     """A search, resolved.
 
     Attributes:
-        spec: space, sampler, pruner, seeds and score.
+        spec: space, sampler, pruner and score.
         run: the config that trials change.
+        seeds: the seeds of every trial.
         layers: what `run` was composed of, for the same with a trial's values.
         source: the file of the space.
         pinned: parameters that overrides give a value, which are not searched.
         notes: messages for the user.
+        settle: completes the config of a trial, such as by inner widths that give it a certain size. It goes to the
+            processes that train, so it can be pickled.
     """
 
-    spec: SearchSpec
+    spec: SpaceSpec
     run: RunSpec
+    seeds: tuple[int, ...]
     layers: tuple[Layer, ...]
     source: Layer
     pinned: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    settle: Callable[[RunSpec], RunSpec] | None = None
 
     @property
     def folder(self) -> Path:
         """The folder of the study: `<out>/<name>`."""
         return places.expanded(self.run.out, "out") / self.run.name
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of every trial."""
-        return tuple(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.spec.n_seeds))
 
     @property
     def evaluations(self) -> int:
@@ -95,12 +105,21 @@ class Search:
         Raises:
             ConfigError: if the values do not go together.
         """
-        run = self.with_values(values)
+        run = self.settled(values)
         out = str(self.folder / TRIALS)
         return run.model_copy(update={"name": trial_name(number), "out": out, "seeds": self.seeds})
 
+    def settled(self, values: Mapping[str, Value]) -> RunSpec:
+        """The config with these values, complete.
+
+        Raises:
+            ConfigError: if they do not go together.
+        """
+        run = self.with_values(values)
+        return run if self.settle is None else self.settle(run)
+
     def with_values(self, values: Mapping[str, Value]) -> RunSpec:
-        """The config with these values.
+        """The config with these values, as it stands.
 
         Raises:
             ConfigError: if they do not go together; names the file and line of the space.
@@ -133,7 +152,7 @@ def layers_of(values: Mapping[str, Value], source: Layer) -> list[Layer]:
             data = {part: data}
         place = source.place(("space", path))
         places_of_key = {key[:length]: place for length in range(1, len(key) + 1)}
-        found.append(Layer(data, places_of_key, source.source, ("space",)))
+        found.append(Layer(data, places_of_key, source.source, (*source.prefix, "space")))
     return found
 
 

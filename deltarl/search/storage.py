@@ -134,7 +134,7 @@ def open_study(search: Search, place: Place) -> optuna.Study:
                 study_name=search.run.name,
                 direction="maximize",
                 load_if_exists=True,
-                pruner=make_pruner(search.spec.pruner, search.evaluations * search.spec.n_seeds),
+                pruner=make_pruner(search.spec.pruner, search.evaluations * len(search.seeds)),
             )
         except Exception as error:  # whatever the database's package raises
             shown = place.shown or str(place.folder / DATABASE)
@@ -165,10 +165,13 @@ def claimed(search: Search, place: Place, study: optuna.Study, most: int | None)
 
     The trial's folder is locked within the context. One process at a time chooses, so that none is chosen twice.
     """
+    from optuna.trial import TrialState  # noqa: PLC0415
+
     with ExitStack() as held:
         with locked(place.folder / LOCK, wait=True), quietly():
             trial = _left(search, place, study, held)
-            known = len(study.get_trials(deepcopy=False))
+            # Trials with given values wait until they are asked for.
+            known = sum(each.state != TrialState.WAITING for each in study.get_trials(deepcopy=False))
             if trial is None and (most is None or known < most):
                 study.sampler = make_sampler(search.spec.sampler, known)
                 trial = study.ask()

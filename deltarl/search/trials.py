@@ -16,6 +16,7 @@ from scipy.stats import trim_mean
 from deltarl import recording
 from deltarl.disk import FullDiskError
 from deltarl.errors import ConfigError, plain
+from deltarl.search.given import is_given
 from deltarl.search.pruning import Pruning
 from deltarl.search.space import Value
 from deltarl.search.spec import Search, trial_name
@@ -113,7 +114,9 @@ class _Trial:
         self.search, self.place, self.study, self.claim = search, place, study, claim
         self.command, self.report, self.stop = command, report, stop
         self.trial, self.number = claim.trial, claim.trial.number
-        self._reported = set(study.get_trials(deepcopy=False)[self.number].intermediate_values)
+        frozen = study.get_trials(deepcopy=False)[self.number]
+        self._reported = set(frozen.intermediate_values)
+        self._is_whole = is_given(frozen)
 
     def train(self) -> None:
         """Train the trial's runs, and tell the study how it ended; a failure is a result like others.
@@ -175,7 +178,7 @@ class _Trial:
             return False
         self.trial.report(score, place)
         self._reported.add(place)
-        return self.trial.should_prune()
+        return not self._is_whole and self.trial.should_prune()
 
     def _finish(self, spec: RunSpec, scores: Sequence[float] | None) -> None:
         from optuna.trial import TrialState  # noqa: PLC0415 - an extra
