@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -232,9 +233,49 @@ def run_job_of_an_array(script: str, cwd: Path) -> None:
     assert (cwd / "runs" / "cheetah" / "seed-3" / "result.json").exists()
 
 
-def with_slurm(cwd: Path, srun: str) -> dict[str, str]:
+def run_job_on_ray(script: str, cwd: Path) -> None:
+    """Run a script with a real cluster of three nodes on this machine, signal it, and run it again once requeued."""
+    small = ["agent={n_steps: 64, batch_size: 32, n_epochs: 1}", "env.n_envs=2", "seeds=[0]", "torso.width=16"]
+    evaluation = ["eval={every: null, episodes: 1}", "gates.every=null", "device=cpu", "name=study"]
+    command = ["compare", "quick", "total_timesteps=20000", *small, *evaluation, "--launcher", "ray"]
+    short = script.replace("compare study --launcher ray", shlex.join(command))
+    assert short != script
+    (cwd / "job").write_text(short)
+    srun = f'while [[ $1 == --* ]]; do shift; done; echo $$ >> "{cwd}/steps"; exec "$@"'
+    scontrol = f'if [ "$1" = show ]; then printf "one\\ntwo\\nthree\\n"; else echo "$@" >> "{cwd}/requeued"; fi'
+    job_id = str(os.getpid())  # of which the port is made
+    env = with_slurm(cwd, srun, scontrol)
+    env |= {"SLURM_JOB_ID": job_id, "SLURM_JOB_NODELIST": "nodes", "SLURM_CPUS_PER_TASK": "1"}
+    env["RAY_worker_niceness"] = "0"
+    log = cwd / "said"
+    for status in (75, 0):
+        (cwd / "steps").unlink(missing_ok=True)
+        with (
+            log.open("w") as said,
+            subprocess.Popen(["bash", "job"], cwd=cwd, env=env, stdout=said, stderr=said) as job,
+        ):
+            try:
+                checkpoints = cwd / "runs" / "study" / "reacher"
+                while status == 75 and not list(checkpoints.glob("*/seed-0/metrics.jsonl")):
+                    assert job.poll() is None, log.read_text()
+                    time.sleep(0.2)
+                if status == 75:
+                    job.send_signal(signal.SIGUSR1)
+                assert job.wait(timeout=240) == status, log.read_text()
+            finally:
+                job.kill()
+                for step in map(int, (cwd / "steps").read_text().split()):  # as Slurm does when a job ends
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(step, signal.SIGTERM)
+    assert (cwd / "requeued").read_text() == f"requeue {job_id}\n"
+    assert len((cwd / "steps").read_text().split()) == 4  # one asks for the address
+    assert (cwd / "runs" / "study" / "report" / "report.html").exists()
+
+
+def with_slurm(cwd: Path, srun: str, scontrol: str | None = None) -> dict[str, str]:
     """The environment of a job, with the two Slurm commands that it calls."""
-    for name, does in {"srun": srun, "scontrol": f'echo "$@" >> "{cwd}/requeued"'}.items():
+    scontrol = f'echo "$@" >> "{cwd}/requeued"' if scontrol is None else scontrol
+    for name, does in {"srun": srun, "scontrol": scontrol}.items():
         (cwd / name).write_text(f"#!/bin/bash\n{does}\n")
         (cwd / name).chmod(0o755)
     return {**os.environ, "PATH": f"{cwd}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "OMP_NUM_THREADS": "1"}
@@ -272,7 +313,8 @@ def test_every_code_block_runs_in_the_order_of_the_page(page: str, checkout: Pat
                 if page == "README.md" or not looks_again(line):
                     run_line(line, checkout)
         elif language == "sh":
-            (run_job_of_an_array if "--array" in code else run_job)(code, checkout)
+            kinds = {"--array": run_job_of_an_array, "ray start": run_job_on_ray}
+            next((each for text, each in kinds.items() if text in code), run_job)(code, checkout)
         elif language in ("yaml", "xml"):
             # The text before it names the file.
             before = (ROOT / page).read_text().split(code)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from deltarl.disk import FullDiskError
@@ -13,6 +14,7 @@ from deltarl.training.progress import Progress, Report
 from deltarl.training.signals import StopRequest, TrainingStopped
 
 Result = TypeVar("Result")
+LOGS = "logs"  # folder for what jobs print, beside their runs
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class Job(Generic[Result]):
         work: called with a function to report progress to and a stop request. It must be picklable, because it may run
             in another process.
         again: called in place of `work` if the process or machine that did the work was lost; default: `work`.
+        log: the file for what the work prints where nobody would see it, as on a cluster.
     """
 
     name: str
     work: Callable[[Report, StopRequest], Result]
     again: Callable[[Report, StopRequest], Result] | None = None
+    log: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,7 +182,10 @@ class _Tasks:
 
     def _start(self, job: Job[Any], attempt: int) -> None:
         work = job.again if attempt and job.again is not None else job.work
-        reference = self.task.remote(ray.cloudpickle.dumps(work), job.name, attempt > 0, self.board, *self.surroundings)
+        log = None if job.log is None else job.log.absolute()
+        reference = self.task.remote(
+            ray.cloudpickle.dumps(work), job.name, attempt > 0, self.board, log, *self.surroundings
+        )
         self.running[reference] = job, attempt
 
     def _end(self, reference: Any, stopping: bool) -> None:
@@ -209,6 +212,7 @@ def _run(  # noqa: PLR0917 - what a task is called with
     name: str,
     is_retry: bool,
     board: Any,
+    log: Path | None,
     folder: Path,
     environment: Mapping[str, str],
     path: Sequence[str],
@@ -233,13 +237,37 @@ def _run(  # noqa: PLR0917 - what a task is called with
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        return ended_as(
-            partial(_once_free if is_retry else _called, pickle.loads(packed)),
-            lambda progress: board.note.remote(name, progress),
-            stop,
-        )
+        with _printing_to(log):
+            return ended_as(
+                partial(_once_free if is_retry else _called, pickle.loads(packed)),
+                lambda progress: board.note.remote(name, progress),
+                stop,
+            )
     finally:
         over.set()
+
+
+@contextmanager
+def _printing_to(log: Path | None) -> Iterator[None]:
+    """Append to a file what this process and its children print; nothing is left if they print nothing."""
+    if log is None:
+        yield
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    kept = [(stream, os.dup(stream.fileno())) for stream in (sys.stdout, sys.stderr)]
+    with log.open("ab") as file:
+        for stream, _ in kept:
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    try:
+        yield
+    finally:
+        for stream, before in kept:
+            stream.flush()
+            os.dup2(before, stream.fileno())
+            os.close(before)
+        if not log.stat().st_size:
+            log.unlink()
 
 
 def _called(work: Callable[[Report, StopRequest], Result], report: Report, stop: StopRequest) -> Result:

@@ -16,7 +16,7 @@ from rich.console import Console
 from deltarl import places, rendering
 from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.display import default_console
-from deltarl.launch.launcher import Job, Launcher
+from deltarl.launch.launcher import LOGS, Job, Launcher
 from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.search.given import give
 from deltarl.search.progress import Board
@@ -146,7 +146,14 @@ def _work(  # noqa: PLR0917
     launcher: Launcher,
     workers: int,
 ) -> None:
-    jobs = [Job(f"worker {number + 1}", partial(work, search, place, budget, command)) for number in range(workers)]
+    jobs = [
+        Job(
+            f"worker {number}",
+            partial(work, search, place, budget, command),
+            log=place.folder / LOGS / f"worker-{number}.log",
+        )
+        for number in range(1, workers + 1)
+    ]
     with Board(budget.trials, console) as board, stop_on_signals() as stop:
         try:
             outcomes = launcher.run(jobs, board.update, stop)

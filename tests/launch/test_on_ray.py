@@ -78,6 +78,12 @@ def fail(error: str, report: Report, stop: StopRequest) -> int:
     raise ZeroDivisionError("a bug")
 
 
+def say(words: str, report: Report, stop: StopRequest) -> None:
+    del report, stop
+    os.write(1, f"{words}\n".encode())
+    os.system(f"echo its child says {words} >&2")
+
+
 def until_asked(report: Report, stop: StopRequest) -> int:
     report(Progress(1, 1.0))
     while not stop:
@@ -104,6 +110,19 @@ def test_jobs_run_on_the_nodes_and_report() -> None:
     outcomes = run(jobs, Ray(), report=lambda *each: shown.append(each))
     assert {name: outcome.result for name, outcome in outcomes.items()} == {f"job {n}": n * n for n in range(2)}
     assert {name: progress.steps for name, progress in shown} == {f"job {n}": n for n in range(2)}
+
+
+def test_what_a_job_prints_is_kept_in_its_log(tmp_path: Path) -> None:
+    """Also what its child processes print, and what it printed before; a job that prints nothing leaves no file."""
+    logs = {name: tmp_path / "logs" / f"{name}.log" for name in ("one", "two", "silent")}
+    logs["two"].parent.mkdir()
+    logs["two"].write_text("before\n")
+    jobs: list[Job[Any]] = [Job(name, partial(say, name), log=logs[name]) for name in ("one", "two")]
+    outcomes = run([*jobs, Job("silent", partial(square, 2), log=logs["silent"])], Ray())
+    assert {outcome.kind for outcome in outcomes.values()} == {"result"}
+    assert logs["one"].read_text() == "one\nits child says one\n"
+    assert logs["two"].read_text() == "before\ntwo\nits child says two\n"
+    assert not logs["silent"].exists()
 
 
 @pytest.mark.slow

@@ -274,11 +274,11 @@ def test_processes_share_a_study_and_one_may_be_killed(space: Path, tmp_path: Pa
 
     first = forked.Running(["deltarl", *arguments, "--jobs", "2"], tmp_path)
     while begun() < 1:
-        assert not first.has_ended
+        assert not first.has_ended, first.wait()
         time.sleep(0.05)
     second = forked.Running(["deltarl", *arguments, "--jobs", "1"], tmp_path)
     while len(list(tmp_path.glob("small/trials/trial-*/.lock"))) < 3:
-        assert not second.has_ended
+        assert not second.has_ended, second.wait()
         time.sleep(0.05)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
