@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from deltarl.checkpoints.state.memory import as_bytes
 from deltarl.checkpoints.state.snapshot import Snapshot, below
 
 # The parts of a node that contain other nodes, by name and by key.
@@ -70,4 +71,4 @@ def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
         return False
     if torch.equal(one, other) and not one.is_floating_point():
         return True
-    return torch.equal(one.reshape(-1).view(torch.uint8), other.reshape(-1).view(torch.uint8))
+    return torch.equal(as_bytes(one), as_bytes(other))

@@ -115,5 +115,12 @@ def flat(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def raw(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of a tensor, as uint8."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).clone()
+    """A copy of the bytes of a tensor, as uint8."""
+    return as_bytes(tensor.detach().cpu()).clone()
+
+
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor, as uint8; shares its memory if its elements are in order."""
+    in_order = tensor.contiguous().reshape(-1)
+    # A single element may have any stride, 0 in a tensor that was expanded, which a view of bytes does not allow.
+    return in_order.as_strided(in_order.shape, (1,)).view(torch.uint8)
