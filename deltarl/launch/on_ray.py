@@ -296,8 +296,10 @@ def _connect(address: str) -> None:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
-        raise _no_cluster("on this machine" if address == AUTO else f"at {address}") from error
+    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
+        # To Ray, a cluster that wants a token is often the same as none.
+        hint = "; one with token authentication needs RAY_AUTH_MODE=token and its token here, too"
+        raise _no_cluster("on this machine" if address == AUTO else f"at {address}", hint) from error
     finally:
         if threading.current_thread() is threading.main_thread():  # Ray takes SIGTERM for itself
             for number, handler in before.items():
@@ -315,7 +317,7 @@ def _check_address(address: str) -> None:
         raise _no_cluster(f"at {address}") from error
 
 
-def _no_cluster(where: str) -> ConfigError:
+def _no_cluster(where: str, hint: str = "") -> ConfigError:
     return ConfigError(
-        f"--ray-address: no Ray cluster {where}; start one with 'ray start --head', or give --ray-address {LOCAL}"
+        f"--ray-address: no Ray cluster {where}; start one with 'ray start --head', or give --ray-address {LOCAL}{hint}"
     )

@@ -211,6 +211,25 @@ def test_an_address_without_a_cluster_is_refused_at_once(cluster: Cluster, addre
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
 
 
+@pytest.mark.parametrize("error", [ConnectionError("none found"), ray.exceptions.AuthenticationError("no token")])
+def test_a_cluster_that_wants_a_token_is_named(
+    cluster: Cluster, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a process without the token, Ray reports one of these errors after half a minute."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    ray.shutdown()
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "init", refuse)
+        with pytest.raises(
+            ConfigError, match=r"; one with token authentication needs RAY_AUTH_MODE=token and its token"
+        ):
+            Ray(cluster.address).connect()
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+
+
 @pytest.mark.slow
 def test_a_comparison_loses_no_run_with_a_node(tmp_path: Path) -> None:
     """Twelve runs on two nodes, of which one is killed: each ends once, with the weights of the local launcher."""
