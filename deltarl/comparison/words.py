@@ -135,11 +135,11 @@ def _of_the_tests(analysis: Analysis) -> Iterator[str]:
             "worth less."
         )
     yield from since_the_first(study)
-    for each in tuned_arms(study):
-        if each.found.source.startswith(OF_ARM):
+    for arm in tuned_arms(study):
+        if arm.found.source.startswith(OF_ARM):
             yield (
-                f"{each.arm} on {each.task} has the values that were chosen for "
-                f"{each.found.source.removeprefix(OF_ARM)}: its own trials had not found any as good, so more of them "
+                f"{arm.arm} on {arm.task} has the values that were chosen for "
+                f"{arm.found.source.removeprefix(OF_ARM)}: its own trials had not found any as good, so more of them "
                 "may find better ones."
             )
     if study.spec.contrasts and not analysis.contrasts:

@@ -23,7 +23,7 @@ from deltarl.torsos import merge_torso
 from deltarl.training.spec import CheckpointSpec, EvaluationSpec, GatesSpec, Part, RunSpec, fields_of
 
 ROLES = ("actor_torso", "critic_torso")
-TORSO_KEYS = ("torso", *ROLES)
+TORSO_KEYS: tuple[str, ...] = ("torso", *ROLES)
 # Keys whose values are a kind and its options.
 KIND_KEYS = (*TORSO_KEYS, "encoder")
 # Keys of an environment's file that belong to its id and would be wrong for another id.
