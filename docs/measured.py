@@ -85,6 +85,28 @@ def gate_cost_table() -> str:
     )
 
 
+def sink_cost_table() -> str:
+    """Share of the training time that each sink takes."""
+    found = json.loads((ROOT / "results" / "sink_cost.json").read_text())
+    titles = {"tensorboard": "`tensorboard`", "csv": "`csv`", "json": "metrics.jsonl"}
+    rows = [
+        f"| {case_name}, {case['steps']:,} steps, {case['seconds']:,.0f} s | {titles.get(name, f'`{name}`')} "
+        f"| {sink['training_seconds']:.2f} | {sink['thread_seconds']:.2f} | {sink['share']:.2%} "
+        f"| {sink['start_seconds']:.1f} |"
+        for case_name, case in found["cases"].items()
+        for name, sink in case["sinks"].items()
+    ]
+    return "\n".join(
+        [
+            "`.venv/bin/python benchmarks/sink_cost.py`, one thread, CPU seconds, on a busy machine:",
+            "",
+            "| training | sink | in the training's thread | in its own | share | once, to connect |",
+            "|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+
+
 def evaluation_cost_table() -> str:
     """Share of a run's time that its evaluations take at the default cadence."""
     found = json.loads((ROOT / "results" / "evaluation_cost.json").read_text())

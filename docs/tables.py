@@ -114,6 +114,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/encoders.md": {"encoders": options.encoders_table},
     "docs/integrations.md": {
         "loggers": options.loggers_table,
+        "sink_cost": measured.sink_cost_table,
     },
     "docs/clusters.md": {"launch": measured.launch_table},
     "docs/mechanism.md": {

@@ -390,6 +390,12 @@ def test_measuring_the_gates_costs_no_more_than_documented() -> None:
     assert max(case["share"] for case in cases) <= 0.02
 
 
+def test_loggers_cost_no_more_than_documented() -> None:
+    cases = json.loads((ROOT / "results" / "sink_cost.json").read_text())["cases"].values()
+    assert len(cases) == 2
+    assert max(sink["share"] for case in cases for sink in case["sinks"].values()) <= 0.02
+
+
 def test_a_later_checkpoint_costs_no_more_than_documented() -> None:
     found = json.loads((ROOT / "results" / "checkpoint_cost.json").read_text())
     assert min(found["later_times_cheaper_than_sb3"]["seconds"]["each"]) >= 10

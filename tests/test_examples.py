@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
+import forked
 import gymnasium as gym
 import pytest
 
@@ -31,3 +33,38 @@ def test_a_user_defined_environment_trains_and_resumes_exactly(tmp_path: Path, m
         assert longer.continued == ()
     finally:
         del sys.modules["my_reach"], gym.registry["MyReach-v0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "printed"),
+    [
+        ("swap_in_sb3", ("--steps", "40"), r"return \S+ \+- \S+\nsaved kind='delta' width=128"),
+        ("own_block", ("--steps", "128"), r"custom: return \S+ \+- \S+\nresidual: return \S+ \+- \S+\n"),
+        pytest.param("her", ("--steps", "300"), r"over 5 other episodes: success \d+%", marks=pytest.mark.slow),
+        pytest.param(
+            "ray_study", ("--trials", "1", "--steps", "2048"), r"best config: .*\.yaml", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_examples_run(name: str, arguments: tuple[str, ...], printed: str, tmp_path: Path) -> None:
+    ended = forked.script(ROOT / "examples" / f"{name}.py", arguments, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(printed, ended.stdout), ended.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    cells = json.loads((ROOT / "examples" / "train_watch_compare.ipynb").read_text())["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert not any(cell.get("outputs") for cell in cells)
+    assert "STEPS = 30_000" in code
+    (tmp_path / "cells.py").write_text(code.replace("STEPS = 30_000", "STEPS = 4_096"))
+    ended = forked.script(tmp_path / "cells.py", [], tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^delta +\S+ \+- \S+ over 20 episodes\nresidual +\S+ \+- ", ended.stdout, re.MULTILINE)
+
+
+def test_every_example_is_listed() -> None:
+    listed = (ROOT / "examples" / "README.md").read_text()
+    for path in sorted((ROOT / "examples").iterdir()):
+        assert f"`{path.name}`" in listed or path.name == "README.md"

@@ -36,8 +36,15 @@ LOOK_SECONDS = 0.2
 CONNECT_SECONDS = 5.0
 ASK_SECONDS = 1.0  # how often a job asks whether it should stop
 UNLOCK_SECONDS = 60.0  # how long the process of a lost job may take to end
-# What a job needs of the driver's environment: the user's modules, and how to render.
-PASSED_ON = (plugins.VARIABLE, "MUJOCO_GL", "PYOPENGL_PLATFORM")
+# What a job needs of the driver's environment: the user's modules, how to render, and where to tell of runs. Accounts
+# are left to the nodes.
+PASSED_ON = (
+    plugins.VARIABLE,
+    "MUJOCO_GL",
+    "PYOPENGL_PLATFORM",
+    *(f"WANDB_{name}" for name in ("MODE", "PROJECT", "ENTITY", "BASE_URL", "DIR")),
+    *(f"MLFLOW_{name}" for name in ("TRACKING_URI", "EXPERIMENT_NAME")),
+)
 
 
 class Ray:
