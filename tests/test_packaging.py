@@ -45,3 +45,5 @@ def test_the_wheel_trains_the_quickstart_from_an_empty_folder(tmp_path: Path) ->
     run(home / "bin" / "deltarl", "train", "quickstart", "total_timesteps=2000", "name=quickstart", cwd=empty)
     result = json.loads((empty / "runs" / "quickstart" / "seed-0" / "result.json").read_text())
     assert result["status"] == "finished"
+    said = run(home / "bin" / "deltarl", "evaluate", "hopper_ppo_delta", "--episodes", "1", cwd=empty)
+    assert str(theirs / "deltarl" / "_specs") in said

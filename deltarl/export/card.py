@@ -132,7 +132,11 @@ def _row(name: str, score: str, success: Any) -> str:
 
 
 def _score(score: SeedScore) -> str:
-    return f"{score.return_mean:,.1f} ± {score.return_std:,.1f} over {score.episodes} episodes"
+    return f"{score.return_mean:,.1f} ± {score.return_std:,.1f} over {_episodes(score)}"
+
+
+def _episodes(score: SeedScore) -> str:
+    return f"{score.episodes} episode{'s' if score.episodes > 1 else ''}"
 
 
 def _known(score: ScoreSpec) -> str:
@@ -141,9 +145,12 @@ def _known(score: ScoreSpec) -> str:
 
 
 def _remarks(card: Card) -> Iterator[str]:
+    interval = "" if len(card.scores) == 1 else ", and the interval is Student's t over seeds"
+    success = card.run.spec.env.success
+    rule = "" if success is None else f" Success is {'at any step' if success.rule == 'any' else 'at the last step'}."
     yield (
         "Returns are of complete episodes with deterministic actions and the environment's own rewards, on seeds that "
-        "training never used; ± is the standard deviation over episodes, and the interval is Student's t over seeds."
+        f"training never used; ± is the standard deviation over episodes{interval}.{rule}"
     )
     if card.run.best:
         yield (
@@ -261,7 +268,7 @@ def _limits(card: Card) -> str:
         f"Trained and scored on `{spec.env.id}` only, in simulation, with the versions below. Not tested on other "
         "tasks, other physics, changed bodies or a robot.",
         "No noise, delay or disturbance beyond the task's own was tried.",
-        f"The score is of {own.episodes} episodes with deterministic actions; sampled actions score differently.",
+        f"The score is of {_episodes(own)} with deterministic actions; sampled actions score differently.",
         "The archive has no state to resume from: no optimizer, no replay buffer.",
         *own.notes,
     ]

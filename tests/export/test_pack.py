@@ -25,6 +25,7 @@ from deltarl.export import pack_run
 from deltarl.export.runs import description
 from deltarl.training import packed
 from deltarl.training.packed import read_pack
+from tests.export.test_files import finished
 from tests.quick import QUICK, Deltarl
 
 SAFE = {
@@ -241,6 +242,18 @@ def test_the_card_says_how_good_the_agent_is(agent: Path, best_agent: Path, runs
     with Image.open(io.BytesIO(read_pack(agent).files["curve.png"])) as picture:
         assert picture.size > (300, 200)
     assert "was chosen by the same episodes that score it" in read_pack(best_agent).files["README.md"].decode()
+
+
+def test_the_card_of_one_seed_on_a_task_with_success(tmp_path: Path) -> None:
+    run = finished("tqc_her", tmp_path)
+    text = read_pack(pack_run(run, tmp_path / "agent.zip")).files["README.md"].decode()
+    assert "| **this policy** (seed 0) | -50.0 ± 0.0 over 1 episode | 0.00 |" in text
+    assert "| random actions | -49.1 ± 2.4 (benchmarks/random_scores.py fetch_reach) | 0.01 |" in text
+    assert "Success is at the last step." in text
+    assert "One seed was trained, so nothing is known about the spread between seeds" in text
+    assert "interval" not in text.split("## Networks")[0]
+    metrics = {each.metric_type: each.metric_value for each in ModelCard(text).data.eval_results}
+    assert metrics == {"mean_reward": "-50.00 +/- 0.00", "success_rate": "0.00"}
 
 
 @pytest.mark.parametrize("with_onnx", [False, pytest.param(True, marks=pytest.mark.slow)])
