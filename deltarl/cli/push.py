@@ -10,6 +10,7 @@ import typer
 from deltarl.cli.evaluate import BestOption
 from deltarl.errors import ConfigError
 from deltarl.training.lookup import runs_in
+from deltarl.training.packed import found
 
 
 def push(
@@ -39,6 +40,7 @@ def push(
     from deltarl.scratch import scratch
 
     check_package("push")
+    agent = found(agent)
     runs_in(agent)
     for option, given in (("--best", best), ("--seed", seed is not None)):
         if given and agent.is_file():

@@ -11,6 +11,7 @@ from deltarl import yaml_text
 from deltarl.cli.early import check_config
 from deltarl.cli.train import ConfigArgument, OverridesArgument
 from deltarl.errors import ConfigError
+from deltarl.library.lookup import names
 from deltarl.training import packed
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
     """Print a config in full, with its agent, environment and overrides, as YAML that `train` accepts.
 
-    Comments at the top give the number of parameters of each role's networks. Of a packed agent (.zip), it is the
-    config that it was trained with.
+    Comments at the top give the number of parameters of each role's networks. Of a packed agent (.zip, or the name of
+    a shipped one), it is the config that it was trained with.
 
     Example: deltarl show quickstart torso=residual > mine.yaml
     """
@@ -41,7 +42,7 @@ def show(config: ConfigArgument, overrides: OverridesArgument = None) -> None:
 
 
 def _resolved(config: str, overrides: list[str]) -> Resolution:
-    if config.lower().endswith(packed.SUFFIX):
+    if config.lower().endswith(packed.SUFFIX) or (config in packed.shipped() and config not in names("configs")):
         with packed.opened(Path(config)) as folder:
             from deltarl.training.folder import load_spec
 

@@ -24,7 +24,7 @@ def push_pack(agent: Path | str, repo: str, *, private: bool | None = None) -> s
     Endpoint, token and proxies are huggingface_hub's own settings (`HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`).
 
     Args:
-        agent: the packed agent.
+        agent: the packed agent, or the name of a shipped one.
         repo: the repository, `user/name`.
         private: whether a new repository is private; default: as the account is set.
 
@@ -35,7 +35,7 @@ def push_pack(agent: Path | str, repo: str, *, private: bool | None = None) -> s
         ConfigError: if the packed agent is damaged, huggingface_hub is not installed, or the upload fails.
     """
     check_package("push")
-    agent = Path(agent)
+    agent = packed.found(Path(agent))
     pack = packed.read_pack(agent)
     files = {**pack.files, packed.MANIFEST: packed.manifest_text(pack.manifest)}
 

@@ -61,7 +61,7 @@ def pack_run(
     Raises:
         ConfigError: if there is no such policy, a file of the run is damaged, or the archive cannot be written.
     """
-    run = Path(run)
+    run = packed.found(Path(run))
     if run.is_file():
         raise ConfigError(f"pack: {run} is a packed agent already" if packed.is_pack(run) else f"pack: {run} is a file")
     if path is not None:

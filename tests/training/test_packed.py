@@ -187,3 +187,12 @@ def test_shipped_agents_are_listed_and_suggested(deltarl: Deltarl) -> None:
     assert {row["trained"] for row in json.loads(out)} == set(shipped())
     for verb in ("evaluate", "gates"):
         assert deltarl(verb, "hopper_ppo_dleta")[2].endswith("no such folder; did you mean 'hopper_ppo_delta'?\n")
+
+
+def test_names_of_shipped_agents_are_packed_agents(deltarl: Deltarl) -> None:
+    assert "hopper_ppo_delta.zip is a packed agent already" in deltarl("pack", "hopper_ppo_delta")[2]
+    assert "--best: a packed agent is one policy" in deltarl("push", "hopper_ppo_delta", "user/name", "--best")[2]
+    assert "no optimizer" in deltarl("resume", "hopper_ppo_delta")[2]
+    status, out, _ = deltarl("show", "hopper_ppo_delta")
+    assert status == 0
+    assert "id: Hopper-v5" in out
