@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -15,6 +16,7 @@ from deltarl.reading import number, read_json, readable
 log = logging.getLogger(__name__)
 
 MOST_CHARACTERS = 1_000
+_ID = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9_-]{0,127})?")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Mark:
                 texts = {name: str(content[name]) for name in ("target", "id", "where")}
                 if any(len(text) > MOST_CHARACTERS for text in texts.values()):
                     raise ValueError("a text is too long")
+                if not _ID.fullmatch(texts["id"]):  # trackers make paths of it
+                    raise ValueError(f"id: expected letters and digits, got {texts['id']!r}")
                 mark = cls(**texts, step=int(number(content["step"], -1)), rows=int(number(content["rows"], 0)))
         except ConfigError as error:
             log.warning("%s; the tracker starts a new run", error)

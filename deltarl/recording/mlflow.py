@@ -27,9 +27,9 @@ _STATUS: dict[Ending, str] = {"finished": "FINISHED", "stopped": "KILLED", "fail
 _FILES = ("config.yaml", "provenance.json", "result.json", "gates.npz")
 
 
-def target(spec: MlflowSpec, folder: Path) -> str:
+def target(folder: Path) -> str:
     """The server or store; by default a file next to the seeds' folders, because its content names absolute paths."""
-    return spec.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_beside(folder)}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_beside(folder)}/mlflow.db"
 
 
 def _beside(folder: Path) -> Path:
@@ -51,7 +51,7 @@ class Mlflow(Tracker):
         from mlflow import MlflowClient  # noqa: PLC0415
 
         self._folder = about.folder
-        uri = target(spec, about.folder)
+        uri = target(about.folder)
         with _quiet(), _alone(_beside(about.folder)):
             self._client = MlflowClient(tracking_uri=uri)  # which leaves MLflow's global state alone
             if id:
@@ -59,7 +59,7 @@ class Mlflow(Tracker):
                 self._client.update_run(id, status="RUNNING")
             else:
                 experiment = spec.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or about.name
-                place = None if uri != target(MlflowSpec(), about.folder) else _beside(about.folder) / "mlflow"
+                place = None if "MLFLOW_TRACKING_URI" in os.environ else _beside(about.folder) / "mlflow"
                 experiment_id = self._experiment(experiment, None if place is None else place.as_uri())
                 self.id = self._client.create_run(experiment_id, run_name=f"seed-{about.seed}").info.run_id
         self.where = f"{uri}, run {self.id}"

@@ -52,7 +52,7 @@ def _tracker(spec: WandbSpec | MlflowSpec, about: About) -> Sink:
     if isinstance(spec, WandbSpec):
         connect, target = partial(wandb.Wandb, spec, about), wandb.target(spec)
     else:
-        connect, target = partial(mlflow.Mlflow, spec, about), mlflow.target(spec, folder)
+        connect, target = partial(mlflow.Mlflow, spec, about), mlflow.target(folder)
     record = folder / metrics.FILE
     return Background(
         spec.sink,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from deltarl.errors import ConfigError, Spec, complaint, suggestion
 
@@ -60,27 +59,16 @@ class WandbSpec(LoggerSpec):
 
 
 class MlflowSpec(LoggerSpec):
-    """A run of MLflow for each seed."""
+    """A run of MLflow for each seed, on the server `MLFLOW_TRACKING_URI` or in a file mlflow.db next to the seeds."""
 
+    # A config, which may be a stranger's, does not name the server or the file to write to.
     title: ClassVar[str] = "MLflow"
     package: ClassVar[str] = "mlflow"
 
     sink: Literal["mlflow"] = "mlflow"
-    tracking_uri: str | None = Field(
-        None,
-        min_length=1,
-        description="Server or store; null for MLFLOW_TRACKING_URI, or else a file mlflow.db next to the seeds.",
-    )
     experiment: str | None = Field(
         None, min_length=1, description="Experiment; null for MLFLOW_EXPERIMENT_NAME, or else the run's name."
     )
-
-    @field_validator("tracking_uri")
-    @classmethod
-    def _holds_no_password(cls, uri: str | None) -> str | None:
-        if uri is not None and urlsplit(uri).password:
-            raise complaint("a config is not the place for a password; set the variable MLFLOW_TRACKING_URI instead")
-        return uri
 
 
 LOGGERS: dict[str, type[LoggerSpec]] = {

@@ -146,6 +146,12 @@ def test_the_end_of_training_does_not_wait_for_ever(
     tracker.gate.set()
 
 
+# Ids that would lead out of a tracker's folder.
+STRANGE = [
+    json.dumps({"target": "target", "id": name, "where": "", "step": 15, "rows": 1}) for name in ("../../x", "a/b", "*")
+]
+
+
 def broken(_: str) -> Tracker:
     raise OSError("no route\nto host")
 
@@ -223,7 +229,7 @@ def test_a_resumed_run_repeats_no_row_and_fills_the_gap(tmp_path: Path) -> None:
     assert mark(tmp_path) == {"target": "target", "id": "mine", "step": 40, "rows": 1, "where": "here"}
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"id": 3}', '{"target": "another", "id": "x"}', "\x00"])
+@pytest.mark.parametrize("content", [None, "", "[]", '{"id": 3}', '{"target": "another", "id": "x"}', "\x00", *STRANGE])
 def test_a_run_that_the_tracker_has_not_seen_is_sent_from_its_beginning(
     content: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
