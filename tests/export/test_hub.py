@@ -130,18 +130,37 @@ def test_attacks_are_refused_and_most_before_anything_is_downloaded(attack: str,
     ("arguments", "token", "message"),
     [
         (("push", "agent.zip", REPO), "hf_wrong", "push: user/ppo-hopper: HfHubHTTPError: "),
-        (("push", "agent.zip", "no//name"), TOKEN, "push: no//name: HFValidationError: "),
-        (("push", "agent.zip", REPO, "--best"), TOKEN, "--best: a packed agent is one policy"),
-        (("pull", REPO), TOKEN, "pull: user/ppo-hopper: RepositoryNotFoundError: 404"),
-        (("pull", REPO, "agent.zip"), TOKEN, "pull: agent.zip already exists; give another name, or --overwrite"),
+        pytest.param(("pull", REPO), TOKEN, "user/ppo-hopper: RepositoryNotFoundError: 404", marks=pytest.mark.slow),
     ],
 )
-def test_faults_are_one_line(arguments: tuple[str, ...], token: str, message: str, hub: Hub, agent: Path) -> None:
-    before = agent.read_bytes()
+def test_faults_of_the_server_are_one_line(
+    arguments: tuple[str, ...], token: str, message: str, hub: Hub, agent: Path
+) -> None:
     status, out, error = command(hub, agent.parent, *arguments, token=token)
     assert (status, out) == (2, "")
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("push", "agent.zip", "no//name"), "push: no//name: HFValidationError: "),
+        (("push", "agent.zip", REPO, "--best"), "--best: a packed agent is one policy"),
+        (("push", "nowhere", REPO), "nowhere: no such folder"),
+        (("pull", "no//name"), "pull: no//name: HFValidationError: "),
+        (("pull", REPO, "agent.zip"), "pull: agent.zip already exists; give another name, or --overwrite"),
+        (("pull", REPO, "agent"), "pull: agent: expected a name that ends in .zip"),
+    ],
+)
+def test_bad_input_is_refused_before_a_server_is_asked(
+    arguments: tuple[str, ...], message: str, agent: Path, deltarl: Deltarl
+) -> None:
+    before = agent.read_bytes()
+    status, out, error = deltarl(*arguments)
+    assert (status, out, len(error.splitlines())) == (2, "", 1)
+    assert message in error
+    assert [path.name for path in agent.parent.iterdir()] == ["agent.zip"]
     assert agent.read_bytes() == before
 
 
