@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -51,15 +52,17 @@ class CustomTorsoSpec(StackSpec):
         return block_name(block) or block
 
     def make_block(self) -> nn.Module:
-        """Build one block of the user's class.
+        """Build one block of the user's class, and try it.
 
         Raises:
-            ConfigError: if it is not a module, or if the path of a parameter contains "value": TRPO would leave that
-                parameter out of the policy's step.
+            ConfigError: if the class or its `forward` raises an exception, if it makes no module or no states of its
+                width, or if the path of a parameter contains "value": TRPO would leave that parameter out of the
+                policy's step.
         """
         from torch import nn
 
-        block = self.block(self)
+        with _named(self.block, "it is called with the torso's spec alone, which has the width as spec.width"):
+            block = self.block(self)
         if not isinstance(block, nn.Module):
             raise ConfigError(f"torso.block: expected a torch.nn.Module from {self.block!r}, got {block!r}")
         for name, _ in block.named_parameters():
@@ -68,7 +71,37 @@ class CustomTorsoSpec(StackSpec):
                     f"torso.block: {self.block!r} has a parameter '{name}'; TRPO leaves all with 'value' in their "
                     "path out of the policy's step, so give it another name"
                 )
+        _try(block, self.block, self.width)
         return block
+
+
+@contextmanager
+def _named(block: Any, hint: str) -> Iterator[None]:
+    """Report what a user's block raises in one line that names it."""
+    try:
+        yield
+    except Exception as error:
+        what = " ".join(str(error).split())
+        name = block_name(block) or repr(block)
+        raise ConfigError(f"torso.block: {name} raised {type(error).__name__}: {what}; {hint}") from error
+
+
+def _try(module: nn.Module, block: Any, width: int) -> None:
+    """Check that a block maps states to states, without a trace in it or in the random numbers."""
+    import torch
+
+    was_training = module.training
+    like = next((each for each in module.parameters() if each.is_floating_point()), torch.empty(0))
+    state = torch.zeros(2, width, device=like.device, dtype=like.dtype)
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _named(block, f"it is called with states [..., {width}]"):
+        given = module.eval()(state)
+    module.train(was_training)
+    if not isinstance(given, torch.Tensor) or given.shape != state.shape:
+        got = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        raise ConfigError(
+            f"torso.block: {block_name(block) or repr(block)}: expected states {list(state.shape)} from its forward, "
+            f"got {got}"
+        )
 
 
 def block_name(block: Any) -> str | None:

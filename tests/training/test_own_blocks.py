@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import yaml
 from torch import nn
 
 from deltarl import ConfigError, evaluate, load_config, plugins, resume, train
+from deltarl.torsos import CustomTorsoSpec
 from deltarl.training.folder import UnregisteredError, load_spec
 from tests.quick import Deltarl
 
@@ -146,3 +150,52 @@ def test_a_class_that_no_config_can_name_is_refused() -> None:
     torso = {"kind": "custom", "block": Local, "width": 8}
     with pytest.raises(ValueError, match=r"a config cannot name .*Local.*; give a class at the top level of a module"):
         type(spec).model_validate({**spec.model_dump(), "actor_torso": torso})
+
+
+class Linear(nn.Module):
+    """A block that fails in the way that `how` says."""
+
+    def __init__(self, spec: CustomTorsoSpec, how: str = "") -> None:
+        super().__init__()
+        self.how = how
+        self.linear = nn.Linear(spec if how == "width" else spec.width, spec.width)  # type: ignore[arg-type]
+        self.norm = nn.BatchNorm1d(spec.width)
+        self.drop = nn.Dropout()
+
+    def forward(self, state: torch.Tensor) -> Any:
+        if self.how == "bug":
+            raise ZeroDivisionError("no\nnumber")
+        new = self.drop(self.norm(self.linear(state)))
+        return {"": new, "wide": torch.cat([new, new], -1), "pair": (new, new), "rows": new.mean(0)}[self.how]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (
+            "width",
+            r"raised TypeError: .*; it is called with the torso's spec alone, which has the width as spec\.width$",
+        ),
+        ("bug", r"raised ZeroDivisionError: no number; it is called with states \[\.\.\., 8\]$"),
+        ("wide", r": expected states \[2, 8\] from its forward, got \[2, 16\]$"),
+        ("rows", r": expected states \[2, 8\] from its forward, got \[8\]$"),
+        ("pair", r": expected states \[2, 8\] from its forward, got tuple$"),
+    ],
+)
+def test_a_block_that_does_not_work_is_named(how: str, message: str) -> None:
+    spec = CustomTorsoSpec(block=partial(Linear, how=how), width=8)
+    with pytest.raises(ConfigError, match=rf"^torso\.block: .*Linear.*{message}"):
+        spec.make_block()
+
+
+def test_trying_a_block_leaves_no_trace() -> None:
+    spec = CustomTorsoSpec(block=Linear, width=8)
+    torch.manual_seed(3)
+    block = spec.make_block()
+    assert isinstance(block, Linear)
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    assert torch.equal(Linear(spec).linear.weight, block.linear.weight)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert block.training
+    assert block.norm.num_batches_tracked == 0
