@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecEnv
 import deltarl.policies
 from deltarl.agents.base import AlgorithmSpec, GSDESpec
 from deltarl.agents.off_policy import OffPolicySpec
-from deltarl.encoders import EncoderSpec, FlatEncoderSpec
+from deltarl.encoders import EncoderSpec
 from deltarl.errors import ConfigError
 from deltarl.torsos import TorsoSpec, pickled_data
 
@@ -40,7 +40,7 @@ def build_agent(
     *,
     seed: int,
     device: str,
-    encoder: EncoderSpec = FlatEncoderSpec(),  # noqa: B008 - frozen
+    encoder: EncoderSpec,
 ) -> BaseAlgorithm:
     """Build the Stable-Baselines3 algorithm of a spec, ready to learn.
 
@@ -75,7 +75,7 @@ def build_policy(
     actor_torso: TorsoSpec,
     critic_torso: TorsoSpec,
     env: VecEnv,
-    encoder: EncoderSpec = FlatEncoderSpec(),  # noqa: B008 - frozen
+    encoder: EncoderSpec,
 ) -> BasePolicy:
     """Build only the policy, as `build_agent` does, to load stored weights into it.
 

@@ -28,6 +28,7 @@ from deltarl.agents import (
     build_agent,
     build_policy,
 )
+from deltarl.encoders import FlatEncoderSpec
 from deltarl.envs import EnvSpec, build_envs
 from deltarl.errors import ConfigError
 from deltarl.policies import policies_of
@@ -78,7 +79,7 @@ def build(spec: AlgorithmSpec, env: EnvSpec | None = None) -> Any:
     q_learning = isinstance(spec, DQNSpec | QRDQNSpec)
     env = env or (DISCRETE if q_learning else EnvSpec(id="Reacher-v5", kind="manipulation"))
     torso = DeltaTorsoSpec(width=16, norm="batch_renorm" if isinstance(spec, CrossQSpec) else "layer")
-    return build_agent(spec, torso, torso, build_envs(env, seed=0), seed=0, device="cpu")
+    return build_agent(spec, torso, torso, build_envs(env, seed=0), seed=0, device="cpu", encoder=FlatEncoderSpec())
 
 
 @every_spec
@@ -106,7 +107,7 @@ def test_every_option_of_the_policy_that_is_data_can_be_given(spec: type[Algorit
 def test_the_policy_alone_is_the_one_of_the_agent(spec: type[AlgorithmSpec]) -> None:
     model = build(spec())
     torso = model.policy.critic_torso
-    alone = build_policy(spec(), torso, torso, model.get_env())
+    alone = build_policy(spec(), torso, torso, model.get_env(), FlatEncoderSpec())
     assert type(alone) is type(model.policy)
     assert {name: tensor.shape for name, tensor in alone.state_dict().items()} == {
         name: tensor.shape for name, tensor in model.policy.state_dict().items()

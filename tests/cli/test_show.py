@@ -54,7 +54,7 @@ def test_what_show_prints_is_the_same_run(deltarl: Deltarl) -> None:
     counts = re.findall(r"^# (\w+): ([\d,]+) parameters$", out, re.MULTILINE)
     assert [role for role, _ in counts] == ["actor_torso", "critic_torso"]
     with closing(build_envs(mine.env, 0, 1)) as envs:
-        critic = build_policy(mine.agent, mine.actor_torso, mine.critic_torso, envs).critic
+        critic = build_policy(mine.agent, mine.actor_torso, mine.critic_torso, envs, mine.encoder).critic
     assert int(counts[1][1].replace(",", "")) == sum(p.numel() for p in critic.parameters())
 
 
