@@ -28,7 +28,13 @@ def write(folder: Path, steps: range, ending: Ending = "finished", *, name: str 
     """Write rows as a run does."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("name: hop")
-    settings = {"torso.width": 8, "note": "x" * 9000, "env.kwargs.[0]": None, **{f"key{n}": n for n in range(150)}}
+    settings = {
+        "torso.width": 8,
+        "total_timesteps": steps[-1],
+        "note": "x" * 9000,
+        "env.kwargs.[0]": None,
+        **{f"key{n}": n for n in range(150)},
+    }
     facts = {"git": "abc", "packages": {"torch": "2"}}
     about = About(folder, name, 3, "Hopper-v5", "ppo", {}, settings, facts)
     logger = make_logger(folder, loggers=[MlflowSpec()], about=lambda: about)
@@ -67,7 +73,7 @@ def test_a_run_is_recorded_and_continued(store: str, tmp_path: Path, caplog: pyt
     write(folder, range(10, 40, 10), "stopped")
     client, [run] = runs_of(store)
     assert (run.info.run_name, run.info.status) == ("seed-3", "KILLED")
-    assert len(run.data.params) == 153
+    assert len(run.data.params) == 154
     assert (run.data.params["torso.width"], run.data.params["env.kwargs._0_"]) == ("8", "null")
     assert run.data.params["note"] == "x" * LONGEST_VALUE
     wanted = {"task": "Hopper-v5", "algorithm": "ppo", "seed": "3", "git": "abc", "packages.torch": "2"}
