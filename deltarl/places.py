@@ -7,6 +7,8 @@ from pathlib import Path
 
 from deltarl.errors import ConfigError
 
+LOGS = "logs"  # folder for what the jobs of a launcher print, beside their runs
+
 
 def shipped() -> Path:
     """The folder of the shipped files.

@@ -52,8 +52,9 @@ ORDER = (
     ("training",),
     ("launch",),
     ("library",),
-    ("search", "export"),
+    ("search",),
     ("schema", "comparison"),
+    ("export",),
     ("bench",),
     ("cli",),
 )

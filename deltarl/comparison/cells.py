@@ -16,7 +16,7 @@ from deltarl.comparison.progress import Board
 from deltarl.comparison.records import FREE
 from deltarl.comparison.spec import COMPARISON, SIZES, Cell, Comparison
 from deltarl.errors import ConfigError
-from deltarl.launch.launcher import LOGS, Job, Launcher
+from deltarl.launch.launcher import Job, Launcher
 from deltarl.launch.local import Processes, default_jobs
 from deltarl.reading import check_plain
 from deltarl.training import RunResult, TrainingStopped
@@ -87,7 +87,7 @@ def run_cells(
     jobs = default_jobs(len(todo), max(cell.spec.threads for cell in todo)) if jobs is None else jobs
     named = {cell.label: cell for cell in todo}
     placed = [replace(cell, spec=placed_on_a_device(cell.spec, number)) for number, cell in enumerate(todo)]
-    logs = comparison.folder / LOGS
+    logs = comparison.folder / places.LOGS
     work = [
         Job(cell.label, partial(train_cell, cell, command), log=logs / cell.task / cell.arm / f"seed-{cell.seed}.log")
         for cell in placed

@@ -27,7 +27,6 @@ from deltarl.comparison.spec import (
     ComparisonSpec,
 )
 from deltarl.errors import ConfigError, first_complaint
-from deltarl.launch.launcher import LOGS
 from deltarl.library import (
     COMMAND_LINE,
     KINDS,
@@ -57,7 +56,7 @@ BARE = {
 }
 # Set by the comparison itself for every cell.
 OF_THE_COMPARISON = fields_of(Part.PLACE)
-RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS, TUNING, TRIALS, UNTUNED, LOGS)
+RESERVED = ("report", "summary", COMPARISON, SIZES, COSTS, TUNING, TRIALS, UNTUNED, places.LOGS)
 
 
 def load_comparison(name: str, *overrides: str) -> Comparison:

@@ -14,7 +14,6 @@ from deltarl.training.progress import Progress, Report
 from deltarl.training.signals import StopRequest, TrainingStopped
 
 Result = TypeVar("Result")
-LOGS = "logs"  # folder for what jobs print, beside their runs
 
 
 @dataclass(frozen=True)

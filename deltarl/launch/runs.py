@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from deltarl import places, rendering
 from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.display import Display, default_console
-from deltarl.launch.launcher import LOGS, Job, Launcher, Outcome, Result
+from deltarl.launch.launcher import Job, Launcher, Outcome, Result
 from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.training import folder as files
 from deltarl.training.build import built
@@ -169,7 +169,7 @@ def _train(
     for (run, seed, found), own in zip(todo, for_each, strict=True):
         rest = command or sys.argv, own
         again = partial(_train_seed_again, run, seed, *rest)
-        log = places.expanded(run.out, "out") / run.name / LOGS / f"seed-{seed}.log"
+        log = places.expanded(run.out, "out") / run.name / places.LOGS / f"seed-{seed}.log"
         work.append(Job(f"seed {seed}", partial(_train_seed, run, seed, found, *rest), again, log))
     side_by_side = launcher is not None or (jobs > 1 and len(todo) > 1)
     if launcher is None:

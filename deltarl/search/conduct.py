@@ -16,7 +16,7 @@ from rich.console import Console
 from deltarl import places, rendering
 from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.display import default_console
-from deltarl.launch.launcher import LOGS, Job, Launcher
+from deltarl.launch.launcher import Job, Launcher
 from deltarl.launch.local import InTurn, Processes, default_jobs
 from deltarl.search.given import give
 from deltarl.search.progress import Board
@@ -150,7 +150,7 @@ def _work(  # noqa: PLR0917
         Job(
             f"worker {number}",
             partial(work, search, place, budget, command),
-            log=place.folder / LOGS / f"worker-{number}.log",
+            log=place.folder / places.LOGS / f"worker-{number}.log",
         )
         for number in range(1, workers + 1)
     ]

@@ -131,7 +131,9 @@ def test_another_config_is_refused_by_the_keys_that_differ(
     with pytest.raises(ConfigError) as caught:
         resume(interrupted, lambda config: load_config(str(config), *changes), quiet())
     assert f"these keys differ: {message}" in str(caught.value)
-    assert "; only eval, checkpoint, gates, threads, device and a larger total_timesteps may" in str(caught.value)
+    assert "; only eval, checkpoint, gates, logging, threads, device and a larger total_timesteps may" in str(
+        caught.value
+    )
     assert sorted(interrupted.rglob("*")) == before
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import random
+import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import forked
 import pytest
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from deltarl import RunResult, load_config, resume, train
+from deltarl import load_config, resume, train
 from tests.quick import Deltarl
 from tests.trackers import offline
-from tests.training.small import quiet, spec_of
+from tests.training.small import SETTINGS, quiet, spec_of
 from tests.wandb_runs import history_in
 
 FEW = ("eval.episodes=1", "eval.every=64", "gates.every=null", "total_timesteps=96")
@@ -42,11 +42,30 @@ class Stop(BaseCallback):
         return True
 
 
-def trained(out: Path, *settings: str) -> tuple[RunResult, list[Any]]:
-    """Train; return the result and the states of the random generators."""
-    random.seed(0)
-    [result] = train(spec_of(out, *FEW, *settings), quiet())
-    return result, [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+# In a process of its own, because threads that other tests have left may draw random numbers, too.
+SCRIPT = """
+import json, os, random, sys
+import numpy as np
+import torch
+from deltarl import load_config, train
+
+os.environ.update(json.loads(sys.argv[1]))
+random.seed(0)
+[result] = train(load_config("quickstart", *sys.argv[2:]))
+states = [random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()]
+print(json.dumps([str(result.folder), states]))
+"""
+
+
+def trained(out: Path, *settings: str) -> tuple[Path, list[Any]]:
+    """Train; return the run's folder and the states of the random generators."""
+    (script := out.with_suffix(".py")).write_text(SCRIPT)
+    environment = {name: value for name, value in os.environ.items() if name.startswith(("WANDB", "MLFLOW"))}
+    arguments = [json.dumps(environment), *SETTINGS, f"out={out}", *FEW, *settings]
+    ended = forked.script(script, arguments, out.parent)
+    assert ended.returncode == 0, ended.stderr
+    folder, states = json.loads(ended.stdout.splitlines()[-1])
+    return Path(folder), states
 
 
 def steps_of(uri: str, experiment: str) -> list[int]:
@@ -66,9 +85,9 @@ def test_what_is_learned_is_the_same_with_any_loggers(gates: tuple[str, ...], st
     plain, states = trained(tmp_path / "plain", *gates, "logging=null")
     logged, also = trained(tmp_path / "logged", *gates, ALL, f"name={name}")
     for file in ("policy.safetensors", "evaluations.csv", *(["gates.npz"] if len(gates) > 1 else [])):
-        assert (plain.folder / file).read_bytes() == (logged.folder / file).read_bytes()
+        assert (plain / file).read_bytes() == (logged / file).read_bytes()
     assert states == also
-    assert not (plain.folder / "progress.csv").exists()
+    assert not (plain / "progress.csv").exists()
     [folder] = (tmp_path / "logged" / name / "wandb").glob("offline-run-*")
     assert len(history_in(folder)) >= len(steps_of(store, name)) > 2
 

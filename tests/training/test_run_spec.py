@@ -73,7 +73,7 @@ def test_every_field_is_marked_once() -> None:
     assert fields_of(*Part) == tuple(RunSpec.model_fields)
     # The fields that names and folders of runs depend on have not changed since the first version.
     assert set(fields_of(Part.PLACE)) == {"name", "out", "seeds"}
-    assert set(UNNAMED_OVERRIDES) == {"out", "seeds", "device", "checkpoint", "gates"}
+    assert set(UNNAMED_OVERRIDES) == {"out", "seeds", "device", "checkpoint", "gates", "logging"}
 
 
 @pytest.mark.parametrize(
