@@ -299,7 +299,10 @@ def serve(command: list[str], cwd: Path) -> None:
 
 
 # One starts a cluster; of the others, examples and exports have tests of their own.
-SLOW_PAGES = {"docs/clusters.md", "docs/deploy.md", "docs/integrations.md"}
+SLOW_PAGES = {
+    f"docs/{name}.md"
+    for name in ("clusters", "deploy", "encoders", "environments", "gates", "integrations", "long-runs", "your-robot")
+}
 
 
 @pytest.mark.parametrize(

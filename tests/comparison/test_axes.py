@@ -118,6 +118,7 @@ def test_scores_are_drawn_against_the_axis(depths: tuple[int, int], scale: str, 
     assert drawn == {"residual": (list(depths), [-9.5, -8.5]), "delta": (list(depths), [-7.5, -3.5])}
 
 
+@pytest.mark.slow
 def test_two_axes_give_a_figure_for_each_value_of_the_other(tmp_path: Path) -> None:
     found = loaded(tmp_path, DEPTHS, "axes.torso.norm=[layer, rms]", "match=width")
     scores = {(cell.task, cell.arm): [-5.0, -6.0] for cell in found.cells}

@@ -136,6 +136,7 @@ def test_six_tasks_say_something_of_others(tmp_path: Path) -> None:
     assert "For other tasks like these" in headline(analysis)[0]
 
 
+@pytest.mark.slow
 def test_the_report_has_the_contrasts(planned: Analysis) -> None:
     assert not (planned.study.folder / LOOKS).exists()
     page = write_report(planned.study.folder)

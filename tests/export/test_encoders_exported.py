@@ -22,8 +22,8 @@ HISTORY = {**SMALL["history"], "positions": "rotary"}
 @pytest.mark.parametrize(
     ("algorithm", "encoder"),
     [
-        pytest.param(PPO, HISTORY, id="ppo-history"),
-        pytest.param(SAC, SMALL["gru"], id="sac-gru", marks=pytest.mark.slow),
+        pytest.param(PPO, HISTORY, id="ppo-history", marks=pytest.mark.slow),
+        pytest.param(SAC, SMALL["gru"], id="sac-gru"),
     ],
 )
 def test_a_policy_with_an_encoder_is_exported(algorithm: Any, encoder: Any, tmp_path: Path) -> None:

@@ -69,7 +69,11 @@ SAC_AGENT = ("agent=sac", "agent.learning_starts=30", "agent.batch_size=8", "age
 
 
 @pytest.mark.parametrize(
-    "settings", [PPO, (*SAC_AGENT, "checkpoint.every=20", "total_timesteps=120")], ids=["ppo", "sac"]
+    "settings",
+    [
+        pytest.param(PPO, id="ppo"),
+        pytest.param((*SAC_AGENT, "checkpoint.every=20", "total_timesteps=120"), id="sac", marks=pytest.mark.slow),
+    ],
 )
 def test_nothing_of_a_run_with_gates_and_evaluations_is_left_out_at_any_boundary(
     settings: tuple[str, ...], tmp_path: Path

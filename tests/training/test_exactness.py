@@ -65,6 +65,7 @@ CASES = [
         "ppo-gsde-half_cheetah",
         ("env=half_cheetah", *ROLLOUTS, *FOLLOWING_KL, "agent.use_sde=true", "agent.sde_sample_freq=7"),
         256,
+        needed=False,
     ),
     Case(
         "ppo-drifting-half_cheetah",
@@ -97,6 +98,7 @@ CASES = [
         "td3-observations-once-three-envs",
         ("agent=td3", *REPLAY, *AS_THEY_ARE, "env.n_envs=3", "agent.buffer_size=120"),
         150,
+        needed=False,
     ),
     Case(
         "td3-ou-noise-simbav2",
@@ -142,7 +144,7 @@ CASES = [
         for env in names("envs")
         if env.startswith("metaworld_") and env != "metaworld_reach"
     ),
-    Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90),
+    Case("crossq-pusher", ("agent=crossq", "env=pusher", *REPLAY), 90, needed=False),
     Case(
         "dqn-pendulum-stochastic-depth",
         ("agent=dqn", "env=inverted_pendulum_discrete", *REPLAY, "torso.drop_path=0.3"),
@@ -166,6 +168,7 @@ CASES = [
         "her-point_maze",
         (*goals(300, 1), "env=point_maze_umaze"),
         350,
+        needed=False,
     ),
 ]
 

@@ -77,9 +77,8 @@ def steps_of(uri: str, experiment: str) -> list[int]:
     return [each.step for each in client.get_metric_history(run.info.run_id, "time/iterations")]
 
 
-@pytest.mark.parametrize(
-    "gates", [("gates.every=null",), pytest.param(("gates.every=64", "gates.rows=16"), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("gates", [("gates.every=null",), ("gates.every=64", "gates.rows=16")])
 def test_what_is_learned_is_the_same_with_any_loggers(gates: tuple[str, ...], store: str, tmp_path: Path) -> None:
     name = f"logged-{len(gates)}"
     plain, states = trained(tmp_path / "plain", *gates, "logging=null")

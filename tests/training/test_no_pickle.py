@@ -18,7 +18,11 @@ from tests.training.small import SAC, SETTINGS, longer, quiet, spec_of
 
 
 @pytest.mark.parametrize(
-    ("settings", "where"), [((*SETTINGS, "checkpoint.keep=1"), ""), (SAC, "/replay/")], ids=["ppo", "sac"]
+    ("settings", "where"),
+    [
+        pytest.param((*SETTINGS, "checkpoint.keep=1"), "", id="ppo", marks=pytest.mark.slow),
+        pytest.param(SAC, "/replay/", id="sac"),
+    ],
 )
 def test_a_pickle_in_place_of_any_file_is_never_opened(
     settings: tuple[str, ...], where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -87,7 +87,7 @@ SCRIPTS: dict[str, tuple[Any, tuple[Any, Any], str, tuple[str, ...]]] = {
 @pytest.mark.parametrize(
     ("name", "implementation"),
     [
-        *((name, "deltarl") for name in SCRIPTS),
+        *(pytest.param(name, "deltarl", marks=[pytest.mark.slow] if name == "tqc_her" else []) for name in SCRIPTS),
         ("ppo", "sb3"),
         # tests/fast/test_equality.py covers that both implementations learn the same.
         *(pytest.param(name, "sb3", marks=pytest.mark.slow) for name in SCRIPTS if name != "ppo"),

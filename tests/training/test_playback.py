@@ -74,6 +74,7 @@ def test_the_camera_follows_where_the_model_has_one_that_does(env: str, follows:
         assert (made.mujoco_renderer.camera_id >= 0) is follows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawing")
 def test_a_clip_is_in_tensorboard_at_each_evaluation_and_changes_no_learning(tmp_path: Path) -> None:
     folders = []
