@@ -105,8 +105,8 @@ def _tell(comparison: Comparison) -> None:
         searches = sum(map(len, comparison.searches.values()))
         most = searches * (tune.trials + len(comparison.spec.arms) - 1) * len(tune.seeds)
         typer.echo(
-            f"tuning first: {searches} searches of {tune.trials} trials, at most {most} runs; without it another "
-            f"{len(comparison.cells)} runs, and with it"
+            f"tuning first: {searches} searches of {tune.trials} trials, at most {most} runs; then "
+            f"{len(comparison.cells)} runs without tuning and, with it:"
         )
     typer.echo(f"{len(comparison.cells)} runs of {_listed(comparison)} steps: {comparison.folder}")
 

@@ -75,7 +75,7 @@ def run_cells(
     cells = comparison.shard(*shard)
     if comparison.folder.exists():
         check_plain(comparison.folder)
-    done = [cell for cell in cells if (folder := _found(cell)) is not None and has_finished(folder, cell.spec)]
+    done = [cell for cell in cells if (folder := started(cell)) is not None and has_finished(folder, cell.spec)]
     todo = [cell for cell in cells if cell not in done]
     if todo:
         places.check_folder(comparison.folder, "out")
@@ -118,13 +118,13 @@ def run_cells(
 def train_cell(cell: Cell, command: list[str], report: Report, stop: StopRequest) -> RunResult:
     """Train a cell, or resume it; the result of one that has finished in the meantime is read."""
     # Looked up again, because another process on the same folder may have started it first.
-    found = _found(cell)
+    found = started(cell)
     if found is not None and has_finished(found, cell.spec):
         return result_in(found)
     return train_one(cell.spec, cell.seed, found, command=command, report=report, stop=stop)
 
 
-def _found(cell: Cell) -> Path | None:
+def started(cell: Cell) -> Path | None:
     """The folder of a cell that was started; None if it was not.
 
     Raises:

@@ -87,7 +87,7 @@ def flops_of(policy: BasePolicy) -> int:
 
 
 def match_sizes(
-    arms: Mapping[str, RunSpec], reference: str, match: Match
+    arms: Mapping[str, RunSpec], reference: str, match: Match, parts: Sequence[str] | None = None
 ) -> tuple[dict[str, RunSpec], dict[str, Size]]:
     """Choose the inner widths of one task's arms; return their runs and sizes.
 
@@ -99,6 +99,8 @@ def match_sizes(
         arms: runs of one task by arm.
         reference: the arm that the others are matched to.
         match: the quantity to match.
+        parts: among actor_torso, critic_torso and encoder, those whose inner widths may be chosen; default: those that
+            differ from the reference's.
 
     Raises:
         ConfigError: if an arm cannot come within 2% of the reference, or only one of its torsos has inner widths; if
@@ -110,9 +112,11 @@ def match_sizes(
         goal = amount(found[reference])
         if match != "width":
             for arm, start in found.items():
-                parts = [part for part in PARTS if getattr(start.spec, part) != getattr(found[reference].spec, part)]
-                if arm != reference and _is_scalable(arm, start.spec, parts):
-                    found[arm] = _solve(start, _scalable(start.spec, parts), measured, amount, goal)
+                base = found[reference].spec
+                differing = [part for part in PARTS if getattr(start.spec, part) != getattr(base, part)]
+                scaled = differing if parts is None else parts
+                if arm != reference and _is_scalable(arm, start.spec, scaled):
+                    found[arm] = _solve(start, _scalable(start.spec, scaled), measured, amount, goal)
                     if abs(left := amount(found[arm]) / goal - 1) > MOST_MISMATCH:
                         raise ConfigError(
                             f"arm {arm}: its {match} cannot come closer to those of {reference} than {left:+.1%}, but "

@@ -135,8 +135,8 @@ def read_study(folder: Path | str) -> Study:
         tuple(sorted(label for label in present - listed if label.rpartition("-")[2].isdigit())),
         read_measured(folder / SIZES, Size),
         read_measured(folder / COSTS, Cost),
-        {} if found is None else found[1],
-        _read_runs(folder / UNTUNED, spec)[0],
+        {} if found is None or spec.tune is None else found[1],
+        () if spec.tune is None else _read_runs(folder / UNTUNED, spec)[0],
     )
     _check_alike(study)
     if not study.tasks:

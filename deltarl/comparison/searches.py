@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from deltarl.comparison.spec import ARM_KEYS, TRIALS, Comparison, ComparisonSpec
 from deltarl.errors import ConfigError
 from deltarl.library import Layer, find, read_yaml
-from deltarl.search.load import KIND, check_paths, checked, given_by
+from deltarl.search.load import KIND, check_paths, checked, given_by, may_be_searched, same_options
 from deltarl.search.space import Value
 from deltarl.search.spec import FIRST_TUNING_SEED, Search
 from deltarl.training.spec import RunSpec
@@ -61,6 +62,8 @@ def searches_of(
         ConfigError: if an option cannot be tuned in a comparison, if an arm has nothing to tune, or if a value has a
             place in no config of the arm, or gives it a size that cannot be matched.
     """
+    from deltarl.comparison.matching import PARTS  # noqa: PLC0415 - errors come before slow imports
+
     spec = comparison.spec
     assert spec.tune is not None
     source = layer.under(TUNE)
@@ -77,14 +80,19 @@ def searches_of(
     }
     for arm, paths in pinned.items():
         if len(paths) == len(spec.tune.space):
-            raise ConfigError(f"{source.asker(('space',))}: nothing to tune for arm {arm}: all options are given")
+            raise ConfigError(
+                f"{source.asker(('space',))}: nothing to tune for arm {arm}: every option is given by the arm, or "
+                "changes the size of the reference (match: width tunes those)"
+            )
     searches: dict[str, dict[str, Search]] = {}
     for task, unmatched in runs.items():
         for arm, found in unmatched.items():
             run = found.model_copy(update={"name": arm, "out": f"{comparison.folder}/{TRIALS}/{task}"})
             settle = None
             if spec.match != "width" and arm != spec.reference:
-                settle = partial(matched, reference=unmatched[spec.reference], match=spec.match, arm=arm)
+                reference = unmatched[spec.reference]
+                parts = tuple(part for part in PARTS if getattr(found, part) != getattr(reference, part))
+                settle = partial(matched, reference=reference, match=spec.match, arm=arm, parts=parts)
             search = checked(
                 Search(spec.tune, run, spec.tune.seeds, (_layer(run),), source, pinned[arm], settle=settle)
             )
@@ -98,15 +106,17 @@ def searches_of(
 
 def _layer(run: RunSpec) -> Layer:
     """A resolved config as the data of a file."""
-    return Layer(run.model_dump(mode="json", exclude={"seeds"}), {}, run.name)
+    data = run.model_dump(mode="json", exclude={"seeds"})
+    data["env"]["kwargs"] = deepcopy(run.env.kwargs)  # whose keys may be integers, which JSON does not have
+    return Layer(data, {}, run.name)
 
 
-def matched(run: RunSpec, *, reference: RunSpec, match: Match, arm: str) -> RunSpec:
-    """The run with the inner widths that give it the reference's size."""
+def matched(run: RunSpec, *, reference: RunSpec, match: Match, arm: str, parts: Sequence[str]) -> RunSpec:
+    """The run with the inner widths of these parts that give it the reference's size."""
     from deltarl.comparison.matching import match_sizes  # noqa: PLC0415 - errors come before slow imports
 
     # No arm has this name.
-    return match_sizes({"": reference, arm: run}, "", match)[0][arm]
+    return match_sizes({"": reference, arm: run}, "", match, parts)[0][arm]
 
 
 def _check_space(spec: ComparisonSpec, source: Layer) -> None:
@@ -116,9 +126,11 @@ def _check_space(spec: ComparisonSpec, source: Layer) -> None:
         asker = source.asker(("space", path))
         if path.partition(".")[0] not in ARM_KEYS:
             raise ConfigError(f"{asker}: tuning may change what an arm may change: {', '.join(ARM_KEYS)}")
+        if "." not in path:
+            raise ConfigError(f"{asker}: name one of its options, such as agent.learning_rate")
         if path in {"agent.base", "agent.algorithm"}:
             raise ConfigError(f"{asker}: all arms have the same agent")
-        if path in spec.axes:
+        if any(same in spec.axes for same in same_options(path)):
             raise ConfigError(f"{asker}: is an axis of the comparison; remove one of them")
         if path.endswith(".hidden") and spec.match != "width":
             raise ConfigError(f"{asker}: match: {spec.match} chooses this value; leave it out, or set match: width")
@@ -127,7 +139,9 @@ def _check_space(spec: ComparisonSpec, source: Layer) -> None:
 def _alone(search: Search) -> Iterator[tuple[str, Value, RunSpec]]:
     """The config with each value of each option of a network, as far as these go without other values."""
     for path, parameter in search.spec.space.items():
-        for value in parameter.examples() if not path.startswith("agent.") else ():
+        if path.startswith("agent.") and not path.startswith("agent.policy."):
+            continue
+        for value in parameter.examples() if may_be_searched(search, path) else ():
             with suppress(ConfigError):
                 yield path, value, search.with_values({path: value})
 

@@ -10,18 +10,23 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from deltarl import yaml_text
-from deltarl.comparison.cells import write_description
+from deltarl import places, yaml_text
+from deltarl.comparison.cells import started, write_description
 from deltarl.comparison.spec import TUNING, UNTUNED, Cell, Comparison
 from deltarl.comparison.tuning_record import OF_ARM, Tuned, read_tuning
-from deltarl.errors import SeedFailedError
+from deltarl.errors import ConfigError, SeedFailedError
 from deltarl.launch.launcher import Launcher
+from deltarl.reading import check_plain
 from deltarl.search.conduct import tune
 from deltarl.search.given import OWN, own_values, searched_among
 from deltarl.search.report import Found, Row
 from deltarl.search.space import Value
 from deltarl.search.spec import Search
+from deltarl.search.storage import Place, check_packages, check_same
 from deltarl.training import folder as files
+from deltarl.training.locks import locked
+
+LOCK = ".tuning.lock"
 
 
 def tuned(
@@ -47,14 +52,46 @@ def tuned(
     Raises:
         ConfigError, TrainingStopped, SeedFailedError: as in `search.tune`; also if no trial of an arm finishes.
     """
+    _check(comparison)
+    with files.usable(comparison.folder):
+        comparison.folder.mkdir(parents=True, exist_ok=True)
+    # Another command on the same folder waits, and then finds everything done.
+    with locked(comparison.folder / LOCK, wait=True):
+        return _tuned(comparison, console, command, jobs, launcher)
+
+
+def _check(comparison: Comparison) -> None:
+    """Refuse what cannot be tuned, or goes on from something else, before anything is written."""
+    places.check_folder(comparison.folder, "out")
+    if comparison.folder.exists():
+        check_plain(comparison.folder)
+    if read_tuning(comparison.folder) is None:
+        for cell in comparison.cells:
+            if (cell.folder / files.CONFIG).exists():
+                raise ConfigError(
+                    f"{cell.folder}: was trained without tuning; remove tune, or give the comparison another name="
+                )
+    for searches in comparison.searches.values():
+        for search in searches.values():
+            check_packages(search)
+            check_same(search, Place(search.folder))
+
+
+def _tuned(
+    comparison: Comparison, console: Console, command: list[str], jobs: int | None, launcher: Launcher | None
+) -> Comparison:
     found = read_tuning(comparison.folder)
-    if found is None or found[0] != _spec(comparison):
+    known = {} if found is None else found[1]
+    if any(arm not in known.get(task, {}) for task, arms in comparison.searches.items() for arm in arms):
         write_description(comparison)
         by_arm = {task: _tuned_on(comparison, task, console, command, jobs, launcher) for task in comparison.searches}
         arms = {task: {arm: asdict(each) for arm, each in own.items()} for task, own in by_arm.items()}
+        chosen = applied(comparison, by_arm)
+        for cell in chosen.cells:
+            started(cell)  # raises if the values of a new arm have changed what an old one has
         files.write_json(comparison.folder / TUNING, {"tune": _spec(comparison), "arms": arms})
-        return applied(comparison, by_arm)
-    return applied(comparison, found[1])
+        return chosen
+    return applied(comparison, known)
 
 
 def applied(comparison: Comparison, by_arm: Mapping[str, Mapping[str, Tuned]]) -> Comparison:
@@ -158,6 +195,6 @@ def _told(found: Found, wanted: Mapping[str, Mapping[str, Value]]) -> Tuned:
         own=next((row.score for row in found.best if row.given == OWN), None),
         drawn=tuple(float(row.score or 0.0) for row in found.best if not row.given),
         pruned=found.counts.get("pruned", 0),
-        failed=found.counts.get("fail", 0),
+        failed=sum(row.state == "fail" and not row.given for row in found.rows),
         with_others={other: score_of(values) for other, values in wanted.items()},
     )

@@ -273,8 +273,9 @@ def _printing_to(log: Path | None) -> Iterator[None]:
             stream.flush()
             os.dup2(before, stream.fileno())
             os.close(before)
-        if not log.stat().st_size:
-            log.unlink()
+        with suppress(OSError):
+            if not log.stat().st_size:
+                log.unlink()
 
 
 def _called(work: Callable[[Report, StopRequest], Result], report: Report, stop: StopRequest) -> Result:

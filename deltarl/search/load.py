@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deltarl.errors import ConfigError, first_complaint, nearest, suggestion
-from deltarl.library import COMMAND_LINE, Layer, compose, find, name_with, parse_override, read_yaml
+from deltarl.library import COMMAND_LINE, ROLES, Layer, compose, find, name_with, parse_override, read_yaml
 from deltarl.search.engines import NoPrunerSpec
 from deltarl.search.space import ChoiceSpec, FloatSpec, Parameter, Space, Value
 from deltarl.search.spec import NOTHING, SEARCHED, TASK, Search, SearchSpec, value_at
@@ -76,8 +76,18 @@ def load_search(config: str, space: str, *overrides: str) -> Search:
 
 
 def given_by(layers: Sequence[Layer], space: Space) -> tuple[str, ...]:
-    """The parameters that layers give a value."""
-    return tuple(path for path in space if any(_gives(layer.data, path) for layer in layers))
+    """The parameters that layers give a value; one of a torso also if they give it to one of the roles."""
+    return tuple(
+        path for path in space if any(_gives(layer.data, same) for layer in layers for same in same_options(path))
+    )
+
+
+def same_options(path: str) -> tuple[str, ...]:
+    """The paths that set an option or a part of it: `torso` stands for both roles."""
+    first, _, rest = path.partition(".")
+    if first == "torso":
+        return path, *(f"{role}.{rest}" for role in ROLES)
+    return (path, f"torso.{rest}") if first in ROLES else (path,)
 
 
 def checked(search: Search) -> Search:
@@ -195,7 +205,7 @@ def _checked(search: Search) -> Search:
     A value may need another one with it, so each is tried with the config as it is, and then within random draws of the
     whole space. Values that never fit are errors; combinations that do not fit are noted, because such trials fail.
     """
-    active = dict.fromkeys(path for path in search.spec.space if _may_be_searched(search, path))
+    active = dict.fromkeys(path for path in search.spec.space if may_be_searched(search, path))
     if not active:
         raise ConfigError(f"{search.source.source}: no condition of any parameter is met by {search.layers[0].source}")
     draws = list(_draws(search, DRAWS))
@@ -215,7 +225,7 @@ def _checked(search: Search) -> Search:
     return replace(search, notes=tuple(notes))
 
 
-def _may_be_searched(search: Search, path: str) -> bool:
+def may_be_searched(search: Search, path: str) -> bool:
     """Whether the conditions of a parameter that depend on the config alone are met."""
     space = search.spec.space
     own = space[path].when
@@ -227,7 +237,7 @@ def _may_be_searched(search: Search, path: str) -> bool:
         update={"space": {**space, path: space[path].model_copy(update={"when": outside})}}
     )
     return replace(search, spec=reduced).is_searched(path, {}) and all(
-        _may_be_searched(search, other) for other in assumed
+        may_be_searched(search, other) for other in assumed
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -81,23 +82,20 @@ def _named(block: Any, hint: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        what = " ".join(str(error).split())
-        name = block_name(block) or repr(block)
-        raise ConfigError(f"torso.block: {name} raised {type(error).__name__}: {what}; {hint}") from error
+        what = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+        raise ConfigError(f"torso.block: {block_name(block) or repr(block)} raised {what}; {hint}") from error
 
 
 def _try(module: nn.Module, block: Any, width: int) -> None:
-    """Check that a block maps states to states, without a trace in it or in the random numbers."""
+    """Check with a copy of a block that it maps states to states; random numbers stay as they are."""
     import torch
 
-    was_training = module.training
     like = next((each for each in module.parameters() if each.is_floating_point()), torch.empty(0))
     state = torch.zeros(2, width, device=like.device, dtype=like.dtype)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), _named(block, f"it is called with states [..., {width}]"):
-        given = module.eval()(state)
-    module.train(was_training)
-    if not isinstance(given, torch.Tensor) or given.shape != state.shape:
-        got = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        given = deepcopy(module).eval()(state)
+    if not isinstance(given, torch.Tensor) or given.shape != state.shape or not given.is_floating_point():
+        got = f"{list(given.shape)} of {given.dtype}" if isinstance(given, torch.Tensor) else type(given).__name__
         raise ConfigError(
             f"torso.block: {block_name(block) or repr(block)}: expected states {list(state.shape)} from its forward, "
             f"got {got}"

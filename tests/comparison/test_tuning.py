@@ -16,6 +16,7 @@ from rich.console import Console
 from deltarl.cli import main
 from deltarl.comparison import Compared, Comparison, compare, load_comparison, write_report
 from deltarl.comparison.records import read_study
+from deltarl.comparison.searches import _layer
 from deltarl.comparison.tuned_arms import tuned_arms
 from deltarl.comparison.tuning import applied, untuned
 from deltarl.comparison.tuning_record import Tuned, read_tuning
@@ -122,6 +123,61 @@ def test_what_an_arm_is_is_not_tuned(space: Path) -> None:
     assert "tuning delta: torso.head_width is what the arm is, and not tuned" in comparison.notes
 
 
+@pytest.mark.parametrize(
+    ("arm", "space"),
+    [
+        ("critic_torso={activation: relu}", "torso.activation: [gelu, tanh]"),
+        ("torso={kind: delta, activation: relu}", "actor_torso.activation: [gelu, tanh]"),
+        (
+            "torso={kind: delta, head_width: 8}",
+            "torso.head_width: {type: choice, values: [4], when: {torso.kind: delta}}",
+        ),
+    ],
+)
+def test_what_an_arm_is_is_kept_whichever_way_it_is_named(arm: str, space: str, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(f"space:\n  agent.gamma: [0.9, 0.99]\n  {space}\n")
+    comparison = loaded(path, "arms.delta=null", f"arms.own.{arm}")
+    assert list(comparison.searches["pendulum"]["own"].spec.space) == ["agent.gamma"]
+
+
+def test_options_of_a_policy_that_size_the_reference_are_not_tuned(space: Path) -> None:
+    space.write_text("space: {agent.policy.n_quantiles: [5, 50], agent.gamma: [0.9, 0.99]}\n")
+    comparison = load_comparison(
+        "quick",
+        f"tune.space={space}",
+        "agent=tqc",
+        "torso.width=16",
+        "tasks.reacher.env.n_envs=1",
+        f"out={space.parent}",
+    )
+    assert list(comparison.searches["reacher"]["residual"].spec.space) == ["agent.gamma"]
+
+
+def test_arms_that_differ_in_the_critic_keep_the_actor_of_the_reference(space: Path) -> None:
+    space.write_text("space: {torso.activation: [relu, gelu]}\n")
+    comparison = loaded(space, "arms.delta=null", "arms.own={torso: residual, critic_torso: delta}")
+    searches = comparison.searches["pendulum"]
+    for activation in ("relu", "gelu"):
+        runs = {arm: search.settled({"torso.activation": activation}) for arm, search in searches.items()}
+        assert runs["own"].actor_torso == runs["residual"].actor_torso
+        assert runs["own"].critic_torso.inner != runs["residual"].critic_torso.inner
+
+
+def test_a_condition_decides_whether_an_option_sizes_the_reference(space: Path) -> None:
+    space.write_text(
+        "space:\n  agent.gamma: [0.9, 0.99]\n  torso.depth: {type: int, low: 1, high: 2, when: {torso.kind: delta}}\n"
+    )
+    assert list(loaded(space).searches["pendulum"]["delta"].spec.space) == ["agent.gamma", "torso.depth"]
+
+
+def test_integer_keys_of_an_environment_stay(space: Path) -> None:
+    comparison = loaded(space, "tasks.pendulum.env.kwargs={reset_noise_scale: 0.1}")
+    search = comparison.searches["pendulum"]["delta"]
+    run = search.run.model_copy(update={"env": search.run.env.model_copy(update={"kwargs": {"x": {1: 2}}})})
+    assert _layer(run).data["env"]["kwargs"] == {"x": {1: 2}}
+
+
 def test_what_was_resolved_says_all(space: Path) -> None:
     """The file in the comparison's folder contains the space, which may change later."""
     first = loaded(space)
@@ -153,6 +209,14 @@ def test_the_seeds_of_a_space_are_the_default(space: Path) -> None:
         (("tune.space={env.id: [a, b]}",), r"tune\.space\.env\.id: scores in different tasks cannot be compared"),
         (("tune.space={seeds: [1, 2]}",), r"tune\.space\.seeds: seeds is a condition of the search"),
         (("tune.space={torso.hidden: [8, 9]}",), r"tune\.space\.torso\.hidden: match: parameters chooses this value"),
+        (
+            ("tune.space={agent: [{base: ppo}, {base: a2c}]}",),
+            r"space\.agent: name one of its options, such as agent\.le",
+        ),
+        (
+            ("axes.torso.activation=[relu, gelu]", "tune.space={actor_torso.activation: [relu, tanh]}"),
+            r"actor_torso\.activation: is an axis of the comparison",
+        ),
         (("axes.agent.learning_rate=[1.0e-3, 1.0e-2]",), r"space\.agent\.learning_rate: is an axis of the comparison"),
         (
             ("variants={a: {}, b: {agent: {gamma: 0.9}}}", "reference=residual+a"),
@@ -160,7 +224,7 @@ def test_the_seeds_of_a_space_are_the_default(space: Path) -> None:
         ),
         (
             ("arms.residual.agent={learning_rate: 1.0e-3}", "arms.delta.torso.head_width=8"),
-            r"tune\.space: nothing to tune for arm residual: all options are given",
+            r"tune\.space: nothing to tune for arm residual: every option is given by the arm",
         ),
     ],
 )
@@ -186,7 +250,7 @@ def test_a_dry_run_counts_the_trials(
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
-    said = "tuning first: 2 searches of 5 trials, at most 12 runs; without it another 4 runs, and with it"
+    said = "tuning first: 2 searches of 5 trials, at most 12 runs; then 4 runs without tuning and, with it:"
     assert said in capsys.readouterr().out
 
 
@@ -252,6 +316,35 @@ def test_the_untuned_runs_are_a_comparison_of_their_own(whole: tuple[Comparison,
     again = load_comparison(str(comparison.folder / "untuned" / "comparison.yaml"))
     assert again.folder == comparison.folder / "untuned"
     assert again.cells == untuned(comparison).cells
+
+
+def test_a_tuned_arm_that_has_changed_is_refused_and_nothing_is_written(
+    whole: tuple[Comparison, Compared, str],
+) -> None:
+    comparison, _, _ = whole
+    out, space = f"out={comparison.folder.parent}", comparison.folder.parent.parent / "space.yaml"
+    before = {path: path.read_bytes() for path in comparison.folder.rglob("*") if path.is_file()}
+    for changes, said in (
+        (("arms.delta.torso.head_width=16",), r"this study has .*head_width"),
+        (("tune.trials=5",), r"this study has trials 2, but it is now 5"),
+        (("total_timesteps=128",), r"this study has run\.total_timesteps 64, but it is now 128"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run(loaded(space, "seeds=[0]", "tune.seeds=[100]", out, *changes))
+    after = {path: path.read_bytes() for path in comparison.folder.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_comparison_that_was_begun_without_tuning_is_not_tuned(space: Path) -> None:
+    scores = {("pendulum", "residual"): [50.0, 52.0], ("pendulum", "delta"): [60.0, 61.0]}
+    out = f"out={space.parent / 'runs'}"
+    folder = write_runs(load_comparison("quick", *SMALL, out), scores)
+    with pytest.raises(ConfigError, match=r"seed-0: was trained without tuning; remove tune, or give the comparison"):
+        compare(loaded(space))
+    assert "tune" not in (folder / "comparison.yaml").read_text()
+    # Nor does a record that is left from elsewhere make it a tuned one.
+    (folder / "tuning.json").write_text(json.dumps({"tune": {}, "arms": {"pendulum": {"delta": vars(ANOTHERS)}}}))
+    assert read_study(folder).tuning == {}
 
 
 OWN = Tuned({"agent.learning_rate": 1e-3}, -4.0, "the config", -4.0, (-5.0, -7.0), 1, 0, {"delta": None})

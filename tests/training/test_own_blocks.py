@@ -177,8 +177,8 @@ class Linear(nn.Module):
             r"raised TypeError: .*; it is called with the torso's spec alone, which has the width as spec\.width$",
         ),
         ("bug", r"raised ZeroDivisionError: no number; it is called with states \[\.\.\., 8\]$"),
-        ("wide", r": expected states \[2, 8\] from its forward, got \[2, 16\]$"),
-        ("rows", r": expected states \[2, 8\] from its forward, got \[8\]$"),
+        ("wide", r": expected states \[2, 8\] from its forward, got \[2, 16\] of torch.float32$"),
+        ("rows", r": expected states \[2, 8\] from its forward, got \[8\] of torch.float32$"),
         ("pair", r": expected states \[2, 8\] from its forward, got tuple$"),
     ],
 )
