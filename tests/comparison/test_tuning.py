@@ -156,7 +156,7 @@ def test_options_of_a_policy_that_size_the_reference_are_not_tuned(space: Path) 
 
 def test_arms_that_differ_in_the_critic_keep_the_actor_of_the_reference(space: Path) -> None:
     space.write_text("space: {torso.activation: [relu, gelu]}\n")
-    comparison = loaded(space, "arms.delta=null", "arms.own={torso: residual, critic_torso: delta}")
+    comparison = loaded(space, "torso.width=64", "arms.delta=null", "arms.own={torso: residual, critic_torso: delta}")
     searches = comparison.searches["pendulum"]
     for activation in ("relu", "gelu"):
         runs = {arm: search.settled({"torso.activation": activation}) for arm, search in searches.items()}
