@@ -69,7 +69,7 @@ def searches_of(
     source = layer.under(TUNE)
     _check_space(spec, source)
     first = runs[next(iter(runs))][spec.reference]
-    sized = () if spec.match == "width" else _sizing(spec, Search(spec.tune, first, (), (_layer(first),), source))
+    sized = () if spec.match == "width" else _sizing(spec, Search(spec.tune, first, (), (layer_of(first),), source))
     notes = dict.fromkeys(comparison.notes)
     if sized:
         why = "arms keep the size of the reference; with match: width they are tuned"
@@ -94,7 +94,7 @@ def searches_of(
                 parts = tuple(part for part in PARTS if getattr(found, part) != getattr(reference, part))
                 settle = partial(matched, reference=reference, match=spec.match, arm=arm, parts=parts)
             search = checked(
-                Search(spec.tune, run, spec.tune.seeds, (_layer(run),), source, pinned[arm], settle=settle)
+                Search(spec.tune, run, spec.tune.seeds, (layer_of(run),), source, pinned[arm], settle=settle)
             )
             searches.setdefault(task, {})[arm] = search
             told = [f"{path} is what the arm is, and not tuned" for path in pinned[arm] if path not in sized]
@@ -104,7 +104,7 @@ def searches_of(
     return replace(comparison, searches=searches, notes=tuple(notes))
 
 
-def _layer(run: RunSpec) -> Layer:
+def layer_of(run: RunSpec) -> Layer:
     """A resolved config as the data of a file."""
     data = run.model_dump(mode="json", exclude={"seeds"})
     data["env"]["kwargs"] = deepcopy(run.env.kwargs)  # whose keys may be integers, which JSON does not have

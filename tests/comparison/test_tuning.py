@@ -16,7 +16,7 @@ from rich.console import Console
 from deltarl.cli import main
 from deltarl.comparison import Compared, Comparison, compare, load_comparison, write_report
 from deltarl.comparison.records import read_study
-from deltarl.comparison.searches import _layer
+from deltarl.comparison.searches import layer_of
 from deltarl.comparison.tuned_arms import tuned_arms
 from deltarl.comparison.tuning import applied, untuned
 from deltarl.comparison.tuning_record import Tuned, read_tuning
@@ -172,10 +172,9 @@ def test_a_condition_decides_whether_an_option_sizes_the_reference(space: Path) 
 
 
 def test_integer_keys_of_an_environment_stay(space: Path) -> None:
-    comparison = loaded(space, "tasks.pendulum.env.kwargs={reset_noise_scale: 0.1}")
-    search = comparison.searches["pendulum"]["delta"]
+    search = loaded(space).searches["pendulum"]["delta"]
     run = search.run.model_copy(update={"env": search.run.env.model_copy(update={"kwargs": {"x": {1: 2}}})})
-    assert _layer(run).data["env"]["kwargs"] == {"x": {1: 2}}
+    assert layer_of(run).data["env"]["kwargs"] == {"x": {1: 2}}
 
 
 def test_what_was_resolved_says_all(space: Path) -> None:

@@ -122,5 +122,6 @@ def raw(tensor: torch.Tensor) -> torch.Tensor:
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes of a tensor, as uint8; shares its memory if its elements are in order."""
     in_order = tensor.contiguous().reshape(-1)
-    # A single element may have any stride, 0 in a tensor that was expanded, which a view of bytes does not allow.
+    # With at most one element any stride is in order, such as the 0 of NumPy's empty arrays and of expanded tensors,
+    # but a view of bytes needs 1.
     return in_order.as_strided(in_order.shape, (1,)).view(torch.uint8)
