@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import forked
@@ -49,12 +48,7 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _imported_once() -> Iterator[None]:
-    """Launchers of this process fork theirs; a command of its own starts new ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        forked.launched(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("imported_once")
 
 
 def small(out: Path, *overrides: str) -> Comparison:

@@ -6,10 +6,8 @@ import csv
 import io
 import json
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
-import forked
 import pytest
 from rich.console import Console
 
@@ -50,12 +48,7 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _imported_once() -> Iterator[None]:
-    """Launchers of this process fork theirs; a command of its own starts new ones."""
-    with pytest.MonkeyPatch.context() as patch:
-        forked.launched(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("imported_once")
 
 
 @pytest.fixture
